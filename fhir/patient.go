@@ -1,0 +1,216 @@
+package fhir
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Demographics is what we keep of an EHR's Patient. A text is empty where the EHR says nothing usable; all are trimmed.
+type Demographics struct {
+	ID        string // the EHR's FHIR id of the patient, always present
+	FirstName string // the first given name
+	LastName  string
+	// BirthDate is as the EHR knows it: YYYY-MM-DD, or only YYYY-MM or YYYY (FHIR's date is as long as what is known). It is
+	// never completed with an invented day.
+	BirthDate string
+	Gender    string // male, female, other or unknown
+	MRN       string
+	Phone     string // as written by the EHR, in no particular format
+	Email     string
+	Address   Address
+	Active    bool // true where the EHR says nothing, as FHIR defines it
+}
+
+// Address is a postal address.
+type Address struct {
+	Lines                            []string
+	City, State, PostalCode, Country string
+}
+
+// ParsePatient reads a FHIR R4 Patient. It wants a Patient with an id, and a birth date that is one; anything else may be missing.
+// Its errors name the element and never repeat its content.
+//
+// The elements of interest are read and the rest is ignored, unlike by the types of fhir401, which give up on the whole
+// resource at one code that they do not know.
+func ParsePatient(raw json.RawMessage) (Demographics, error) {
+	var p patient
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return Demographics{}, unreadable(err)
+	}
+	if p.ResourceType != "Patient" {
+		return Demographics{}, errors.New("the resource is not a Patient")
+	}
+	if !idPattern.MatchString(p.ID) {
+		return Demographics{}, errors.New("Patient.id is missing or is not a FHIR id")
+	}
+	d := Demographics{
+		ID:        p.ID,
+		BirthDate: strings.TrimSpace(p.BirthDate),
+		MRN:       p.mrn(),
+		Phone:     p.contact("phone", "mobile", "home", "work"),
+		Email:     p.contact("email", "home", "work"),
+		Address:   p.address(),
+		Active:    p.Active == nil || *p.Active,
+	}
+	if d.BirthDate != "" && !isDate(d.BirthDate) {
+		return Demographics{}, errors.New("Patient.birthDate is not a FHIR date")
+	}
+	if gender := strings.ToLower(p.Gender); slices.Contains([]string{"male", "female", "other", "unknown"}, gender) {
+		d.Gender = gender
+	}
+	d.FirstName, d.LastName = p.name()
+	return d, nil
+}
+
+// isDate tells whether s is a FHIR date: a day, a month or a year (R4, 2.24.0.1).
+func isDate(s string) bool {
+	for _, layout := range []string{time.DateOnly, "2006-01", "2006"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.Year() > 0
+		}
+	}
+	return false
+}
+
+// unreadable keeps what encoding/json says of the place and drops what it says of the content.
+func unreadable(err error) error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return errors.New("Patient." + wrong.Field + " has the wrong JSON type")
+	}
+	return errors.New("the resource is not a JSON object")
+}
+
+// patient is the part of a FHIR Patient that becomes demographics.
+type patient struct {
+	ResourceType string
+	ID           string
+	Active       *bool
+	BirthDate    string
+	Gender       string
+	Identifier   []identifier
+	Name         []struct {
+		Use, Text, Family string
+		Given             []string
+	}
+	Telecom []struct {
+		System, Use, Value string
+		Rank               uint
+	}
+	Address []struct {
+		Use, City, State, PostalCode, Country string
+		Line                                  []string
+	}
+}
+
+type identifier struct {
+	Use, Value string
+	Type       struct {
+		Text   string
+		Coding []struct{ System, Code string }
+	}
+}
+
+// name prefers the official name, then the usual one, then one without a use; a former or anonymous one is the last resort.
+func (p *patient) name() (first, last string) {
+	uses := []string{"official", "usual", "", "nickname", "temp", "maiden", "old", "anonymous"}
+	best := len(uses)
+	for _, n := range p.Name {
+		rank := slices.Index(uses, n.Use)
+		if rank < 0 || rank >= best {
+			continue
+		}
+		family := strings.TrimSpace(n.Family)
+		given := ""
+		for _, g := range n.Given { // a null stands in the array where only an extension is known
+			given = cmp.Or(given, strings.TrimSpace(g))
+		}
+		if words := strings.Fields(n.Text); given == "" && family == "" && len(words) > 0 {
+			family = words[len(words)-1]
+			given = strings.Join(words[:len(words)-1], " ")
+		}
+		if given != "" || family != "" {
+			first, last, best = given, family, rank
+		}
+	}
+	return first, last
+}
+
+// mrn prefers the identifier that says it is the medical record number (v2-0203 MR), then one that says so in words, then the
+// EHR's internal patient number (PI), then the usual identifier if it says nothing of its type. Never one that says it is
+// something else: a social security number must not end up in an MRN field.
+func (p *patient) mrn() string {
+	ranks := []func(identifier) bool{
+		func(id identifier) bool { return id.isType("MR") },
+		func(id identifier) bool {
+			text := strings.ToLower(id.Type.Text)
+			return strings.Contains(text, "mrn") || strings.Contains(text, "medical record")
+		},
+		func(id identifier) bool { return id.isType("PI") },
+		func(id identifier) bool { return id.Use == "usual" && len(id.Type.Coding) == 0 && id.Type.Text == "" },
+	}
+	for _, fits := range ranks {
+		for _, id := range p.Identifier {
+			if v := strings.TrimSpace(id.Value); v != "" && id.Use != "old" && fits(id) {
+				return v
+			}
+		}
+	}
+	return ""
+}
+
+func (id identifier) isType(code string) bool {
+	for _, c := range id.Type.Coding {
+		// The table's system was named differently before R4, and always ended in its number.
+		if c.Code == code && (c.System == "" || strings.HasSuffix(c.System, "0203")) {
+			return true
+		}
+	}
+	return false
+}
+
+// contact returns the value of a telecom: by its rank if it has one (1 is the most preferred), then by use in the order given.
+func (p *patient) contact(system string, uses ...string) string {
+	found, bestRank, bestUse := "", uint(0), 0
+	for _, t := range p.Telecom {
+		v := strings.TrimSpace(t.Value)
+		if t.System != system || t.Use == "old" || v == "" {
+			continue
+		}
+		use := slices.Index(uses, t.Use)
+		if use < 0 {
+			use = len(uses)
+		}
+		rank := t.Rank - 1 // without a rank: the largest number, so last
+		if found == "" || cmp.Or(cmp.Compare(rank, bestRank), cmp.Compare(use, bestUse)) < 0 {
+			found, bestRank, bestUse = v, rank, use
+		}
+	}
+	return found
+}
+
+// address prefers where the patient lives to where bills go, and never returns a former one.
+func (p *patient) address() Address {
+	uses := []string{"home", "", "temp", "work", "billing"}
+	best, found := len(uses), Address{}
+	for _, a := range p.Address {
+		rank := slices.Index(uses, a.Use)
+		if rank < 0 || rank >= best {
+			continue
+		}
+		best = rank
+		found = Address{
+			City: strings.TrimSpace(a.City), State: strings.TrimSpace(a.State),
+			PostalCode: strings.TrimSpace(a.PostalCode), Country: strings.TrimSpace(a.Country),
+		}
+		for _, line := range a.Line {
+			if line = strings.TrimSpace(line); line != "" {
+				found.Lines = append(found.Lines, line)
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,259 @@
+package fhir
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// measurement is what a valid reading says: a row of the catalogue, and its amounts.
+type measurement struct {
+	entry *entry
+	value amount // of an entry with units
+	// components of a panel, index by index those of the entry; nil where not measured.
+	components []*amount
+}
+
+// amount is a number with the unit it was measured in.
+type amount struct {
+	value json.Number
+	unit  unit
+}
+
+// measure reads the values of a type that exists.
+func measure(t Type, values json.RawMessage) (measurement, FieldErrors) {
+	f := fields{typ: t}
+	if !f.decode(values) {
+		return measurement{}, f.errs
+	}
+	var m measurement
+	if rows := entriesOf(t); len(rows[0].components) > 0 {
+		m = f.panel(rows[0])
+	} else {
+		m = f.single(rows)
+	}
+	return m, f.errs
+}
+
+// fields is the object in Reading.Values while it is being read; errs collects what is wrong with it.
+type fields struct {
+	typ   Type
+	names []string // in the order they were sent, so that errors come in that order
+	raw   map[string]json.RawMessage
+	errs  FieldErrors
+}
+
+// decode splits the object into its fields. By hand, because encoding/json takes the last of two equal keys without a word,
+// and of two systolic pressures one must not be picked by accident.
+func (f *fields) decode(values json.RawMessage) bool {
+	switch trimmed := bytes.TrimSpace(values); {
+	case len(trimmed) == 0 || string(trimmed) == "null":
+		f.errs.add("values", "is required: an object with what was measured")
+	case !json.Valid(trimmed):
+		f.errs.add("values", "is not valid JSON")
+	case trimmed[0] != '{':
+		f.errs.add("values", "must be an object, not %s", kind(trimmed))
+	default:
+		f.split(trimmed)
+	}
+	return len(f.errs) == 0
+}
+
+// split takes an object apart that is known to be valid JSON.
+func (f *fields) split(object []byte) {
+	f.raw = make(map[string]json.RawMessage)
+	dec := json.NewDecoder(bytes.NewReader(object))
+	// The decoder cannot fail on valid JSON: its errors only end the loop.
+	_, err := dec.Token() // the opening brace
+	for err == nil && dec.More() {
+		var key json.Token
+		var value json.RawMessage
+		if key, err = dec.Token(); err == nil {
+			err = dec.Decode(&value)
+		}
+		name, _ := key.(string)
+		if _, twice := f.raw[name]; twice {
+			f.errs.add(path(name), "is given twice; send it once")
+			continue
+		}
+		f.raw[name], f.names = value, append(f.names, name)
+	}
+}
+
+// panel reads the components of e.
+func (f *fields) panel(e *entry) measurement {
+	known := make([]string, len(e.components), len(e.components)+1)
+	m := measurement{entry: e, components: make([]*amount, len(e.components))}
+	required := 0
+	for i, c := range e.components {
+		known[i] = c.field
+		if !c.optional && f.has(c.field) {
+			required++
+		}
+		if value, ok := f.number(c.field); ok && f.inRange(c.field, value, c.unit) {
+			m.components[i] = &amount{value, c.unit}
+		}
+	}
+	if required == 0 {
+		f.errs.add("values", "has neither systolic nor diastolic; send at least one of them")
+	}
+	if s, d := m.components[0], m.components[1]; s != nil && d != nil && float(s.value) <= float(d.value) {
+		f.errs.add(path(e.components[0].field), "%s does not exceed the diastolic %s; check whether the two are swapped", s.value, d.value)
+	}
+	f.unit([]unit{e.components[0].unit})
+	f.refuseOthers(append(known, "unit"))
+	return m
+}
+
+// single reads value and unit, and finds the row of the type that they belong to.
+func (f *fields) single(rows []*entry) measurement {
+	known := []string{"value", "unit"}
+	if rows[0].method != "" {
+		known = append(known, "method")
+		rows = f.method(rows)
+	}
+	var units []unit
+	var owners []*entry
+	for _, e := range rows {
+		for _, u := range e.units {
+			units, owners = append(units, u), append(owners, e)
+		}
+	}
+	if !f.has("value") {
+		f.errs.add("values.value", "is required: the number that was measured")
+	}
+	value, okValue := f.number("value")
+	i, okUnit := f.unit(units)
+	var m measurement
+	if okValue && okUnit && f.inRange("value", value, units[i]) {
+		m = measurement{entry: owners[i], value: amount{value, units[i]}}
+	}
+	f.refuseOthers(known)
+	return m
+}
+
+// method returns the rows of the method that was used, the first one's unless the reading says otherwise.
+func (f *fields) method(rows []*entry) []*entry {
+	name := rows[0].method
+	if f.has("method") {
+		sent, ok := f.text("method")
+		if ok && slices.ContainsFunc(rows, func(e *entry) bool { return e.method == sent }) {
+			name = sent
+		} else if ok {
+			f.errs.add("values.method", "%s is not a method for %s; use %s or %s", quote(sent), f.typ, methodFingerStick, methodCGM)
+		}
+	}
+	return slices.DeleteFunc(rows, func(e *entry) bool { return e.method != name })
+}
+
+// unit returns which of the units the reading is in.
+func (f *fields) unit(units []unit) (int, bool) {
+	if !f.has("unit") {
+		if len(units) == 1 {
+			return 0, true
+		}
+		f.errs.add("values.unit", "is required; use %s", list(units, unit.names))
+		return 0, false
+	}
+	sent, ok := f.text("unit")
+	if !ok {
+		return 0, false
+	}
+	i := slices.IndexFunc(units, func(u unit) bool { return u.is(strings.TrimSpace(sent)) })
+	if i < 0 {
+		f.errs.add("values.unit", "%s is not a unit for %s; use %s", quote(sent), f.typ, list(units, unit.names))
+	}
+	return i, i >= 0
+}
+
+// is tells whether the text means this unit. Without case: within one type of reading no two units differ in case only.
+func (u unit) is(text string) bool {
+	return strings.EqualFold(text, u.ucum) || strings.EqualFold(text, u.display) ||
+		slices.ContainsFunc(u.spellings, func(s string) bool { return strings.EqualFold(text, s) })
+}
+
+// names is how an error message names the unit: its UCUM code, and all else that is accepted for it.
+func (u unit) names() string {
+	var others []string
+	if !strings.EqualFold(u.display, u.ucum) {
+		others = append(others, u.display)
+	}
+	if others = append(others, u.spellings...); len(others) == 0 {
+		return u.ucum
+	}
+	return u.ucum + " (or " + strings.Join(others, ", ") + ")"
+}
+
+func (f *fields) inRange(field string, value json.Number, u unit) bool {
+	if v := float(value); u.min <= v && v <= u.max {
+		return true
+	}
+	limit := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+	f.errs.add(path(field), "%s is outside %s to %s %s; check the device or the unit", value, limit(u.min), limit(u.max), u.display)
+	return false
+}
+
+// float is for comparing only: it is off by a 10^15th part, which decides nothing. The value that is sent stays the text.
+func float(n json.Number) float64 {
+	v, _ := n.Float64() // decimal has bounded it
+	return v
+}
+
+func (f *fields) has(field string) bool {
+	raw, ok := f.raw[field]
+	return ok && kind(raw) != "null"
+}
+
+// number reads a numeric field; not ok if it is absent or, recorded as an error, not a number that FHIR can carry.
+func (f *fields) number(field string) (json.Number, bool) {
+	if !f.has(field) {
+		return "", false
+	}
+	if k := kind(f.raw[field]); k != "a number" {
+		f.errs.add(path(field), "must be a number, not %s", k)
+		return "", false
+	}
+	n, ok := decimal(string(f.raw[field]))
+	if !ok {
+		f.errs.add(path(field), "has more than %d digits, which FHIR does not allow; round it to what the device can measure", maxDigits)
+	}
+	return n, ok
+}
+
+// text reads a string field that is present.
+func (f *fields) text(field string) (string, bool) {
+	var s string
+	if k := kind(f.raw[field]); json.Unmarshal(f.raw[field], &s) != nil {
+		f.errs.add(path(field), "must be a string, not %s", k)
+		return "", false
+	}
+	return s, true
+}
+
+// refuseOthers reports the fields that the type does not have: a misspelt one must not be dropped without a word.
+func (f *fields) refuseOthers(known []string) {
+	for _, name := range f.names {
+		if !slices.Contains(known, name) {
+			f.errs.add(path(name), "is not a field of %s; use %s", f.typ, list(known, func(s string) string { return s }))
+		}
+	}
+}
+
+// kind names the JSON type of a valid value, for error messages.
+func kind(raw json.RawMessage) string {
+	switch bytes.TrimSpace(raw)[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
