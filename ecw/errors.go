@@ -1,0 +1,80 @@
+package ecw
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Class says what a failure means for the reading that was being delivered. It is the only part of an [Error] that
+// decisions are taken on.
+type Class string
+
+const (
+	// ClassRetryable: nothing was stored. The same request may work later.
+	ClassRetryable Class = "retryable"
+	// ClassUnknown: eCW may or may not have stored the Observation. Look it up before creating it again.
+	ClassUnknown Class = "unknown"
+	// ClassPermanentData: eCW refuses this Observation and always will, until a person mends the data.
+	ClassPermanentData Class = "permanent_data"
+	// ClassPermanentCredentials: eCW refuses us: key, client id, scope or activation. No reading can be delivered
+	// until a person acts.
+	ClassPermanentCredentials Class = "permanent_credentials"
+	// ClassThrottled: the practice's request limit is used up and nothing was stored. [Error.RetryAt] says when to go on.
+	ClassThrottled Class = "throttled"
+)
+
+// The values of [Error.Op].
+const (
+	OpToken  = "token"  // asking the token endpoint
+	OpCreate = "create" // creating an Observation
+	OpFind   = "find"   // searching for an Observation
+)
+
+// Error is every error that a [Client]'s methods return. None of its fields holds text of an eCW answer, which may be
+// personal; all may be shown, logged and stored.
+type Error struct {
+	Class Class
+	Op    string
+	// Code names the cause for machines: an OAuth error ("invalid_client"), an eCW number ("613"), a FHIR issue code
+	// ("duplicate"), an HTTP status ("http_503"), or one of ours ("timeout", "connect", "dns", "tls", "reset",
+	// "canceled", "redirect", "malformed_response", "response_too_large", "no_id", "insufficient_scope", ...).
+	Code string
+	// HTTPStatus is the status of eCW's answer, 0 when there was none.
+	HTTPStatus int
+	// Message is one short sentence for people, with the remedy where there is one.
+	Message string
+	// RetryAt is set with ClassThrottled only: not before.
+	RetryAt time.Time
+	// Err is the cause where it is safe to print, else nil.
+	Err error
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("eCW %s: %s (%s, %s)", e.Op, e.Message, e.Class, e.Code)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// LogValue gives the fields to structured logs.
+func (e *Error) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("op", e.Op), slog.String("class", string(e.Class)), slog.String("code", e.Code),
+		slog.Int("http_status", e.HTTPStatus), slog.String("message", e.Message),
+	}
+	if !e.RetryAt.IsZero() {
+		attrs = append(attrs, slog.Time("retry_at", e.RetryAt))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("cause", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// errDuplicate marks the errors that say "I have this already"; a create confirms them by reading back.
+var errDuplicate = errors.New("reported as a duplicate")

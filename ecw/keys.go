@@ -1,0 +1,157 @@
+package ecw
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+)
+
+// minKeyBits is the least that RFC 7518 §3.3 allows for RS384.
+const minKeyBits = 2048
+
+// Key is the RSA key that signs our client assertions, with the id (kid) under which its public half is published.
+// It never prints its private part.
+type Key struct {
+	id      string
+	private *rsa.PrivateKey
+}
+
+// LoadKey reads an RSA private key in PEM, PKCS#1 or PKCS#8, unencrypted, of at least 2048 bits. Line breaks may be
+// written as \n, as environment variables often need them. kid is the id to publish it under.
+func LoadKey(data []byte, kid string) (*Key, error) {
+	if kid == "" {
+		return nil, errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
+	}
+	// A backslash never occurs in PEM, so this cannot damage a key.
+	block, _ := pem.Decode([]byte(strings.ReplaceAll(string(data), `\n`, "\n")))
+	if block == nil {
+		return nil, errors.New("the private key is not in PEM form; make one with: vantrexia keys generate")
+	}
+	private, err := parsePrivate(block)
+	if err != nil {
+		return nil, err
+	}
+	if bits := private.N.BitLen(); bits < minKeyBits {
+		return nil, fmt.Errorf("the private key has %d bits; eCW needs at least %d, make one with: vantrexia keys generate", bits, minKeyBits)
+	}
+	return &Key{id: kid, private: private}, nil
+}
+
+// LoadKeyFile is [LoadKey] for a file. It does not check the file's permissions.
+func LoadKeyFile(path, kid string) (*Key, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the private key: %w", err)
+	}
+	key, err := LoadKey(data, kid)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
+}
+
+// GenerateKey makes a new 2048-bit key, the size that eCW's registration asks for.
+func GenerateKey(kid string) (*Key, error) {
+	if kid == "" {
+		return nil, errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
+	}
+	private, err := rsa.GenerateKey(rand.Reader, minKeyBits)
+	if err != nil {
+		return nil, fmt.Errorf("generate an RSA key: %w", err)
+	}
+	return &Key{id: kid, private: private}, nil
+}
+
+// parsePrivate keeps the parsers' errors to itself: they say nothing a person can use.
+func parsePrivate(block *pem.Block) (*rsa.PrivateKey, error) {
+	switch block.Type {
+	case "RSA PRIVATE KEY":
+		if block.Headers["DEK-Info"] != "" {
+			return nil, errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
+		}
+		key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, errors.New("the private key is damaged; make a new one with: vantrexia keys generate")
+		}
+		return key, nil
+	case "PRIVATE KEY":
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, errors.New("the private key is damaged; make a new one with: vantrexia keys generate")
+		}
+		private, ok := key.(*rsa.PrivateKey)
+		if !ok {
+			return nil, errors.New("the private key is not RSA; eCW accepts RS384 only, make one with: vantrexia keys generate")
+		}
+		return private, nil
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
+	}
+	return nil, fmt.Errorf("the PEM block is a %q, not a private key; point the setting at the private key", block.Type)
+}
+
+// ID is the kid.
+func (k *Key) ID() string { return k.id }
+
+// String shows the id only.
+func (k *Key) String() string { return "key " + k.id }
+
+// GoString keeps the private part out of %#v.
+func (k *Key) GoString() string { return "ecw.Key{" + k.id + "}" }
+
+// LogValue keeps the private part out of structured logs.
+func (k *Key) LogValue() slog.Value { return slog.StringValue(k.id) }
+
+// PEM returns the private key as PKCS#8. Write it with mode 0600.
+func (k *Key) PEM() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	if err != nil {
+		return nil, fmt.Errorf("encode the private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW: kty, kid, use,
+// alg, n and e, nothing else. At least one key is needed and every kid must be its own, else eCW rejects our
+// assertions (SMART App Launch 2.2, client-confidential-asymmetric).
+func PublicJWKS(keys ...*Key) ([]byte, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("a key set needs a key; set ECW_PRIVATE_KEY_FILE or ECW_PRIVATE_KEY")
+	}
+	set := jwk.NewSet()
+	for _, k := range keys {
+		if _, exists := set.LookupKeyID(k.id); exists {
+			return nil, fmt.Errorf("two keys have the id %q; give each its own", k.id)
+		}
+		public, err := publicJWK(k)
+		if err != nil {
+			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
+		}
+		if err := set.AddKey(public); err != nil {
+			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
+		}
+	}
+	return json.Marshal(set)
+}
+
+func publicJWK(k *Key) (jwk.Key, error) {
+	public, err := jwk.FromRaw(&k.private.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return public, errors.Join(
+		public.Set(jwk.KeyIDKey, k.id),
+		public.Set(jwk.KeyUsageKey, jwk.ForSignature),
+		public.Set(jwk.AlgorithmKey, jwa.RS384),
+	)
+}

@@ -1,0 +1,202 @@
+package ecw
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way. Tokens of
+	// less than five times that are renewed after 80 % of their life.
+	renewBefore = 30 * time.Second
+	// unstatedLifetime is assumed when the answer has no expires_in, which RFC 6749 §5.1 only recommends.
+	unstatedLifetime = time.Minute
+	// maxLifetime guards against nonsense in expires_in.
+	maxLifetime = 24 * time.Hour
+	// toleratedDrift is how far our clock may be off eCW's before a warning; assertions fail at about four minutes.
+	toleratedDrift = time.Minute
+)
+
+// token is an access token. It prints as "[access token]" everywhere; the value is behind a pointer because fmt does
+// not ask an unexported field for its String method.
+type token struct {
+	value   *string
+	renewAt time.Time
+}
+
+func (token) String() string               { return "[access token]" }
+func (t token) GoString() string           { return t.String() }
+func (t token) LogValue() slog.Value       { return slog.StringValue(t.String()) }
+func (token) MarshalJSON() ([]byte, error) { return []byte(`"[access token]"`), nil }
+
+// tokenSource holds the one access token, in memory only, and renews it with one request at a time.
+type tokenSource struct {
+	wire                         *wire
+	url, clientID, secret, scope string
+	key                          *Key
+	appType                      AppType
+	log                          *slog.Logger
+	now                          func() time.Time
+	renewal                      singleflight.Group
+
+	mu      sync.Mutex
+	current token
+}
+
+func newTokenSource(cfg Config, w *wire, logger *slog.Logger) *tokenSource {
+	return &tokenSource{
+		wire: w, url: cfg.TokenURL, clientID: cfg.ClientID, secret: cfg.ClientSecret, scope: cfg.Scope,
+		key: cfg.Key, appType: cfg.AppType, log: logger, now: cfg.Now,
+	}
+}
+
+// get returns a token that is good for a while. Concurrent callers share one request, and each waits no longer than
+// its own ctx; the request goes on for the others.
+func (s *tokenSource) get(ctx context.Context) (token, error) {
+	if t, ok := s.held(); ok {
+		return t, nil
+	}
+	done := s.renewal.DoChan("", func() (any, error) {
+		// The caller before us may have renewed it between our look and our turn.
+		if t, ok := s.held(); ok {
+			return t, nil
+		}
+		t, err := s.renew(context.WithoutCancel(ctx))
+		if err == nil {
+			s.hold(t)
+		}
+		return t, err
+	})
+	select {
+	case r := <-done:
+		return r.Val.(token), r.Err
+	case <-ctx.Done():
+		return token{}, &Error{Class: ClassRetryable, Op: OpToken, Code: "canceled",
+			Message: "the wait for an access token was given up", Err: ctx.Err()}
+	}
+}
+
+func (s *tokenSource) held() (token, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current, s.current.value != nil && s.now().Before(s.current.renewAt)
+}
+
+func (s *tokenSource) hold(t token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = t
+}
+
+// drop forgets t after a 401. A token that somebody else renewed meanwhile stays.
+func (s *tokenSource) drop(t token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current.value == t.value {
+		s.current = token{}
+	}
+}
+
+// renew asks the token endpoint once.
+func (s *tokenSource) renew(ctx context.Context) (token, error) {
+	asked := s.now()
+	req, err := s.request(asked)
+	if err != nil {
+		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "signing",
+			Message: "the client assertion cannot be signed; check the private key"}
+	}
+	res, err := s.wire.send(ctx, req)
+	if err != nil {
+		return token{}, err
+	}
+	s.warnOfDrift(ctx, res.header)
+	if res.status != http.StatusOK {
+		return token{}, tokenRefusal(res, s.now())
+	}
+	return s.accept(ctx, res, asked)
+}
+
+// request builds the token request with one way of client authentication, never two (RFC 6749 §2.3).
+func (s *tokenSource) request(now time.Time) (request, error) {
+	form := url.Values{"grant_type": {"client_credentials"}, "scope": {s.scope}}
+	hr := http.Request{Header: http.Header{
+		"Accept":       {"application/json"},
+		"Content-Type": {"application/x-www-form-urlencoded"},
+	}}
+	switch s.appType {
+	case ConfidentialClient:
+		hr.SetBasicAuth(url.QueryEscape(s.clientID), url.QueryEscape(s.secret)) // encoded: RFC 6749 §2.3.1
+	default:
+		assertion, err := signAssertion(s.key, s.clientID, s.url, now)
+		if err != nil {
+			return request{}, err
+		}
+		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion", assertion)
+	}
+	return request{op: OpToken, method: http.MethodPost, url: s.url, header: hr.Header, body: []byte(form.Encode())}, nil
+}
+
+// tokenResponse is RFC 6749 §5.1; a json.Number also takes the quoted numbers some servers send.
+type tokenResponse struct {
+	AccessToken string      `json:"access_token"`
+	TokenType   string      `json:"token_type"`
+	ExpiresIn   json.Number `json:"expires_in"`
+	Scope       string      `json:"scope"`
+}
+
+// accept reads a token response. asked is when the request was made: the token's life is counted from there.
+func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time) (token, error) {
+	if res.bodyErr != nil {
+		return token{}, res.bodyErr
+	}
+	var tr tokenResponse
+	if !res.isJSON() || json.Unmarshal(res.body, &tr) != nil || !isBearerValue(tr.AccessToken) {
+		return token{}, &Error{Class: ClassRetryable, Op: OpToken, Code: "malformed_response", HTTPStatus: res.status,
+			Message: "the token endpoint's answer is not a token response; check ECW_TOKEN_URL"}
+	}
+	if !strings.EqualFold(tr.TokenType, "bearer") {
+		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "unsupported_token_type", HTTPStatus: res.status,
+			Message: "eCW issued a token that is not a bearer token; ask eCW to check the app's registration"}
+	}
+	// An answer without scope grants what was asked (RFC 6749 §5.1).
+	if missing := missingScopes(s.scope, orDefault(tr.Scope, s.scope)); len(missing) > 0 {
+		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "insufficient_scope", HTTPStatus: res.status,
+			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; have it granted in eCW's developer portal or change ECW_SCOPE"}
+	}
+	life := lifetime(tr.ExpiresIn)
+	s.log.InfoContext(ctx, "eCW access token issued", slog.Duration("lifetime", life))
+	return token{value: &tr.AccessToken, renewAt: asked.Add(life - min(renewBefore, life/5))}, nil
+}
+
+func lifetime(expiresIn json.Number) time.Duration {
+	seconds, err := expiresIn.Float64()
+	if err != nil || !(seconds > 0) {
+		return unstatedLifetime
+	}
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+}
+
+// isBearerValue accepts visible ASCII only, so that the value cannot break out of a header.
+func isBearerValue(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+func (s *tokenSource) warnOfDrift(ctx context.Context, h http.Header) {
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return
+	}
+	if drift := s.now().Sub(date); drift.Abs() > toleratedDrift {
+		s.log.WarnContext(ctx, "our clock differs from eCW's; synchronise it, or client assertions will be refused",
+			slog.Duration("ahead", drift.Round(time.Second)))
+	}
+}
