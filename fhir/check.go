@@ -75,7 +75,7 @@ func (c *checker) panel(o *fhir401.Observation, e *entry) {
 		c.must(n == 1 || n == 0 && want.optional, fmt.Sprintf("component %s: %d times", want.field, n))
 	}
 	known := func(part fhir401.ObservationComponent) bool {
-		return slices.ContainsFunc(e.components, func(c component) bool { return hasCode(part.Code, loincSystem, c.code.code) })
+		return slices.ContainsFunc(e.components, func(want component) bool { return hasCode(part.Code, loincSystem, want.code.code) })
 	}
 	for _, part := range o.Component {
 		c.must(known(part), "component: one that is not in the catalogue")

@@ -86,32 +86,44 @@ func unreadable(err error) error {
 
 // patient is the part of a FHIR Patient that becomes demographics.
 type patient struct {
-	ResourceType string
-	ID           string
-	Active       *bool
-	BirthDate    string
-	Gender       string
-	Identifier   []identifier
+	ResourceType string       `json:"resourceType"`
+	ID           string       `json:"id"`
+	Active       *bool        `json:"active"`
+	BirthDate    string       `json:"birthDate"`
+	Gender       string       `json:"gender"`
+	Identifier   []identifier `json:"identifier"`
 	Name         []struct {
-		Use, Text, Family string
-		Given             []string
-	}
+		Use    string   `json:"use"`
+		Text   string   `json:"text"`
+		Family string   `json:"family"`
+		Given  []string `json:"given"`
+	} `json:"name"`
 	Telecom []struct {
-		System, Use, Value string
-		Rank               uint
-	}
+		System string `json:"system"`
+		Use    string `json:"use"`
+		Value  string `json:"value"`
+		Rank   uint   `json:"rank"`
+	} `json:"telecom"`
 	Address []struct {
-		Use, City, State, PostalCode, Country string
-		Line                                  []string
-	}
+		Use        string   `json:"use"`
+		Line       []string `json:"line"`
+		City       string   `json:"city"`
+		State      string   `json:"state"`
+		PostalCode string   `json:"postalCode"`
+		Country    string   `json:"country"`
+	} `json:"address"`
 }
 
 type identifier struct {
-	Use, Value string
-	Type       struct {
-		Text   string
-		Coding []struct{ System, Code string }
-	}
+	Use   string `json:"use"`
+	Value string `json:"value"`
+	Type  struct {
+		Text   string `json:"text"`
+		Coding []struct {
+			System string `json:"system"`
+			Code   string `json:"code"`
+		} `json:"coding"`
+	} `json:"type"`
 }
 
 // name prefers the official name, then the usual one, then one without a use; a former or anonymous one is the last resort.

@@ -91,7 +91,7 @@ func TestParsePatientRefuses(t *testing.T) {
 	}
 	for _, test := range tests {
 		_, err := ParsePatient(json.RawMessage(test.patient))
-		if err == nil || !strings.EqualFold(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+		if err == nil || err.Error() != test.want || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s\ngot  %v\nwant %s", test.patient, err, test.want)
 		}
 	}
