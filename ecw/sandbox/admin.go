@@ -1,0 +1,179 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// adminError is the answer to a mistake in an administrative request.
+type adminError struct {
+	Detail string `json:"detail"`
+	Field  string `json:"field,omitempty"`
+}
+
+func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
+	s.send(w, jsonReply(http.StatusOK, typeJSON, struct {
+		Faults []fault     `json:"faults"`
+		Kinds  []faultKind `json:"kinds"` // what can be asked for
+	}{s.faults.active(s.now()), faultKinds()}))
+}
+
+// addFault takes {"kind": …, "target": …, "count": n or "for": "30s", "delay": "2s", "retry_after": "7s"}. Without count and
+// for, the fault hits one request.
+func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: "the body cannot be read"}))
+		return
+	}
+	f, mistake := s.parseFault(data)
+	if mistake != nil {
+		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, mistake))
+		return
+	}
+	s.send(w, jsonReply(http.StatusCreated, typeJSON, s.faults.add(f)))
+}
+
+func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
+	s.faults.clear()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// faultRequest is the body of POST /admin/faults; a pointer tells absent from empty.
+type faultRequest struct {
+	kind, target           string
+	count                  *int
+	period, delay, retryIn *time.Duration
+}
+
+func (s *Server) parseFault(data []byte) (fault, *adminError) {
+	req, mistake := decodeFault(data)
+	if mistake != nil {
+		return fault{}, mistake
+	}
+	kind, ok := kindNamed(req.kind)
+	if !ok {
+		return fault{}, &adminError{fmt.Sprintf("kind: %q is unknown; GET /admin/faults lists the kinds", req.kind), "kind"}
+	}
+	f := fault{Kind: kind.Kind, Target: kind.Targets[0], phase: kind.phase, Remaining: 1}
+	if req.target != "" {
+		f.Target = operation(req.target)
+	}
+	if !slices.Contains(kind.Targets, f.Target) {
+		return fault{}, &adminError{fmt.Sprintf("target: %q does not go with %s; use one of %v", req.target, kind.Kind, kind.Targets), "target"}
+	}
+	switch {
+	case req.count != nil && req.period != nil:
+		return fault{}, &adminError{"for: give count or for, not both", "for"}
+	case req.count != nil && *req.count < 1:
+		return fault{}, &adminError{"count: must be 1 or more", "count"}
+	case req.count != nil:
+		f.Remaining = *req.count
+	case req.period != nil:
+		f.Remaining, f.Until = 0, s.now().Add(*req.period)
+	}
+	mistake = f.times(req)
+	return f, mistake
+}
+
+// times sets the durations that some kinds take.
+func (f *fault) times(req faultRequest) *adminError {
+	slow := f.Kind == kindSlow || f.Kind == kindSlowAfter
+	announces := f.Kind == kindThrottle || f.Kind == kindError503
+	switch {
+	case req.delay != nil && !slow:
+		return &adminError{"delay: only slow and slow_after take it", "delay"}
+	case req.retryIn != nil && !announces:
+		return &adminError{"retry_after: only throttle and error_503 take it", "retry_after"}
+	}
+	if slow {
+		f.delay = 2 * time.Second
+		if req.delay != nil {
+			f.delay = *req.delay
+		}
+		f.Delay = f.delay.String()
+	}
+	if req.retryIn != nil {
+		f.retryAfter, f.RetryAfter = *req.retryIn, req.retryIn.String()
+	}
+	return nil
+}
+
+func decodeFault(data []byte) (faultRequest, *adminError) {
+	var req faultRequest
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return req, &adminError{Detail: `the body is no JSON object such as {"kind": "slow", "target": "create", "count": 3}`}
+	}
+	for _, name := range sortedKeys(fields) {
+		if err := req.set(name, fields[name]); err != nil {
+			return req, &adminError{name + ": " + err.Error(), name}
+		}
+	}
+	return req, nil
+}
+
+func (req *faultRequest) set(name string, value json.RawMessage) error {
+	switch name {
+	case "kind":
+		return stringField(value, &req.kind)
+	case "target":
+		return stringField(value, &req.target)
+	case "count":
+		if json.Unmarshal(value, &req.count) != nil || req.count == nil {
+			return fmt.Errorf("must be a whole number")
+		}
+		return nil
+	case "for":
+		return durationField(value, &req.period)
+	case "delay":
+		return durationField(value, &req.delay)
+	case "retry_after":
+		return durationField(value, &req.retryIn)
+	default:
+		return fmt.Errorf("unknown field; use kind, target, count, for, delay, retry_after")
+	}
+}
+
+func stringField(value json.RawMessage, into *string) error {
+	if json.Unmarshal(value, into) != nil || *into == "" {
+		return fmt.Errorf("must be a string")
+	}
+	return nil
+}
+
+func durationField(value json.RawMessage, into **time.Duration) error {
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return fmt.Errorf(`must be a duration such as "30s"`)
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return fmt.Errorf(`%q is no duration above zero such as "30s"`, text)
+	}
+	*into = &d
+	return nil
+}
+
+func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
+	stored, total := s.store.counts()
+	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total)))
+}
+
+// reset returns to the state of a first start: no Observations (the file's are gone too), tokens, faults or counts.
+func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
+	s.faults.clear()
+	s.tokens.reset()
+	s.limiter.reset()
+	err := s.store.reset()
+	s.stats.reset()
+	if err != nil {
+		s.send(w, jsonReply(http.StatusInternalServerError, typeJSON, adminError{Detail: "the file of Observations cannot be emptied: " + err.Error()}))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,71 @@
+package sandbox
+
+import (
+	"net/http"
+)
+
+// capability is the CapabilityStatement. Like eCW's it does not advertise conditional create, although the sandbox has
+// it: a client may not rely on the statement.
+func (s *Server) capability(*call) reply {
+	type object = map[string]any
+	params := func(resource string, kinds ...[2]string) []object {
+		var list []object
+		for _, k := range kinds {
+			list = append(list, object{"name": k[0], "type": k[1], "documentation": resource + " by " + k[0]})
+		}
+		return list
+	}
+	interactions := func(codes ...string) []object {
+		var list []object
+		for _, code := range codes {
+			list = append(list, object{"code": code})
+		}
+		return list
+	}
+	return jsonReply(http.StatusOK, typeFHIR, object{
+		"resourceType": "CapabilityStatement", "status": "active", "date": patientsUpdated, "kind": "instance",
+		"software": object{"name": "Vantrexia sandbox EHR"}, "implementation": object{"description": "A stand-in for eClinicalWorks", "url": s.FHIRBaseURL()},
+		"fhirVersion": "4.0.1", "format": []string{"application/fhir+json"},
+		"rest": []object{{
+			"mode": "server",
+			"security": object{
+				"service": []codeableConcept{{Coding: []coding{{System: "http://terminology.hl7.org/CodeSystem/restful-security-service", Code: "SMART-on-FHIR"}}}},
+				"extension": []object{{
+					"url":       "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+					"extension": []object{{"url": "token", "valueUri": s.TokenURL()}},
+				}},
+			},
+			"interaction": interactions("transaction"),
+			"resource": []object{
+				{"type": "Patient", "interaction": interactions("read", "search-type"), "searchParam": params("Patient",
+					[2]string{"_id", "token"}, [2]string{"identifier", "token"}, [2]string{"name", "string"}, [2]string{"family", "string"},
+					[2]string{"given", "string"}, [2]string{"gender", "token"}, [2]string{"birthdate", "date"})},
+				{"type": "Observation", "interaction": interactions("create", "read", "vread", "search-type"), "searchParam": params("Observation",
+					[2]string{"_id", "token"}, [2]string{"identifier", "token"}, [2]string{"patient", "reference"}, [2]string{"subject", "reference"},
+					[2]string{"category", "token"}, [2]string{"code", "token"}, [2]string{"date", "date"})},
+			},
+		}},
+	})
+}
+
+// smartConfiguration is the discovery document of SMART App Launch 2.2.0 for backend services.
+func (s *Server) smartConfiguration(*call) reply {
+	return jsonReply(http.StatusOK, typeJSON, map[string]any{
+		"token_endpoint":                                   s.TokenURL(),
+		"grant_types_supported":                            []string{grantType},
+		"token_endpoint_auth_methods_supported":            []string{"private_key_jwt"},
+		"token_endpoint_auth_signing_alg_values_supported": []string{"RS384"},
+		"scopes_supported":                                 s.cfg.Scopes,
+		"capabilities":                                     []string{"client-confidential-asymmetric", "permission-v1", "permission-v2"},
+		"code_challenge_methods_supported":                 []string{"S256"},
+	})
+}
+
+// noSuchInteraction answers whatever else is asked below the FHIR base.
+func (s *Server) noSuchInteraction(c *call) reply {
+	p := problem{status: http.StatusNotFound, code: "not-supported", detail: "the sandbox serves Patient, Observation and metadata only"}
+	if r := c.Request; r.Method != http.MethodGet && r.Method != http.MethodPost {
+		p = problem{status: http.StatusMethodNotAllowed, code: "not-supported", detail: "this interaction is not supported"}
+	}
+	return p.outcome()
+}

@@ -1,0 +1,191 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Systems of a patient's identifiers. Both are inventions of the sandbox; a client finds the MRN by its type MR.
+const (
+	MRNSystem     = "https://sandbox-ehr.example.com/mrn"
+	AccountSystem = "https://sandbox-ehr.example.com/account"
+)
+
+const patientsUpdated = "2026-01-05T08:00:00Z"
+
+// patients are the people of the practice with their resources, made once.
+type patients struct {
+	list []*patient
+	byID map[string]*patient
+}
+
+type patient struct {
+	Person
+	identifiers []identifier
+	born        span
+	resource    json.RawMessage
+}
+
+func newPatients(people []Person) (*patients, error) {
+	ps := &patients{byID: make(map[string]*patient, len(people))}
+	for _, person := range people {
+		p := &patient{Person: person}
+		var err error
+		if p.born, err = parseDate(person.BirthDate); err != nil {
+			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
+		}
+		p.identifiers = []identifier{
+			// Not the MRN first: an EHR sends several identifiers, and an importer must choose by type.
+			{Use: "secondary", Type: identifierType("AN", "Account number"), System: AccountSystem, Value: "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-")},
+			{Use: "usual", Type: identifierType("MR", "Medical record number"), System: MRNSystem, Value: person.MRN},
+		}
+		if p.resource, err = encode(p.fhir()); err != nil {
+			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
+		}
+		ps.list = append(ps.list, p)
+		ps.byID[person.FHIRID] = p
+	}
+	return ps, nil
+}
+
+func identifierType(code, display string) *codeableConcept {
+	return &codeableConcept{Coding: []coding{{System: "http://terminology.hl7.org/CodeSystem/v2-0203", Code: code, Display: display}}, Text: display}
+}
+
+type patientResource struct {
+	ResourceType string           `json:"resourceType"`
+	ID           string           `json:"id"`
+	Meta         patientMeta      `json:"meta"`
+	Identifier   []identifier     `json:"identifier"`
+	Active       bool             `json:"active"`
+	Name         []humanName      `json:"name"`
+	Telecom      []contactPoint   `json:"telecom,omitempty"`
+	Gender       string           `json:"gender"`
+	BirthDate    string           `json:"birthDate"`
+	Address      []patientAddress `json:"address,omitempty"`
+}
+
+type patientMeta struct {
+	VersionID   string   `json:"versionId"`
+	LastUpdated string   `json:"lastUpdated"`
+	Profile     []string `json:"profile"`
+}
+
+type humanName struct {
+	Use    string   `json:"use"`
+	Text   string   `json:"text"`
+	Family string   `json:"family"`
+	Given  []string `json:"given"`
+}
+
+type contactPoint struct {
+	System string `json:"system"`
+	Value  string `json:"value"`
+	Use    string `json:"use,omitempty"`
+}
+
+type patientAddress struct {
+	Use        string   `json:"use"`
+	Line       []string `json:"line"`
+	City       string   `json:"city,omitempty"`
+	State      string   `json:"state,omitempty"`
+	PostalCode string   `json:"postalCode,omitempty"`
+	Country    string   `json:"country"`
+}
+
+// fhir makes the US Core Patient.
+func (p *patient) fhir() patientResource {
+	r := patientResource{
+		ResourceType: "Patient", ID: p.FHIRID,
+		Meta: patientMeta{VersionID: "1", LastUpdated: patientsUpdated,
+			Profile: []string{"http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"}},
+		Identifier: p.identifiers, Active: p.Active, Gender: p.Gender, BirthDate: p.BirthDate,
+		Name: []humanName{{Use: "official", Text: p.fullName(), Family: p.LastName, Given: []string{p.FirstName}}},
+	}
+	if p.Initial != "" {
+		r.Name[0].Given = append(r.Name[0].Given, p.Initial)
+	}
+	for _, t := range []contactPoint{{"phone", p.Mobile, "mobile"}, {"phone", p.HomePhone, "home"}, {"email", p.Email, ""}} {
+		if t.Value != "" {
+			r.Telecom = append(r.Telecom, t)
+		}
+	}
+	if p.Street != "" {
+		line := []string{p.Street}
+		if p.Apartment != "" {
+			line = append(line, p.Apartment)
+		}
+		r.Address = []patientAddress{{Use: "home", Line: line, City: p.City, State: p.State, PostalCode: p.PostCode, Country: "US"}}
+	}
+	return r
+}
+
+func (p *patient) fullName() string { return p.FirstName + " " + p.LastName }
+
+func (s *Server) readPatient(c *call) reply {
+	p, ok := s.patients.byID[c.PathValue("id")]
+	if !ok {
+		return problem{status: http.StatusNotFound, code: "not-found", detail: "no such Patient"}.outcome()
+	}
+	rep := reply{status: http.StatusOK, contentType: typeFHIR, header: http.Header{}, body: p.resource}
+	rep.header.Set("ETag", `W/"1"`)
+	return rep
+}
+
+func (s *Server) searchPatients(c *call) reply {
+	values := c.URL.Query()
+	q, err := parseQuery(values, patientParams())
+	if err != nil {
+		return refuseSearch(err)
+	}
+	var matches []*patient
+	for _, p := range s.patients.list {
+		if q.matches(p) && !c.effects.has(kindEmptySearch) {
+			matches = append(matches, p)
+		}
+	}
+	return searchReply(s.FHIRBaseURL(), "Patient", values, q, matches, func(p *patient) (string, json.RawMessage) { return p.FHIRID, p.resource })
+}
+
+func patientParams() map[string]matcher[*patient] {
+	return map[string]matcher[*patient]{
+		"_id": func(v string) (func(*patient) bool, error) {
+			return func(p *patient) bool { return p.FHIRID == v }, nil
+		},
+		"identifier": func(v string) (func(*patient) bool, error) {
+			t := parseToken(v)
+			return func(p *patient) bool { return t.matchesIdentifier(p.identifiers) }, nil
+		},
+		"name": startsWith(func(p *patient) []string {
+			return []string{p.FirstName, p.Initial, p.LastName, p.fullName()}
+		}),
+		"family": startsWith(func(p *patient) []string { return []string{p.LastName} }),
+		"given":  startsWith(func(p *patient) []string { return []string{p.FirstName, p.Initial} }),
+		"gender": func(v string) (func(*patient) bool, error) {
+			t := parseToken(v)
+			return func(p *patient) bool { return t.code == p.Gender }, nil
+		},
+		"birthdate": func(v string) (func(*patient) bool, error) {
+			test, err := dateTest(v)
+			return func(p *patient) bool { return test(p.born) }, err
+		},
+	}
+}
+
+// startsWith is FHIR's search on strings: the start of a field, whatever its case and accents.
+func startsWith(fields func(*patient) []string) matcher[*patient] {
+	return func(v string) (func(*patient) bool, error) {
+		want := fold(v)
+		return func(p *patient) bool {
+			return slices.ContainsFunc(fields(p), func(field string) bool { return strings.HasPrefix(fold(field), want) })
+		}, nil
+	}
+}
+
+// fold lowers the case and drops the accents that occur in the sample's names.
+func fold(s string) string {
+	return strings.NewReplacer("á", "a", "é", "e", "í", "i", "ñ", "n", "ö", "o", "ø", "o", "ú", "u", "ễ", "e", "ë", "e").Replace(strings.ToLower(s))
+}
