@@ -1,0 +1,249 @@
+// Package activities is what the workflows ask of the outside world: each activity loads, calls or records, and leaves
+// every decision to the workflow. Inputs and results carry ids and outcomes only, because they stand in the workflow's
+// history; readings, names and tokens never do.
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/fastenhealth/gofhir-models/fhir401"
+	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/fhir"
+)
+
+// Transmission holds the activities of the Transmission workflow.
+type Transmission struct {
+	Store *db.Store
+	EHR   *ecw.Client
+	// RetryDelays are the waits between deliveries; there is one delivery more than there are delays.
+	RetryDelays []time.Duration
+	// Logger writes the ecw_sync lines.
+	Logger *slog.Logger
+}
+
+// ObservationRef names one observation of one practice.
+type ObservationRef struct {
+	PracticeCode  string
+	ObservationID uuid.UUID
+}
+
+// Opened is a transmission that is ready to be delivered, or was delivered already.
+type Opened struct {
+	TransmissionID string
+	TransformedAt  time.Time
+	// Delivered is set when eCW holds the observation: nothing is left to do.
+	Delivered bool
+	// AttemptsMade and DeliveriesMade are not zero when a new workflow takes over a transmission whose workflow was lost.
+	AttemptsMade   int
+	DeliveriesMade int
+	MaxAttempts    int
+	RetryDelays    []time.Duration
+}
+
+// Transform makes the FHIR resource of an observation, stores it, and opens a transmission for it, or finds the one
+// that is open. A reading that makes no valid Observation ends the transmission at once, as permanent_data.
+func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (Opened, error) {
+	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
+	if db.IsNotFound(err) {
+		return Opened{}, failure(ecw.ClassPermanentData, Failure{Code: "not_found", Message: "The observation is not in the database"})
+	}
+	if err != nil {
+		return Opened{}, fmt.Errorf("load observation: %w", err)
+	}
+	opened, err := a.open(ctx, ref)
+	if err != nil || opened.Delivered {
+		return opened, err
+	}
+	opened.TransformedAt = time.Now().UTC().Truncate(time.Second)
+	resource, err := transform(row.Observation, row.Patient, opened.TransformedAt)
+	if err != nil {
+		return Opened{}, a.refuse(ctx, opened.TransmissionID, err)
+	}
+	err = a.Store.SaveResource(ctx, db.SaveResourceParams{
+		ID: ref.ObservationID, Resource: resource, ResourceVersion: row.Observation.ResourceVersion + 1, TransformedAt: &opened.TransformedAt,
+	})
+	if err != nil {
+		return Opened{}, fmt.Errorf("save resource: %w", err)
+	}
+	return opened, nil
+}
+
+func (a *Transmission) open(ctx context.Context, ref ObservationRef) (Opened, error) {
+	err := a.Store.OpenTransmission(ctx, db.OpenTransmissionParams{
+		PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID, MaxAttempts: int32(len(a.RetryDelays) + 1),
+	})
+	if err != nil {
+		return Opened{}, fmt.Errorf("open transmission: %w", err)
+	}
+	row, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+	if err != nil {
+		return Opened{}, fmt.Errorf("load transmission: %w", err)
+	}
+	made, err := a.Store.ListAttempts(ctx, row.ID)
+	if err != nil {
+		return Opened{}, fmt.Errorf("load attempts: %w", err)
+	}
+	opened := Opened{
+		TransmissionID: row.ID,
+		Delivered:      row.Status == db.StatusTransmitted,
+		AttemptsMade:   int(row.AttemptCount),
+		DeliveriesMade: len(made),
+		MaxAttempts:    int(row.MaxAttempts),
+		RetryDelays:    a.RetryDelays,
+	}
+	if row.Status == db.StatusProcessing && opened.AttemptsMade > 0 {
+		opened.AttemptsMade-- // its workflow was lost in the middle of this attempt: make it again
+	}
+	return opened, nil
+}
+
+func transform(o db.Observation, p db.Patient, at time.Time) (json.RawMessage, error) {
+	reading := fhir.Reading{ID: o.ID.String(), Type: fhir.Type(o.ObservationType), EffectiveAt: o.EffectiveAt, Device: o.Device, Values: o.Measured}
+	subject := fhir.Subject{PatientID: p.ID.String(), Display: p.FirstName + " " + p.LastName}
+	resource, err := fhir.Observation(reading, subject, int(o.ResourceVersion)+1, at)
+	if err != nil {
+		return nil, err
+	}
+	return fhir.Marshal(resource)
+}
+
+// refuse ends a transmission whose reading makes no valid Observation.
+func (a *Transmission) refuse(ctx context.Context, transmissionID string, reason error) error {
+	f := Failure{Code: "invalid_reading", Message: "Invalid FHIR resource: " + brokenFields(reason)}
+	err := a.Store.RecordOutcome(ctx, db.RecordOutcomeParams{
+		ID: transmissionID, Status: db.StatusFailed, ErrorClass: string(ecw.ClassPermanentData), ErrorMessage: f.Message,
+	})
+	if err != nil {
+		return fmt.Errorf("record refusal: %w", err)
+	}
+	return failure(ecw.ClassPermanentData, f)
+}
+
+// brokenFields names what is wrong with a reading without its values, which must not stand in the history.
+func brokenFields(reason error) string {
+	var fields fhir.FieldErrors
+	if !errors.As(reason, &fields) {
+		return "the reading makes no valid Observation"
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.Field
+	}
+	return "check the observation's " + strings.Join(names, ", ")
+}
+
+// Attempt is one delivery that is about to begin.
+type Attempt struct {
+	TransmissionID string
+	// Delivery counts every one that is begun; Number counts those that use up one of the allowed attempts.
+	Delivery  int
+	Number    int
+	StartedAt time.Time
+}
+
+// Authenticate marks the transmission as processing and makes sure that this worker holds a valid access token. The
+// token stays in the worker's memory.
+func (a *Transmission) Authenticate(ctx context.Context, at Attempt) error {
+	err := a.Store.StartAttempt(ctx, db.StartAttemptParams{
+		TransmissionID: at.TransmissionID, Delivery: int32(at.Delivery), Number: int32(at.Number), StartedAt: at.StartedAt,
+	})
+	if err != nil {
+		return fmt.Errorf("record the attempt's start: %w", err)
+	}
+	if err := a.EHR.Authenticate(ctx); err != nil {
+		return classified(err)
+	}
+	return nil
+}
+
+// PostInput names what to deliver.
+type PostInput struct {
+	ObservationRef
+	TransmissionID string
+	Delivery       int
+}
+
+// Posted is eCW's acknowledgement.
+type Posted struct {
+	ECWObservationID string
+	HTTPStatus       int
+}
+
+// Post creates the Observation in eCW. When anything may have been sent for this observation before, it first asks eCW
+// whether it arrived, so that no reading stands twice in a chart. It must run at most once for each delivery: a failure
+// that came before anything left is a not_sent error, every other one has a class of package ecw.
+func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
+	defer heartbeat(ctx)()
+	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: in.PracticeCode, ID: in.ObservationID})
+	if err != nil {
+		return Posted{}, notSent(fmt.Errorf("load observation: %w", err))
+	}
+	earlier, err := a.Store.CountEarlierDeliveries(ctx, db.CountEarlierDeliveriesParams{
+		ObservationID: in.ObservationID, TransmissionID: in.TransmissionID, Delivery: int32(in.Delivery),
+	})
+	if err != nil {
+		return Posted{}, notSent(fmt.Errorf("count earlier deliveries: %w", err))
+	}
+	resource, refused := outgoing(row.Observation, row.Patient)
+	if refused != nil {
+		return Posted{}, refused
+	}
+	log := a.Logger.With("practice", in.PracticeCode, "observation_id", in.ObservationID, "transmission_id", in.TransmissionID)
+	identifier := ecw.Identifier{System: fhir.IdentifierSystem, Value: in.ObservationID.String()}
+	if earlier > 0 {
+		found, exists, err := a.EHR.FindObservation(ctx, identifier, *row.Patient.ECWFHIRID)
+		if err != nil {
+			return Posted{}, classified(err)
+		}
+		if exists {
+			log.InfoContext(ctx, "Observation found in eCW, an earlier delivery had arrived", "ecw_observation_id", found.ID)
+			return Posted{ECWObservationID: found.ID, HTTPStatus: found.HTTPStatus}, nil
+		}
+	}
+	created, err := a.EHR.CreateObservation(ctx, resource, identifier)
+	if err != nil {
+		return Posted{}, classified(err)
+	}
+	log.InfoContext(ctx, "Pushed Observation to eCW", "http_status", created.HTTPStatus, "ecw_observation_id", created.ID)
+	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
+	return Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}, nil
+}
+
+// outgoing is the resource as eCW gets it. What stands in the way of making it is for a person to mend.
+func outgoing(o db.Observation, p db.Patient) (json.RawMessage, error) {
+	if p.ECWFHIRID == nil {
+		return nil, failure(ecw.ClassPermanentData, Failure{Code: "patient_not_linked",
+			Message: "Patient is not linked to eClinicalWorks: set the patient's ecw_fhir_id, then transmit again"})
+	}
+	var stored fhir401.Observation
+	if err := json.Unmarshal(o.Resource, &stored); err != nil {
+		return nil, invalidResource(err)
+	}
+	delivery, err := fhir.ForDelivery(&stored, *p.ECWFHIRID)
+	if err != nil {
+		return nil, invalidResource(err)
+	}
+	resource, err := fhir.Marshal(delivery)
+	if err != nil {
+		return nil, invalidResource(err)
+	}
+	return resource, nil
+}
+
+func invalidResource(err error) error {
+	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_resource", Message: "Invalid FHIR resource: " + err.Error() + "; transform the observation again"})
+}
+
+// measurement writes a reading's values for the debug log: "systolic: 128, diastolic: 82".
+func measurement(values json.RawMessage) string {
+	return strings.NewReplacer(`{`, "", `}`, "", `"`, "").Replace(string(values))
+}

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/labstack/echo/v4"
+)
+
+// The roles of a bearer token. An admin may do everything, a provider reads and triggers, a service posts readings.
+const (
+	RoleAdmin    = "admin"
+	RoleProvider = "provider"
+	RoleService  = "service"
+)
+
+const minSecretBytes = 32 // RFC 7518 §3.2: an HS256 key is at least as long as the hash
+
+var errShortSecret = fmt.Errorf("API_TOKEN_SECRET is shorter than %d bytes: make one with `openssl rand -base64 48`", minSecretBytes)
+
+type claims struct {
+	Role string `json:"role"`
+	jwt.RegisteredClaims
+}
+
+// SignToken makes a bearer token for the API that lives for ttl.
+func SignToken(secret []byte, role, subject string, ttl time.Duration) (string, error) {
+	switch {
+	case !slices.Contains([]string{RoleAdmin, RoleProvider, RoleService}, role):
+		return "", fmt.Errorf("role %q is unknown: use admin, provider or service", role)
+	case ttl <= 0:
+		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", ttl)
+	case len(secret) < minSecretBytes:
+		return "", errShortSecret
+	}
+	now := time.Now()
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{Role: role, RegisteredClaims: jwt.RegisteredClaims{
+		Subject: subject, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
+	}}).SignedString(secret)
+}
+
+const roleKey = "role"
+
+// authenticate lets a request through that carries a valid bearer token, and keeps its role for allow.
+func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+	return func(c echo.Context) error {
+		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
+		if !strings.EqualFold(scheme, "Bearer") || token == "" {
+			return unauthorized("not_authenticated", "Send a token in the header: Authorization: Bearer <token>.")
+		}
+		var got claims
+		_, err := parser.ParseWithClaims(strings.TrimSpace(token), &got, func(*jwt.Token) (any, error) { return s.TokenSecret, nil })
+		switch {
+		case errors.Is(err, jwt.ErrTokenExpired):
+			return unauthorized("token_expired", "The token has expired: get a new one.")
+		case err != nil:
+			return unauthorized("invalid_token", "The token is not valid here: get a new one.")
+		}
+		c.Set(roleKey, got.Role)
+		return next(c)
+	}
+}
+
+// allow lets admins through, and the roles named.
+func allow(roles ...string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			role, _ := c.Get(roleKey).(string)
+			if role != RoleAdmin && !slices.Contains(roles, role) {
+				return &Error{Status: http.StatusForbidden, Code: "forbidden", Detail: "Your role may not do this; it takes one of: " +
+					strings.Join(append([]string{RoleAdmin}, roles...), ", ") + "."}
+			}
+			return next(c)
+		}
+	}
+}
+
+func unauthorized(code, detail string) *Error {
+	return &Error{Status: http.StatusUnauthorized, Code: code, Detail: detail}
+}

@@ -1,0 +1,115 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+// updateTimeout is how long a request waits for a worker to take an update.
+const updateTimeout = 10 * time.Second
+
+const mimeFHIR = "application/fhir+json"
+
+func (s *server) getFHIRObservation(c echo.Context) error {
+	stored, err := s.loadObservation(c)
+	if err != nil {
+		return err
+	}
+	if stored.Resource == nil {
+		return &Error{Status: http.StatusNotFound, Code: "not_transformed", Detail: "Observation has not been transformed to FHIR format yet: try again in a moment, or transform it."}
+	}
+	return c.Blob(http.StatusOK, mimeFHIR, stored.Resource)
+}
+
+type transformAnswer struct {
+	ObservationID uuid.UUID `json:"observation_id"`
+	FHIRStatus    string    `json:"fhir_status"`
+	TransformedAt time.Time `json:"transformed_at"`
+	Message       string    `json:"message"`
+}
+
+func (s *server) transformObservation(c echo.Context) error {
+	stored, state, err := s.updateTransmission(c, workflows.UpdateTransform)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, transformAnswer{
+		ObservationID: stored.ID, FHIRStatus: db.StatusPending, TransformedAt: state.TransformedAt,
+		Message: "Observation transformed to FHIR R4 format. Queued for transmission.",
+	})
+}
+
+type transmitAnswer struct {
+	ObservationID  uuid.UUID `json:"observation_id"`
+	FHIRStatus     string    `json:"fhir_status"`
+	TransmissionID string    `json:"transmission_id"`
+	Message        string    `json:"message"`
+}
+
+func (s *server) transmitObservation(c echo.Context) error {
+	stored, state, err := s.updateTransmission(c, workflows.UpdateTransmitNow)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, transmitAnswer{
+		ObservationID: stored.ID, FHIRStatus: db.StatusProcessing, TransmissionID: state.TransmissionID,
+		Message: "Transmission initiated to eClinicalWorks.",
+	})
+}
+
+// updateTransmission sends an update to the workflow of the path's observation, and starts the workflow when none runs.
+func (s *server) updateTransmission(c echo.Context, update string) (stored db.Observation, state workflows.TransmissionState, err error) {
+	if stored, err = s.loadObservation(c); err != nil {
+		return stored, state, err
+	}
+	ctx := c.Request().Context()
+	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
+		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
+	}
+	last, err := s.latestTransmission(ctx, stored.ID)
+	if err != nil {
+		return stored, state, err
+	}
+	if last != nil && last.Status == db.StatusTransmitted {
+		return stored, state, conflict("already_transmitted", "Observation was delivered to eClinicalWorks already, as Observation/%s.", *last.ECWObservationID)
+	}
+	state, err = s.updateWithStart(ctx, stored.ID, update)
+	return stored, state, err
+}
+
+func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string) (state workflows.TransmissionState, err error) {
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
+	handle, err := s.Temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(s.transmissionOptions(id), workflows.Transmission, s.ref(id)),
+		UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: update, WaitForStage: client.WorkflowUpdateStageCompleted},
+	})
+	if err == nil {
+		err = handle.Get(ctx, &state)
+	}
+	return state, s.updateError(ctx, id, err)
+}
+
+func (s *server) updateError(ctx context.Context, id uuid.UUID, err error) error {
+	var refused *temporal.ApplicationError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.Type() == workflows.ErrInProgress:
+		return conflict("in_progress", "A delivery of this observation is in progress: wait for its outcome.")
+	case errors.As(err, &refused):
+		return &Error{Status: http.StatusUnprocessableEntity, Code: refused.Type(), Detail: refused.Message()}
+	}
+	s.Logger.WarnContext(ctx, "update not taken", "observation_id", id, "error", err)
+	return &Error{Status: http.StatusServiceUnavailable, Code: "temporal_unavailable", Detail: "No worker took the request in time; the reading is safe. Try again shortly, and check that Temporal and a worker run."}
+}

@@ -1,0 +1,242 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+// startTimeout is how long a request waits for Temporal to take a workflow. The reading is stored by then.
+const startTimeout = 2 * time.Second
+
+// observationRequest is a reading as a device's gateway posts it.
+type observationRequest struct {
+	PatientID       string          `json:"patient_id"`
+	ObservationType string          `json:"observation_type"`
+	EffectiveAt     string          `json:"effective_at"`
+	Device          string          `json:"device"`
+	Values          json.RawMessage `json:"values"`
+}
+
+// observation is a reading as the API shows it.
+type observation struct {
+	ID              uuid.UUID       `json:"id"`
+	PatientID       uuid.UUID       `json:"patient_id"`
+	ObservationType string          `json:"observation_type"`
+	EffectiveAt     time.Time       `json:"effective_at"`
+	Device          string          `json:"device"`
+	Values          json.RawMessage `json:"values"`
+	CreatedAt       time.Time       `json:"created_at"`
+	TransformedAt   *time.Time      `json:"transformed_at"`
+	// FHIRStatus is null until the reading was transformed.
+	FHIRStatus   *string       `json:"fhir_status"`
+	Transmission *transmission `json:"transmission"`
+}
+
+// transmission is the newest transmission of an observation.
+type transmission struct {
+	ID               string     `json:"id"`
+	Status           string     `json:"status"`
+	AttemptCount     int32      `json:"attempt_count"`
+	MaxAttempts      int32      `json:"max_attempts"`
+	FirstAttemptedAt *time.Time `json:"first_attempted_at"`
+	LastAttemptedAt  *time.Time `json:"last_attempted_at"`
+	NextRetryAt      *time.Time `json:"next_retry_at"`
+	HTTPStatus       *int32     `json:"http_status"`
+	ECWObservationID *string    `json:"ecw_observation_id"`
+	ErrorClass       *string    `json:"error_class"`
+	ErrorMessage     *string    `json:"error_message"`
+}
+
+func (s *server) createObservation(c echo.Context) error {
+	var req observationRequest
+	if err := decode(c, &req); err != nil {
+		return err
+	}
+	reading, patientID, err := parseReading(req)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	if err := s.checkPatient(ctx, patientID); err != nil {
+		return err
+	}
+	stored, created, err := s.storeReading(ctx, reading, patientID)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+		s.startTransmission(ctx, stored.ID)
+	}
+	body, err := s.showObservation(ctx, stored)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/observations/"+stored.ID.String()+"/")
+	return c.JSON(status, body)
+}
+
+func parseReading(req observationRequest) (fhir.Reading, uuid.UUID, error) {
+	var b broken
+	patientID, ok := parseUUID(req.PatientID)
+	if !ok {
+		b.add("patient_id", "is not a UUID: send the id of a patient from /api/v1/patients/")
+	}
+	observationType, err := fhir.ParseType(req.ObservationType)
+	b.addFrom(err)
+	effectiveAt, err := time.Parse(time.RFC3339, req.EffectiveAt)
+	if err != nil {
+		b.add("effective_at", "is not an RFC 3339 time such as 2026-02-06T10:30:00Z")
+	}
+	reading := fhir.Reading{
+		Type: observationType, Device: req.Device, Values: req.Values,
+		EffectiveAt: effectiveAt.UTC().Truncate(time.Microsecond), // the database keeps microseconds
+	}
+	if len(b) == 0 {
+		b.addFrom(reading.Validate(time.Now()))
+	}
+	return reading, patientID, b.err()
+}
+
+func (s *server) checkPatient(ctx context.Context, id uuid.UUID) error {
+	var b broken
+	patient, err := s.Store.GetPatient(ctx, db.GetPatientParams{PracticeCode: s.PracticeCode, ID: id})
+	switch {
+	case db.IsNotFound(err):
+		b.add("patient_id", "no patient has this id: create or import the patient first")
+	case err != nil:
+		return fmt.Errorf("load patient: %w", err)
+	case !patient.Active:
+		b.add("patient_id", "the patient is inactive: activate the patient first")
+	}
+	return b.err()
+}
+
+// storeReading stores a reading once: the same patient, type, time and device name the same reading.
+func (s *server) storeReading(ctx context.Context, r fhir.Reading, patientID uuid.UUID) (stored db.Observation, created bool, err error) {
+	stored, err = s.Store.CreateObservation(ctx, db.CreateObservationParams{
+		PracticeCode: s.PracticeCode, PatientID: patientID, ObservationType: string(r.Type),
+		EffectiveAt: r.EffectiveAt, Device: r.Device, Measured: r.Values,
+	})
+	if err == nil {
+		return stored, true, nil
+	}
+	if !db.IsNotFound(err) {
+		return stored, false, fmt.Errorf("store reading: %w", err)
+	}
+	first, err := s.Store.FindReading(ctx, db.FindReadingParams{
+		PatientID: patientID, ObservationType: string(r.Type), EffectiveAt: r.EffectiveAt, Device: r.Device, Measured: r.Values,
+	})
+	if err != nil {
+		return stored, false, fmt.Errorf("find the stored reading: %w", err)
+	}
+	if !first.SameValues {
+		return stored, false, conflict("conflicting_reading", "Observation %s has other values for the same patient, type, time and device; "+
+			"nothing was changed. If this is another measurement, send its own effective_at.", first.Observation.ID)
+	}
+	return first.Observation, false, nil
+}
+
+// startTransmission starts the workflow that carries the reading to eCW. When Temporal is away the reading waits in the
+// database for the scheduled sweep, so the caller need not know.
+func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
+	_, err := s.Temporal.ExecuteWorkflow(ctx, s.transmissionOptions(id), workflows.Transmission, s.ref(id))
+	if err != nil {
+		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", id, "error", err)
+	}
+}
+
+func (s *server) transmissionOptions(id uuid.UUID) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                       workflows.TransmissionWorkflowID(id),
+		TaskQueue:                workflows.TransmissionTaskQueue,
+		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	}
+}
+
+func (s *server) ref(id uuid.UUID) activities.ObservationRef {
+	return activities.ObservationRef{PracticeCode: s.PracticeCode, ObservationID: id}
+}
+
+func (s *server) getObservation(c echo.Context) error {
+	stored, err := s.loadObservation(c)
+	if err != nil {
+		return err
+	}
+	body, err := s.showObservation(c.Request().Context(), stored)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, body)
+}
+
+// loadObservation loads the observation that the path names.
+func (s *server) loadObservation(c echo.Context) (db.Observation, error) {
+	id, err := idParam(c)
+	if err != nil {
+		return db.Observation{}, err
+	}
+	stored, err := s.Store.GetObservation(c.Request().Context(), db.GetObservationParams{PracticeCode: s.PracticeCode, ID: id})
+	if db.IsNotFound(err) {
+		return stored, notFound("observation", id.String())
+	}
+	if err != nil {
+		return stored, fmt.Errorf("load observation: %w", err)
+	}
+	return stored, nil
+}
+
+// latestTransmission is nil when there was none yet.
+func (s *server) latestTransmission(ctx context.Context, id uuid.UUID) (*db.Transmission, error) {
+	row, err := s.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: s.PracticeCode, ObservationID: id})
+	if db.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load transmission: %w", err)
+	}
+	return &row, nil
+}
+
+func (s *server) showObservation(ctx context.Context, o db.Observation) (observation, error) {
+	body := observation{
+		ID: o.ID, PatientID: o.PatientID, ObservationType: o.ObservationType, EffectiveAt: o.EffectiveAt, Device: o.Device,
+		Values: o.Measured, CreatedAt: o.CreatedAt, TransformedAt: o.TransformedAt,
+	}
+	t, err := s.latestTransmission(ctx, o.ID)
+	if err != nil || t == nil {
+		return body, err
+	}
+	body.FHIRStatus = &t.Status
+	body.Transmission = &transmission{
+		ID: t.ID, Status: t.Status, AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt,
+		LastAttemptedAt: t.LastAttemptedAt, NextRetryAt: t.NextRetryAt, HTTPStatus: t.HTTPStatus, ECWObservationID: t.ECWObservationID,
+		ErrorClass: nullable(t.ErrorClass), ErrorMessage: nullable(t.ErrorMessage),
+	}
+	return body, nil
+}
+
+// nullable shows an empty text as JSON null.
+func nullable(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,84 @@
+// Package api is the HTTP interface: it stores readings and patients, starts and steers their workflows, and shows what
+// became of them. It answers JSON, takes every path with or without a trailing slash, and asks for a bearer token on
+// everything under /api/.
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// maxBody is the largest request body taken, in the notation of Echo's BodyLimit.
+const maxBody = "1M"
+
+// Config is what the API needs to run.
+type Config struct {
+	Store    *db.Store
+	Temporal client.Client
+	// PracticeCode is the eCW practice whose patients and readings this API serves.
+	PracticeCode string
+	// JWKS is the published key set: public keys only.
+	JWKS []byte
+	// TokenSecret signs and verifies the HS256 bearer tokens.
+	TokenSecret []byte
+	Logger      *slog.Logger
+}
+
+type server struct {
+	Config
+}
+
+// New returns the API as a handler.
+func New(cfg Config) (http.Handler, error) {
+	if len(cfg.TokenSecret) < minSecretBytes {
+		return nil, errShortSecret
+	}
+	s := &server{Config: cfg}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.writeError
+	e.Pre(middleware.RemoveTrailingSlash())
+	e.Use(s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
+
+	e.GET("/healthz", s.health)
+	e.GET("/readyz", s.ready)
+	e.GET("/.well-known/jwks.json", s.jwks)
+
+	v1 := e.Group("/api/v1", s.authenticate)
+	v1.POST("/observations", s.createObservation, allow(RoleProvider, RoleService))
+	v1.GET("/observations/:id", s.getObservation, allow(RoleProvider, RoleService))
+	v1.POST("/patients", s.createPatient, allow(RoleProvider))
+	v1.GET("/patients", s.listPatients, allow(RoleProvider))
+	v1.GET("/patients/:id", s.getPatient, allow(RoleProvider))
+	v1.PATCH("/patients/:id", s.updatePatient, allow(RoleProvider))
+	v1.GET("/fhir/observations/:id", s.getFHIRObservation, allow(RoleProvider))
+	v1.POST("/fhir/observations/:id/transform", s.transformObservation, allow(RoleProvider))
+	v1.POST("/fhir/observations/:id/transmit", s.transmitObservation, allow(RoleProvider))
+	return e, nil
+}
+
+// logRequests writes one line a request: the route's pattern, never the path or the body, which may name a person.
+func (s *server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := time.Now()
+		err := next(c)
+		if err != nil {
+			c.Error(err)
+		}
+		s.Logger.DebugContext(c.Request().Context(), "request",
+			"method", c.Request().Method, "route", c.Path(), "http_status", c.Response().Status, "duration", time.Since(start))
+		return nil
+	}
+}
+
+func (s *server) logPanic(c echo.Context, err error, stack []byte) error {
+	s.Logger.ErrorContext(c.Request().Context(), "handler panicked", "route", c.Path(), "error", err, "stack", string(stack))
+	return err
+}

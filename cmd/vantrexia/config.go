@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/joho/godotenv"
+
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+// config is every setting of every role, read once from the environment. .env.example explains each.
+type config struct {
+	DatabaseURL       string          `env:"DATABASE_URL"`
+	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
+	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
+	TemporalUIAddress string          `env:"TEMPORAL_UI_ADDRESS" envDefault:"127.0.0.1:8233"`
+	APIAddress        string          `env:"API_ADDRESS" envDefault:":8000"`
+	SandboxAddress    string          `env:"SANDBOX_ADDRESS" envDefault:"127.0.0.1:8090"`
+	SandboxJWKSURL    string          `env:"SANDBOX_JWKS_URL"`
+	SandboxDataDir    string          `env:"SANDBOX_DATA_DIR" envDefault:".local/sandbox"`
+	TokenSecret       string          `env:"API_TOKEN_SECRET"`
+	TokenSecretFile   string          `env:"API_TOKEN_SECRET_FILE" envDefault:".local/api-token.secret"`
+	RetryDelays       []time.Duration `env:"RETRY_DELAYS" envDefault:"5m,15m,45m,2h,6h"`
+	LogLevel          slog.Level      `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat         string          `env:"LOG_FORMAT" envDefault:"text"`
+	ECW               ecwConfig       `envPrefix:"ECW_"`
+}
+
+// ecwConfig is how the practice's eCW is reached. The names without a default are the tutorial's.
+type ecwConfig struct {
+	ClientID       string        `env:"CLIENT_ID"`
+	ClientSecret   string        `env:"CLIENT_SECRET"`
+	Environment    string        `env:"ENVIRONMENT" envDefault:"staging"`
+	PracticeCode   string        `env:"PRACTICE_CODE"`
+	AppType        string        `env:"APP_TYPE" envDefault:"backend_service"`
+	PrivateKey     string        `env:"PRIVATE_KEY"`
+	PrivateKeyFile string        `env:"PRIVATE_KEY_FILE" envDefault:".local/ecw-private.pem"`
+	KeyID          string        `env:"KEY_ID" envDefault:"vantrexia-ecw-key-1"`
+	Scope          string        `env:"SCOPE"`
+	WriteMode      string        `env:"WRITE_MODE" envDefault:"observation"`
+	TokenURL       string        `env:"TOKEN_URL"`
+	FHIRBaseURL    string        `env:"FHIR_BASE_URL"`
+	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
+}
+
+func loadConfig() (config, error) {
+	if err := godotenv.Load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return config{}, fmt.Errorf("read .env: %w", err)
+	}
+	cfg, err := env.ParseAs[config]()
+	if err != nil {
+		return config{}, fmt.Errorf("read settings: %w", err)
+	}
+	return cfg, cfg.check()
+}
+
+func (c config) check() error {
+	var errs []error
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		errs = append(errs, fmt.Errorf("LOG_FORMAT %q is unknown: use text or json", c.LogFormat))
+	}
+	if len(c.RetryDelays) == 0 {
+		errs = append(errs, errors.New("RETRY_DELAYS is empty: use for example 5m,15m,45m,2h,6h"))
+	}
+	for _, delay := range c.RetryDelays {
+		if delay <= 0 {
+			errs = append(errs, fmt.Errorf("RETRY_DELAYS has %s, which is not positive: use for example 5m,15m,45m,2h,6h", delay))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// logger writes to standard error, so that what a command prints can be piped.
+func (c config) logger(least slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: max(c.LogLevel, least)}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// tokenSecret is the key of the API's bearer tokens.
+func (c config) tokenSecret() ([]byte, error) {
+	if c.TokenSecret != "" {
+		return []byte(c.TokenSecret), nil
+	}
+	secret, err := os.ReadFile(c.TokenSecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("no secret for API tokens: set API_TOKEN_SECRET, or API_TOKEN_SECRET_FILE to a file that exists (%w)", err)
+	}
+	return []byte(strings.TrimSpace(string(secret))), nil
+}
+
+// signingKey is the key that signs our assertions for eCW, and whose public half the API publishes.
+func (c config) signingKey() (*ecw.Key, error) {
+	if c.ECW.PrivateKey != "" {
+		return ecw.LoadKey([]byte(c.ECW.PrivateKey), c.ECW.KeyID)
+	}
+	key, err := ecw.LoadKeyFile(c.ECW.PrivateKeyFile, c.ECW.KeyID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist: run `vantrexia keys generate`, or set ECW_PRIVATE_KEY_FILE", c.ECW.PrivateKeyFile)
+	}
+	return key, err
+}
+
+// ehr is the client of the practice's eCW.
+func (c config) ehr(log *slog.Logger) (*ecw.Client, error) {
+	key, err := c.signingKey()
+	if err != nil {
+		return nil, err
+	}
+	return ecw.New(ecw.Config{
+		ClientID: c.ECW.ClientID, ClientSecret: c.ECW.ClientSecret, PracticeCode: c.ECW.PracticeCode,
+		AppType: ecw.AppType(c.ECW.AppType), Environment: ecw.Environment(c.ECW.Environment),
+		TokenURL: c.ECW.TokenURL, FHIRBaseURL: c.ECW.FHIRBaseURL, Scope: c.ECW.Scope, WriteMode: ecw.WriteMode(c.ECW.WriteMode),
+		Key: key, Timeout: c.ECW.Timeout, Logger: log,
+	})
+}

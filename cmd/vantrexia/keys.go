@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+func keysCommand() *cobra.Command {
+	keys := &cobra.Command{Use: "keys", Short: "Make the RSA key that proves to eCW who we are"}
+	var out, kid string
+	generate := &cobra.Command{
+		Use:   "generate",
+		Short: "Write a new RSA private key and print the public JWKS",
+		Long: `Writes a new 2048-bit RSA private key, readable by you alone, and prints the JWKS that the API will publish for it at
+/.well-known/jwks.json. Never overwrites a file. Point ECW_PRIVATE_KEY_FILE at the key, and set ECW_KEY_ID to its kid.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key, err := generateKey(out, kid)
+			if err != nil {
+				return err
+			}
+			jwks, err := ecw.PublicJWKS(key)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "private key written to", out)
+			fmt.Fprintln(cmd.OutOrStdout(), string(jwks))
+			return nil
+		},
+	}
+	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
+	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
+	keys.AddCommand(generate)
+	return keys
+}
+
+// generateKey makes a key and stores it in a new file that only its owner can read.
+func generateKey(path, kid string) (*ecw.Key, error) {
+	key, err := ecw.GenerateKey(kid)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := key.PEM()
+	if err != nil {
+		return nil, err
+	}
+	return key, writeNew(path, pem)
+}
+
+// writeNew writes a secret to a file that must not exist yet, mode 0600.
+func writeNew(path string, secret []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already: move it away, or choose another file", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(secret)
+	return errors.Join(err, file.Sync(), file.Close())
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+)
+
+func sandboxCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sandbox",
+		Short: "Serve the sandbox EHR, a stand-in for eClinicalWorks",
+		Long: `Serves a stand-in for eClinicalWorks on SANDBOX_ADDRESS: token endpoint, FHIR R4 server with 142 made-up patients, and
+faults on demand under /admin/. It checks what eCW checks, with the public keys from SANDBOX_JWKS_URL, and keeps what it
+accepted in SANDBOX_DATA_DIR. Not for patient data.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			cfg.useSandbox()
+			listener, err := listen(cfg.SandboxAddress, "SANDBOX_ADDRESS")
+			if err != nil {
+				return err
+			}
+			return serveSandbox(cmd.Context(), cfg, cfg.logger(slog.LevelDebug), listener)
+		},
+	}
+}
+
+// useSandbox fills in what is not set, so that the API, the worker and the sandbox of one machine fit together.
+func (c *config) useSandbox() {
+	base := "http://" + c.SandboxAddress
+	for setting, value := range map[*string]string{
+		&c.ECW.ClientID:     "vantrexia-sandbox-client",
+		&c.ECW.PracticeCode: "FFHEDD",
+		&c.ECW.TokenURL:     base + sandbox.TokenPath,
+		&c.ECW.FHIRBaseURL:  base + sandbox.FHIRPath + "{practice_code}",
+		&c.SandboxJWKSURL:   localURL(c.APIAddress) + "/.well-known/jwks.json",
+	} {
+		if *setting == "" {
+			*setting = value
+		}
+	}
+}
+
+// localURL is how this machine reaches its own server that listens on address.
+func localURL(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "http://" + address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener net.Listener) error {
+	ehr, err := sandbox.New(sandbox.Config{
+		ClientID: cfg.ECW.ClientID, PracticeCode: cfg.ECW.PracticeCode, JWKSURL: cfg.SandboxJWKSURL,
+		PublicURL: "http://" + cfg.SandboxAddress, DataDir: cfg.SandboxDataDir, Logger: log.With("component", "sandbox"),
+	})
+	if err != nil {
+		return err
+	}
+	defer ehr.Close()
+	log.InfoContext(ctx, "sandbox EHR listening", "address", listener.Addr().String())
+	return serveHTTP(ctx, listener, ehr)
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	temporallog "go.temporal.io/sdk/log"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/worker"
+)
+
+// drainTimeout bounds how long requests that are under way may take to end after a signal.
+const drainTimeout = 15 * time.Second
+
+func apiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "api",
+		Short: "Serve the HTTP API",
+		Long: `Serves the HTTP API on API_ADDRESS until SIGTERM or Ctrl-C, then lets the requests under way end. Needs DATABASE_URL
+with a migrated schema; Temporal may come and go, readings are stored meanwhile.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return withDependencies(cmd.Context(), serveAPI) },
+	}
+}
+
+func workerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "worker",
+		Short: "Run the workflows and activities that deliver readings",
+		Long: `Takes work from Temporal's task queue "transmissions" until SIGTERM or Ctrl-C, then lets the deliveries under way end.
+Run as many as you like.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return withDependencies(cmd.Context(), runWorker) },
+	}
+}
+
+// dependencies is what the API and the worker both stand on.
+type dependencies struct {
+	cfg      config
+	log      *slog.Logger
+	store    *db.Store
+	temporal client.Client
+}
+
+// withDependencies opens what a role needs, runs it until ctx ends, and closes everything again.
+func withDependencies(ctx context.Context, run func(context.Context, dependencies) error) error {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	if cfg.DatabaseURL == "" {
+		return errors.New("DATABASE_URL is not set: set it, or use `make run`, which brings a database of its own")
+	}
+	if cfg.TemporalAddress == "" {
+		cfg.TemporalAddress = client.DefaultHostPort
+	}
+	store, err := db.Open(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.CheckMigrated(ctx); err != nil {
+		return err
+	}
+	temporal, err := newTemporalClient(cfg)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	return run(ctx, dependencies{cfg: cfg, log: cfg.logger(slog.LevelDebug), store: store, temporal: temporal})
+}
+
+// newTemporalClient connects when it is first used, so that Temporal may start after us.
+func newTemporalClient(cfg config) (client.Client, error) {
+	c, err := client.NewLazyClient(client.Options{
+		HostPort: cfg.TemporalAddress, Namespace: cfg.TemporalNamespace,
+		Logger: temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("TEMPORAL_ADDRESS %s: %w", cfg.TemporalAddress, err)
+	}
+	return c, nil
+}
+
+func serveAPI(ctx context.Context, d dependencies) error {
+	listener, err := listen(d.cfg.APIAddress, "API_ADDRESS")
+	if err != nil {
+		return err
+	}
+	handler, err := newAPI(d)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String())
+	return serveHTTP(ctx, listener, handler)
+}
+
+func newAPI(d dependencies) (http.Handler, error) {
+	key, err := d.cfg.signingKey()
+	if err != nil {
+		return nil, err
+	}
+	jwks, err := ecw.PublicJWKS(key)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := d.cfg.tokenSecret()
+	if err != nil {
+		return nil, err
+	}
+	if d.cfg.ECW.PracticeCode == "" {
+		return nil, errors.New("ECW_PRACTICE_CODE is not set: set the code that eCW assigned, for example FFHEDD")
+	}
+	return api.New(api.Config{
+		Store: d.store, Temporal: d.temporal, PracticeCode: d.cfg.ECW.PracticeCode, JWKS: jwks, TokenSecret: secret,
+		Logger: d.log.With("component", "api"),
+	})
+}
+
+func runWorker(ctx context.Context, d dependencies) error {
+	log := d.log.With("component", "ecw_sync")
+	ehr, err := d.cfg.ehr(log)
+	if err != nil {
+		return err
+	}
+	w := worker.New(d.temporal, &activities.Transmission{Store: d.store, EHR: ehr, RetryDelays: d.cfg.RetryDelays, Logger: log})
+	if err := w.Start(); err != nil {
+		return fmt.Errorf("start worker: is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w", d.cfg.TemporalAddress, d.cfg.TemporalNamespace, err)
+	}
+	log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
+	<-ctx.Done()
+	w.Stop()
+	return nil
+}
+
+// listen opens a TCP port; setting is the name of the one that chose it.
+func listen(address, setting string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is taken: stop what listens there, or choose another address with %s", address, setting)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (%s): %w", address, setting, err)
+	}
+	return listener, nil
+}
+
+// serveHTTP serves until ctx ends, then lets the requests under way end.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(drain)
+	})
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return err
+	}
+	return <-stopped
+}

@@ -1,0 +1,25 @@
+-- Patients of the practices we serve, and their link to eClinicalWorks.
+
+-- +goose Up
+CREATE TABLE patients (
+    id            uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    practice_code text        NOT NULL CHECK (practice_code <> ''),
+    first_name    text        NOT NULL CHECK (first_name <> ''),
+    last_name     text        NOT NULL CHECK (last_name <> ''),
+    birth_date    date        NOT NULL,
+    mrn           text        NOT NULL CHECK (mrn <> ''),
+    -- The id of the Patient resource in eCW; null until the patient is linked.
+    ecw_fhir_id   text        CHECK (ecw_fhir_id <> ''),
+    phone         text        NOT NULL DEFAULT '',
+    address_line  text        NOT NULL DEFAULT '',
+    city          text        NOT NULL DEFAULT '',
+    state         text        NOT NULL DEFAULT '',
+    postal_code   text        NOT NULL DEFAULT '',
+    country       text        NOT NULL DEFAULT '',
+    active        boolean     NOT NULL DEFAULT true,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT patients_mrn_key UNIQUE (practice_code, mrn),
+    CONSTRAINT patients_ecw_fhir_id_key UNIQUE (practice_code, ecw_fhir_id)
+);
+CREATE INDEX patients_by_name ON patients (practice_code, last_name, first_name, id);

@@ -1,0 +1,22 @@
+-- Readings as devices reported them, and the FHIR resource made from each.
+
+-- +goose Up
+CREATE TABLE observations (
+    id               uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    practice_code    text        NOT NULL CHECK (practice_code <> ''),
+    patient_id       uuid        NOT NULL REFERENCES patients,
+    observation_type text        NOT NULL CHECK (observation_type <> ''),
+    effective_at     timestamptz NOT NULL,
+    device           text        NOT NULL,
+    -- jsonb keeps a decimal's trailing zeros, so a reading keeps the precision of its device.
+    measured         jsonb       NOT NULL CHECK (jsonb_typeof(measured) = 'object'),
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    -- json, not jsonb: the resource is shown with its elements in the order FHIR writes them.
+    resource         json,
+    resource_version integer     NOT NULL DEFAULT 0,
+    transformed_at   timestamptz,
+    -- The same reading sent twice by a gateway is one reading.
+    CONSTRAINT observations_reading_key UNIQUE (patient_id, observation_type, effective_at, device),
+    CONSTRAINT observations_transformed CHECK ((resource IS NULL) = (transformed_at IS NULL)
+                                           AND (resource IS NULL) = (resource_version = 0))
+);

@@ -1,0 +1,58 @@
+-- The transmission log: what was sent to eCW, every attempt of it, and what comes next.
+
+-- +goose Up
+CREATE SEQUENCE transmission_numbers;
+
+-- +goose StatementBegin
+CREATE FUNCTION next_transmission_id() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    number text := nextval('transmission_numbers')::text;
+BEGIN
+    -- lpad alone would cut the number when it outgrows five digits.
+    RETURN 'TXN-' || to_char(now() AT TIME ZONE 'UTC', 'YYYY') || '-' || lpad(number, greatest(5, length(number)), '0');
+END $$;
+-- +goose StatementEnd
+
+CREATE TABLE transmissions (
+    id                 text        PRIMARY KEY DEFAULT next_transmission_id(),
+    practice_code      text        NOT NULL CHECK (practice_code <> ''),
+    observation_id     uuid        NOT NULL REFERENCES observations,
+    status             text        NOT NULL DEFAULT 'pending',
+    attempt_count      integer     NOT NULL DEFAULT 0,
+    max_attempts       integer     NOT NULL CHECK (max_attempts > 0),
+    first_attempted_at timestamptz,
+    last_attempted_at  timestamptz,
+    -- "Not before": the workflow's timer fires at this moment or a little later.
+    next_retry_at      timestamptz,
+    error_class        text        NOT NULL DEFAULT '',
+    error_message      text        NOT NULL DEFAULT '',
+    http_status        integer,
+    ecw_observation_id text,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT transmissions_status CHECK (status IN ('pending', 'processing', 'transmitted', 'failed')),
+    CONSTRAINT transmissions_attempts CHECK (attempt_count BETWEEN 0 AND max_attempts),
+    CONSTRAINT transmissions_retry_waits CHECK (next_retry_at IS NULL OR status IN ('pending', 'failed')),
+    CONSTRAINT transmissions_delivered CHECK ((status = 'transmitted') = (ecw_observation_id IS NOT NULL)),
+    CONSTRAINT transmissions_failure_explained CHECK (status <> 'failed' OR error_class <> '')
+);
+-- One transmission at a time for an observation, and none after it was delivered.
+-- A permanently failed one (failed, nothing to come) makes room for the next.
+CREATE UNIQUE INDEX transmissions_one_live ON transmissions (observation_id)
+    WHERE status <> 'failed' OR next_retry_at IS NOT NULL;
+CREATE INDEX transmissions_by_observation ON transmissions (observation_id, created_at);
+
+CREATE TABLE transmission_attempts (
+    transmission_id    text        NOT NULL REFERENCES transmissions ON DELETE CASCADE,
+    -- Counts everything that was begun; number counts what used up one of max_attempts (a throttled delivery does not).
+    delivery           integer     NOT NULL CHECK (delivery > 0),
+    number             integer     NOT NULL CHECK (number > 0),
+    started_at         timestamptz NOT NULL,
+    finished_at        timestamptz CHECK (finished_at >= started_at),
+    http_status        integer,
+    ecw_observation_id text,
+    error_class        text        NOT NULL DEFAULT '',
+    error_code         text        NOT NULL DEFAULT '',
+    error_message      text        NOT NULL DEFAULT '',
+    PRIMARY KEY (transmission_id, delivery)
+);

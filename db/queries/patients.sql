@@ -1,0 +1,38 @@
+-- name: CreatePatient :one
+INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
+                      phone, address_line, city, state, postal_code, country, active)
+VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
+        @phone, @address_line, @city, @state, @postal_code, @country, @active)
+RETURNING *;
+
+-- name: GetPatient :one
+SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id;
+
+-- name: FindPatientByIdentity :one
+-- The patient that already holds one of the two identities which must be unique within a practice.
+SELECT * FROM patients
+WHERE practice_code = @practice_code AND (mrn = @mrn OR ecw_fhir_id = @ecw_fhir_id)
+ORDER BY mrn = @mrn DESC
+LIMIT 1;
+
+-- name: ListPatients :many
+SELECT * FROM patients
+WHERE practice_code = @practice_code
+  AND (sqlc.narg(mrn)::text IS NULL OR mrn = sqlc.narg(mrn))
+  AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id))
+ORDER BY last_name, first_name, id
+LIMIT @page_size OFFSET @page_offset;
+
+-- name: CountPatients :one
+SELECT count(*) FROM patients
+WHERE practice_code = @practice_code
+  AND (sqlc.narg(mrn)::text IS NULL OR mrn = sqlc.narg(mrn))
+  AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id));
+
+-- name: UpdatePatient :one
+UPDATE patients
+SET first_name = @first_name, last_name = @last_name, birth_date = @birth_date, mrn = @mrn, ecw_fhir_id = @ecw_fhir_id,
+    phone = @phone, address_line = @address_line, city = @city, state = @state, postal_code = @postal_code,
+    country = @country, active = @active, updated_at = now()
+WHERE practice_code = @practice_code AND id = @id
+RETURNING *;

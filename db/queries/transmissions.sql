@@ -1,0 +1,45 @@
+-- name: OpenTransmission :exec
+-- Does nothing when the observation has a live or delivered transmission: LatestTransmission then names it.
+INSERT INTO transmissions (practice_code, observation_id, max_attempts)
+VALUES (@practice_code, @observation_id, @max_attempts)
+ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING;
+
+-- name: LatestTransmission :one
+SELECT * FROM transmissions
+WHERE practice_code = @practice_code AND observation_id = @observation_id
+ORDER BY created_at DESC, id DESC
+LIMIT 1;
+
+-- name: ListAttempts :many
+SELECT * FROM transmission_attempts WHERE transmission_id = @transmission_id ORDER BY delivery;
+
+-- name: StartAttempt :exec
+-- Idempotent: a repeated call finds its row.
+WITH attempt AS (
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
+    VALUES (@transmission_id, @delivery, @number, @started_at::timestamptz)
+    ON CONFLICT (transmission_id, delivery) DO NOTHING
+)
+UPDATE transmissions
+SET status = 'processing', attempt_count = @number, next_retry_at = NULL,
+    first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz), last_attempted_at = @started_at::timestamptz, updated_at = now()
+WHERE id = @transmission_id;
+
+-- name: CountEarlierDeliveries :one
+-- How often something may have been sent for this observation before this delivery, whatever became of it.
+SELECT count(*)
+FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
+WHERE t.observation_id = @observation_id
+  AND (a.transmission_id, a.delivery) <> (@transmission_id::text, @delivery::integer);
+
+-- name: FinishAttempt :exec
+UPDATE transmission_attempts
+SET finished_at = greatest(started_at, @finished_at::timestamptz), http_status = @http_status, ecw_observation_id = @ecw_observation_id,
+    error_class = @error_class, error_code = @error_code, error_message = @error_message
+WHERE transmission_id = @transmission_id AND delivery = @delivery;
+
+-- name: RecordOutcome :exec
+UPDATE transmissions
+SET status = @status, attempt_count = @attempt_count, next_retry_at = @next_retry_at, http_status = @http_status, ecw_observation_id = @ecw_observation_id,
+    error_class = @error_class, error_message = @error_message, updated_at = now()
+WHERE id = @id;

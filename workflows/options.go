@@ -1,0 +1,36 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/activities"
+)
+
+const (
+	notSentPause  = 10 * time.Second // before a delivery begins again that never left us
+	throttlePause = time.Second      // at least, when eCW names no later moment
+)
+
+// untilDone suits an activity that may run twice: Temporal repeats it through every fault of ours (a database that is
+// down, a lost worker). What eCW refuses is a non-retryable error, and comes back at once.
+func untilDone(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: time.Minute,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute},
+		Summary:             summary,
+	})
+}
+
+// once suits Post: Temporal must not repeat it, for whether eCW got a reading is looked up before it is sent again. The
+// time covers a look-up and a create with everything that each may need, at the client's limit of 30 s a request.
+func once(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: 6 * time.Minute,
+		HeartbeatTimeout:    4 * activities.HeartbeatInterval,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             summary,
+	})
+}

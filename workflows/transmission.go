@@ -1,0 +1,224 @@
+// Package workflows holds deterministic code only: what happens in which order, and when. Everything that touches the
+// outside world is an activity.
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+// TransmissionTaskQueue is where workers take transmissions from.
+const TransmissionTaskQueue = "transmissions"
+
+// The updates that a Transmission takes while it runs; both answer with a TransmissionState. They are refused with the
+// error type ErrInProgress while a delivery is under way.
+const (
+	// UpdateTransmitNow delivers a waiting transmission now, ahead of its schedule.
+	UpdateTransmitNow = "transmit now"
+	// UpdateTransform makes the FHIR resource anew, for the next delivery.
+	UpdateTransform = "transform"
+)
+
+// ErrInProgress is the type of the error that refuses an update while a delivery is under way.
+const ErrInProgress = "in_progress"
+
+// ClassCancelled is the error class of a transmission that a person cancelled.
+const ClassCancelled = "cancelled"
+
+// TransmissionWorkflowID is the id of the one workflow that may carry an observation at a time.
+func TransmissionWorkflowID(observationID uuid.UUID) string {
+	return "transmission/" + observationID.String()
+}
+
+// TransmissionState answers an update, and is the result of a finished workflow.
+type TransmissionState struct {
+	TransmissionID string
+	TransformedAt  time.Time
+}
+
+type phase int
+
+const (
+	starting phase = iota
+	delivering
+	waiting
+	finished
+)
+
+// transmission is the state of one run of the workflow.
+type transmission struct {
+	do          *activities.Transmission // nil: it only names the methods, the worker holds the real one
+	ref         activities.ObservationRef
+	opened      activities.Opened
+	phase       phase
+	delivery    int // counts every delivery begun
+	attempt     int // counts those that used up one of the allowed attempts
+	transmitNow bool
+}
+
+// Transmission carries one observation into the EHR: Transform, then Authenticate and Post until eCW acknowledges it,
+// with the schedule's waits in between. It fails when a person has to act, with the error class as the error's type.
+func Transmission(ctx workflow.Context, ref activities.ObservationRef) (TransmissionState, error) {
+	t := &transmission{ref: ref}
+	if err := t.takeUpdates(ctx); err != nil {
+		return TransmissionState{}, err
+	}
+	err := t.run(ctx)
+	t.phase = finished
+	settled, _ := workflow.NewDisconnectedContext(ctx)
+	if awaitErr := workflow.Await(settled, func() bool { return workflow.AllHandlersFinished(settled) }); err == nil {
+		err = awaitErr
+	}
+	return t.state(), err
+}
+
+func (t *transmission) state() TransmissionState {
+	return TransmissionState{TransmissionID: t.opened.TransmissionID, TransformedAt: t.opened.TransformedAt}
+}
+
+func (t *transmission) run(ctx workflow.Context) error {
+	if err := t.transform(ctx); err != nil {
+		return err
+	}
+	t.delivery, t.attempt = t.opened.DeliveriesMade, t.opened.AttemptsMade
+	for !t.opened.Delivered {
+		out, err := t.deliver(ctx)
+		switch {
+		case err != nil:
+			return err
+		case out.Posted != nil:
+			return nil
+		case out.NextRetryAt == nil:
+			return permanent(out)
+		}
+		if err := t.wait(ctx, out); err != nil {
+			if recordErr := t.cancel(ctx, out); recordErr != nil {
+				return recordErr
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transmission) transform(ctx workflow.Context) error {
+	opened := activities.Opened{}
+	err := workflow.ExecuteActivity(untilDone(ctx, "make the FHIR resource"), t.do.Transform, t.ref).Get(ctx, &opened)
+	if err == nil {
+		t.opened = opened
+	}
+	return err
+}
+
+// deliver makes one delivery and records its outcome. One that has begun is finished even when the workflow is
+// cancelled meanwhile: what became of it must be known.
+func (t *transmission) deliver(ctx workflow.Context) (activities.Outcome, error) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	t.phase = delivering
+	t.delivery++
+	t.attempt++
+
+	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
+	posted, err := t.send(ctx)
+	out.FinishedAt = workflow.Now(ctx)
+	if err == nil {
+		out.Posted = &posted
+	} else {
+		out.Class, out.Failure = describe(err)
+		out.NextRetryAt = t.nextRetry(out)
+	}
+	out.AttemptCount = t.attempt
+	return out, t.record(ctx, out)
+}
+
+// send authenticates and posts, and does both again as long as nothing left for eCW.
+func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, err error) {
+	try := fmt.Sprintf("attempt %d of %d", t.attempt, t.opened.MaxAttempts)
+	attempt := activities.Attempt{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, Number: t.attempt, StartedAt: workflow.Now(ctx)}
+	post := activities.PostInput{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
+	for {
+		err = workflow.ExecuteActivity(untilDone(ctx, try), t.do.Authenticate, attempt).Get(ctx, nil)
+		if err == nil {
+			err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, post).Get(ctx, &posted)
+		}
+		var app *temporal.ApplicationError
+		if !errors.As(err, &app) || app.Type() != activities.TypeNotSent {
+			return posted, err
+		}
+		if err := workflow.Sleep(ctx, notSentPause); err != nil {
+			return posted, err
+		}
+	}
+}
+
+// nextRetry is when the next delivery may start; nil means that a person has to act first.
+func (t *transmission) nextRetry(out activities.Outcome) *time.Time {
+	at := out.FinishedAt
+	switch ecw.Class(out.Class) {
+	case ecw.ClassPermanentData, ecw.ClassPermanentCredentials:
+		return nil
+	case ecw.ClassThrottled:
+		t.attempt-- // eCW's limit is no fault of this reading
+		at = at.Add(throttlePause)
+		if out.Failure.RetryAt.After(at) {
+			at = out.Failure.RetryAt
+		}
+	default:
+		delay, ok := retryDelay(t.opened.RetryDelays, t.opened.TransmissionID, t.attempt, t.opened.MaxAttempts)
+		if !ok {
+			return nil
+		}
+		at = at.Add(delay)
+	}
+	return &at
+}
+
+// wait returns at the recorded moment, or when somebody says "transmit now". An error means that the workflow was
+// cancelled.
+func (t *transmission) wait(ctx workflow.Context, out activities.Outcome) error {
+	t.phase = waiting
+	t.transmitNow = false
+	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
+		Timeout: out.NextRetryAt.Sub(workflow.Now(ctx)),
+		TimerOptions: workflow.TimerOptions{
+			Summary: fmt.Sprintf("attempt %d of %d comes next, after %s (%s)", t.attempt+1, t.opened.MaxAttempts, out.Failure.Code, out.Class),
+		},
+	}, func() bool { return t.transmitNow })
+	return err
+}
+
+// cancel records that a person ended the transmission while it waited.
+func (t *transmission) cancel(ctx workflow.Context, last activities.Outcome) error {
+	t.phase = finished
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	last.Class = ClassCancelled
+	last.Failure.Message = "Cancelled while waiting for a retry; the last failure was: " + last.Failure.Message
+	last.NextRetryAt = nil
+	return t.record(ctx, last)
+}
+
+func (t *transmission) record(ctx workflow.Context, out activities.Outcome) error {
+	return workflow.ExecuteActivity(untilDone(ctx, "record the outcome"), t.do.Record, out).Get(ctx, nil)
+}
+
+// describe reads the class and the recorded part out of an activity's error. An error without a class means that the
+// worker was lost in the middle of the activity: whether eCW got the reading is then unknown.
+func describe(err error) (class string, f activities.Failure) {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.HasDetails() && app.Details(&f) == nil {
+		return app.Type(), f
+	}
+	return string(ecw.ClassUnknown), activities.Failure{Code: "worker_lost", Message: "The worker stopped in the middle of the delivery"}
+}
+
+func permanent(out activities.Outcome) error {
+	return temporal.NewNonRetryableApplicationError(out.TransmissionID+" failed permanently: "+out.Failure.Message, out.Class, nil)
+}

@@ -1,0 +1,97 @@
+package workflows
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+)
+
+// answer collects what became of an update.
+type answer struct {
+	accepted bool
+	rejected error
+	state    TransmissionState
+	err      error
+}
+
+func (a *answer) Accept() { a.accepted = true }
+
+func (a *answer) Reject(err error) { a.rejected = err }
+
+func (a *answer) Complete(result any, err error) {
+	a.state, _ = result.(TransmissionState)
+	a.err = err
+}
+
+func (w *world) update(name string, at time.Duration) *answer {
+	a := &answer{}
+	w.env.RegisterDelayedCallback(func() { w.env.UpdateWorkflow(name, "", a) }, at)
+	return a
+}
+
+func TestTransmitNowEndsTheWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.post = []error{eCWTimeout, eCWTimeout, nil}
+	now := w.update(UpdateTransmitNow, 6*time.Minute) // in the wait of 15 minutes
+	started := w.env.Now()
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if !now.accepted || now.err != nil || now.state.TransmissionID != "TXN-2026-08830" {
+		t.Errorf("update answered %+v", now)
+	}
+	if took := w.attempts[2].StartedAt.Sub(started); took > 7*time.Minute {
+		t.Errorf("delivered after %s, want at once after 6 minutes", took)
+	}
+	if w.attempts[2].Number != 3 {
+		t.Errorf("delivery has number %d, want the attempt that was due", w.attempts[2].Number)
+	}
+}
+
+func TestTransmitNowTwiceDeliversOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.post = []error{eCWTimeout, eCWTimeout, nil}
+	w.update(UpdateTransmitNow, time.Minute)
+	w.update(UpdateTransmitNow, time.Minute)
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.attempts) != 3 {
+		t.Fatalf("%d deliveries, want 3", len(w.attempts))
+	}
+	if gap := w.attempts[2].StartedAt.Sub(w.outcomes[1].FinishedAt); gap < 15*time.Minute {
+		t.Errorf("the second press skipped the next wait too: %s", gap)
+	}
+}
+
+func TestTransformWhileWaiting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.post = []error{eCWTimeout, nil}
+	transformed := w.update(UpdateTransform, time.Minute)
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if !transformed.accepted || transformed.err != nil || len(w.attempts) != 2 {
+		t.Errorf("update answered %+v after %d deliveries", transformed, len(w.attempts))
+	}
+}
+
+func TestUpdatesAreRefusedDuringADelivery(t *testing.T) {
+	t.Parallel()
+	tr := &transmission{phase: delivering}
+	var app *temporal.ApplicationError
+	if err := tr.refuseWhileDelivering(nil); !errors.As(err, &app) || app.Type() != ErrInProgress {
+		t.Errorf("refused with %v, want the type %s", err, ErrInProgress)
+	}
+	for _, p := range []phase{starting, waiting} {
+		tr.phase = p
+		if err := tr.refuseWhileDelivering(nil); err != nil {
+			t.Errorf("phase %d refuses: %v", p, err)
+		}
+	}
+}
