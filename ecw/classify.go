@@ -58,11 +58,18 @@ func statusRule(status int, hasOutcome bool) rule {
 	return rule{ClassUnknown, "eCW gave an answer that is not a final one" + n}
 }
 
+// The eCW numbers that more than a table knows.
+const (
+	numberSuccess = "1"
+	numberGeneric = "2"
+	numberExists  = "201" // ALREADY_EXIST, where HTTP would say Created
+)
+
 // numberRule is the table of eCW's write error numbers. They come from third-party captures of eCW's documents.
 func numberRule(number string) (rule, bool) {
 	data := func(message string) (rule, bool) { return rule{ClassPermanentData, message}, true }
 	switch number {
-	case "2":
+	case numberGeneric:
 		// A failure without a reason: eCW may have got as far as storing it, so it is looked up before a repeat.
 		return rule{ClassUnknown, "eCW reports a failure without a reason"}, true
 	case "100":
@@ -152,7 +159,7 @@ func refusal(op string, res *response, status int, issues []issue, now time.Time
 // issueError classes an OperationOutcome's issue: by eCW's number where it carries one, else by the issue type.
 func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	code := bad.name()
-	if code == "duplicate" || code == "201" {
+	if code == "duplicate" || code == numberExists {
 		return duplicate(op, res)
 	}
 	r, ok := numberRule(code)

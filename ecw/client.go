@@ -64,6 +64,12 @@ func New(cfg Config) (*Client, error) {
 	}, nil
 }
 
+// String says where the client writes to; the credentials inside it are never printed.
+func (c *Client) String() string { return "eCW client for " + c.baseURL }
+
+// GoString keeps the credentials out of %#v.
+func (c *Client) GoString() string { return c.String() }
+
 // Authenticate makes sure that a valid access token with the scope asked for is held, and asks eCW for one if not.
 // Concurrent callers share one request; each waits no longer than its own ctx. The token stays inside the client.
 // The error is an [*Error] with Op "token".

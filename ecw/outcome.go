@@ -51,10 +51,11 @@ type issue struct {
 // issueCodeForm keeps anything but a code out of our errors.
 var issueCodeForm = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
 
-// name is eCW's number if the issue carries one that we know, else the FHIR issue type.
+// name is eCW's number if the issue carries one that we know, else the FHIR issue type, which says more than eCW's
+// generic failure.
 func (i issue) name() string {
 	for _, c := range i.Details.Coding {
-		if _, known := numberRule(c.Code); known || c.Code == "201" {
+		if _, known := numberRule(c.Code); c.Code != numberGeneric && (known || c.Code == numberExists) {
 			return c.Code
 		}
 	}
@@ -126,15 +127,15 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	status, err := strconv.Atoi(number)
 	isHTTP := err == nil && phrase != "" && strings.EqualFold(strings.TrimSpace(phrase), http.StatusText(status))
 	rule, known := numberRule(number)
+	bad, hasBad := firstError(issues)
 	switch {
-	case number == "1", isHTTP && status/100 == 2:
-		if bad, is := firstError(issues); is {
-			return Delivered{}, issueError(OpCreate, res, bad, now)
-		}
+	case hasBad && (number == numberSuccess || number == numberGeneric || isHTTP && status/100 == 2):
+		return Delivered{}, issueError(OpCreate, res, bad, now)
+	case number == numberSuccess, isHTTP && status/100 == 2:
 		return delivered(res, e.Response.Location, e.Resource, isHTTP && status == http.StatusOK)
 	case isHTTP, status >= 400 && status < 600:
 		return Delivered{}, refusal(OpCreate, res, status, issues, now)
-	case number == "201":
+	case number == numberExists:
 		return Delivered{}, duplicate(OpCreate, res)
 	case known:
 		return Delivered{}, &Error{Class: rule.class, Op: OpCreate, Code: number, HTTPStatus: res.status, Message: rule.message}

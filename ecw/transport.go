@@ -35,8 +35,9 @@ const (
 var errTooLarge = errors.New("the answer is too large")
 
 // wire sends single HTTP requests and reads their answers whole. It follows no redirect, so a token never reaches a
-// host that was not configured, and it sends nothing twice: Go's transport repeats a POST by itself only when nothing
-// of it was written. (Never set an Idempotency-Key header: with it, Go repeats a POST that may have arrived.)
+// host that was not configured, and no write is carried out twice: Go's transport repeats a POST by itself only when
+// nothing of it was written, or when an HTTP/2 server says that it did not touch it. (Never set an Idempotency-Key
+// header: with it, Go repeats a POST that may have arrived.)
 type wire struct {
 	http    *http.Client
 	timeout time.Duration

@@ -1,0 +1,155 @@
+package ecw_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+)
+
+const (
+	patient  = "ecw-patient-2004454"
+	idSystem = "https://vantrexia.com/fhir/sid/observation"
+)
+
+var sharedKey = sync.OnceValue(func() *ecw.Key {
+	k, err := ecw.GenerateKey("vantrexia-ecw-key-1")
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+// start runs a sandbox EHR that trusts our published key, and returns a client of it and its URL.
+func start(t *testing.T, mode ecw.WriteMode) (*ecw.Client, string) {
+	t.Helper()
+	jwks, err := ecw.PublicJWKS(sharedKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(jwks)
+	}))
+	t.Cleanup(app.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := sandbox.New(sandbox.Config{ClientID: "client-1", PracticeCode: "FFHEDD", JWKSURL: app.URL, PublicURL: "http://" + listener.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server}}
+	web.Start()
+	t.Cleanup(func() {
+		_ = server.Close()
+		web.Close()
+	})
+	client, err := ecw.New(ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), WriteMode: mode,
+		TokenURL: server.TokenURL(), FHIRBaseURL: server.FHIRBaseURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, web.URL
+}
+
+// fault asks the sandbox for one fault at the next request that it fits.
+func fault(t *testing.T, url, kind, target string) {
+	t.Helper()
+	body := fmt.Sprintf(`{"kind":%q,"target":%q,"count":1}`, kind, target)
+	res, err := http.Post(url+"/admin/faults", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusCreated {
+		t.Fatalf("fault %s: %s", kind, res.Status)
+	}
+}
+
+func heartRate(patient string) (json.RawMessage, ecw.Identifier) {
+	id := ecw.Identifier{System: idSystem, Value: uuid.NewString()}
+	return json.RawMessage(`{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
+		"identifier":[{"system":"` + id.System + `","value":"` + id.Value + `"}],"status":"final",
+		"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],
+		"code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"subject":{"reference":"Patient/` + patient + `"},
+		"effectiveDateTime":"2026-02-06T10:30:00Z",
+		"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}`), id
+}
+
+// TestAgainstSandbox delivers to the stand-in EHR, which shares no code with the client, in both write modes.
+func TestAgainstSandbox(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			client, url := start(t, mode)
+			t.Run("once", func(t *testing.T) { deliverTwice(t, client) })
+			t.Run("unknown patient", func(t *testing.T) {
+				resource, id := heartRate("nobody")
+				_, err := client.CreateObservation(context.Background(), resource, id)
+				var e *ecw.Error
+				if !errors.As(err, &e) || e.Class != ecw.ClassPermanentData || !strings.HasPrefix(e.Message, "Patient not found in eCW") {
+					t.Errorf("got %v", err)
+				}
+			})
+			// The EHR stored each of these, whatever it said: the answer must not be a plain failure, and the
+			// Observation must be found.
+			for _, kind := range []string{"reset_after", "malformed_json", "truncated", "no_id"} {
+				t.Run(kind, func(t *testing.T) {
+					fault(t, url, kind, "create")
+					resource, id := heartRate(patient)
+					_, err := client.CreateObservation(context.Background(), resource, id)
+					var e *ecw.Error
+					if !errors.As(err, &e) || e.Class != ecw.ClassUnknown {
+						t.Fatalf("got %v, want an unknown outcome", err)
+					}
+					if _, found, err := client.FindObservation(context.Background(), id, patient); !found || err != nil {
+						t.Errorf("find: %v %v", found, err)
+					}
+				})
+			}
+			for _, kind := range []string{"duplicate", "unauthorized"} {
+				t.Run(kind, func(t *testing.T) {
+					fault(t, url, kind, "create")
+					resource, id := heartRate(patient)
+					d, err := client.CreateObservation(context.Background(), resource, id)
+					if err != nil || d.ID == "" || d.Existing != (kind == "duplicate") {
+						t.Errorf("got %+v %v", d, err)
+					}
+				})
+			}
+		})
+	}
+}
+
+func deliverTwice(t *testing.T, client *ecw.Client) {
+	resource, id := heartRate(patient)
+	if _, found, err := client.FindObservation(context.Background(), id, patient); found || err != nil {
+		t.Fatalf("before: %v %v", found, err)
+	}
+	first, err := client.CreateObservation(context.Background(), resource, id)
+	if err != nil || first.ID == "" || first.Existing {
+		t.Fatalf("first: %+v %v", first, err)
+	}
+	second, err := client.CreateObservation(context.Background(), resource, id)
+	if err != nil || second.ID != first.ID {
+		t.Errorf("second: %+v %v, want id %s", second, err, first.ID)
+	}
+	found, ok, err := client.FindObservation(context.Background(), id, patient)
+	if err != nil || !ok || found.ID != first.ID {
+		t.Errorf("find: %+v %v %v", found, ok, err)
+	}
+}

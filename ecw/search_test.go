@@ -1,0 +1,89 @@
+package ecw
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestFindObservation(t *testing.T) {
+	t.Parallel()
+	theirs := strings.ReplaceAll(stored("obs-7"), testID.Value, "somebody-else")
+	many := func(next bool, resources ...string) string {
+		var entries []string
+		for _, r := range resources {
+			entries = append(entries, `{"resource":`+r+`}`)
+		}
+		link := `[]`
+		if next {
+			link = `[{"relation":"self"},{"relation":"next","url":"https://elsewhere.example/?page=2"}]`
+		}
+		return `{"resourceType":"Bundle","type":"searchset","link":` + link + `,"entry":[` + strings.Join(entries, ",") + `]}`
+	}
+	for _, tc := range []struct {
+		name   string
+		find   http.HandlerFunc
+		id     string // "" with no class: not found
+		class  Class
+		code   string
+		tokens int
+	}{
+		{name: "found", find: reply(200, "", searchset(stored("obs-1"))), id: "obs-1", tokens: 1},
+		{name: "empty", find: reply(200, "", searchset("")), tokens: 1},
+		{name: "the server ignored the identifier", find: reply(200, "", many(false, theirs)), tokens: 1},
+		{name: "ours among others", find: reply(200, "", many(true, theirs, outcome("warning", "informational"), stored("obs-1"))), id: "obs-1", tokens: 1},
+		{name: "others and more pages", find: reply(200, "", many(true, theirs)), class: ClassRetryable, code: "incomplete_search", tokens: 1},
+		{name: "twice in the chart", find: reply(200, "", many(false, stored("obs-1"), stored("obs-2"))), id: "obs-1", tokens: 1},
+		{name: "401 once", find: first(reply(401, "", ""), reply(200, "", searchset(stored("obs-1")))), id: "obs-1", tokens: 2},
+		{name: "401 twice", find: reply(401, "", ""), class: ClassPermanentCredentials, code: "unauthorized", tokens: 2},
+		{name: "403", find: reply(403, "", ""), class: ClassPermanentCredentials, code: "forbidden", tokens: 1},
+		{name: "429", find: reply(429, "", ""), class: ClassThrottled, code: "throttled", tokens: 1},
+		{name: "400", find: reply(400, "", outcome("error", "not-supported")), class: ClassPermanentData, code: "not-supported", tokens: 1},
+		{name: "408", find: reply(408, "", ""), class: ClassRetryable, code: "http_408", tokens: 1},
+		{name: "503", find: reply(503, "", ""), class: ClassRetryable, code: "http_503", tokens: 1},
+		{name: "outcome instead of a Bundle", find: reply(200, "", outcome("error", "exception")), class: ClassRetryable, code: "exception", tokens: 1},
+		{name: "an Observation instead of a Bundle", find: reply(200, "", stored("obs-1")), class: ClassRetryable, code: "malformed_response", tokens: 1},
+		{name: "empty body", find: reply(200, "", ""), class: ClassRetryable, code: "malformed_response", tokens: 1},
+		{name: "HTML", find: reply(200, "Content-Type: text/html", "<html>"), class: ClassRetryable, code: "malformed_response", tokens: 1},
+		{name: "truncated", find: reply(200, "", searchset(stored("obs-1"))[:90]), class: ClassRetryable, code: "malformed_response", tokens: 1},
+		{name: "reset", find: reset, class: ClassRetryable, code: "reset", tokens: 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := newEHR(t)
+			e.find = tc.find
+			d, found, err := e.client(t).FindObservation(context.Background(), testID, "pat-1")
+			switch {
+			case tc.class != "":
+				if ee := asError(t, err); ee.Class != tc.class || ee.Code != tc.code || found {
+					t.Errorf("got %v, want %s %s", ee, tc.class, tc.code)
+				}
+			case err != nil || found != (tc.id != "") || d.ID != tc.id || d.Existing != found:
+				t.Errorf("got %+v %v %v, want id %q", d, found, err, tc.id)
+			}
+			if n := len(e.requests("token")); n != tc.tokens {
+				t.Errorf("%d token requests, want %d", n, tc.tokens)
+			}
+			e.checkLogs(t)
+		})
+	}
+}
+
+func TestFindObservationAsksByIdentifierAndPatient(t *testing.T) {
+	t.Parallel()
+	for patient, want := range map[string]url.Values{
+		"pat-1": {"identifier": {testID.System + "|" + testID.Value}, "patient": {"pat-1"}},
+		"":      {"identifier": {testID.System + "|" + testID.Value}},
+	} {
+		e := newEHR(t)
+		if _, _, err := e.client(t).FindObservation(context.Background(), testID, patient); err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(e.requests("GET")[0].url)
+		if err != nil || u.Path != "/fhir/r4/FFHEDD/Observation" || u.Query().Encode() != want.Encode() {
+			t.Errorf("asked %s, want %s", u, want.Encode())
+		}
+	}
+}
