@@ -22,7 +22,7 @@ func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	var body observationBody
 	var wrongType *json.UnmarshalTypeError
 	switch err := json.Unmarshal(resource, &body); {
-	case errors.As(err, &wrongType):
+	case errors.As(err, &wrongType) && wrongType.Field != "":
 		return body, malformed("Observation."+wrongType.Field, "a JSON "+wrongType.Value+" does not belong here")
 	case err != nil:
 		return body, malformed("", "the body is no JSON object")
