@@ -120,6 +120,24 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	e.checkLogs(t)
 }
 
+// TestLateRefusalKeepsTheNewToken: a 401 for the old token that comes after the renewal does not cost the new one.
+func TestLateRefusalKeepsTheNewToken(t *testing.T) {
+	t.Parallel()
+	e := newEHR(t)
+	c := e.client(t)
+	old, err := c.tokens.get(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.tokens.drop(old)
+	mustAuthenticate(t, c)
+	c.tokens.drop(old)
+	mustAuthenticate(t, c)
+	if n := len(e.requests("token")); n != 2 {
+		t.Errorf("%d token requests, want 2", n)
+	}
+}
+
 // TestWaitingForATokenHonoursTheCaller: a caller may leave, the first one included; the request goes on for the rest.
 func TestWaitingForATokenHonoursTheCaller(t *testing.T) {
 	t.Parallel()
