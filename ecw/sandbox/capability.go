@@ -8,10 +8,10 @@ import (
 // it: a client may not rely on the statement.
 func (s *Server) capability(*call) reply {
 	type object = map[string]any
-	params := func(resource string, kinds ...[2]string) []object {
+	params := func(kinds ...[2]string) []object {
 		var list []object
 		for _, k := range kinds {
-			list = append(list, object{"name": k[0], "type": k[1], "documentation": resource + " by " + k[0]})
+			list = append(list, object{"name": k[0], "type": k[1]})
 		}
 		return list
 	}
@@ -37,10 +37,10 @@ func (s *Server) capability(*call) reply {
 			},
 			"interaction": interactions("transaction"),
 			"resource": []object{
-				{"type": "Patient", "interaction": interactions("read", "search-type"), "searchParam": params("Patient",
+				{"type": "Patient", "interaction": interactions("read", "search-type"), "searchParam": params(
 					[2]string{"_id", "token"}, [2]string{"identifier", "token"}, [2]string{"name", "string"}, [2]string{"family", "string"},
 					[2]string{"given", "string"}, [2]string{"gender", "token"}, [2]string{"birthdate", "date"})},
-				{"type": "Observation", "interaction": interactions("create", "read", "vread", "search-type"), "searchParam": params("Observation",
+				{"type": "Observation", "interaction": interactions("create", "read", "vread", "search-type"), "searchParam": params(
 					[2]string{"_id", "token"}, [2]string{"identifier", "token"}, [2]string{"patient", "reference"}, [2]string{"subject", "reference"},
 					[2]string{"category", "token"}, [2]string{"code", "token"}, [2]string{"date", "date"})},
 			},

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -10,39 +11,31 @@ import (
 // zone are UTC.
 type span struct{ from, to time.Time }
 
-// dateForms are the precisions of FHIR R4's dateTime (§2.24.0.1). A time needs seconds and a zone.
-func dateForms() []dateForm {
-	return []dateForm{
-		{regexp.MustCompile(`^\d{4}$`), "2006", func(t time.Time) time.Time { return t.AddDate(1, 0, 0) }},
-		{regexp.MustCompile(`^\d{4}-\d\d$`), "2006-01", func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }},
-		{regexp.MustCompile(`^\d{4}-\d\d-\d\d$`), "2006-01-02", func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }},
-		{regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)$`), time.RFC3339, plus(time.Second)},
-		{regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)$`), time.RFC3339Nano, plus(time.Millisecond)},
-	}
-}
-
-type dateForm struct {
-	pattern *regexp.Regexp
-	layout  string
-	end     func(time.Time) time.Time
-}
-
-func plus(d time.Duration) func(time.Time) time.Time {
-	return func(t time.Time) time.Time { return t.Add(d) }
-}
+// datePattern is FHIR R4's dateTime (§2.24.0.1): a year, month or day, or a time with seconds and a zone. Go's own parser
+// would let "T8:00:00Z" pass.
+var datePattern = regexp.MustCompile(`^\d{4}(-\d\d(-\d\d(T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?)?)?$`)
 
 func parseDate(s string) (span, error) {
-	for _, form := range dateForms() {
-		if !form.pattern.MatchString(s) {
-			continue
-		}
-		t, err := time.Parse(form.layout, s)
-		if err != nil {
-			return span{}, fmt.Errorf("%q is no date of the calendar", s)
-		}
-		return span{from: t, to: form.end(t)}, nil
+	if !datePattern.MatchString(s) {
+		return span{}, fmt.Errorf("%q is no FHIR date; write 2026-02-06 or 2026-02-06T10:30:00Z", s)
 	}
-	return span{}, fmt.Errorf("%q is no FHIR date; write 2026-02-06 or 2026-02-06T10:30:00Z", s)
+	layout := time.RFC3339
+	end := func(t time.Time) time.Time { return t.Add(time.Second) }
+	switch {
+	case len(s) == len("2006"):
+		layout, end = "2006", func(t time.Time) time.Time { return t.AddDate(1, 0, 0) }
+	case len(s) == len("2006-01"):
+		layout, end = "2006-01", func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }
+	case len(s) == len(time.DateOnly):
+		layout, end = time.DateOnly, func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }
+	case strings.Contains(s, "."):
+		end = func(t time.Time) time.Time { return t.Add(time.Millisecond) }
+	}
+	t, err := time.Parse(layout, s)
+	if err != nil {
+		return span{}, fmt.Errorf("%q is no date of the calendar", s)
+	}
+	return span{from: t, to: end(t)}, nil
 }
 
 // dateTest reads a search value of type date, "ge2026-02-06", and returns its test (FHIR R4 §3.1.1.4.7).

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -335,20 +336,24 @@ func allPages(t *testing.T, r *rig, token, next string) []string {
 		if a.status != 200 || pages > 50 {
 			t.Fatalf("page %d: got %d %s", pages, a.status, a.text)
 		}
-		entries, _ := a.get("entry").([]any)
-		for i := range entries {
-			id := a.str("entry", i, "resource", "id")
-			if seen[id] {
+		var set struct {
+			Entry []struct{ Resource struct{ ID string } }
+			Link  []struct{ Relation, URL string }
+		}
+		if err := json.Unmarshal([]byte(a.text), &set); err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range set.Entry {
+			if id := entry.Resource.ID; seen[id] {
 				t.Errorf("%s comes twice", id)
 			}
-			seen[id] = true
-			ids = append(ids, id)
+			seen[entry.Resource.ID] = true
+			ids = append(ids, entry.Resource.ID)
 		}
-		links, _ := a.get("link").([]any)
 		next = ""
-		for i := range links {
-			if a.str("link", i, "relation") == "next" {
-				next = a.str("link", i, "url")
+		for _, link := range set.Link {
+			if link.Relation == "next" {
+				next = link.URL
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bytes"
 	_ "embed"
-	"html/template"
 	"net/http"
 	"slices"
 	"strings"
@@ -70,12 +69,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) sendPage(w http.ResponseWriter, view pageView) {
-	tmpl, err := template.New("page").Parse(pageHTML)
 	var b bytes.Buffer
-	if err == nil {
-		err = tmpl.Execute(&b, view)
-	}
-	if err != nil {
+	if err := s.pageForm.Execute(&b, view); err != nil {
 		s.log.Error("sandbox page", "error", err)
 		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
 		return

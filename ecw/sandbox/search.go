@@ -63,7 +63,7 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 	if !ok {
 		return fmt.Errorf("the search parameter %q is not supported; use one of %s", name, strings.Join(sortedKeys(known), ", "))
 	}
-	var any []func(T) bool
+	var tests []func(T) bool
 	for _, one := range splitOr(value) {
 		if one == "" {
 			return fmt.Errorf("the search parameter %q has an empty value", name)
@@ -72,13 +72,13 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 		if err != nil {
 			return fmt.Errorf("the search parameter %q: %w", name, err)
 		}
-		any = append(any, test)
+		tests = append(tests, test)
 	}
-	if system, code, ok := strings.Cut(value, "|"); name == "identifier" && ok && system != "" && code != "" && len(any) == 1 {
+	if system, code, ok := strings.Cut(value, "|"); name == "identifier" && ok && system != "" && code != "" && len(tests) == 1 {
 		q.identifier = &identifier{System: system, Value: code}
 	}
 	q.filters = append(q.filters, func(item T) bool {
-		return slices.ContainsFunc(any, func(test func(T) bool) bool { return test(item) })
+		return slices.ContainsFunc(tests, func(test func(T) bool) bool { return test(item) })
 	})
 	return nil
 }

@@ -10,6 +10,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -35,7 +36,9 @@ type Config struct {
 	// New; one process at a time. Empty: memory only.
 	DataDir string
 
-	IgnoreIfNoneExist bool // act as an EHR without conditional create: the header is ignored and the create repeated
+	// IgnoreIfNoneExist acts as an EHR without conditional create: the header is ignored and the create repeated; a Bundle
+	// with a known identifier gets eCW's 201, ALREADY_EXIST.
+	IgnoreIfNoneExist bool
 	RefuseGlucose     bool // refuse glucose with eCW's 613, as practices of eCW may
 
 	Logger *slog.Logger     // default: none
@@ -53,7 +56,7 @@ func DefaultScopes() []string {
 	return []string{"system/Patient.read", "system/Observation.write", "system/Observation.read"}
 }
 
-// Server is the sandbox EHR. It is an http.Handler safe for concurrent use; the caller owns the listener.
+// Server is the sandbox EHR, safe for concurrent use. Its caller owns the listener and serves Handler on it.
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
@@ -66,6 +69,7 @@ type Server struct {
 	faults   *faults
 	limiter  *limiter
 	stats    *stats
+	pageForm *template.Template
 
 	closing chan struct{} // closed by Close: ends the waits of slow answers
 	close   sync.Once
@@ -88,6 +92,9 @@ func New(cfg Config) (*Server, error) {
 		limiter: &limiter{perMinute: cfg.RatePerMinute}, stats: newStats(), closing: make(chan struct{}),
 	}
 	if s.patients, err = newPatients(people); err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	if s.pageForm, err = template.New("page").Parse(pageHTML); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	if s.store, err = openStore(cfg.DataDir, cfg.Now); err != nil {
@@ -146,9 +153,6 @@ func (s *Server) FHIRBaseURL() string { return s.cfg.PublicURL + FHIRPath + s.cf
 
 // Handler serves everything: the token endpoint, FHIR, /admin/ and the page at /.
 func (s *Server) Handler() http.Handler { return s.handler }
-
-// ServeHTTP is the same as Handler, so that a Server can be handed to an http.Server.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Close ends the waits of slow answers and closes the file of Observations. A create after it is answered 500. Call it
 // before http.Server.Shutdown, which would wait for the slow answers. Calling it again does nothing.

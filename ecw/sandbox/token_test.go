@@ -134,7 +134,7 @@ func TestKeySet(t *testing.T) {
 		"two keys with the kid": twice(jwksOf(t, keyID, public)),
 		"no keys":               `{"keys":[]}`,
 		"no JSON":               `<html>`,
-		"a private key":         jwksOf(t, keyID, sharedKey()),
+		"a private key as well": strings.TrimSuffix(jwksOf(t, keyID, public), "]}") + "," + strings.TrimPrefix(jwksOf(t, "other", sharedKey()), `{"keys":[`),
 		"for encryption":        strings.Replace(jwksOf(t, keyID, public), `"kty"`, `"use":"enc","kty"`, 1),
 		"of another algorithm":  strings.Replace(jwksOf(t, keyID, public), "RS384", "RS256", 1),
 	} {
