@@ -1,0 +1,117 @@
+package devstack
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a running child.
+type process struct {
+	cmd     *exec.Cmd
+	logFile string
+	done    chan struct{} // closed when it has ended
+	err     error         // how it ended; read after done is closed
+}
+
+// startProcess starts cmd with its standard error in logFile, replacing what an earlier run wrote there. The child gets deathSignal
+// when this process dies, on systems that can do that.
+func startProcess(cmd *exec.Cmd, logFile string, deathSignal syscall.Signal) (*process, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the child has a descriptor of its own
+	cmd.Stderr = log
+	if cmd.Stdout == nil {
+		cmd.Stdout = log
+	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	setDeathSignal(cmd.SysProcAttr, deathSignal)
+
+	p := &process{cmd: cmd, logFile: logFile, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// Linux takes the death of the thread that forked for the death of the parent, and Go ends idle threads: this
+		// goroutine holds on to its thread for as long as the child lives.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// stopStep is a signal and how long the process has to follow it.
+type stopStep struct {
+	signal syscall.Signal
+	grace  time.Duration
+}
+
+// stop sends one signal after the other until the process has ended; it has when stop returns nil. A process that
+// ended before is no error.
+func (p *process) stop(steps ...stopStep) error {
+	for _, step := range steps {
+		if err := p.cmd.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		select {
+		case <-p.done:
+			return nil
+		case <-time.After(step.grace):
+		}
+	}
+	return p.kill()
+}
+
+func (p *process) kill() error {
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.done
+	return nil
+}
+
+// explain adds the end of the process's log to err: the reason is usually there and nowhere else.
+func (p *process) explain(err error) error {
+	tail := logTail(p.logFile)
+	if tail == "" {
+		return err
+	}
+	return fmt.Errorf("%w; the end of %s:\n%s", err, p.logFile, tail)
+}
+
+// logTail returns the last lines of the file, or "" when there is nothing to show.
+func logTail(file string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return lastLines(text)
+}
+
+// lastLines returns as much of the end of text as belongs in an error.
+func lastLines(text []byte) string {
+	const lines = 12
+	all := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	if len(all) > lines {
+		all = all[len(all)-lines:]
+	}
+	return strings.TrimSpace(string(bytes.Join(all, []byte("\n"))))
+}
