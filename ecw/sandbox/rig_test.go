@@ -94,7 +94,7 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 	if r.server, err = sandbox.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: r.server.Handler()}}
+	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: r.server}}
 	web.Start()
 	r.client = &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(func() {

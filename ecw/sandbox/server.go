@@ -56,7 +56,7 @@ func DefaultScopes() []string {
 	return []string{"system/Patient.read", "system/Observation.write", "system/Observation.read"}
 }
 
-// Server is the sandbox EHR, safe for concurrent use. Its caller owns the listener and serves Handler on it.
+// Server is the sandbox EHR, an http.Handler safe for concurrent use; its caller owns the listener.
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
@@ -151,8 +151,8 @@ func (s *Server) TokenURL() string { return s.cfg.PublicURL + TokenPath }
 // FHIRBaseURL is the base of the practice's FHIR resources, without a slash at the end.
 func (s *Server) FHIRBaseURL() string { return s.cfg.PublicURL + FHIRPath + s.cfg.PracticeCode }
 
-// Handler serves everything: the token endpoint, FHIR, /admin/ and the page at /.
-func (s *Server) Handler() http.Handler { return s.handler }
+// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Close ends the waits of slow answers and closes the file of Observations. A create after it is answered 500. Call it
 // before http.Server.Shutdown, which would wait for the slow answers. Calling it again does nothing.
