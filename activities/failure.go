@@ -29,6 +29,16 @@ func failure(class ecw.Class, f Failure) error {
 	})
 }
 
+// lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
+// the reading: what was unknown before still is.
+func lookUpFailed(err error) error {
+	var e *ecw.Error
+	if errors.As(err, &e) && e.Class == ecw.ClassPermanentData {
+		return failure(ecw.ClassUnknown, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: "eCW could not be asked whether an earlier delivery arrived"})
+	}
+	return classified(err)
+}
+
 // classified turns an error of the eCW client into an activity error.
 func classified(err error) error {
 	var e *ecw.Error

@@ -202,7 +202,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	if earlier > 0 {
 		found, exists, err := a.EHR.FindObservation(ctx, identifier, *row.Patient.ECWFHIRID)
 		if err != nil {
-			return Posted{}, classified(err)
+			return Posted{}, lookUpFailed(err)
 		}
 		if exists {
 			log.InfoContext(ctx, "Observation found in eCW, an earlier delivery had arrived", "ecw_observation_id", found.ID)

@@ -1,8 +1,8 @@
 package workflows
 
 import (
-	"fmt"
 	"hash/fnv"
+	"strconv"
 	"time"
 )
 
@@ -15,6 +15,6 @@ func retryDelay(delays []time.Duration, transmissionID string, attempt, maxAttem
 	}
 	delay = delays[min(attempt, len(delays))-1]
 	hash := fnv.New64a()
-	fmt.Fprintf(hash, "%s#%d", transmissionID, attempt)
+	hash.Write([]byte(transmissionID + "#" + strconv.Itoa(attempt)))
 	return delay + delay/10*time.Duration(hash.Sum64()%1001)/1000, true
 }

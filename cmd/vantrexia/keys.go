@@ -56,7 +56,7 @@ func generateKey(path, kid string) (*ecw.Key, error) {
 
 // writeNew writes a secret to a file that must not exist yet, mode 0600.
 func writeNew(path string, secret []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

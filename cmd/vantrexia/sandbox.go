@@ -70,6 +70,7 @@ func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener ne
 		return err
 	}
 	defer ehr.Close()
+	context.AfterFunc(ctx, func() { _ = ehr.Close() }) // ends the slow answers on demand, which would hold up the stop
 	log.InfoContext(ctx, "sandbox EHR listening", "address", listener.Addr().String())
 	return serveHTTP(ctx, listener, ehr)
 }

@@ -31,7 +31,15 @@ func apiCommand() *cobra.Command {
 		Long: `Serves the HTTP API on API_ADDRESS until SIGTERM or Ctrl-C, then lets the requests under way end. Needs DATABASE_URL
 with a migrated schema; Temporal may come and go, readings are stored meanwhile.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return withDependencies(cmd.Context(), serveAPI) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withDependencies(cmd.Context(), func(ctx context.Context, d dependencies) error {
+				listener, err := listen(d.cfg.APIAddress, "API_ADDRESS")
+				if err != nil {
+					return err
+				}
+				return serveAPI(ctx, d, listener)
+			})
+		},
 	}
 }
 
@@ -94,11 +102,7 @@ func newTemporalClient(cfg config) (client.Client, error) {
 	return c, nil
 }
 
-func serveAPI(ctx context.Context, d dependencies) error {
-	listener, err := listen(d.cfg.APIAddress, "API_ADDRESS")
-	if err != nil {
-		return err
-	}
+func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error {
 	handler, err := newAPI(d)
 	if err != nil {
 		return errors.Join(err, listener.Close())

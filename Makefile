@@ -1,0 +1,58 @@
+# Vantrexia: `make run` runs the whole system, `make test` tests it. `make help` lists the rest.
+
+SHELL := /bin/sh
+GO    ?= go
+TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint generate bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## run everything in this terminal, until Ctrl-C
+	@$(MAKE) --no-print-directory -j2 bin/vantrexia bin/temporaldev
+	@exec bin/vantrexia dev
+
+build: bin/vantrexia ## build bin/vantrexia
+
+test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Temporal
+	$(GO) test -race ./...
+	cd tools/temporaldev && $(GO) test ./...
+
+lint: $(TOOLS) ## check formatting, go vet, staticcheck, generated code, determinism
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	cd tools/temporaldev && $(GO) vet ./...
+	bin/staticcheck ./...
+	bin/sqlc diff --file db/sqlc.yaml
+	bin/workflowcheck ./workflows
+
+generate: bin/sqlc ## write the code that sqlc makes of db/queries
+	bin/sqlc generate --file db/sqlc.yaml
+
+bench: ## measure speed and memory
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built; .local/ with its data stays
+	rm -rf bin
+
+# go build knows what has changed, so it is asked every time.
+.PHONY: bin/vantrexia
+bin/vantrexia:
+	@$(GO) build -o $@ ./cmd/vantrexia
+
+bin/temporaldev: $(wildcard tools/temporaldev/*.go) tools/temporaldev/go.mod tools/temporaldev/go.sum
+	@tools/build-with-progress.sh "Temporal (first time only, some minutes)" tools/temporaldev ../../bin/temporaldev -trimpath -ldflags='-s -w'
+	@touch $@
+
+bin/sqlc: tools/go.mod
+	cd tools && $(GO) build -o ../bin/ github.com/sqlc-dev/sqlc/cmd/sqlc
+
+bin/staticcheck: tools/go.mod
+	cd tools && $(GO) build -o ../bin/ honnef.co/go/tools/cmd/staticcheck
+
+bin/workflowcheck: tools/go.mod
+	cd tools && $(GO) build -o ../bin/ go.temporal.io/sdk/contrib/tools/workflowcheck

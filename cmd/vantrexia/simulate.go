@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/simulate"
+)
+
+func simulateCommand() *cobra.Command {
+	var run simulate.Config
+	cmd := &cobra.Command{
+		Use:   "simulate",
+		Short: "Play the devices of the sample patients: send 602 real visits through the API",
+		Long: `Sends the readings of 602 real, de-identified visits of 29 patients through the API, as a device gateway would, and waits
+until each was delivered. The patients are those of the sandbox EHR; they are created as far as they are missing. Sending
+the same readings again is harmless: the API knows them.`,
+		Example: "  vantrexia simulate --visits 50",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			if run.APIURL == "" {
+				run.APIURL = localURL(cfg.APIAddress)
+			}
+			if run.Token == "" {
+				secret, err := cfg.tokenSecret()
+				if err != nil {
+					return fmt.Errorf("give a provider's token with --token; %w", err)
+				}
+				if run.Token, err = api.SignToken(secret, api.RoleProvider, "simulate", 12*time.Hour); err != nil {
+					return err
+				}
+			}
+			run.Progress = cmd.ErrOrStderr()
+			result, err := simulate.Run(cmd.Context(), run)
+			fmt.Fprintln(cmd.OutOrStdout(), result)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&run.APIURL, "url", "", "the API's address (default: API_ADDRESS on this machine)")
+	flags.StringVar(&run.Token, "token", "", "a provider's bearer token (default: one signed with the API's secret)")
+	flags.IntVar(&run.Visits, "visits", 0, "how many of the 602 visits to send; 0 = all")
+	flags.IntVar(&run.Parallel, "parallel", 8, "how many readings are under way at a time")
+	flags.DurationVar(&run.Wait, "wait", 30*time.Minute, "how long to wait for the deliveries; 0 = not at all")
+	return cmd
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+)
+
+// announce prints the welcome when the API is ready, so that its URLs work when they are read.
+func announce(ctx context.Context, cfg config, out io.Writer, welcome string) {
+	url := localURL(cfg.APIAddress) + "/readyz"
+	for ctx.Err() == nil {
+		if res, err := http.Get(url); err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				fmt.Fprint(out, welcome)
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// newWelcome is what a person reads after the start: every URL, and a first reading to send.
+func newWelcome(ctx context.Context, d dependencies, withSandbox bool, webUI string) (string, error) {
+	var b strings.Builder
+	apiURL := localURL(d.cfg.APIAddress)
+	fmt.Fprintf(&b, "\nVantrexia is running; Ctrl-C stops it.\n\n  API               %s\n", apiURL)
+	if webUI != "" {
+		fmt.Fprintf(&b, "  Temporal Web UI   %s\n", webUI)
+	} else {
+		fmt.Fprintf(&b, "  Temporal          %s\n", d.cfg.TemporalAddress)
+	}
+	if !withSandbox {
+		fmt.Fprintf(&b, "  EHR               %s\n\nCreate a patient with its ecw_fhir_id, then post readings: see README.md.\n\n", d.cfg.ECW.FHIRBaseURL)
+		return b.String(), nil
+	}
+	patient, err := demoPatient(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	secret, err := d.cfg.tokenSecret()
+	if err != nil {
+		return "", err
+	}
+	token, err := api.SignToken(secret, api.RoleProvider, "demo", 12*time.Hour)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "  Sandbox EHR       http://%s\n\n", d.cfg.SandboxAddress)
+	fmt.Fprintf(&b, `Send a blood pressure, from another terminal:
+
+curl -i %s/api/v1/observations/ -H 'Content-Type: application/json' \
+  -H 'Authorization: Bearer %s' \
+  -d '{"patient_id": "%s", "observation_type": "blood_pressure", "effective_at": "%s", "device": "BP-OMRON-7250", "values": {"systolic": 142, "diastolic": 92, "heart_rate": 78}}'
+
+Or 602 real visits:  bin/vantrexia simulate
+
+`, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339))
+	return b.String(), nil
+}
+
+// demoPatient is one of the sandbox's patients, linked.
+func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
+	person := sandbox.People()[0]
+	known, err := d.store.ListPatients(ctx, db.ListPatientsParams{PracticeCode: d.cfg.ECW.PracticeCode, ECWFHIRID: &person.FHIRID, PageSize: 1})
+	if err != nil {
+		return db.Patient{}, fmt.Errorf("look for the demo patient: %w", err)
+	}
+	if len(known) > 0 {
+		return known[0], nil
+	}
+	birthDate, err := time.Parse(time.DateOnly, person.BirthDate)
+	if err != nil {
+		return db.Patient{}, fmt.Errorf("demo patient: %w", err)
+	}
+	patient, err := d.store.CreatePatient(ctx, db.CreatePatientParams{
+		PracticeCode: d.cfg.ECW.PracticeCode, FirstName: person.FirstName, LastName: person.LastName, BirthDate: birthDate,
+		MRN: person.MRN, ECWFHIRID: &person.FHIRID, Active: true,
+	})
+	if err != nil {
+		return patient, fmt.Errorf("create the demo patient: %w", err)
+	}
+	return patient, nil
+}

@@ -1,0 +1,78 @@
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// tries is how often a request is made that the API did not answer: sending a reading again is safe, the API knows it.
+const tries = 5
+
+// client speaks to the API.
+type client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// apiError is an answer of the API that is not a success.
+type apiError struct {
+	status int
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("HTTP %d %s: %s", e.status, e.Code, e.Detail) }
+
+// call makes a request and reads the JSON answer into out. It tries again when the API is away or fails on its side.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any) (status int, err error) {
+	for pause := 200 * time.Millisecond; ; pause *= 2 {
+		status, err = c.once(ctx, method, path, query, in, out)
+		var refused *apiError
+		if err == nil || errors.As(err, &refused) && refused.status < 500 || pause >= 200*time.Millisecond<<(tries-1) {
+			return status, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+func (c *client) once(ctx context.Context, method, path string, query url.Values, in, out any) (int, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path+"?"+query.Encode(), bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("is the API running at %s? %w", c.base, err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 10<<20))
+	if err != nil {
+		return 0, err
+	}
+	if res.StatusCode >= 300 {
+		refused := &apiError{status: res.StatusCode}
+		if json.Unmarshal(answer, refused) != nil {
+			refused.Detail = "no explanation: is this the Vantrexia API?"
+		}
+		return res.StatusCode, refused
+	}
+	return res.StatusCode, json.Unmarshal(answer, out)
+}

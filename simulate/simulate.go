@@ -1,0 +1,208 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+)
+
+// Config says where the readings go.
+type Config struct {
+	APIURL string // http://127.0.0.1:8000
+	Token  string // of the role provider: the patients are created too
+	Visits int    // how many of the 602 visits; 0 = all
+	// Parallel is how many readings are under way at a time.
+	Parallel int
+	// Wait is how long to wait for the deliveries after the last reading was sent; 0 = not at all.
+	Wait time.Duration
+	// Progress shows the progress bars.
+	Progress io.Writer
+}
+
+// Result counts what became of the readings.
+type Result struct {
+	Visits, Patients, Readings int
+	Created, AlreadyThere      int
+	Transmitted, Failed        int
+	Waiting                    int // not delivered yet, or not looked at
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("%d readings of %d patients in %d visits: %d stored now, %d stored before; %d transmitted, %d failed, %d waiting",
+		r.Readings, r.Patients, r.Visits, r.Created, r.AlreadyThere, r.Transmitted, r.Failed, r.Waiting)
+}
+
+// Run sends the readings. It stops at the first one that the API refuses.
+func Run(ctx context.Context, cfg Config) (Result, error) {
+	visits := sandbox.Vitals()
+	if cfg.Visits > 0 && cfg.Visits < len(visits) {
+		visits = visits[:cfg.Visits]
+	}
+	c := &client{base: strings.TrimRight(cfg.APIURL, "/"), token: cfg.Token, http: &http.Client{
+		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Parallel},
+	}}
+	s := &simulation{Config: cfg, client: c, all: readings(visits)}
+	s.result = Result{Visits: len(visits), Readings: len(s.all), Waiting: len(s.all)}
+	if err := s.linkPatients(ctx); err != nil {
+		return s.result, err
+	}
+	if err := s.each(ctx, "Sending readings   ", s.send); err != nil {
+		return s.result, err
+	}
+	if cfg.Wait == 0 {
+		return s.result, nil
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, cfg.Wait)
+	defer cancel()
+	err := s.each(waitCtx, "Waiting for the EHR", s.await)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fmt.Errorf("%d readings were not delivered within %s", s.result.Waiting, cfg.Wait)
+	}
+	return s.result, err
+}
+
+type simulation struct {
+	Config
+	client *client
+	all    []reading
+	ids    sync.Map // index in all → id of the stored observation
+
+	mu     sync.Mutex
+	result Result
+}
+
+// each runs do for every reading, some at a time, behind a progress bar.
+func (s *simulation) each(ctx context.Context, title string, do func(context.Context, int) error) error {
+	bar := progressbar.NewOptions(len(s.all), progressbar.OptionSetWriter(s.Progress), progressbar.OptionSetDescription(title),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("readings"), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionOnCompletion(func() { fmt.Fprintln(s.Progress) }))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(1, s.Parallel))
+	for i := range s.all {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			if err := do(ctx, i); err != nil {
+				return err
+			}
+			return bar.Add(1)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return errors.Join(err, bar.Exit())
+	}
+	return nil
+}
+
+// linkPatients creates those sample patients that the API does not know yet, linked to the sandbox, and puts their ids
+// into the readings.
+func (s *simulation) linkPatients(ctx context.Context) error {
+	people := map[string]sandbox.Person{}
+	for _, p := range sandbox.People() {
+		people[p.SampleID] = p
+	}
+	ids := map[string]string{}
+	for i, r := range s.all {
+		if ids[r.sampleID] == "" {
+			id, err := s.patientID(ctx, people[r.sampleID])
+			if err != nil {
+				return fmt.Errorf("patient %s: %w", people[r.sampleID].MRN, err)
+			}
+			ids[r.sampleID] = id
+		}
+		s.all[i].PatientID = ids[r.sampleID]
+	}
+	s.result.Patients = len(ids)
+	return nil
+}
+
+func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, error) {
+	var known struct {
+		Results []struct {
+			ID string `json:"id"`
+		} `json:"results"`
+	}
+	_, err := s.client.call(ctx, http.MethodGet, "/api/v1/patients/", url.Values{"ecw_fhir_id": {p.FHIRID}}, nil, &known)
+	if err != nil {
+		return "", err
+	}
+	if len(known.Results) > 0 {
+		return known.Results[0].ID, nil
+	}
+	var created struct {
+		ID string `json:"id"`
+	}
+	_, err = s.client.call(ctx, http.MethodPost, "/api/v1/patients/", nil, map[string]any{
+		"first_name": p.FirstName, "last_name": p.LastName, "birth_date": p.BirthDate, "mrn": p.MRN, "ecw_fhir_id": p.FHIRID,
+	}, &created)
+	return created.ID, err
+}
+
+func (s *simulation) send(ctx context.Context, i int) error {
+	var stored struct {
+		ID string `json:"id"`
+	}
+	status, err := s.client.call(ctx, http.MethodPost, "/api/v1/observations/", nil, s.all[i], &stored)
+	if err != nil {
+		return fmt.Errorf("%s of %s: %w", s.all[i].ObservationType, s.all[i].EffectiveAt.Format(time.RFC3339), err)
+	}
+	s.ids.Store(i, stored.ID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if status == http.StatusCreated {
+		s.result.Created++
+	} else {
+		s.result.AlreadyThere++
+	}
+	return nil
+}
+
+// await polls one reading until it is transmitted or has failed for good.
+func (s *simulation) await(ctx context.Context, i int) error {
+	id, _ := s.ids.Load(i)
+	for {
+		var stored struct {
+			Transmission *struct {
+				Status      string     `json:"status"`
+				NextRetryAt *time.Time `json:"next_retry_at"`
+			} `json:"transmission"`
+		}
+		if _, err := s.client.call(ctx, http.MethodGet, fmt.Sprintf("/api/v1/observations/%s/", id), nil, nil, &stored); err != nil {
+			return err
+		}
+		if t := stored.Transmission; t != nil {
+			switch {
+			case t.Status == "transmitted":
+				s.count(&s.result.Transmitted)
+				return nil
+			case t.Status == "failed" && t.NextRetryAt == nil:
+				s.count(&s.result.Failed)
+				return nil
+			}
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *simulation) count(final *int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*final++
+	s.result.Waiting--
+}
