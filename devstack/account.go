@@ -42,8 +42,8 @@ func (c *cluster) leaveRoot(ctx context.Context) error {
 		return err
 	}
 	parent := filepath.Dir(c.data)
-	if c.account.reaches(ctx, parent) {
-		return nil
+	if err := c.account.enter(ctx, parent); err == nil || ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if _, err := os.Stat(c.data); err == nil {
 		return fmt.Errorf("%s cannot be reached by the user %s, in whose account PostgreSQL runs when we are root: permit it to enter the directories above",
@@ -58,8 +58,9 @@ func (c *cluster) leaveRoot(ctx context.Context) error {
 			return err
 		}
 	}
-	if !c.account.reaches(ctx, parent) {
-		return fmt.Errorf("neither %s nor %s can be reached by the user %s, in whose account PostgreSQL runs when we are root", c.dir, parent, c.account.name)
+	if err := c.account.enter(ctx, parent); err != nil {
+		return fmt.Errorf("neither %s nor %s can be reached by the user %s, in whose account PostgreSQL runs when we are root: %w",
+			c.dir, parent, c.account.name, err)
 	}
 	c.data, c.moved = filepath.Join(parent, "data"), true
 	return os.WriteFile(moved, []byte(c.data+"\n"), 0o600)
@@ -86,12 +87,12 @@ func (c *cluster) findAccount() (*account, error) {
 	return nil, errors.New("PostgreSQL refuses to run as root, and there is neither a user postgres nor a user nobody to run it as")
 }
 
-// reaches tries whether the account can enter dir; permissions alone would not tell (ACLs, SELinux, mounts).
-func (a *account) reaches(ctx context.Context, dir string) bool {
+// enter tries whether the account can be in dir; permissions alone would not tell (ACLs, SELinux, mounts).
+func (a *account) enter(ctx context.Context, dir string) error {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `cd "$0"`, dir)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: a.uid, Gid: a.gid}}
-	return cmd.Run() == nil
+	return cmd.Run()
 }
 
 // giveAway makes path the account's, when there is one.

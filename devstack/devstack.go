@@ -58,6 +58,18 @@ func Root() (string, error) {
 	}
 }
 
+// makeDir creates a directory for our eyes only, in parents that others may pass through: PostgreSQL may have to run
+// in another account than ours.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
 // checkPort reports a *PortError when something listens on the port already. 0 means any port and is never taken.
 func checkPort(port int) error {
 	if port == 0 {

@@ -72,7 +72,7 @@ func startTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := makeDir(cfg.Dir); err != nil {
 		return nil, err
 	}
 	args, err := temporalArgs(cfg)

@@ -65,7 +65,10 @@ follow() {
 			if [ -t 1 ] || [ "$fetched" -eq 1 ]; then say "downloading modules ($fetched)"; fi
 			;;
 		"" | *[:\ ]*) printf '%s\n' "$line" >>"$work/errors" ;;
-		"$main") say "linking" ;;
+		"$main")
+			built=$((built + 1))
+			if [ -t 1 ]; then say "linking"; fi
+			;;
 		*)
 			built=$((built + 1))
 			tenth=$((total > 0 ? built * 10 / total : 0))
