@@ -56,6 +56,10 @@ func StartTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	t, err := startTemporal(ctx, cfg)
+	// The server picks free ports for its inner services and opens them a moment later; another process can be faster.
+	for retries := 2; retries > 0 && err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error()); retries-- {
+		t, err = startTemporal(ctx, cfg)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("Temporal: %w", err)
 	}
@@ -147,7 +151,7 @@ func temporalArgs(cfg TemporalConfig) ([]string, error) {
 func parseReady(line string) (address, uiURL string, err error) {
 	fields := strings.Fields(line)
 	if len(fields) == 0 || fields[0] != "ready" {
-		return "", "", errors.New("the server ended while it started")
+		return "", "", fmt.Errorf("the server ended while it started; its last words: %q", strings.TrimSpace(line))
 	}
 	for _, field := range fields[1:] {
 		switch key, value, _ := strings.Cut(field, "="); key {

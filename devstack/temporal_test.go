@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	sdktemporal "go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
 
 	"github.com/vantrexia/vantrexia/devstack"
 )
@@ -100,6 +102,31 @@ func TestTemporalTellsWhyItEnded(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), `"String" is none of`) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// The SDK starts a server by the Temporal CLI's command line, which temporaldev therefore understands.
+func TestTemporaldevServesTheSDKsTestsuite(t *testing.T) {
+	t.Parallel()
+	binary, err := temporaldev()
+	if err != nil {
+		t.Fatal(err)
+	}
+	practice := sdktemporal.NewSearchAttributeKeyKeyword("Practice")
+	server, err := testsuite.StartDevServer(t.Context(), testsuite.DevServerOptions{
+		ExistingPath:     binary,
+		ClientOptions:    &client.Options{Namespace: "vantrexia"},
+		DBFilename:       filepath.Join(tempDir(t), "temporal.db"),
+		EnableUI:         true,
+		LogFormat:        "pretty",
+		LogLevel:         "warn",
+		SearchAttributes: sdktemporal.NewSearchAttributes(practice.ValueSet("")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 
