@@ -18,14 +18,13 @@ build: bin/vantrexia ## build bin/vantrexia
 
 test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Temporal
 	$(GO) test -race ./...
-	cd tools/temporaldev && $(GO) test ./...
+	cd tools/temporaldev && $(GO) test -trimpath ./...
 
 lint: $(TOOLS) ## check formatting, go vet, staticcheck, generated code, determinism
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	cd tools/temporaldev && $(GO) vet ./...
 	bin/staticcheck ./...
 	bin/sqlc diff --file db/sqlc.yaml
 	bin/workflowcheck ./workflows
@@ -45,7 +44,7 @@ bin/vantrexia:
 	@$(GO) build -o $@ ./cmd/vantrexia
 
 bin/temporaldev: $(wildcard tools/temporaldev/*.go) tools/temporaldev/go.mod tools/temporaldev/go.sum
-	@tools/build-with-progress.sh "Temporal (first time only, some minutes)" tools/temporaldev ../../bin/temporaldev -trimpath -ldflags='-s -w'
+	@tools/build-with-progress.sh "Building Temporal (first time only, about 5 minutes)" tools/temporaldev $@ -trimpath -ldflags='-s -w'
 	@touch $@
 
 bin/sqlc: tools/go.mod
