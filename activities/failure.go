@@ -29,6 +29,15 @@ func failure(class ecw.Class, f Failure) error {
 	})
 }
 
+// retryable is an activity error that Temporal retries, not before eCW takes requests again.
+func retryable(class ecw.Class, f Failure) error {
+	options := temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, Details: []any{f}}
+	if !f.RetryAt.IsZero() {
+		options.NextRetryDelay = max(time.Until(f.RetryAt), time.Second)
+	}
+	return temporal.NewApplicationErrorWithOptions(f.Message, string(class), options)
+}
+
 // lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
 // the reading: what was unknown before still is.
 func lookUpFailed(err error) error {

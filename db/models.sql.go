@@ -11,6 +11,14 @@ import (
 	"github.com/google/uuid"
 )
 
+type IdempotencyKey struct {
+	PracticeCode  string
+	Key           string
+	RequestHash   []byte
+	ObservationID uuid.UUID
+	CreatedAt     time.Time
+}
+
 type Observation struct {
 	ID              uuid.UUID
 	PracticeCode    string
@@ -42,6 +50,22 @@ type Patient struct {
 	Active       bool
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
+}
+
+type PatientImport struct {
+	ID           uuid.UUID
+	PracticeCode string
+	CreatedAt    time.Time
+	FinishedAt   *time.Time
+}
+
+type PatientImportItem struct {
+	ImportID  uuid.UUID
+	Ordinal   int32
+	ECWFHIRID string
+	Outcome   *string
+	PatientID *uuid.UUID
+	Reason    string
 }
 
 type Transmission struct {

@@ -33,6 +33,58 @@ func (q *Queries) CountEarlierDeliveries(ctx context.Context, arg CountEarlierDe
 	return count, err
 }
 
+const countPatientAttempts = `-- name: CountPatientAttempts :one
+SELECT count(*)
+FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
+WHERE t.practice_code = $1 AND o.patient_id = $2
+`
+
+type CountPatientAttemptsParams struct {
+	PracticeCode string
+	PatientID    uuid.UUID
+}
+
+func (q *Queries) CountPatientAttempts(ctx context.Context, arg CountPatientAttemptsParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countPatientAttempts, arg.PracticeCode, arg.PatientID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const countTransmissions = `-- name: CountTransmissions :one
+SELECT count(*)
+FROM transmissions t JOIN observations o ON o.id = t.observation_id
+WHERE t.practice_code = $1
+  AND ($2::text IS NULL OR t.status = $2)
+  AND ($3::uuid IS NULL OR o.patient_id = $3)
+  AND ($4::text IS NULL OR o.observation_type = $4)
+  AND ($5::timestamptz IS NULL OR t.created_at >= $5)
+  AND ($6::timestamptz IS NULL OR t.created_at < $6)
+`
+
+type CountTransmissionsParams struct {
+	PracticeCode    string
+	Status          *string
+	PatientID       *uuid.UUID
+	ObservationType *string
+	DateFrom        *time.Time
+	DateTo          *time.Time
+}
+
+func (q *Queries) CountTransmissions(ctx context.Context, arg CountTransmissionsParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countTransmissions,
+		arg.PracticeCode,
+		arg.Status,
+		arg.PatientID,
+		arg.ObservationType,
+		arg.DateFrom,
+		arg.DateTo,
+	)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const finishAttempt = `-- name: FinishAttempt :exec
 UPDATE transmission_attempts
 SET finished_at = greatest(started_at, $1::timestamptz), http_status = $2, ecw_observation_id = $3,
@@ -63,6 +115,50 @@ func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) er
 		arg.Delivery,
 	)
 	return err
+}
+
+const getTransmission = `-- name: GetTransmission :one
+SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
+FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
+WHERE t.practice_code = $1 AND t.id = $2
+`
+
+type GetTransmissionParams struct {
+	PracticeCode string
+	ID           string
+}
+
+type GetTransmissionRow struct {
+	Transmission    Transmission
+	PatientID       uuid.UUID
+	ObservationType string
+	PatientName     string
+}
+
+func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams) (GetTransmissionRow, error) {
+	row := q.db.QueryRow(ctx, getTransmission, arg.PracticeCode, arg.ID)
+	var i GetTransmissionRow
+	err := row.Scan(
+		&i.Transmission.ID,
+		&i.Transmission.PracticeCode,
+		&i.Transmission.ObservationID,
+		&i.Transmission.Status,
+		&i.Transmission.AttemptCount,
+		&i.Transmission.MaxAttempts,
+		&i.Transmission.FirstAttemptedAt,
+		&i.Transmission.LastAttemptedAt,
+		&i.Transmission.NextRetryAt,
+		&i.Transmission.ErrorClass,
+		&i.Transmission.ErrorMessage,
+		&i.Transmission.HTTPStatus,
+		&i.Transmission.ECWObservationID,
+		&i.Transmission.CreatedAt,
+		&i.Transmission.UpdatedAt,
+		&i.PatientID,
+		&i.ObservationType,
+		&i.PatientName,
+	)
+	return i, err
 }
 
 const latestTransmission = `-- name: LatestTransmission :one
@@ -124,6 +220,156 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID string) ([]Tr
 			&i.ErrorClass,
 			&i.ErrorCode,
 			&i.ErrorMessage,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listPatientAttempts = `-- name: ListPatientAttempts :many
+SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
+FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
+WHERE t.practice_code = $1 AND o.patient_id = $2
+ORDER BY a.started_at DESC, a.transmission_id DESC, a.delivery DESC
+LIMIT $4 OFFSET $3
+`
+
+type ListPatientAttemptsParams struct {
+	PracticeCode string
+	PatientID    uuid.UUID
+	PageOffset   int32
+	PageSize     int32
+}
+
+type ListPatientAttemptsRow struct {
+	TransmissionAttempt TransmissionAttempt
+	ObservationID       uuid.UUID
+	ObservationType     string
+	EffectiveAt         time.Time
+	Status              string
+	NextRetryAt         *time.Time
+}
+
+// Every push of a patient's readings, newest first.
+func (q *Queries) ListPatientAttempts(ctx context.Context, arg ListPatientAttemptsParams) ([]ListPatientAttemptsRow, error) {
+	rows, err := q.db.Query(ctx, listPatientAttempts,
+		arg.PracticeCode,
+		arg.PatientID,
+		arg.PageOffset,
+		arg.PageSize,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListPatientAttemptsRow{}
+	for rows.Next() {
+		var i ListPatientAttemptsRow
+		if err := rows.Scan(
+			&i.TransmissionAttempt.TransmissionID,
+			&i.TransmissionAttempt.Delivery,
+			&i.TransmissionAttempt.Number,
+			&i.TransmissionAttempt.StartedAt,
+			&i.TransmissionAttempt.FinishedAt,
+			&i.TransmissionAttempt.HTTPStatus,
+			&i.TransmissionAttempt.ECWObservationID,
+			&i.TransmissionAttempt.ErrorClass,
+			&i.TransmissionAttempt.ErrorCode,
+			&i.TransmissionAttempt.ErrorMessage,
+			&i.ObservationID,
+			&i.ObservationType,
+			&i.EffectiveAt,
+			&i.Status,
+			&i.NextRetryAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listTransmissions = `-- name: ListTransmissions :many
+SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
+FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
+WHERE t.practice_code = $1
+  AND ($2::text IS NULL OR t.status = $2)
+  AND ($3::uuid IS NULL OR o.patient_id = $3)
+  AND ($4::text IS NULL OR o.observation_type = $4)
+  AND ($5::timestamptz IS NULL OR t.created_at >= $5)
+  AND ($6::timestamptz IS NULL OR t.created_at < $6)
+ORDER BY CASE $7::text WHEN 'created_at' THEN t.created_at WHEN 'last_attempted_at' THEN t.last_attempted_at WHEN 'next_retry_at' THEN t.next_retry_at END ASC NULLS LAST,
+         CASE $7::text WHEN '-created_at' THEN t.created_at WHEN '-last_attempted_at' THEN t.last_attempted_at WHEN '-next_retry_at' THEN t.next_retry_at END DESC NULLS LAST,
+         t.id DESC
+LIMIT $9 OFFSET $8
+`
+
+type ListTransmissionsParams struct {
+	PracticeCode    string
+	Status          *string
+	PatientID       *uuid.UUID
+	ObservationType *string
+	DateFrom        *time.Time
+	DateTo          *time.Time
+	Ordering        string
+	PageOffset      int32
+	PageSize        int32
+}
+
+type ListTransmissionsRow struct {
+	Transmission    Transmission
+	PatientID       uuid.UUID
+	ObservationType string
+	PatientName     string
+}
+
+// ordering: created_at, last_attempted_at or next_retry_at, with - in front for descending.
+func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsParams) ([]ListTransmissionsRow, error) {
+	rows, err := q.db.Query(ctx, listTransmissions,
+		arg.PracticeCode,
+		arg.Status,
+		arg.PatientID,
+		arg.ObservationType,
+		arg.DateFrom,
+		arg.DateTo,
+		arg.Ordering,
+		arg.PageOffset,
+		arg.PageSize,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListTransmissionsRow{}
+	for rows.Next() {
+		var i ListTransmissionsRow
+		if err := rows.Scan(
+			&i.Transmission.ID,
+			&i.Transmission.PracticeCode,
+			&i.Transmission.ObservationID,
+			&i.Transmission.Status,
+			&i.Transmission.AttemptCount,
+			&i.Transmission.MaxAttempts,
+			&i.Transmission.FirstAttemptedAt,
+			&i.Transmission.LastAttemptedAt,
+			&i.Transmission.NextRetryAt,
+			&i.Transmission.ErrorClass,
+			&i.Transmission.ErrorMessage,
+			&i.Transmission.HTTPStatus,
+			&i.Transmission.ECWObservationID,
+			&i.Transmission.CreatedAt,
+			&i.Transmission.UpdatedAt,
+			&i.PatientID,
+			&i.ObservationType,
+			&i.PatientName,
 		); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,12 @@
+-- Requests that a client may repeat without a second effect (the header Idempotency-Key).
+
+-- +goose Up
+CREATE TABLE idempotency_keys (
+    practice_code text        NOT NULL,
+    key           text        NOT NULL CHECK (key <> ''),
+    -- SHA-256 of the request's body: a key that comes again with another body is a mistake.
+    request_hash  bytea       NOT NULL,
+    observation_id uuid       NOT NULL REFERENCES observations,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (practice_code, key)
+);

@@ -1,0 +1,89 @@
+-- name: CreateImport :one
+INSERT INTO patient_imports (practice_code) VALUES (@practice_code) RETURNING *;
+
+-- name: AddImportItems :exec
+-- Ids that come twice count once.
+INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
+SELECT @import_id, min(ordinal), ecw_fhir_id
+FROM unnest(@ecw_fhir_ids::text[]) WITH ORDINALITY AS ids (ecw_fhir_id, ordinal)
+GROUP BY ecw_fhir_id;
+
+-- name: AddLinkedPatients :exec
+-- Every patient that is linked to eCW, for a refresh of the demographics.
+INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
+SELECT @import_id, row_number() OVER (ORDER BY id), ecw_fhir_id
+FROM patients
+WHERE practice_code = @practice_code AND active AND ecw_fhir_id IS NOT NULL;
+
+-- name: GetImport :one
+SELECT * FROM patient_imports WHERE practice_code = @practice_code AND id = @id;
+
+-- name: DeleteImport :exec
+DELETE FROM patient_imports WHERE id = @id;
+
+-- name: OpenImportItems :many
+SELECT ordinal FROM patient_import_items
+WHERE import_id = @import_id AND outcome IS NULL AND ordinal > @after
+ORDER BY ordinal
+LIMIT @batch;
+
+-- name: GetImportItem :one
+SELECT * FROM patient_import_items WHERE import_id = @import_id AND ordinal = @ordinal;
+
+-- name: FinishImportItem :exec
+UPDATE patient_import_items SET outcome = @outcome, patient_id = @patient_id, reason = @reason
+WHERE import_id = @import_id AND ordinal = @ordinal;
+
+-- name: FinishImport :exec
+-- What has no outcome by now was lost with its workflow, which a person ended.
+WITH lost AS (
+    UPDATE patient_import_items SET outcome = 'error', reason = 'The import was interrupted: import this patient again'
+    WHERE import_id = @id AND outcome IS NULL
+)
+UPDATE patient_imports SET finished_at = now() WHERE id = @id AND finished_at IS NULL;
+
+-- name: CountImportItems :one
+SELECT count(*) AS total,
+       count(*) FILTER (WHERE outcome IS NOT NULL) AS done,
+       count(*) FILTER (WHERE outcome = 'imported') AS imported,
+       count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+FROM patient_import_items WHERE import_id = @import_id;
+
+-- name: ListImportedPatients :many
+-- In the order of the request.
+SELECT sqlc.embed(patients), items.outcome
+FROM patient_import_items items JOIN patients ON patients.id = items.patient_id
+WHERE items.import_id = @import_id AND items.outcome IN ('imported', 'skipped')
+ORDER BY items.ordinal;
+
+-- name: ListImportErrors :many
+SELECT ecw_fhir_id, reason FROM patient_import_items
+WHERE import_id = @import_id AND outcome = 'error'
+ORDER BY ordinal;
+
+-- name: AdoptPatient :execrows
+-- Links a patient that was created by hand, and is the same person by its MRN, to eCW.
+UPDATE patients p SET ecw_fhir_id = @ecw_fhir_id::text, updated_at = now()
+WHERE p.practice_code = @practice_code AND p.mrn = @mrn AND p.ecw_fhir_id IS NULL
+  AND NOT EXISTS (SELECT FROM patients linked WHERE linked.practice_code = @practice_code AND linked.ecw_fhir_id = @ecw_fhir_id::text);
+
+-- name: FindLinkedPatient :one
+SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id;
+
+-- name: ImportPatient :one
+-- Creates the linked patient, or refreshes its demographics; two at once make one. Whether a patient is active is ours
+-- to say once it is imported.
+INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
+                      phone, address_line, city, state, postal_code, country)
+VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
+        @phone, @address_line, @city, @state, @postal_code, @country)
+ON CONFLICT ON CONSTRAINT patients_ecw_fhir_id_key DO UPDATE
+SET first_name = excluded.first_name, last_name = excluded.last_name, birth_date = excluded.birth_date, mrn = excluded.mrn,
+    phone = excluded.phone, address_line = excluded.address_line, city = excluded.city, state = excluded.state,
+    postal_code = excluded.postal_code, country = excluded.country, updated_at = now()
+RETURNING *, (xmax = 0)::boolean AS created;
+
+-- name: ListLinkedIDs :many
+-- Which of these eCW ids belong to a patient of ours.
+SELECT ecw_fhir_id::text, id FROM patients
+WHERE practice_code = @practice_code AND ecw_fhir_id = ANY(@ecw_fhir_ids::text[]);

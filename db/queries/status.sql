@@ -1,0 +1,17 @@
+-- name: QueueFigures :one
+-- Readings that no workflow has transformed yet wait like the pending ones.
+SELECT (SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_code AND t.status = 'pending')
+     + (SELECT count(*) FROM observations o WHERE o.practice_code = @practice_code AND o.transformed_at IS NULL
+          AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id)) AS pending,
+       (SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_code AND t.status = 'processing') AS processing,
+       (SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_code AND t.status = 'failed' AND t.next_retry_at IS NOT NULL) AS failed_awaiting_retry;
+
+-- name: DayFigures :one
+-- Transmissions that ended since the given moment; a failed one that still has a retry to come has not ended.
+SELECT count(*) FILTER (WHERE status = 'transmitted') AS transmitted,
+       count(*) FILTER (WHERE status = 'failed' AND next_retry_at IS NULL) AS failed
+FROM transmissions
+WHERE practice_code = @practice_code AND status IN ('transmitted', 'failed') AND updated_at >= @since::timestamptz;
+
+-- name: LastTransmitted :one
+SELECT max(updated_at)::timestamptz AS at FROM transmissions WHERE practice_code = @practice_code AND status = 'transmitted' HAVING max(updated_at) IS NOT NULL;

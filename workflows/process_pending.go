@@ -1,0 +1,81 @@
+package workflows
+
+import (
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/activities"
+)
+
+// pendingLimit is how many transmissions one sweep starts; eCW takes fewer in the five minutes until the next.
+const pendingLimit = 2000
+
+// TransmissionSummary is the line that the Temporal Web UI shows for a transmission.
+const TransmissionSummary = "Carries one reading into the EHR"
+
+// PendingInput says what a ProcessPending run starts.
+type PendingInput struct {
+	PracticeCode string
+	// ObservationIDs names what to start; empty means whatever the database shows as pending.
+	ObservationIDs []uuid.UUID
+	// Grace leaves alone what was stored or changed less than this ago.
+	Grace time.Duration
+	// Wait is how long to wait for the outcome of the first deliveries; 0 does not look.
+	Wait time.Duration
+}
+
+// ProcessPending starts a transmission for every pending observation that has none running. It is the sweep behind the
+// API: it finds readings that were stored while Temporal was away, and transmissions whose workflow was lost. Starting
+// what runs already does nothing.
+func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingResult, error) {
+	var do *activities.Pending
+	ids := in.ObservationIDs
+	if len(ids) == 0 {
+		query := activities.PendingQuery{PracticeCode: in.PracticeCode, Grace: in.Grace, Limit: pendingLimit}
+		if err := workflow.ExecuteActivity(untilDone(ctx, "find pending observations"), do.FindPending, query).Get(ctx, &ids); err != nil {
+			return activities.PendingResult{}, err
+		}
+	}
+	if err := startTransmissions(ctx, in.PracticeCode, ids); err != nil {
+		return activities.PendingResult{}, err
+	}
+	result := activities.PendingResult{Open: len(ids)}
+	list := activities.ObservationList{PracticeCode: in.PracticeCode, ObservationIDs: ids}
+	for waited, pause := time.Duration(0), time.Second; result.Open > 0 && waited < in.Wait; waited, pause = waited+pause, pause*2 {
+		if err := workflow.Sleep(ctx, pause); err != nil {
+			return result, err
+		}
+		if err := workflow.ExecuteActivity(untilDone(ctx, "sum up"), do.SumUp, list).Get(ctx, &result); err != nil {
+			return result, err
+		}
+	}
+	return result, nil
+}
+
+// startTransmissions starts a workflow for each observation; they go on when this one ends.
+func startTransmissions(ctx workflow.Context, practice string, ids []uuid.UUID) error {
+	children := make([]workflow.ChildWorkflowFuture, len(ids))
+	for i, id := range ids {
+		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+			WorkflowID:            TransmissionWorkflowID(id),
+			TaskQueue:             TransmissionTaskQueue,
+			ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
+			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			StaticSummary:         TransmissionSummary,
+		})
+		children[i] = workflow.ExecuteChildWorkflow(child, Transmission, activities.ObservationRef{PracticeCode: practice, ObservationID: id})
+	}
+	for _, child := range children {
+		err := child.GetChildWorkflowExecution().Get(ctx, nil)
+		var running *temporal.ChildWorkflowExecutionAlreadyStartedError
+		if err != nil && !errors.As(err, &running) {
+			return err
+		}
+	}
+	return nil
+}
