@@ -59,6 +59,9 @@ func decodeError(err error) error {
 
 // idParam reads the path's UUID.
 func idParam(c echo.Context) (uuid.UUID, error) {
+	if strings.Contains(c.Param("id"), "/") { // Echo's last parameter takes in the rest of the path
+		return uuid.UUID{}, echo.ErrNotFound
+	}
 	id, ok := parseUUID(c.Param("id"))
 	if !ok {
 		var b broken

@@ -51,16 +51,16 @@ func New(cfg Config) (http.Handler, error) {
 	e.GET("/readyz", s.ready)
 	e.GET("/.well-known/jwks.json", s.jwks)
 
-	v1 := e.Group("/api/v1", s.authenticate)
-	v1.POST("/observations", s.createObservation, allow(RoleProvider, RoleService))
-	v1.GET("/observations/:id", s.getObservation, allow(RoleProvider, RoleService))
-	v1.POST("/patients", s.createPatient, allow(RoleProvider))
-	v1.GET("/patients", s.listPatients, allow(RoleProvider))
-	v1.GET("/patients/:id", s.getPatient, allow(RoleProvider))
-	v1.PATCH("/patients/:id", s.updatePatient, allow(RoleProvider))
-	v1.GET("/fhir/observations/:id", s.getFHIRObservation, allow(RoleProvider))
-	v1.POST("/fhir/observations/:id/transform", s.transformObservation, allow(RoleProvider))
-	v1.POST("/fhir/observations/:id/transmit", s.transmitObservation, allow(RoleProvider))
+	v1 := e.Group("/api/v1")
+	v1.POST("/observations", s.createObservation, s.allow(RoleProvider, RoleService))
+	v1.GET("/observations/:id", s.getObservation, s.allow(RoleProvider, RoleService))
+	v1.POST("/patients", s.createPatient, s.allow(RoleProvider))
+	v1.GET("/patients", s.listPatients, s.allow(RoleProvider))
+	v1.GET("/patients/:id", s.getPatient, s.allow(RoleProvider))
+	v1.PATCH("/patients/:id", s.updatePatient, s.allow(RoleProvider))
+	v1.GET("/fhir/observations/:id", s.getFHIRObservation, s.allow(RoleProvider))
+	v1.POST("/fhir/observations/:id/transform", s.transformObservation, s.allow(RoleProvider))
+	v1.POST("/fhir/observations/:id/transmit", s.transmitObservation, s.allow(RoleProvider))
 	return e, nil
 }
 
