@@ -25,23 +25,32 @@ func (s *server) health(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 }
 
+// probeTimeout keeps /readyz within the second that an orchestrator's probe waits by default.
+const probeTimeout = 900 * time.Millisecond
+
 // ready tells the truth about what requests need. Without the database nothing works: 503. Without Temporal readings are
 // still taken and stored, and delivered later, so the answer says so but keeps the process in rotation.
 func (s *server) ready(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), probeTimeout)
 	defer cancel()
+	temporal := make(chan error, 1)
+	go func() { // beside the database: a Temporal that hangs must not use up the database's time
+		_, err := s.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+		temporal <- err
+	}()
 	answer := map[string]string{"status": "ready", "database": "ok", "temporal": "ok"}
 	status := http.StatusOK
-	if _, err := s.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+	databaseErr := s.Store.CheckMigrated(ctx)
+	if err := <-temporal; err != nil {
 		answer["status"], answer["temporal"] = "degraded", "unavailable"
 		s.Logger.WarnContext(ctx, "Temporal does not answer", "error", err)
 	}
-	if err := s.Store.CheckMigrated(ctx); err != nil {
+	if databaseErr != nil {
 		answer["status"], answer["database"], status = "unavailable", "unavailable", http.StatusServiceUnavailable
-		if errors.Is(err, db.ErrMigrationsPending) {
+		if errors.Is(databaseErr, db.ErrMigrationsPending) {
 			answer["database"] = "migrations pending"
 		}
-		s.Logger.ErrorContext(ctx, "not ready", "error", err)
+		s.Logger.ErrorContext(ctx, "not ready", "error", databaseErr)
 	}
 	return c.JSON(status, answer)
 }
