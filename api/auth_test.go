@@ -1,0 +1,122 @@
+package api_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/vantrexia/vantrexia/api"
+)
+
+type claims = jwt.MapClaims
+
+// sign makes a token as the API does, with the claims given over good ones; nil takes a claim away.
+func (c caller) sign(tb testing.TB, change claims) string {
+	tb.Helper()
+	return c.signWith(tb, jwt.SigningMethodHS256, []byte(tokenSecret), change)
+}
+
+func (c caller) signWith(tb testing.TB, method jwt.SigningMethod, key any, change claims) string {
+	tb.Helper()
+	good := claims{"role": "admin", "sub": "tests", "exp": time.Now().Add(time.Hour).Unix()}
+	for name, value := range change {
+		if good[name] = value; value == nil {
+			delete(good, name)
+		}
+	}
+	token, err := jwt.NewWithClaims(method, good).SignedString(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c.secret(token)
+	return token
+}
+
+func TestAuthentication(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := s.token
+	header, payload, _ := strings.Cut(good, ".")
+	payload, signature, _ := strings.Cut(payload, ".")
+	otherPayload := strings.Split(s.sign(t, claims{"role": "admin", "sub": "another"}), ".")[1]
+
+	bearer := func(token string) string { return "Bearer " + token }
+	for name, test := range map[string]struct {
+		header string
+		code   string // "" lets the request in
+	}{
+		"good":                       {bearer(good), ""},
+		"the scheme in small":        {"bearer " + good, ""},
+		"no header":                  {"", "not_authenticated"},
+		"another scheme":             {"Basic dXNlcjpwYXNz", "not_authenticated"},
+		"no scheme":                  {good, "not_authenticated"},
+		"no token":                   {"Bearer ", "not_authenticated"},
+		"no JWT":                     {bearer("secret"), "invalid_token"},
+		"cut":                        {bearer(header + "." + payload), "invalid_token"},
+		"another signature":          {bearer(header + "." + payload + "." + strings.Repeat("A", len(signature))), "invalid_token"},
+		"another payload":            {bearer(header + "." + otherPayload + "." + signature), "invalid_token"},
+		"another secret":             {bearer(s.signWith(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 40)), nil)), "invalid_token"},
+		"an empty secret":            {bearer(s.signWith(t, jwt.SigningMethodHS256, []byte{}, nil)), "invalid_token"},
+		"the public key as secret":   {bearer(s.signWith(t, jwt.SigningMethodHS256, jwks(t), nil)), "invalid_token"},
+		"alg none":                   {bearer(s.signWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil)), "invalid_token"},
+		"alg RS256":                  {bearer(s.signWith(t, jwt.SigningMethodRS256, rsaKey, nil)), "invalid_token"},
+		"alg HS512, the secret":      {bearer(s.signWith(t, jwt.SigningMethodHS512, []byte(tokenSecret), nil)), "invalid_token"},
+		"expired":                    {bearer(s.sign(t, claims{"exp": time.Now().Add(-time.Minute).Unix()})), "token_expired"},
+		"expired, another secret":    {bearer(s.signWith(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 40)), claims{"exp": 1})), "invalid_token"},
+		"never expires":              {bearer(s.sign(t, claims{"exp": nil})), "invalid_token"},
+		"expires in words":           {bearer(s.sign(t, claims{"exp": "tomorrow"})), "invalid_token"},
+		"not valid yet":              {bearer(s.sign(t, claims{"nbf": time.Now().Add(time.Hour).Unix()})), "invalid_token"},
+		"a role that is a number":    {bearer(s.sign(t, claims{"role": 1})), "invalid_token"},
+		"no role":                    {bearer(s.sign(t, claims{"role": nil})), "forbidden"},
+		"an unknown role":            {bearer(s.sign(t, claims{"role": "root"})), "forbidden"},
+		"a role in other letters":    {bearer(s.sign(t, claims{"role": "Admin"})), "forbidden"},
+		"a list of roles":            {bearer(s.sign(t, claims{"role": []string{"admin"}})), "invalid_token"},
+		"a service where it may not": {bearer(s.sign(t, claims{"role": "service"})), "forbidden"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status := http.StatusUnauthorized
+			switch test.code {
+			case "":
+				status = http.StatusOK
+			case "forbidden":
+				status = http.StatusForbidden
+			}
+			s.in(t).do("GET", "/api/v1/patients/", "", "Authorization", test.header).want(t, status, test.code)
+		})
+	}
+}
+
+// Who may not come in learns nothing, not even whether the body is any good.
+func TestAuthenticationComesFirst(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	s.with("").do("POST", "/api/v1/patients/", `{`).want(t, http.StatusUnauthorized, "not_authenticated")
+	s.as(api.RoleService).do("POST", "/api/v1/patients/", `{`).want(t, http.StatusForbidden, "forbidden")
+	s.as(api.RoleService).do("GET", "/api/v1/patients/no-uuid", ``).want(t, http.StatusForbidden, "forbidden")
+}
+
+func TestSignTokenRefuses(t *testing.T) {
+	t.Parallel()
+	good := []byte(tokenSecret)
+	for name, sign := range map[string]func() (string, error){
+		"an unknown role": func() (string, error) { return api.SignToken(good, "root", "x", time.Hour) },
+		"no lifetime":     func() (string, error) { return api.SignToken(good, api.RoleAdmin, "x", 0) },
+		"a short secret":  func() (string, error) { return api.SignToken(good[:31], api.RoleAdmin, "x", time.Hour) },
+	} {
+		if token, err := sign(); err == nil || token != "" {
+			t.Errorf("%s: %q, %v", name, token, err)
+		}
+	}
+	if _, err := api.New(api.Config{TokenSecret: good[:31]}); err == nil {
+		t.Error("New took a short secret")
+	}
+}

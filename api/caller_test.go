@@ -1,0 +1,243 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vantrexia/vantrexia/api"
+)
+
+// caller is somebody who uses the API over HTTP.
+type caller struct {
+	tb     testing.TB
+	base   string
+	client *http.Client
+	token  string
+	secret func(...string) // notes what must not be logged
+	// mayFail allows internal errors, for a test that breaks what the API stands on.
+	mayFail bool
+}
+
+// as is the same caller in another role.
+func (c caller) as(role string) caller {
+	c.tb.Helper()
+	token, err := api.SignToken([]byte(tokenSecret), role, "tests", time.Hour)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return c.with(token)
+}
+
+func (c caller) with(token string) caller {
+	c.token = token
+	c.secret(token)
+	return c
+}
+
+// in is the same caller in a subtest.
+func (c caller) in(tb testing.TB) caller {
+	c.tb = tb
+	return c
+}
+
+// answer is a response with its body read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func textBody(text string) io.Reader { return strings.NewReader(text) }
+
+// do sends one request. header holds names and values in turn; an empty value removes the header.
+func (c caller) do(method, path, body string, header ...string) answer {
+	c.tb.Helper()
+	return c.send(method, path, textBody(body), header...)
+}
+
+func (c caller) send(method, path string, body io.Reader, header ...string) answer {
+	c.tb.Helper()
+	req, err := http.NewRequestWithContext(c.tb.Context(), method, c.base+path, body)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Del(header[i])
+		if header[i+1] != "" {
+			req.Header.Set(header[i], header[i+1])
+		}
+	}
+	res, err := c.client.Do(req)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	a := answer{status: res.StatusCode, header: res.Header, body: text}
+	err = a.wellFormed()
+	if err == nil && a.status == http.StatusInternalServerError && !c.mayFail {
+		err = fmt.Errorf("an internal error")
+	}
+	if err != nil {
+		c.tb.Errorf("%s %s: %v: %d %s", method, path, err, a.status, clip(string(text)))
+	}
+	return a
+}
+
+// wellFormed checks what holds for every answer: JSON, and errors of one shape that tell no one about our insides.
+func (a answer) wellFormed() error {
+	media := a.header.Get("Content-Type")
+	if media != "application/json" && media != "application/fhir+json" {
+		return fmt.Errorf("Content-Type is %q", media)
+	}
+	if !json.Valid(a.body) {
+		return fmt.Errorf("the body is not JSON")
+	}
+	if challenge := a.header.Get("WWW-Authenticate"); (a.status == http.StatusUnauthorized) != (challenge == "Bearer") {
+		return fmt.Errorf("WWW-Authenticate is %q", challenge)
+	}
+	if a.status < 400 || a.get("database") != nil { // /readyz answers 503 in a shape of its own
+		return nil
+	}
+	want := []string{"code", "detail"}
+	if a.code() == "invalid" {
+		want = append(want, "fields")
+	}
+	if got := a.keys(); !slices.Equal(got, want) {
+		return fmt.Errorf("the error's members are %v, want %v", got, want)
+	}
+	if a.text("code") == "" || a.text("detail") == "" {
+		return fmt.Errorf("the error does not explain itself")
+	}
+	return nil
+}
+
+// want fails the test unless the answer has this status and, if it is an error, this code.
+func (a answer) want(tb testing.TB, status int, code string) answer {
+	tb.Helper()
+	if a.status != status || a.code() != code {
+		tb.Fatalf("got %d %s, want %d %s", a.status, clip(string(a.body)), status, code)
+	}
+	return a
+}
+
+// get follows a path of member names and list indexes into the body; nil if it leads nowhere. Numbers are json.Number.
+func (a answer) get(path ...any) any {
+	decoder := json.NewDecoder(bytes.NewReader(a.body))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil {
+		return nil
+	}
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			object, _ := value.(map[string]any)
+			value = object[step]
+		case int:
+			list, _ := value.([]any)
+			if step >= len(list) {
+				return nil
+			}
+			value = list[step]
+		}
+	}
+	return value
+}
+
+func (a answer) text(path ...any) string {
+	s, _ := a.get(path...).(string)
+	return s
+}
+
+func (a answer) code() string { return a.text("code") }
+
+// keys are the members of the body, sorted.
+func (a answer) keys() []string {
+	object, _ := a.get().(map[string]any)
+	return slices.Sorted(maps.Keys(object))
+}
+
+// fields are the broken fields that an error names.
+func (a answer) fields() (names []string) {
+	list, _ := a.get("fields").([]any)
+	for i := range list {
+		names = append(names, a.text("fields", i, "field"))
+	}
+	return names
+}
+
+func clip(s string) string { return s[:min(len(s), 600)] }
+
+// numbers makes readings and patients that no other test has.
+var numbers atomic.Int64
+
+// patient is one of the EHR's patients, stored and linked. An empty ecwID leaves the patient unlinked.
+func (c caller) patient(ecwID string) (id string) {
+	c.tb.Helper()
+	mrn := fmt.Sprintf("MRN-SECRET-%04d", numbers.Add(1))
+	c.secret(mrn, "Jane", "Doe", "1957-03-21", "555-0142")
+	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","birth_date":"1957-03-21","mrn":%q,"phone":"555-0142","ecw_fhir_id":%q}`, mrn, ecwID)
+	return c.do("POST", "/api/v1/patients/", body).want(c.tb, http.StatusCreated, "").text("id")
+}
+
+// The EHR knows these.
+const (
+	kevin = "ecw-patient-2004454"
+	susan = "ecw-patient-1614502"
+)
+
+// bloodPressure is the reading of the API reference's example.
+func bloodPressure(patientID string) string {
+	return `{"patient_id":"` + patientID + `","observation_type":"blood_pressure","effective_at":"2026-02-06T10:30:00Z",` +
+		`"device":"BP-OMRON-7250","values":{"systolic":142,"diastolic":92,"heart_rate":78}}`
+}
+
+// weight is a reading at a time that no other reading has.
+func weight(patientID string) string {
+	at := time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC).Add(time.Duration(numbers.Add(1)) * time.Second)
+	return `{"patient_id":"` + patientID + `","observation_type":"weight","effective_at":"` + at.Format(time.RFC3339) +
+		`","device":"SCALE-7","values":{"value":81.60,"unit":"kg"}}`
+}
+
+// post stores a reading and returns its id.
+func (c caller) post(reading string) (id string) {
+	c.tb.Helper()
+	return c.do("POST", "/api/v1/observations/", reading).want(c.tb, http.StatusCreated, "").text("id")
+}
+
+func (c caller) observation(id string) answer {
+	c.tb.Helper()
+	return c.do("GET", "/api/v1/observations/"+id+"/", "").want(c.tb, http.StatusOK, "")
+}
+
+// await waits until the newest transmission of an observation has the status, and returns the observation.
+func (c caller) await(id, status string) (a answer) {
+	c.tb.Helper()
+	eventually(c.tb, id+" "+status, func() bool {
+		a = c.observation(id)
+		return a.text("fhir_status") == status
+	})
+	return a
+}
+
+func (c caller) transmit(id string) answer {
+	c.tb.Helper()
+	return c.do("POST", "/api/v1/fhir/observations/"+id+"/transmit/", "")
+}

@@ -1,0 +1,260 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/sdk/client"
+	temporallog "go.temporal.io/sdk/log"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/devstack/devtest"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/worker"
+)
+
+const (
+	practice    = "FFHEDD"
+	clientID    = "client-1"
+	keyID       = "vantrexia-ecw-key-1"
+	tokenSecret = "an API token secret of the tests, longer than the hash"
+)
+
+var stack = devtest.Stack{Migrate: func(ctx context.Context, url string) error {
+	store, err := db.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	_, err = store.Migrate(ctx)
+	return err
+}}
+
+func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
+
+// sharedKey is made once: an RSA key costs more than the rest of a test.
+var sharedKey = sync.OnceValue(func() *ecw.Key {
+	key, err := ecw.GenerateKey(keyID)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// system is everything between a device and the chart: the API, a worker and the sandbox EHR behind real ports, on a
+// database and a Temporal namespace of their own.
+type system struct {
+	caller
+	store    *db.Store
+	conn     *pgx.Conn // the tests' own look at the tables
+	temporal client.Client
+	ehr      string // the sandbox's URL
+	log      *leakCheck
+	handler  http.Handler
+}
+
+// without says what a system lacks.
+type without int
+
+const (
+	nothing without = iota
+	aWorker
+	temporal
+	anAnswer // Temporal takes connections, and says nothing
+)
+
+// start runs a system until the test ends, and then fails the test if its logs hold anything private.
+func start(tb testing.TB, missing without) *system {
+	tb.Helper()
+	url := stack.Postgres(tb)
+	s := &system{log: newLeakCheck(tb)}
+	var err error
+	if s.store, err = db.Open(tb.Context(), url); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.store.Close)
+	if s.conn, err = pgx.Connect(tb.Context(), url); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.conn.Close(context.Background()) })
+	s.temporal = temporalClient(tb, missing, s.log.logger())
+
+	s.handler = newAPI(tb, api.Config{
+		Store: s.store, Temporal: s.temporal, PracticeCode: practice, JWKS: jwks(tb), TokenSecret: []byte(tokenSecret), Logger: s.log.logger(),
+	})
+	s.caller = serve(tb, s.handler, s.log)
+	ehr := s.startSandbox(tb)
+	if missing == nothing {
+		s.startWorker(tb, ehr)
+	}
+	return s
+}
+
+func newAPI(tb testing.TB, cfg api.Config) http.Handler {
+	tb.Helper()
+	handler, err := api.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return handler
+}
+
+func jwks(tb testing.TB) []byte {
+	tb.Helper()
+	set, err := ecw.PublicJWKS(sharedKey())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return set
+}
+
+// serve puts the API behind a real port, and returns a caller with an admin's token.
+func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
+	tb.Helper()
+	web := httptest.NewServer(handler)
+	tb.Cleanup(web.Close)
+	c := caller{tb: tb, base: web.URL, client: web.Client(), secret: log.secret}
+	return c.as(api.RoleAdmin)
+}
+
+func temporalClient(tb testing.TB, missing without, log *slog.Logger) client.Client {
+	tb.Helper()
+	options := client.Options{Logger: temporallog.NewStructuredLogger(log)}
+	switch missing {
+	case temporal:
+		options.HostPort = silentPort(tb, false)
+	case anAnswer:
+		options.HostPort = silentPort(tb, true)
+	default:
+		options.HostPort, options.Namespace = stack.Temporal(tb)
+	}
+	c, err := client.NewLazyClient(options)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// silentPort is an address where connections are refused, or wait for an answer that never comes.
+func silentPort(tb testing.TB, open bool) string {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if open {
+		tb.Cleanup(func() { _ = listener.Close() })
+	} else {
+		_ = listener.Close()
+	}
+	return listener.Addr().String()
+}
+
+func (s *system) startSandbox(tb testing.TB) *sandbox.Server {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.ehr = "http://" + listener.Addr().String()
+	ehr, err := sandbox.New(sandbox.Config{
+		ClientID: clientID, PracticeCode: practice, PublicURL: s.ehr, JWKSURL: s.base + "/.well-known/jwks.json",
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: ehr}}
+	web.Start()
+	tb.Cleanup(func() {
+		if err := ehr.Close(); err != nil {
+			tb.Error(err)
+		}
+		web.Close()
+	})
+	return ehr
+}
+
+func (s *system) startWorker(tb testing.TB, ehr *sandbox.Server) {
+	tb.Helper()
+	client, err := ecw.New(ecw.Config{
+		ClientID: clientID, PracticeCode: practice, Key: sharedKey(), TokenURL: ehr.TokenURL(), FHIRBaseURL: ehr.FHIRBaseURL(), Logger: s.log.logger(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w := worker.New(s.temporal, &activities.Transmission{
+		Store: s.store, EHR: client, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
+	})
+	if err := w.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(w.Stop)
+}
+
+// fault breaks something in the EHR.
+func (s *system) fault(body string) {
+	s.tb.Helper()
+	res, err := s.client.Post(s.ehr+"/admin/faults", "application/json", textBody(body))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusCreated {
+		s.tb.Fatalf("fault %s: %s", body, res.Status)
+	}
+}
+
+// inChart is how often the EHR holds an observation, and how many creates of it the EHR has seen.
+func (s *system) inChart(observationID string) (stored, received int) {
+	s.tb.Helper()
+	res, err := s.client.Get(s.ehr + "/admin/stats")
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer res.Body.Close()
+	var stats sandbox.Stats
+	if err := json.NewDecoder(res.Body).Decode(&stats); err != nil {
+		s.tb.Fatal(err)
+	}
+	key := "https://vantrexia.com/fhir/sid/observation|" + observationID
+	return stats.Creates.Stored[key], stats.Creates.Received[key]
+}
+
+// rows counts the rows of a table.
+func (s *system) rows(table string) (n int) {
+	s.tb.Helper()
+	if err := s.conn.QueryRow(s.tb.Context(), "SELECT count(*) FROM "+pgx.Identifier{table}.Sanitize()).Scan(&n); err != nil {
+		s.tb.Fatal(err)
+	}
+	return n
+}
+
+// eventually asks until the answer is yes.
+func eventually(tb testing.TB, what string, ask func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeoutCause(tb.Context(), 20*time.Second, errors.New("never "+what))
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !ask() {
+		select {
+		case <-ctx.Done():
+			tb.Fatal(context.Cause(ctx))
+		case <-again.C:
+		}
+	}
+}
