@@ -218,7 +218,9 @@ func tokenRefusal(res *response, now time.Time) *Error {
 		r = rule{ClassPermanentCredentials, "eCW rejects the client assertion (invalid_grant); check that the JWKS URL is public, the kid matches and the clock is right"}
 	case "invalid_scope":
 		r = rule{ClassPermanentCredentials, "eCW does not grant the scopes (invalid_scope); check ECW_SCOPE against the app's registration"}
-	case "unauthorized_client", "key_not_found", "invalid_request", "unsupported_grant_type":
+	case "key_not_found":
+		r = rule{ClassPermanentCredentials, "eCW finds no key or secret of ours (key_not_found); check ECW_CLIENT_SECRET, ECW_KEY_ID and that eCW can reach the JWKS URL"}
+	case "unauthorized_client", "invalid_request", "unsupported_grant_type":
 		r = rule{ClassPermanentCredentials, "eCW refuses the token request (" + e.Code + "); check ECW_APP_TYPE and the app's registration"}
 	case "access_denied":
 		// It may be permanent, but it comes as a server fault and has been seen to pass: the schedule decides.

@@ -39,7 +39,10 @@ type Error struct {
 	Op    string
 	// Code names the cause for machines: an OAuth error ("invalid_client"), an eCW number ("613"), a FHIR issue code
 	// ("duplicate"), an HTTP status ("http_503"), or one of ours ("timeout", "connect", "dns", "tls", "reset",
-	// "canceled", "redirect", "malformed_response", "response_too_large", "no_id", "insufficient_scope", ...).
+	// "canceled", "redirect", "malformed_response", "response_too_large", "no_id", "insufficient_scope", "not_found", ...).
+	//
+	// "key_not_found" is eCW's word when it has no key or secret for us, and ours when the private key cannot sign. A key
+	// or secret that is not set at all never gets this far: [New] refuses the configuration.
 	Code string
 	// HTTPStatus is the status of eCW's answer, 0 when there was none.
 	HTTPStatus int

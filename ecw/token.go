@@ -28,8 +28,12 @@ const (
 // token is an access token. It prints as "[access token]" everywhere; the value is behind a pointer because fmt does
 // not ask an unexported field for its String method.
 type token struct {
-	value   *string
-	renewAt time.Time
+	value    *string
+	kind     string // as eCW spells it, such as "Bearer"
+	scope    string // granted
+	issuedAt time.Time
+	lifetime time.Duration
+	renewAt  time.Time
 }
 
 func (token) String() string               { return "[access token]" }
@@ -110,8 +114,8 @@ func (s *tokenSource) renew(ctx context.Context) (token, error) {
 	asked := s.now()
 	req, err := s.request(asked)
 	if err != nil {
-		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "signing",
-			Message: "the client assertion cannot be signed; check the private key"}
+		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "key_not_found",
+			Message: "the client assertion cannot be signed; check ECW_PRIVATE_KEY"}
 	}
 	res, err := s.wire.send(ctx, req)
 	if err != nil {
@@ -168,13 +172,17 @@ func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time
 			Message: "eCW issued a token that is not a bearer token; ask eCW to check the app's registration"}
 	}
 	// An answer without scope grants what was asked (RFC 6749 §5.1).
-	if missing := missingScopes(s.scope, orDefault(tr.Scope, s.scope)); len(missing) > 0 {
+	granted := orDefault(tr.Scope, s.scope)
+	if missing := missingScopes(s.scope, granted); len(missing) > 0 {
 		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "insufficient_scope", HTTPStatus: res.status,
 			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; have it granted in eCW's developer portal or change ECW_SCOPE"}
 	}
 	life := lifetime(tr.ExpiresIn)
 	s.log.InfoContext(ctx, "eCW access token issued", slog.Duration("lifetime", life))
-	return token{value: &tr.AccessToken, renewAt: asked.Add(life - min(renewBefore, life/5))}, nil
+	return token{
+		value: &tr.AccessToken, kind: tr.TokenType, scope: granted,
+		issuedAt: asked, lifetime: life, renewAt: asked.Add(life - min(renewBefore, life/5)),
+	}, nil
 }
 
 func lifetime(expiresIn json.Number) time.Duration {
