@@ -82,9 +82,15 @@ func (c *Client) Authenticate(ctx context.Context) error {
 // that identifier already (conditional create; see [Delivered.Existing]). When eCW reports a duplicate, the result is
 // confirmed by reading it back.
 //
-// One call makes up to seven requests, each bounded by [Config.Timeout]; ctx bounds their sum. The error is an [*Error]
-// and has Op "create", or "token" when no token could be had and so nothing was sent, or "find" when reading a
-// duplicate back was throttled. After [ClassUnknown] the caller must ask [Client.FindObservation] before the next call.
+// A server that does not support conditional create ("not-supported") is asked whether it holds the Observation, and if
+// not, to create it without the condition. That leaves a small window: a write that arrives between the two requests, or
+// is not yet visible to the search, is not seen, and the reading would stand in the chart twice.
+//
+// One call makes one request, as a rule, and when eCW refuses tokens, condition and searches up to 25; each is bounded by
+// [Config.Timeout], their sum by ctx. The error is an [*Error] and has Op "create", or "token" when no token could be had
+// and so nothing was sent, or "find" when nothing was stored because the search in place of the condition failed, or when
+// reading a duplicate back was throttled. After [ClassUnknown] the caller must ask [Client.FindObservation] before the
+// next call.
 func (c *Client) CreateObservation(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
 	start := c.now()
 	d, err := c.create(ctx, resource, id)
@@ -93,8 +99,9 @@ func (c *Client) CreateObservation(ctx context.Context, resource json.RawMessage
 }
 
 // FindObservation looks for the Observation that carries id. ecwPatientID (the Patient's FHIR id in eCW) narrows the
-// search, and eCW wants it; "" leaves it out. Only an Observation that really carries id counts: servers may ignore a
-// search parameter they do not know and return others.
+// search, and eCW wants it; "" leaves it out. A server that refuses the search is asked once more for each category that
+// we write. Only an Observation that really carries id counts: servers may ignore a search parameter they do not know and
+// return others.
 //
 // False does not prove absence: eCW may hold a new write in a queue for a while. An error (an [*Error] with Op "find"
 // or "token") tells nothing about the reading, whatever its class: what was unknown before the call still is.

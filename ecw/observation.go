@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,7 +37,37 @@ func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identi
 		// Without its identifier an Observation could never be looked up again.
 		return Delivered{}, invalidResource()
 	}
-	req, err := c.createRequest(resource, id)
+	d, err := c.post(ctx, resource, ifNoneExist(id))
+	if refusesCondition(err) {
+		c.log.WarnContext(ctx, "eCW refuses a conditional create; looking the Observation up instead", slog.String("observation_id", id.Value))
+		var found bool
+		if d, found, err = c.find(ctx, id, out.patientID()); found || err != nil {
+			return d, err
+		}
+		d, err = c.post(ctx, resource, "")
+	}
+	if errors.Is(err, errDuplicate) {
+		return c.confirm(ctx, id, out.patientID(), err)
+	}
+	return d, err
+}
+
+// refusesCondition tells whether eCW may have refused a create for its condition. It has stored nothing then.
+func refusesCondition(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) || e.Code != "not-supported" {
+		return false
+	}
+	switch e.HTTPStatus {
+	case http.StatusOK, http.StatusBadRequest, http.StatusPreconditionFailed, http.StatusUnprocessableEntity, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+// post sends one create and reads the answer.
+func (c *Client) post(ctx context.Context, resource json.RawMessage, condition string) (Delivered, error) {
+	req, err := c.createRequest(resource, condition)
 	if err != nil {
 		return Delivered{}, err
 	}
@@ -44,11 +75,7 @@ func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identi
 	if err != nil {
 		return Delivered{}, err
 	}
-	d, err := judgeCreate(res, c.now())
-	if errors.Is(err, errDuplicate) {
-		return c.confirm(ctx, id, out.patientID(), err)
-	}
-	return d, err
+	return judgeCreate(res, c.now())
 }
 
 func invalidResource() *Error {
@@ -56,18 +83,19 @@ func invalidResource() *Error {
 		Message: "the resource is not an Observation that carries its identifier; transform the reading again"}
 }
 
-// createRequest asks for a conditional create (FHIR R4 §3.1.0.8.1) in the form of the write mode.
-func (c *Client) createRequest(resource json.RawMessage, id Identifier) (request, error) {
+// createRequest asks for a create in the form of the write mode, a conditional one (FHIR R4 §3.1.0.8.1) unless condition
+// is empty.
+func (c *Client) createRequest(resource json.RawMessage, condition string) (request, error) {
 	req := c.fhirRequest(OpCreate, http.MethodPost, "/Observation", nil)
 	req.body = resource
 	if c.writeMode == WriteBundle {
-		bundle, err := transaction(resource, id)
+		bundle, err := transaction(resource, condition)
 		if err != nil {
 			return request{}, invalidResource()
 		}
 		req.url, req.body = c.baseURL, bundle
-	} else {
-		req.header.Set("If-None-Exist", ifNoneExist(id))
+	} else if condition != "" {
+		req.header.Set("If-None-Exist", condition)
 	}
 	req.header.Set("Content-Type", mediaFHIR)
 	// Asked for because some servers answer a conditional create that matched with neither Location nor body, and
@@ -86,11 +114,11 @@ func searchToken(id Identifier) string {
 }
 
 // transaction wraps the resource into the Bundle that production contracts ask for.
-func transaction(resource json.RawMessage, id Identifier) (json.RawMessage, error) {
+func transaction(resource json.RawMessage, condition string) (json.RawMessage, error) {
 	type bundleRequest struct {
 		Method      string `json:"method"`
 		URL         string `json:"url"`
-		IfNoneExist string `json:"ifNoneExist"`
+		IfNoneExist string `json:"ifNoneExist,omitempty"`
 	}
 	type bundleEntry struct {
 		FullURL  string          `json:"fullUrl"`
@@ -104,7 +132,7 @@ func transaction(resource json.RawMessage, id Identifier) (json.RawMessage, erro
 	}{"Bundle", "transaction", []bundleEntry{{
 		FullURL:  "urn:uuid:" + uuid.NewString(),
 		Resource: resource,
-		Request:  bundleRequest{Method: http.MethodPost, URL: "Observation", IfNoneExist: ifNoneExist(id)},
+		Request:  bundleRequest{Method: http.MethodPost, URL: "Observation", IfNoneExist: condition},
 	}}})
 }
 

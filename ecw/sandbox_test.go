@@ -68,14 +68,19 @@ func start(t *testing.T, mode ecw.WriteMode) (*ecw.Client, string) {
 // fault asks the sandbox for one fault at the next request that it fits.
 func fault(t *testing.T, url, kind, target string) {
 	t.Helper()
-	body := fmt.Sprintf(`{"kind":%q,"target":%q,"count":1}`, kind, target)
+	breakSandbox(t, url, fmt.Sprintf(`{"kind":%q,"target":%q,"count":1}`, kind, target))
+}
+
+// breakSandbox asks the sandbox for a fault of any length.
+func breakSandbox(t *testing.T, url, body string) {
+	t.Helper()
 	res, err := http.Post(url+"/admin/faults", "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusCreated {
-		t.Fatalf("fault %s: %s", kind, res.Status)
+		t.Fatalf("fault %s: %s", body, res.Status)
 	}
 }
 
@@ -132,6 +137,27 @@ func TestAgainstSandbox(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestAgainstALimitedSandbox delivers to an EHR that lacks conditional create and wants a category in every search.
+func TestAgainstALimitedSandbox(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
+		for name, faults := range map[string][]string{
+			"no conditional create": {"reject_if_none_exist"},
+			"strict search":         {"strict_search"},
+			"both":                  {"reject_if_none_exist", "strict_search"},
+		} {
+			t.Run(string(mode)+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				client, url := start(t, mode)
+				for _, kind := range faults {
+					breakSandbox(t, url, `{"kind":"`+kind+`","for":"1h"}`)
+				}
+				deliverTwice(t, client)
+			})
+		}
 	}
 }
 

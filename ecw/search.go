@@ -2,18 +2,43 @@ package ecw
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 )
 
-// find searches once. It reads the first page only: a search by identifier has one result, and a server that returns
-// pages of others has ignored the identifier, so that absence cannot be concluded.
+// find asks by identifier; a server that refuses that may want a category, so it is then asked for each that we write
+// (laboratory is glucose's). One search with both would be shorter, but a server that does not know the list form could
+// answer it with nothing found.
 func (c *Client) find(ctx context.Context, id Identifier, ecwPatientID string) (Delivered, bool, error) {
 	query := url.Values{"identifier": {searchToken(id)}}
 	if ecwPatientID != "" {
 		query.Set("patient", ecwPatientID)
 	}
+	d, found, err := c.search(ctx, id, query)
+	if !refusedAsInvalid(err) {
+		return d, found, err
+	}
+	for _, category := range []string{"vital-signs", "laboratory"} {
+		query.Set("category", category)
+		if d, found, err = c.search(ctx, id, query); found || err != nil {
+			break
+		}
+	}
+	return d, found, err
+}
+
+// refusedAsInvalid tells whether eCW refused a request for what it asks, which it may not do in another form.
+func refusedAsInvalid(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Class == ClassPermanentData &&
+		(e.HTTPStatus == http.StatusBadRequest || e.HTTPStatus == http.StatusUnprocessableEntity)
+}
+
+// search asks once. It reads the first page only: a search by identifier has one result, and a server that returns
+// pages of others has ignored the identifier, so that absence cannot be concluded.
+func (c *Client) search(ctx context.Context, id Identifier, query url.Values) (Delivered, bool, error) {
 	res, err := c.authorized(ctx, c.fhirRequest(OpFind, http.MethodGet, "/Observation", query))
 	if err != nil {
 		return Delivered{}, false, err

@@ -87,3 +87,57 @@ func TestFindObservationAsksByIdentifierAndPatient(t *testing.T) {
 		}
 	}
 }
+
+// TestFindObservationWithCategory: a server that insists on a category is asked again with each that we write.
+func TestFindObservationWithCategory(t *testing.T) {
+	t.Parallel()
+	refuse := reply(400, "", outcome("error", "invalid"))
+	found, empty := reply(200, "", searchset(stored("obs-1"))), reply(200, "", searchset(""))
+	for _, tc := range []struct {
+		name    string
+		answers map[string]http.HandlerFunc // by category
+		asked   string
+		id      string // "" with no class: not found
+		class   Class
+		code    string
+	}{
+		{name: "not needed", answers: map[string]http.HandlerFunc{"": empty}, asked: "-"},
+		{name: "vital sign", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": found}, asked: "- vital-signs", id: "obs-1"},
+		{name: "glucose", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": empty, "laboratory": found}, asked: "- vital-signs laboratory", id: "obs-1"},
+		{name: "absent", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": empty, "laboratory": empty}, asked: "- vital-signs laboratory"},
+		{name: "422", answers: map[string]http.HandlerFunc{"": reply(422, "", ""), "vital-signs": found}, asked: "- vital-signs", id: "obs-1"},
+		{name: "refused for another reason", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": reply(400, "", outcome("error", "value"))},
+			asked: "- vital-signs", class: ClassPermanentData, code: "value"},
+		{name: "one category fails", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": empty, "laboratory": reply(503, "", "")},
+			asked: "- vital-signs laboratory", class: ClassRetryable, code: "http_503"},
+		{name: "400 that is none of its form", answers: map[string]http.HandlerFunc{"": reply(400, "", outcome("error", "throttled"))},
+			asked: "-", class: ClassThrottled, code: "throttled"},
+		{name: "403", answers: map[string]http.HandlerFunc{"": reply(403, "", "")}, asked: "-", class: ClassPermanentCredentials, code: "forbidden"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := newEHR(t)
+			e.find = func(w http.ResponseWriter, r *http.Request) { tc.answers[r.URL.Query().Get("category")](w, r) }
+			d, found, err := e.client(t).FindObservation(context.Background(), testID, "pat-1")
+			switch {
+			case tc.class != "":
+				if ee := asError(t, err); ee.Class != tc.class || ee.Code != tc.code || found {
+					t.Errorf("got %v, want %s %s", ee, tc.class, tc.code)
+				}
+			case err != nil || found != (tc.id != "") || d.ID != tc.id:
+				t.Errorf("got %+v %v %v, want id %q", d, found, err, tc.id)
+			}
+			var asked []string
+			for _, r := range e.requests("GET") {
+				u, err := url.Parse(r.url)
+				if err != nil || u.Query().Get("patient") != "pat-1" || !strings.HasSuffix(u.Query().Get("identifier"), testID.Value) {
+					t.Errorf("asked %s", r.url)
+				}
+				asked = append(asked, orDefault(u.Query().Get("category"), "-"))
+			}
+			if got := strings.Join(asked, " "); got != tc.asked {
+				t.Errorf("asked for categories %s, want %s", got, tc.asked)
+			}
+		})
+	}
+}

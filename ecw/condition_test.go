@@ -1,0 +1,68 @@
+package ecw
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"testing"
+)
+
+// conditional answers a create that carries a condition with a, one without it with b.
+func conditional(a, b http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(r.Body)
+		if r.Header.Get("If-None-Exist") != "" || bytes.Contains(body.Bytes(), []byte("ifNoneExist")) {
+			a(w, r)
+			return
+		}
+		b(w, r)
+	}
+}
+
+// TestServerWithoutConditionalCreate is the table of what happens when eCW refuses the condition.
+func TestServerWithoutConditionalCreate(t *testing.T) {
+	t.Parallel()
+	unsupported := outcome("error", "not-supported")
+	refuse := reply(400, "", unsupported)
+	created := reply(201, "Location: Observation/obs-1", "")
+	found := reply(200, "", searchset(stored("obs-9")))
+	fresh, existing := Delivered{ID: "obs-1", HTTPStatus: 201}, Delivered{ID: "obs-9", HTTPStatus: 200, Existing: true}
+	for _, mode := range []WriteMode{WriteObservation, WriteBundle} {
+		runWriteCases(t, mode, []writeCase{
+			{name: "400, not there", write: conditional(refuse, created), want: fresh, posts: 2, finds: 1},
+			{name: "400, there already", write: conditional(refuse, created), find: found, want: existing, finds: 1},
+			{name: "412", write: conditional(reply(412, "", unsupported), created), want: fresh, posts: 2, finds: 1},
+			{name: "422", write: conditional(reply(422, "", unsupported), created), want: fresh, posts: 2, finds: 1},
+			{name: "501", write: conditional(reply(501, "", unsupported), created), want: fresh, posts: 2, finds: 1},
+			{name: "in the entry", write: conditional(reply(200, "", entryAnswer("400 Bad Request", "", unsupported)), created), want: fresh, posts: 2, finds: 1},
+			{name: "search fails", write: conditional(refuse, created), find: reply(503, "", ""), class: ClassRetryable, code: "http_503", finds: 1},
+			{name: "search throttled", write: conditional(refuse, created), find: reply(429, "", ""), class: ClassThrottled, code: "throttled", finds: 1},
+			{name: "the second create is refused", write: conditional(refuse, reply(422, "", outcome("error", "invariant"))), class: ClassPermanentData, code: "invariant", posts: 2, finds: 1},
+			{name: "something else is not supported", write: refuse, class: ClassPermanentData, code: "not-supported", posts: 2, finds: 1},
+			{name: "the second create is lost", write: conditional(refuse, reset), class: ClassUnknown, code: "reset", posts: 2, finds: 1},
+			{name: "the second create is late", write: conditional(refuse, reply(409, "", "")), find: first(reply(200, "", searchset("")), found), want: existing, posts: 2, finds: 2},
+			{name: "412 because several match", write: conditional(reply(412, "", outcome("error", "multiple-matches")), created), class: ClassPermanentData, code: "multiple-matches"},
+			{name: "wrong address", write: conditional(reply(405, "", unsupported), created), class: ClassPermanentData, code: "not-supported"},
+		})
+	}
+}
+
+// TestUnconditionalCreateIsTheSameOtherwise: the second create differs in nothing but the condition.
+func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
+	t.Parallel()
+	e := newEHR(t)
+	e.write = conditional(reply(400, "", outcome("error", "not-supported")), reply(201, "Location: Observation/obs-1", ""))
+	if _, err := e.client(t).CreateObservation(context.Background(), testResource, testID); err != nil {
+		t.Fatal(err)
+	}
+	posts := e.requests("POST")
+	posts[0].header.Del("If-None-Exist")
+	for _, p := range posts {
+		if p.url != "/fhir/r4/FFHEDD/Observation" || string(p.body) != string(testResource) || len(p.header["If-None-Exist"]) != 0 ||
+			p.header.Get("Authorization") != "Bearer tok-1" || p.header.Get("Prefer") != "return=representation" {
+			t.Errorf("sent %s %s %v", p.url, p.body, p.header)
+		}
+	}
+	e.checkLogs(t)
+}
