@@ -1,11 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,17 +20,43 @@ import (
 // decode reads the request's one JSON object into dst. Unknown fields are refused: a misspelt one would lose a value
 // without a word.
 func decode(c echo.Context, dst any) error {
+	body, err := readObject(c)
+	if err != nil {
+		return err
+	}
+	return decodeObject(body, dst)
+}
+
+// readObject reads a body that begins as a JSON object. encoding/json alone would take null for one, and replace bytes
+// that are not UTF-8 by another character.
+func readObject(c echo.Context) ([]byte, error) {
 	media, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
-		return &Error{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Detail: "Send the body as Content-Type: application/json."}
+		return nil, &Error{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Detail: "Send the body as Content-Type: application/json."}
 	}
-	decoder := json.NewDecoder(c.Request().Body)
+	body, err := io.ReadAll(c.Request().Body)
+	var tooLarge *echo.HTTPError
+	switch {
+	case errors.As(err, &tooLarge): // from the body limit
+		return nil, err
+	case err != nil:
+		return nil, malformed("The body was cut off on its way: send it again.")
+	case !utf8.Valid(body):
+		return nil, malformed("The body is not UTF-8, as JSON must be.")
+	case !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")):
+		return nil, malformed("The body is not a JSON object: send one, as in {\"name\": \"value\"}.")
+	}
+	return body, nil
+}
+
+func decodeObject(body []byte, dst any) error {
+	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(dst); err != nil {
 		return decodeError(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("malformed_json", "The body goes on after its JSON object: send one object.")
+		return malformed("The body goes on after its JSON object: send one object.")
 	}
 	return nil
 }
@@ -35,26 +64,41 @@ func decode(c echo.Context, dst any) error {
 func decodeError(err error) error {
 	var wrongType *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
-	var tooLarge *echo.HTTPError
 	var b broken
 	switch {
-	case errors.As(err, &tooLarge): // from the body limit
-		return err
-	case errors.As(err, &wrongType) && wrongType.Field != "":
-		b.add(wrongType.Field, "is a JSON %s, want %s", wrongType.Value, wrongType.Type)
-		return b.err()
 	case errors.As(err, &wrongType):
-		return badRequest("malformed_json", "The body is a JSON %s: send an object.", wrongType.Value)
-	case errors.As(err, &syntax):
-		return badRequest("malformed_json", "The body is not valid JSON (at byte %d).", syntax.Offset)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return badRequest("malformed_json", "The body is empty or cut off: send a JSON object.")
-	}
-	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		b.add(strings.Trim(field, `"`), "is not a field of this request: remove it or check its spelling")
+		b.add(wrongType.Field, "is a JSON %s, want %s", wrongType.Value, jsonType(wrongType.Type.Kind()))
 		return b.err()
+	case errors.As(err, &syntax):
+		return malformed("The body is not valid JSON (at byte %d).", syntax.Offset)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return malformed("The body ends before its JSON does.")
 	}
-	return badRequest("malformed_json", "The body cannot be read as JSON.")
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if name, err := strconv.Unquote(quoted); err == nil {
+			b.add(name, "is not a field of this request: remove it or check its spelling")
+			return b.err()
+		}
+	}
+	return malformed("The body cannot be read as JSON.")
+}
+
+func malformed(format string, args ...any) *Error {
+	return badRequest("malformed_json", format, args...)
+}
+
+// jsonType says in JSON's words what a Go type takes.
+func jsonType(kind reflect.Kind) string {
+	switch kind {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Struct:
+		return "an object"
+	default:
+		return "a number"
+	}
 }
 
 // idParam reads the path's UUID.

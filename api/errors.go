@@ -44,7 +44,7 @@ func conflict(code, format string, args ...any) *Error {
 type broken []FieldError
 
 func (b *broken) add(field, format string, args ...any) {
-	*b = append(*b, FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
+	*b = append(*b, FieldError{Field: clip(field), Message: fmt.Sprintf(format, args...)})
 }
 
 // addFrom adds the fields that package fhir refused.
@@ -59,11 +59,24 @@ func (b *broken) addFrom(err error) {
 	}
 }
 
+// clip keeps an answer readable whatever name a sender came up with; no field of ours is as long.
+func clip(field string) string {
+	const most = 48
+	if runes := []rune(field); len(runes) > most {
+		return string(runes[:most]) + "..."
+	}
+	return field
+}
+
+// maxBroken is how many broken fields an answer names, more than any request of ours has.
+const maxBroken = 20
+
 // err is nil when nothing is broken.
 func (b broken) err() error {
 	if len(b) == 0 {
 		return nil
 	}
+	b = b[:min(len(b), maxBroken)]
 	parts := make([]string, len(b))
 	for i, f := range b {
 		parts[i] = f.Field + ": " + f.Message
@@ -85,7 +98,7 @@ func (s *server) writeError(err error, c echo.Context) {
 		answer = fromEcho(echoErr)
 	default:
 		s.Logger.ErrorContext(c.Request().Context(), "request failed", "method", c.Request().Method, "route", c.Path(), "error", err)
-		answer = &Error{Status: http.StatusInternalServerError, Code: "internal", Detail: "Something went wrong on our side; nothing is lost. Try again, and tell your operator if it persists."}
+		answer = &Error{Status: http.StatusInternalServerError, Code: "internal", Detail: "Something went wrong on our side. Send the request again, a reading sent twice is stored once; tell your operator if it persists."}
 	}
 	if answer.Status == http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
