@@ -1,8 +1,11 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,35 +60,67 @@ func (s *server) createPatient(c echo.Context) error {
 		State: fields.Address.State, PostalCode: fields.Address.PostalCode, Country: fields.Address.Country, Active: fields.Active,
 	})
 	if err != nil {
-		return s.patientError(c, fields, err)
+		return s.patientError(c, uuid.Nil, fields, err)
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/patients/"+row.ID.String()+"/")
 	return c.JSON(http.StatusCreated, showPatient(row))
 }
 
-// updatePatient changes the fields that the body names, and leaves the others (RFC 7396, for an object without nulls).
+// updatePatient changes the fields that the body names, and leaves the others (RFC 7396). Only ecw_fhir_id may be null:
+// the other fields always have a value.
 func (s *server) updatePatient(c echo.Context) error {
 	row, err := s.loadPatient(c)
 	if err != nil {
 		return err
 	}
 	fields := showPatient(row).patientFields
-	if err := decode(c, &fields); err != nil {
+	if err := decodePatch(c, &fields); err != nil {
 		return err
 	}
 	birthDate, err := fields.check()
 	if err != nil {
 		return err
 	}
-	row, err = s.Store.UpdatePatient(c.Request().Context(), db.UpdatePatientParams{
+	updated, err := s.Store.UpdatePatient(c.Request().Context(), db.UpdatePatientParams{
 		PracticeCode: s.PracticeCode, ID: row.ID, FirstName: fields.FirstName, LastName: fields.LastName, BirthDate: birthDate, MRN: fields.MRN,
 		ECWFHIRID: fields.ECWFHIRID, Phone: fields.Phone, AddressLine: fields.Address.Line, City: fields.Address.City,
 		State: fields.Address.State, PostalCode: fields.Address.PostalCode, Country: fields.Address.Country, Active: fields.Active,
 	})
 	if err != nil {
-		return s.patientError(c, fields, err)
+		return s.patientError(c, row.ID, fields, err)
 	}
-	return c.JSON(http.StatusOK, showPatient(row))
+	return c.JSON(http.StatusOK, showPatient(updated))
+}
+
+func decodePatch(c echo.Context, fields *patientFields) error {
+	body, err := readObject(c)
+	if err != nil {
+		return err
+	}
+	if err := decodeObject(body, fields); err != nil {
+		return err
+	}
+	var b broken
+	b.nulls(body, "")
+	return b.err()
+}
+
+// nulls adds the fields of an object that are null where they may not be. encoding/json leaves such a field as it was,
+// and the caller would believe it gone.
+func (b *broken) nulls(object json.RawMessage, path string) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(object, &members) != nil {
+		return // a text or a number, which has no members
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch value := members[name]; {
+		case path+name == "ecw_fhir_id":
+		case string(value) == "null":
+			b.add(path+name, `is null: leave it out to keep it, or send "" to empty a text`)
+		default:
+			b.nulls(value, path+name+".")
+		}
+	}
 }
 
 // check trims and validates the fields.
@@ -119,22 +154,29 @@ func isFHIRID(s string) bool {
 	return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, allowed) == ""
 }
 
-// patientError explains a refused row: which patient holds the MRN or the eCW id already.
-func (s *server) patientError(c echo.Context, fields patientFields, err error) error {
+// patientError explains why a row was refused: which other patient holds the MRN or the eCW id already. self is the
+// patient that was to be changed, or zero.
+func (s *server) patientError(c echo.Context, self uuid.UUID, fields patientFields, err error) error {
 	if !db.IsUniqueViolation(err) {
 		return fmt.Errorf("store patient: %w", err)
 	}
-	holder, err := s.Store.FindPatientByIdentity(c.Request().Context(), db.FindPatientByIdentityParams{
-		PracticeCode: s.PracticeCode, MRN: fields.MRN, ECWFHIRID: fields.ECWFHIRID,
-	})
-	if err != nil {
-		return fmt.Errorf("find the patient with the same identity: %w", err)
+	for _, identity := range []struct {
+		field string
+		query db.FindPatientByIdentityParams
+	}{
+		{"mrn", db.FindPatientByIdentityParams{PracticeCode: s.PracticeCode, MRN: fields.MRN}},
+		{"ecw_fhir_id", db.FindPatientByIdentityParams{PracticeCode: s.PracticeCode, ECWFHIRID: fields.ECWFHIRID}}, // no MRN is empty
+	} {
+		holder, err := s.Store.FindPatientByIdentity(c.Request().Context(), identity.query)
+		switch {
+		case db.IsNotFound(err) || err == nil && holder.ID == self:
+			continue
+		case err != nil:
+			return fmt.Errorf("find the patient with the same identity: %w", err)
+		}
+		return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder.ID, identity.field)
 	}
-	field := "ecw_fhir_id"
-	if holder.MRN == fields.MRN {
-		field = "mrn"
-	}
-	return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder.ID, field)
+	return conflict("patient_exists", "Another patient had this mrn or ecw_fhir_id a moment ago: try again.")
 }
 
 func (s *server) getPatient(c echo.Context) error {
@@ -162,6 +204,9 @@ func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
 
 // listPatients takes the exact filters mrn and ecw_fhir_id.
 func (s *server) listPatients(c echo.Context) error {
+	if err := checkQuery(c); err != nil {
+		return err
+	}
 	var b broken
 	p := b.page(c)
 	mrn, ecwID := b.queryText(c, "mrn"), b.queryText(c, "ecw_fhir_id")
