@@ -1,0 +1,284 @@
+package api_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bad is a request that must be refused, and change nothing.
+type bad struct {
+	name, body string
+	code       string   // of a 400
+	fields     []string // that the error names, of code "invalid"
+}
+
+func malformed(name, body string) bad                 { return bad{name, body, "malformed_json", nil} }
+func invalid(name, body string, fields ...string) bad { return bad{name, body, "invalid", fields} }
+func replaced(s, old, replacement string) string      { return strings.Replace(s, old, replacement, 1) }
+func values(reading, replacement string) string {
+	return replaced(reading, `{"systolic":142,"diastolic":92,"heart_rate":78}`, replacement)
+}
+func member(object, name, value string) string { return `{"` + name + `":` + value + "," + object[1:] }
+
+// refuse sends each bad request and checks that nothing came of it.
+func (s *system) refuse(t *testing.T, method, path string, tests []bad) {
+	t.Helper()
+	const tables = "SELECT (SELECT json_agg(o) FROM observations o)::text || (SELECT json_agg(p) FROM patients p)::text"
+	stored := func() (all *string) {
+		if err := s.conn.QueryRow(t.Context(), tables).Scan(&all); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	before := stored()
+	if before == nil {
+		t.Fatal("store an observation and a patient first")
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := s.in(t).do(method, path, test.body).want(t, http.StatusBadRequest, test.code)
+			if fields := got.fields(); !slices.Equal(fields, test.fields) {
+				t.Errorf("the fields named are %q, want %q: %s", fields, test.fields, clip(string(got.body)))
+			}
+			if len(got.body) > 4096 {
+				t.Errorf("the answer has %d bytes", len(got.body))
+			}
+			if after := stored(); *after != *before {
+				t.Errorf("something was stored")
+			}
+		})
+	}
+}
+
+// everyBody is refused wherever an object is wanted.
+func everyBody(good string) []bad {
+	return []bad{
+		malformed("empty", ""),
+		malformed("blank", " \n "),
+		malformed("cut off", good[:len(good)-1]),
+		malformed("cut in a text", good[:5]),
+		malformed("no JSON", "hello"),
+		malformed("a comma too many", good[:len(good)-1]+",}"),
+		malformed("null", "null"),
+		malformed("an array", "["+good+"]"),
+		malformed("a text", `"reading"`),
+		malformed("a number", "1"),
+		malformed("two objects", good+good),
+		malformed("an object and more", good+"}"),
+		malformed("a NUL", good[:1]+"\x00"+good[1:]),
+		malformed("a byte order mark", "\ufeff"+good),
+		malformed("UTF-16", "{\x00\"\x00"),
+		malformed("nested without end", strings.Repeat(`{"values":`, 20_000)),
+		invalid("an unknown field", member(good, "unknown", "1"), "unknown"),
+		invalid("an unknown field of many letters", member(good, strings.Repeat("x", 100_000), "1"), strings.Repeat("x", 48)+"..."),
+	}
+}
+
+func TestBadObservations(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	patient := s.patient(kevin)
+	inactive := s.patient(susan)
+	s.do("PATCH", "/api/v1/patients/"+inactive, `{"active":false}`).want(t, http.StatusOK, "")
+	good := bloodPressure(patient)
+	s.post(good)
+	good = replaced(good, "10:30:00Z", "11:30:00Z") // another reading, which would be stored
+	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339) }
+	const when = "2026-02-06T11:30:00Z"
+
+	s.refuse(t, "POST", "/api/v1/observations/", slices.Concat(everyBody(good), []bad{
+		invalid("an empty object", "{}", "patient_id", "observation_type", "effective_at"),
+		invalid("two unknown fields", member(member(good, "a", "1"), "b", "1"), "b"),
+
+		invalid("the patient is a number", replaced(good, `"`+patient+`"`, "7"), "patient_id"),
+		invalid("the patient is null", replaced(good, `"`+patient+`"`, "null"), "patient_id"),
+		invalid("the patient is no UUID", replaced(good, patient, "7"), "patient_id"),
+		invalid("the patient is a UUID in braces", replaced(good, patient, "{"+patient+"}"), "patient_id"),
+		invalid("the patient is a UUID without dashes", replaced(good, patient, strings.ReplaceAll(patient, "-", "")), "patient_id"),
+		invalid("the patient is missing", replaced(good, `"patient_id":"`+patient+`",`, ""), "patient_id"),
+		invalid("the patient is unknown", replaced(good, patient, "d290f1ee-6c54-4b01-90e6-d701748f0851"), "patient_id"),
+		invalid("the patient is inactive", replaced(good, patient, inactive), "patient_id"),
+
+		invalid("the type is unknown", replaced(good, "blood_pressure", "mood"), "observation_type"),
+		invalid("the type is in capitals", replaced(good, "blood_pressure", "BLOOD_PRESSURE"), "observation_type"),
+		invalid("the type is a list", replaced(good, `"blood_pressure"`, "[]"), "observation_type"),
+		invalid("the type has a NUL", replaced(good, "blood_pressure", `blood_pressure\u0000`), "observation_type"),
+		invalid("a type of many letters", replaced(good, "blood_pressure", strings.Repeat("x", 100_000)), "observation_type"),
+
+		invalid("the time is missing", replaced(good, `"effective_at":"`+when+`",`, ""), "effective_at"),
+		invalid("the time is a date", replaced(good, when, "2026-02-06"), "effective_at"),
+		invalid("the time has no zone", replaced(good, when, "2026-02-06T11:30:00"), "effective_at"),
+		invalid("the time is no such day", replaced(good, when, "2026-02-30T11:30:00Z"), "effective_at"),
+		invalid("the time is no such hour", replaced(good, when, "2026-02-06T25:30:00Z"), "effective_at"),
+		invalid("the time is a number", replaced(good, `"`+when+`"`, "1770377400"), "effective_at"),
+		invalid("the time is a year 1", replaced(good, when, "0001-01-01T00:00:00Z"), "effective_at"),
+		invalid("the time is the year 0", replaced(good, when, "0000-01-01T00:00:00Z"), "effective_at"),
+		invalid("the time is in 1899", replaced(good, when, "1899-12-31T23:59:59Z"), "effective_at"),
+		invalid("the time is in the future", replaced(good, when, ago(-10*time.Minute)), "effective_at"),
+		invalid("the time is a small future in another zone", replaced(good, when, "9999-12-31T23:59:59-14:00"), "effective_at", "effective_at"),
+
+		invalid("the device is missing", replaced(good, `"device":"BP-OMRON-7250",`, ""), "device"),
+		invalid("the device is blank", replaced(good, "BP-OMRON-7250", "  "), "device"),
+		invalid("the device is a number", replaced(good, `"BP-OMRON-7250"`, "7250"), "device"),
+		invalid("the device is a very long number", replaced(good, `"BP-OMRON-7250"`, strings.Repeat("7", 100_000)), "device"),
+		invalid("the device is very long", replaced(good, "BP-OMRON-7250", strings.Repeat("D", 129)), "device"),
+		invalid("the device has a NUL", replaced(good, "BP-OMRON-7250", `BP\u0000`), "device"),
+		invalid("the device has a control character", replaced(good, "BP-OMRON-7250", `BP\u001b[31m`), "device"),
+		invalid("the device has a line break", replaced(good, "BP-OMRON-7250", `BP\nX`), "device"),
+		malformed("the device is no UTF-8", replaced(good, "BP-OMRON-7250", "BP\xff")),
+		malformed("the device has a bare control character", replaced(good, "BP-OMRON-7250", "BP\x01")),
+
+		invalid("the values are missing", replaced(good, `,"values":{"systolic":142,"diastolic":92,"heart_rate":78}`, ""), "values"),
+		invalid("the values are null", values(good, "null"), "values"),
+		invalid("the values are empty", values(good, "{}"), "values"),
+		invalid("the values are a list", values(good, "[142,92]"), "values"),
+		invalid("the values are a text", values(good, `"142/92"`), "values"),
+		invalid("a value is unknown", values(good, `{"systolic":142,"diastolic":92,"pulse":78}`), "values.pulse"),
+		invalid("a value has a NUL in its name", values(good, `{"systolic":142,"diastolic":92,"a\u0000":78}`), "values.a\x00"),
+		invalid("a value is a text", values(good, `{"systolic":"142","diastolic":92}`), "values.systolic"),
+		invalid("a value is given twice", values(good, `{"systolic":142,"systolic":141,"diastolic":92}`), "values.systolic"),
+		invalid("systolic 900", values(good, `{"systolic":900,"diastolic":92}`), "values.systolic"),
+		invalid("systolic below diastolic", values(good, `{"systolic":92,"diastolic":142}`), "values.systolic"),
+		invalid("systolic 1e400", values(good, `{"systolic":1e400,"diastolic":92}`), "values.systolic"),
+		invalid("systolic 1e99999999999999999999", values(good, `{"systolic":1e99999999999999999999,"diastolic":92}`), "values.systolic"),
+		invalid("systolic of many digits", values(good, `{"systolic":142.`+strings.Repeat("0", 100_000)+`,"diastolic":92}`), "values.systolic"),
+		invalid("both and the device", replaced(values(good, `{"systolic":900,"diastolic":-1}`), "BP-OMRON-7250", ""), "device", "values.systolic", "values.diastolic"),
+		invalid("values without end", values(good, "{"+strings.Repeat(`"x":1,"x":1,`, 10_000)+`"x":1}`), slices.Repeat([]string{"values.x"}, 20)...),
+		malformed("systolic NaN", values(good, `{"systolic":NaN,"diastolic":92}`)),
+		malformed("systolic +142", values(good, `{"systolic":+142,"diastolic":92}`)),
+		invalid("SpO2 120", values(replaced(good, "blood_pressure", "oxygen_saturation"), `{"value":120,"unit":"%"}`), "values.value"),
+		invalid("a weight without a unit", values(replaced(good, "blood_pressure", "weight"), `{"value":81.6}`), "values.unit"),
+		invalid("a weight in stones", values(replaced(good, "blood_pressure", "weight"), `{"value":12,"unit":"st"}`), "values.unit"),
+		invalid("a unit with a NUL", values(replaced(good, "blood_pressure", "weight"), `{"value":81.6,"unit":"kg\u0000"}`), "values.unit"),
+		malformed("a unit that is no UTF-8", values(replaced(good, "blood_pressure", "weight"), `{"value":81.6,"unit":"k`+"\xff"+`"}`)),
+	}))
+	s.do("POST", "/api/v1/observations/", good).want(t, http.StatusCreated, "") // it was good indeed
+}
+
+func TestBadPatients(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	s.post(bloodPressure(s.patient(kevin)))
+	s.secret("José", "Ñandú", "MRN-7")
+	change := func(old, replacement string) string { return replaced(fullPatient, old, replacement) }
+	tests := []bad{
+		invalid("a field too many in the address", change(`"line"`, `"lane"`), "lane"),
+		invalid("a control character", change(" José ", `J\u0007`), "first_name"),
+		invalid("a NUL", change("Ñandú-O'Neil", `\u0000`), "last_name"),
+		malformed("no UTF-8", change("José", "Jos\xe9")),
+		invalid("a name is too long", change("José", strings.Repeat("é", 101)), "first_name"),
+		invalid("a blank name", change(" José ", "  "), "first_name"),
+		invalid("no such day", change("1957-03-21", "1957-02-30"), "birth_date"),
+		invalid("a time for a day", change("1957-03-21", "1957-03-21T00:00:00Z"), "birth_date"),
+		invalid("born tomorrow", change("1957-03-21", time.Now().AddDate(0, 0, 2).Format(time.DateOnly)), "birth_date"),
+		invalid("born in the year 1", change("1957-03-21", "0001-01-01"), "birth_date"),
+		invalid("a path for an eCW id", change("ecw-patient-7", "../Patient"), "ecw_fhir_id"),
+		invalid("an eCW id with a NUL", change("ecw-patient-7", `ecw\u0000`), "ecw_fhir_id"),
+		invalid("a long eCW id", change("ecw-patient-7", strings.Repeat("7", 65)), "ecw_fhir_id"),
+		invalid("a list of eCW ids", change(`"ecw-patient-7"`, `["ecw-patient-7"]`), "ecw_fhir_id"),
+		invalid("the MRN is a number", change(`"MRN-7"`, "7"), "mrn"),
+		invalid("active in words", change("true", `"yes"`), "active"),
+		invalid("the address is a text", change(`{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"}`, `"Tulsa"`), "address"),
+		invalid("the postal code is a number", change(`"74063"`, "74063"), "address.postal_code"),
+		invalid("everything is too long", strings.NewReplacer("Tulsa", strings.Repeat("T", 101), "OK", strings.Repeat("O", 101), "74063", strings.Repeat("7", 21),
+			"USA", strings.Repeat("U", 101), "1 Main St", strings.Repeat("1", 201), "+1 555 0142", strings.Repeat("5", 41), "MRN-7", strings.Repeat("M", 65)).Replace(fullPatient),
+			"mrn", "phone", "address.line", "address.city", "address.state", "address.postal_code", "address.country"),
+		invalid("the id is not to be set", member(fullPatient, "id", `"d290f1ee-6c54-4b01-90e6-d701748f0851"`), "id"),
+		invalid("the practice is not to be set", member(fullPatient, "practice_code", `"OTHER"`), "practice_code"),
+	}
+	all := slices.Concat(everyBody(fullPatient), tests)
+	s.refuse(t, "POST", "/api/v1/patients/", append(all, invalid("an empty object", "{}", "first_name", "last_name", "mrn", "birth_date")))
+
+	id := s.do("POST", "/api/v1/patients/", fullPatient).want(t, http.StatusCreated, "").text("id")
+	s.refuse(t, "PATCH", "/api/v1/patients/"+id+"/", append(all,
+		invalid("null where there must be something", `{"first_name":null,"active":null,"phone":null}`, "active", "first_name", "phone"),
+		invalid("no address", `{"address":null}`, "address"),
+		invalid("a part of no address", `{"address":{"city":null}}`, "address.city"),
+	))
+}
+
+func TestBadQueriesAndPaths(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	for query, field := range map[string]string{
+		"page=0": "page", "page=-1": "page", "page=abc": "page", "page=1.5": "page", "page=0x1": "page", "page=%00": "page",
+		"page=99999999999999999999": "page", "page=1000001": "page", "page_size=0": "page_size", "page_size=1000": "page_size", "page_size=-1": "page_size",
+		"mrn=%00": "mrn", "mrn=a%0ab": "mrn", "mrn=%ff": "mrn", "ecw_fhir_id=%c3%28": "ecw_fhir_id", "mrn=" + strings.Repeat("x", 101): "mrn",
+	} {
+		t.Run(query, func(t *testing.T) {
+			got := s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusBadRequest, "invalid")
+			if !slices.Equal(got.fields(), []string{field}) {
+				t.Errorf("the fields named are %q, want %s", got.fields(), field)
+			}
+		})
+	}
+	for _, query := range []string{"mrn=%zz", "mrn=a;b"} { // a filter that is dropped would list everybody
+		t.Run(query, func(t *testing.T) {
+			s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusBadRequest, "malformed_query")
+		})
+	}
+
+	ids := []string{"7", "nil", "d4e5f6a7-b8c9-0123-defa-23456789012", "d4e5f6a7-b8c9-0123-defa-2345678901234", "d4e5f6a7-b8c9-0123-defa-23456789012g", "%00", "%ff", "..", "a%2Fb", "%27"}
+	routes := map[string]string{
+		"GET": "/api/v1/observations/%s/", "GET ": "/api/v1/patients/%s", "PATCH": "/api/v1/patients/%s/", "GET  ": "/api/v1/fhir/observations/%s/",
+		"POST": "/api/v1/fhir/observations/%s/transmit/", "POST ": "/api/v1/fhir/observations/%s/transform/",
+	}
+	for method, path := range routes {
+		for _, id := range ids {
+			method, path := strings.TrimSpace(method), fmt.Sprintf(path, id)
+			t.Run(method+" "+path, func(t *testing.T) {
+				got := s.in(t).do(method, path, "{}")
+				if got.status == http.StatusNotFound && (id == "a%2Fb" || id == "%ff") { // no segment of a path of ours
+					return
+				}
+				if got.want(t, http.StatusBadRequest, "invalid"); !slices.Equal(got.fields(), []string{"id"}) {
+					t.Errorf("the fields named are %q, want id", got.fields())
+				}
+			})
+		}
+	}
+}
+
+func TestBadBodies(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	patient := s.patient("")
+	bodies := map[string][2]string{
+		"observation":   {"POST", "/api/v1/observations/"},
+		"patient":       {"POST", "/api/v1/patients/"},
+		"patient patch": {"PATCH", "/api/v1/patients/" + patient + "/"},
+	}
+	for name, route := range bodies {
+		for _, media := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/xml", "application/json-seq", "multipart/form-data; boundary=x", ";", "json"} {
+			t.Run(name+" as "+media, func(t *testing.T) {
+				s.in(t).do(route[0], route[1], "{}", "Content-Type", media).want(t, http.StatusUnsupportedMediaType, "unsupported_media_type")
+			})
+		}
+		t.Run(name+" with a charset", func(t *testing.T) {
+			if got := s.in(t).do(route[0], route[1], "{}", "Content-Type", "Application/JSON; charset=utf-8"); got.status == http.StatusUnsupportedMediaType {
+				t.Errorf("got %d %s", got.status, got.body)
+			}
+		})
+		const twoMB = 2 << 20
+		for body, text := range map[string]string{
+			"a long text":         `{"device":"` + strings.Repeat("x", twoMB) + `"}`,
+			"blanks at the end":   "{}" + strings.Repeat(" ", twoMB),
+			"blanks at the start": strings.Repeat(" ", twoMB) + "{}",
+		} {
+			t.Run(name+" of 2 MB, "+body, func(t *testing.T) {
+				s.in(t).do(route[0], route[1], text).want(t, http.StatusRequestEntityTooLarge, "too_large")
+			})
+			t.Run(name+" of 2 MB, length untold, "+body, func(t *testing.T) {
+				s.in(t).send(route[0], route[1], io.MultiReader(strings.NewReader(text))).want(t, http.StatusRequestEntityTooLarge, "too_large")
+			})
+		}
+	}
+	if s.rows("observations") != 0 || s.rows("patients") != 1 {
+		t.Error("something was stored")
+	}
+}

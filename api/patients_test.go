@@ -1,0 +1,218 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const fullPatient = `{"first_name":" José ","last_name":"Ñandú-O'Neil","birth_date":"1957-03-21","mrn":"MRN-7","ecw_fhir_id":"ecw-patient-7",` +
+	`"phone":"+1 555 0142","address":{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"},"active":true}`
+
+func TestCreateAndGetPatient(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	s.secret("José", "Ñandú", "MRN-7", "1957-03-21", "Tulsa", "Main St")
+	created := s.do("POST", "/api/v1/patients/", fullPatient).want(t, http.StatusCreated, "")
+	id := created.text("id")
+	if location := created.header.Get("Location"); uuid.Validate(id) != nil || location != "/api/v1/patients/"+id+"/" {
+		t.Errorf("id %q, Location %q", id, location)
+	}
+	got := s.do("GET", "/api/v1/patients/"+id+"/", "").want(t, http.StatusOK, "")
+	want := []string{"active", "address", "birth_date", "created_at", "ecw_fhir_id", "first_name", "id", "last_name", "mrn", "phone", "updated_at"}
+	if !slices.Equal(got.keys(), want) || string(got.body) != string(created.body) {
+		t.Errorf("got %s, was created as %s", got.body, created.body)
+	}
+	if got.text("first_name") != "José" || got.text("last_name") != "Ñandú-O'Neil" || got.text("address", "postal_code") != "74063" {
+		t.Errorf("got %s", got.body)
+	}
+
+	least := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-8"}`).want(t, http.StatusCreated, "")
+	if least.get("active") != true || least.get("ecw_fhir_id") != nil || least.text("phone") != "" {
+		t.Errorf("the defaults: %s", least.body)
+	}
+	// Patients that are not linked do not share an identity.
+	s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-9","ecw_fhir_id":null}`).want(t, http.StatusCreated, "")
+}
+
+func TestPatchPatient(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	s.secret("José", "Ñandú", "MRN-7", "1957-03-21", "Tulsa", "Main St")
+	created := s.do("POST", "/api/v1/patients/", fullPatient).want(t, http.StatusCreated, "")
+	path := "/api/v1/patients/" + created.text("id") + "/"
+	for _, step := range []struct {
+		name, patch string
+		want        map[string]any // what changes; everything else stays
+	}{
+		{"nothing", `{}`, nil},
+		{"one field", `{"phone":"555"}`, map[string]any{"phone": "555"}},
+		{"a field of the address", `{"address":{"city":"Bixby"}}`, map[string]any{"city": "Bixby"}},
+		{"a text is emptied", `{"phone":""}`, map[string]any{"phone": ""}},
+		{"the link is cut", `{"ecw_fhir_id":null}`, map[string]any{"ecw_fhir_id": nil}},
+		{"the link is made", `{"ecw_fhir_id":"ecw-patient-8"}`, map[string]any{"ecw_fhir_id": "ecw-patient-8"}},
+		{"the link is cut with an empty text", `{"ecw_fhir_id":""}`, map[string]any{"ecw_fhir_id": nil}},
+		{"inactive", `{"active":false}`, map[string]any{"active": false}},
+		{"its own identity", `{"mrn":"MRN-7"}`, nil},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			before := flat(s.do("GET", path, ""))
+			for name, value := range step.want {
+				before[name] = value
+			}
+			patched := s.in(t).do("PATCH", path, step.patch).want(t, http.StatusOK, "")
+			after := flat(s.do("GET", path, ""))
+			for name := range after {
+				if name != "updated_at" && after[name] != before[name] {
+					t.Errorf("%s is %v, want %v", name, after[name], before[name])
+				}
+			}
+			if patched.text("updated_at") != after["updated_at"] {
+				t.Error("the answer is not what is stored")
+			}
+		})
+	}
+	if got := s.do("GET", path, ""); !at(t, got, "updated_at").After(at(t, created, "updated_at")) || got.text("created_at") != created.text("created_at") {
+		t.Errorf("the times: %s", got.body)
+	}
+
+	s.do("POST", "/api/v1/observations/", bloodPressure(created.text("id"))).want(t, http.StatusBadRequest, "invalid") // inactive
+}
+
+// flat is a patient with the parts of the address beside the other fields.
+func flat(a answer) map[string]any {
+	fields := map[string]any{}
+	for _, name := range a.keys() {
+		fields[name] = a.get(name)
+	}
+	for _, name := range []string{"line", "city", "state", "postal_code", "country"} {
+		fields[name] = a.get("address", name)
+	}
+	delete(fields, "address")
+	return fields
+}
+
+func at(t *testing.T, a answer, field string) time.Time {
+	t.Helper()
+	moment, err := time.Parse(time.RFC3339, a.text(field))
+	if err != nil {
+		t.Error(err)
+	}
+	return moment
+}
+
+func TestTwoPatientsWithOneIdentity(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	create := func(mrn, ecwID string) (id string) {
+		return s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":%q,"ecw_fhir_id":%q}`, mrn, ecwID)).want(t, http.StatusCreated, "").text("id")
+	}
+	one, two := create("MRN-1", "ecw-1"), create("MRN-2", "ecw-2")
+	const person = `{"first_name":"A","last_name":"B","birth_date":"1957-03-21",`
+	for _, test := range []struct {
+		name, method, path, body string
+		holder, field            string
+	}{
+		{"create, MRN", "POST", "", person + `"mrn":"MRN-1"}`, one, "mrn"},
+		{"create, MRN with space", "POST", "", person + `"mrn":" MRN-1 "}`, one, "mrn"},
+		{"create, eCW id", "POST", "", person + `"mrn":"MRN-3","ecw_fhir_id":"ecw-2"}`, two, "ecw_fhir_id"},
+		{"create, both of one", "POST", "", person + `"mrn":"MRN-2","ecw_fhir_id":"ecw-2"}`, two, "mrn"},
+		{"create, one of each", "POST", "", person + `"mrn":"MRN-1","ecw_fhir_id":"ecw-2"}`, one, "mrn"},
+		{"change, MRN", "PATCH", one + "/", `{"mrn":"MRN-2"}`, two, "mrn"},
+		{"change, eCW id", "PATCH", one + "/", `{"ecw_fhir_id":"ecw-2"}`, two, "ecw_fhir_id"},
+		{"change, both", "PATCH", two + "/", `{"mrn":"MRN-1","ecw_fhir_id":"ecw-1"}`, one, "mrn"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := s.in(t).do(test.method, "/api/v1/patients/"+test.path, test.body).want(t, http.StatusConflict, "patient_exists")
+			if detail := got.text("detail"); !strings.Contains(detail, test.holder) || !strings.Contains(detail, test.field) {
+				t.Errorf("%q does not name patient %s and %s", detail, test.holder, test.field)
+			}
+		})
+	}
+	if n := s.rows("patients"); n != 2 {
+		t.Errorf("%d patients are stored", n)
+	}
+}
+
+func TestListPatients(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	const total = 5
+	for i := range total {
+		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","birth_date":"1957-03-21","mrn":"MRN %d&+","ecw_fhir_id":"ecw-%d"}`, i, i, i)).
+			want(t, http.StatusCreated, "")
+	}
+
+	for _, slash := range []string{"", "/"} { // the links lead through all pages and back
+		var walked []string
+		page := s.do("GET", "/api/v1/patients"+slash+"?page_size=2", "").want(t, http.StatusOK, "")
+		if want := []string{"count", "next", "previous", "results"}; !slices.Equal(page.keys(), want) || page.get("previous") != nil {
+			t.Errorf("the first page: %s", page.body)
+		}
+		var back []string
+		for {
+			if page.get("count") != number("5") {
+				t.Errorf("count is %v", page.get("count"))
+			}
+			walked = append(walked, lastNames(page)...)
+			if page.text("previous") != "" {
+				back = append(back, page.text("previous"))
+			}
+			if page.get("next") == nil {
+				break
+			}
+			page = s.follow(page.text("next"))
+		}
+		if want := []string{"L0", "L1", "L2", "L3", "L4"}; !slices.Equal(walked, want) {
+			t.Errorf("the pages hold %v", walked)
+		}
+		if len(back) != 2 || !slices.Equal(lastNames(s.follow(back[1])), []string{"L2", "L3"}) {
+			t.Errorf("the links back are %v", back)
+		}
+	}
+
+	for query, want := range map[string][]string{
+		"mrn=" + url.QueryEscape("MRN 3&+"):                   {"L3"},
+		"mrn=" + url.QueryEscape("mrn 3&+"):                   {},
+		"ecw_fhir_id=ecw-4":                                   {"L4"},
+		"ecw_fhir_id=ecw-4&mrn=" + url.QueryEscape("MRN 3&+"): {},
+		"mrn=%27%20OR%201%3D1--":                              {},
+		"page=9":                                              {},
+		"page=2&page_size=4":                                  {"L4"},
+		"page_size=100":                                       {"L0", "L1", "L2", "L3", "L4"},
+		"page=1000000&page_size=100":                          {},
+		"mrn=":                                                {"L0", "L1", "L2", "L3", "L4"},
+		"page=1&page_size=1&mrn=" + url.QueryEscape("MRN 0&+"): {"L0"},
+	} {
+		t.Run(query, func(t *testing.T) {
+			got := s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusOK, "")
+			if list, ok := got.get("results").([]any); !ok || len(list) != len(want) || !slices.Equal(lastNames(got), want) && len(want) > 0 {
+				t.Errorf("got %s", got.body)
+			}
+		})
+	}
+}
+
+func lastNames(page answer) (names []string) {
+	results, _ := page.get("results").([]any)
+	for i := range results {
+		names = append(names, page.text("results", i, "last_name"))
+	}
+	return names
+}
+
+// follow opens a link as it stands, which must lead back to this server.
+func (c caller) follow(link string) answer {
+	c.tb.Helper()
+	path, ok := strings.CutPrefix(link, c.base)
+	if !ok || !strings.HasPrefix(path, "/api/v1/patients/?") {
+		c.tb.Fatalf("the link %q leads elsewhere than %s", link, c.base)
+	}
+	return c.do("GET", path, "").want(c.tb, http.StatusOK, "")
+}
