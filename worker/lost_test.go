@@ -1,0 +1,192 @@
+package worker_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	commandpb "go.temporal.io/api/command/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/fhir"
+)
+
+// gate holds back the first create that reaches the EHR until it is opened.
+type gate struct {
+	taken           atomic.Bool
+	reached, opened chan struct{}
+	open            func()
+}
+
+func newGate() *gate {
+	g := &gate{reached: make(chan struct{}), opened: make(chan struct{})}
+	g.open = sync.OnceFunc(func() { close(g.opened) })
+	return g
+}
+
+func (g *gate) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/Observation") && g.taken.CompareAndSwap(false, true) {
+			close(g.reached)
+			<-g.opened
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+// startGated makes a rig with a transmission whose create waits at a gate.
+func startGated(t *testing.T, s setup) (*rig, *gate, uuid.UUID, client.WorkflowRun) {
+	t.Helper()
+	g := newGate()
+	s.watch = g.wrap
+	r := newRig(t, s)
+	t.Cleanup(g.open) // else a test that fails would wait for ever
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	select {
+	case <-g.reached:
+	case <-time.After(patience):
+		t.Fatal("the create does not reach the EHR")
+	}
+	return r, g, id, run
+}
+
+func TestStoppedWorkerEndsItsDeliveryAndAnotherRecordsIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.breakEHR(fault{Kind: "slow", Target: "create", Delay: "700ms"})
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	eventually(t, "the create to reach the EHR", func() bool { return r.faultsLeft() == 0 })
+	r.worker.Stop()
+
+	if _, stored := r.creates(id); stored != 1 {
+		t.Errorf("the EHR held the reading %d times when the worker had stopped: the delivery was not let end", stored)
+	}
+	if row := r.transmission(id); row.Status != db.StatusProcessing {
+		t.Errorf("the first worker recorded %+v: the test needs one that stopped before", row)
+	}
+	r.startWorker(r.temporal)
+	r.mustDeliver(run)
+	row := r.transmission(id)
+	r.checkDelivered(id, row, 1)
+	if made := r.attempts(row.ID); len(made) != 1 {
+		t.Errorf("%d deliveries were made, want the one that the first worker ended", len(made))
+	}
+}
+
+// impatient shortens the time after which a Post without a heartbeat is taken for lost, so that a delivery that takes
+// longer looks to Temporal as if its worker had died, while it goes on.
+func impatient(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if done, ok := req.(*workflowservice.RespondWorkflowTaskCompletedRequest); ok {
+		for _, command := range done.Commands {
+			shorten(command.GetScheduleActivityTaskCommandAttributes())
+		}
+	}
+	return invoke(ctx, method, req, reply, cc, opts...)
+}
+
+func shorten(activity *commandpb.ScheduleActivityTaskCommandAttributes) {
+	if activity.GetActivityType().GetName() == "Post" {
+		activity.HeartbeatTimeout = durationpb.New(500 * time.Millisecond)
+	}
+}
+
+func TestLostWorkerLeavesAnUnknownOutcomeThatIsLookedUp(t *testing.T) {
+	t.Parallel()
+	r, gate, id, run := startGated(t, setup{intercept: impatient})
+	row := r.awaitRetry(id)
+	if row.Status != db.StatusFailed || row.ErrorClass != string(ecw.ClassUnknown) || row.AttemptCount != 1 {
+		t.Errorf("the transmission is recorded as %+v, want it failed with an unknown outcome", row)
+	}
+	if made := r.attempts(row.ID); len(made) != 1 || made[0].ErrorCode != "worker_lost" {
+		t.Errorf("the attempts are recorded as %+v, want one whose worker was lost", made)
+	}
+	gate.open()
+	eventually(t, "the EHR to store what the lost worker sent", func() bool { _, stored := r.creates(id); return stored == 1 })
+	r.transmitNow(id)
+	r.mustDeliver(run)
+	r.checkDelivered(id, r.transmission(id), 2)
+	if received, _ := r.creates(id); received != 1 {
+		t.Errorf("the EHR was sent the reading %d times, want once", received)
+	}
+}
+
+func TestWhatALostWorkerSentMayArriveLast(t *testing.T) {
+	t.Parallel()
+	r, gate, id, run := startGated(t, setup{intercept: impatient})
+	r.awaitRetry(id)
+	r.transmitNow(id)
+	r.mustDeliver(run)
+	gate.open()
+	r.awaitBothCreates()
+	r.checkDelivered(id, r.transmission(id), 2)
+}
+
+// awaitBothCreates waits for the create that stores the reading, and the one that finds it stored.
+func (r *rig) awaitBothCreates() {
+	r.t.Helper()
+	eventually(r.t, "the EHR to end both creates", func() bool {
+		answers := r.stats().Requests["POST Observation"]
+		return answers["201"] == 1 && answers["200"] == 1
+	})
+}
+
+func TestNewWorkflowTakesOverWhileTheLostOneWaited(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.breakEHR(fault{Kind: "error_503", Target: "create", Count: 2})
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	for attempt := int32(1); attempt <= 2; attempt++ {
+		run := r.start(id)
+		eventually(t, "the attempt's outcome", func() bool { return r.awaitRetry(id).AttemptCount == attempt })
+		if err := r.temporal.TerminateWorkflow(t.Context(), run.GetID(), run.GetRunID(), "a test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.mustDeliver(r.start(id))
+	row := r.transmission(id) // there is only one
+	r.checkDelivered(id, row, 3)
+	r.checkNumbers(row.ID, 1, 2, 3)
+}
+
+func TestNewWorkflowTakesOverInTheMiddleOfADelivery(t *testing.T) {
+	t.Parallel()
+	r, gate, id, lost := startGated(t, setup{})
+	if err := r.temporal.TerminateWorkflow(t.Context(), lost.GetID(), lost.GetRunID(), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	r.mustDeliver(r.start(id))
+	gate.open()
+	r.awaitBothCreates()
+	row := r.transmission(id)
+	r.checkDelivered(id, row, 1)
+	r.checkNumbers(row.ID, 1, 1) // the attempt that was cut short is made again
+	if cut := r.attempts(row.ID)[0]; cut.FinishedAt != nil {
+		t.Errorf("the delivery that was cut short is recorded as %+v, want it without an end", cut)
+	}
+}
+
+// checkNumbers compares the attempt numbers of a transmission's deliveries.
+func (r *rig) checkNumbers(transmissionID string, want ...int32) {
+	r.t.Helper()
+	made := r.attempts(transmissionID)
+	if len(made) != len(want) {
+		r.t.Fatalf("%d deliveries are recorded, want %d", len(made), len(want))
+	}
+	for i, a := range made {
+		if a.Delivery != int32(i+1) || a.Number != want[i] {
+			r.t.Errorf("delivery %d is recorded as delivery %d, attempt %d; want attempt %d", i+1, a.Delivery, a.Number, want[i])
+		}
+	}
+}
