@@ -27,9 +27,12 @@ const (
 
 // The values of [Error.Op].
 const (
-	OpToken  = "token"  // asking the token endpoint
-	OpCreate = "create" // creating an Observation
-	OpFind   = "find"   // searching for an Observation
+	OpToken        = "token"        // asking the token endpoint
+	OpCreate       = "create"       // creating an Observation
+	OpFind         = "find"         // searching for an Observation
+	OpCapabilities = "capabilities" // reading what the server can do
+	OpPatients     = "patients"     // listing or counting patients
+	OpRead         = "read"         // reading a Patient
 )
 
 // Error is every error that a [Client]'s methods return. None of its fields holds text of an eCW answer, which may be

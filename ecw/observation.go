@@ -107,10 +107,12 @@ func (c *Client) createRequest(resource json.RawMessage, condition string) (requ
 // ifNoneExist is the search that decides whether the Observation is there already.
 func ifNoneExist(id Identifier) string { return "identifier=" + url.QueryEscape(searchToken(id)) }
 
-// searchToken is the form system|value with FHIR's own escapes (FHIR R4 §3.1.1.5.7).
-func searchToken(id Identifier) string {
-	escape := strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`)
-	return escape.Replace(id.System) + "|" + escape.Replace(id.Value)
+// searchToken is the form system|value of a search parameter.
+func searchToken(id Identifier) string { return searchValue(id.System) + "|" + searchValue(id.Value) }
+
+// searchValue writes a value with FHIR's own escapes (FHIR R4 §3.1.1.5.7), so that a comma in it is not an "or".
+func searchValue(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`).Replace(s)
 }
 
 // transaction wraps the resource into the Bundle that production contracts ask for.

@@ -25,7 +25,9 @@ const (
 	idleTimeout = 30 * time.Second
 	idlePerHost = 32
 	// maxBody bounds what is held of an answer; an Observation or a search for one is a few kilobytes.
-	maxBody        = 1 << 20
+	maxBody = 1 << 20
+	// maxReadBody is for a CapabilityStatement, a page of patients, or a patient with a photograph.
+	maxReadBody    = 8 << 20
 	maxHeaderBytes = 64 << 10
 
 	userAgent = "vantrexia"
@@ -66,6 +68,7 @@ type request struct {
 	op, method, url string
 	header          http.Header
 	body            []byte
+	limit           int64 // of the answer's body in bytes; 0 is maxBody
 }
 
 // response is an answer, read to its end.
@@ -81,7 +84,7 @@ type response struct {
 func (w *wire) send(ctx context.Context, req request) (*response, error) {
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	f := &flight{op: req.op, caller: ctx, timeout: w.timeout}
+	f := &flight{op: req.op, caller: ctx, timeout: w.timeout, limit: orDefault(req.limit, maxBody)}
 	hr, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, f.trace()), req.method, req.url, bytes.NewReader(req.body))
 	if err != nil {
 		return nil, &Error{Class: ClassPermanentCredentials, Op: req.op, Code: "request", Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL"}
@@ -94,7 +97,7 @@ func (w *wire) send(ctx context.Context, req request) (*response, error) {
 	}
 	defer res.Body.Close()
 	out := &response{status: res.StatusCode, header: res.Header}
-	out.body, err = readAtMost(res.Body, maxBody)
+	out.body, err = readAtMost(res.Body, f.limit)
 	if err != nil {
 		out.bodyErr = f.failure(err)
 		out.bodyErr.HTTPStatus = res.StatusCode
@@ -128,6 +131,7 @@ type flight struct {
 	op      string
 	caller  context.Context
 	timeout time.Duration
+	limit   int64
 
 	left      atomic.Bool // the header was written: the server may have acted on the request
 	tlsFailed atomic.Bool
@@ -158,7 +162,7 @@ func (f *flight) failure(err error) *Error {
 	case f.caller.Err() != nil:
 		e.Code, e.Message, e.Err = "canceled", "the request to eCW was given up before eCW answered", f.caller.Err()
 	case errors.Is(err, errTooLarge):
-		e.Code, e.Message = "response_too_large", fmt.Sprintf("eCW's answer is larger than %d bytes and was not read", maxBody)
+		e.Code, e.Message = "response_too_large", fmt.Sprintf("eCW's answer is larger than %d bytes and was not read", f.limit)
 	case errors.As(err, &dns) && !f.left.Load():
 		e.Code, e.Message = "dns", "eCW's host name cannot be resolved; check the network and the eCW URLs"
 	case errors.Is(err, context.DeadlineExceeded):

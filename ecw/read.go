@@ -1,0 +1,43 @@
+package ecw
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+)
+
+// readRequest prepares a GET below the FHIR base URL.
+func (c *Client) readRequest(op, path string, query url.Values) request {
+	req := c.fhirRequest(op, http.MethodGet, path, query)
+	req.limit = maxReadBody
+	return req
+}
+
+// judgeRead reads the answer to a GET into v. Anything but a resource of that type is an [*Error].
+func (c *Client) judgeRead(res *response, op, resourceType string, v any) error {
+	if res.status != http.StatusOK {
+		return wordedForRead(refusal(op, res, res.status, res.issues(), c.now()))
+	}
+	var head struct {
+		ResourceType string `json:"resourceType"`
+	}
+	if res.bodyErr != nil {
+		return res.bodyErr
+	}
+	if bad, is := firstError(res.issues()); is {
+		return wordedForRead(issueError(op, res, bad, c.now()))
+	}
+	if !res.isJSON() || json.Unmarshal(res.body, &head) != nil || head.ResourceType != resourceType || json.Unmarshal(res.body, v) != nil {
+		return &Error{Class: ClassRetryable, Op: op, Code: "malformed_response", HTTPStatus: res.status,
+			Message: "eCW's answer is not a " + resourceType + "; check ECW_FHIR_BASE_URL and any proxy in between"}
+	}
+	return nil
+}
+
+// wordedForRead replaces the messages that speak of an Observation.
+func wordedForRead(e *Error) *Error {
+	if e.Class == ClassPermanentData {
+		e.Message = "eCW refuses the request (" + e.Code + "); check ECW_FHIR_BASE_URL and ECW_PRACTICE_CODE"
+	}
+	return e
+}
