@@ -1,0 +1,119 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/vantrexia/vantrexia/fhir"
+)
+
+// intake is the part of a POST that needs no database: limits, decoding, validation, and the answer to what is refused.
+func intake(take func(echo.Context) error) http.Handler {
+	s := &server{Config{Logger: slog.New(slog.DiscardHandler)}}
+	e := echo.New()
+	e.HTTPErrorHandler = s.writeError
+	e.Use(middleware.BodyLimit(maxBody))
+	e.POST("/", func(c echo.Context) error {
+		if err := take(c); err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
+	})
+	return e
+}
+
+// wantAnswer sends a body, and fails unless it is taken or refused as the API refuses.
+func wantAnswer(t *testing.T, handler http.Handler, body []byte) {
+	t.Helper()
+	req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+	req.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	res := httptest.NewRecorder()
+	handler.ServeHTTP(res, req)
+	if res.Code == http.StatusNoContent {
+		return
+	}
+	var answer Error
+	err := json.Unmarshal(res.Body.Bytes(), &answer)
+	if res.Code < 400 || res.Code > 499 || err != nil || answer.Code == "" || answer.Detail == "" {
+		t.Fatalf("%q: %d %s", body, res.Code, res.Body)
+	}
+	if answer.Code == "invalid" && len(answer.Fields) == 0 {
+		t.Fatalf("%q: no field is named: %s", body, res.Body)
+	}
+}
+
+func FuzzCreateObservation(f *testing.F) {
+	const good = `{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","observation_type":"blood_pressure","effective_at":"2026-02-06T10:30:00Z",` +
+		`"device":"BP-OMRON-7250","values":{"systolic":142,"diastolic":92,"heart_rate":78}}`
+	for _, seed := range []string{
+		good, good[:80], good + good, "", "null", "[]", "{}", `""`, "\xff", "\x00", "\ufeff{}", `{"unknown":1}`, `{"patient_id":7}`, `{"device":"\u0000\ud800"}`,
+		`{"values":{"systolic":1e400}}`, `{"values":{"a":1,"a":2}}`, `{"effective_at":"0001-01-01T00:00:00Z"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	for _, kind := range fhir.Types() {
+		f.Add([]byte(`{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","observation_type":"` + string(kind) +
+			`","effective_at":"2026-02-06T10:30:00.123456789+14:00","device":"D","values":{"value":37.50,"unit":"kg","method":"cgm"}}`))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		wantAnswer(t, intake(func(c echo.Context) error {
+			var req observationRequest
+			if err := decode(c, &req); err != nil {
+				return err
+			}
+			reading, patientID, err := parseReading(req)
+			if err == nil {
+				wantStorable(t, reading)
+				reading.ID = patientID.String() // any UUID
+				if _, err := fhir.Observation(reading, fhir.Subject{PatientID: patientID.String(), Display: "Jane Doe"}, 1, time.Now()); err != nil {
+					t.Fatalf("%q was taken and cannot be transformed: %v", body, err)
+				}
+			}
+			return err
+		}), body)
+	})
+}
+
+// wantStorable fails for what PostgreSQL would refuse: NUL in a text or in jsonb, and times that it does not keep.
+func wantStorable(t *testing.T, r fhir.Reading) {
+	t.Helper()
+	if bytes.ContainsRune([]byte(r.Device), 0) || bytes.Contains(r.Values, []byte(`\u0000`)) || !json.Valid(r.Values) {
+		t.Fatalf("device %q, values %q", r.Device, r.Values)
+	}
+	if at := r.EffectiveAt; at.Location() != time.UTC || at.Nanosecond()%1000 != 0 || at.Year() < 1900 || at.Year() > 9999 {
+		t.Fatalf("effective_at %v", at)
+	}
+}
+
+func FuzzPatient(f *testing.F) {
+	const good = `{"first_name":"Jane","last_name":"Doe","birth_date":"1957-03-21","mrn":"MRN-7","ecw_fhir_id":"ecw-7","phone":"","address":{"line":"1 Main St"},"active":true}`
+	for _, seed := range []string{
+		good, good[:50], "null", "{}", `{"address":null}`, `{"address":"x"}`, `{"address":{"city":null,"lane":1}}`, `{"first_name":"\u0000"}`, `{"active":null}`,
+		`{"ecw_fhir_id":null}`, `{"birth_date":"9999-99-99"}`, "{\"mrn\":\"\xff\"}",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		fields := patientFields{FirstName: "A", LastName: "B", BirthDate: "1957-03-21", MRN: "M", Active: true}
+		wantAnswer(t, intake(func(c echo.Context) error {
+			if err := decodePatch(c, &fields); err != nil {
+				return err
+			}
+			_, err := fields.check()
+			if err == nil && strings.ContainsRune(fmt.Sprint(fields), 0) {
+				t.Fatalf("%q was taken, and PostgreSQL stores no NUL", body)
+			}
+			return err
+		}), body)
+	})
+}
