@@ -1,8 +1,10 @@
 // Package ecw is the client of eClinicalWorks (eCW): it proves who we are (SMART Backend Services), creates FHIR R4
-// Observations there, looks them up again, and says of every failure what it means for the reading (see [Class]).
+// Observations there, looks them up again, reads the practice's patients, and says of every failure what it means for
+// the reading (see [Class]).
 //
-// It never repeats a write on its own, except once after a 401, which eCW answers before it stores anything. Whether,
-// when and after what a delivery is repeated is the caller's decision, and [Error.Class] is all it needs to take it.
+// It never repeats a write on its own, except once after a 401, which eCW answers before it stores anything, and once
+// when eCW refuses the condition of a conditional create. Whether, when and after what a delivery is repeated is the
+// caller's decision, and [Error.Class] is all it needs to take it.
 //
 // Nothing here was checked against the live eCW service; where public sources and FHIR's specification differ, the
 // comment at that place says so.

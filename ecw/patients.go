@@ -59,10 +59,7 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 	page := PatientPage{Patients: []json.RawMessage{}, Total: -1}
 	skip := (q.Page - 1) * q.PageSize
 	bundle, err := c.firstPatients(ctx, q)
-	for range maxPatientRequests {
-		if err != nil {
-			return PatientPage{}, err
-		}
+	for requests := 1; err == nil; requests++ {
 		page.Total = max(page.Total, bundle.total())
 		found := bundle.patients()
 		skipped := min(skip, len(found))
@@ -76,9 +73,12 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 			page.More = hasNext || taken < len(found)
 			return page, nil
 		}
+		if requests == maxPatientRequests {
+			return PatientPage{}, invalidPage(fmt.Sprintf("page %d is too far into eCW's list, whose own pages are small; narrow it with a name", q.Page))
+		}
 		bundle, err = c.nextPatients(ctx, next)
 	}
-	return PatientPage{}, invalidPage(fmt.Sprintf("page %d is too far into eCW's list, whose pages are small; narrow it with a name", q.Page))
+	return PatientPage{}, err
 }
 
 func (q PatientQuery) check() error {
