@@ -95,6 +95,8 @@ func TestBadObservations(t *testing.T) {
 		invalid("an empty object", "{}", "patient_id", "observation_type", "effective_at"),
 		invalid("two unknown fields", member(member(good, "a", "1"), "b", "1"), "b"),
 
+		invalid("two patients", member(good, "patient_id", `"`+inactive+`"`), "patient_id"),
+		invalid("two patients, one in capitals", member(good, "PATIENT_ID", `"`+inactive+`"`), "patient_id"),
 		invalid("the patient is a number", replaced(good, `"`+patient+`"`, "7"), "patient_id"),
 		invalid("the patient is null", replaced(good, `"`+patient+`"`, "null"), "patient_id"),
 		invalid("the patient is no UUID", replaced(good, patient, "7"), "patient_id"),
@@ -167,6 +169,7 @@ func TestBadPatients(t *testing.T) {
 	s.secret("José", "Ñandú", "MRN-7")
 	change := func(old, replacement string) string { return replaced(fullPatient, old, replacement) }
 	tests := []bad{
+		invalid("two MRNs", member(fullPatient, "mrn", `"MRN-6"`), "mrn"),
 		invalid("a field too many in the address", change(`"line"`, `"lane"`), "lane"),
 		invalid("a control character", change(" José ", `J\u0007`), "first_name"),
 		invalid("a NUL", change("Ñandú-O'Neil", `\u0000`), "last_name"),

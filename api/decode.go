@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -58,7 +59,29 @@ func decodeObject(body []byte, dst any) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return malformed("The body goes on after its JSON object: send one object.")
 	}
-	return nil
+	var b broken
+	b.repeated(body)
+	return b.err()
+}
+
+// repeated adds the fields that a valid object has twice. encoding/json takes the last one, in whatever case it is
+// written, and of two patients one must not be picked by accident.
+func (b *broken) repeated(object []byte) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	seen := map[string]bool{}
+	_, err := decoder.Token() // the opening brace
+	for err == nil && decoder.More() {
+		var name json.Token
+		var value json.RawMessage
+		if name, err = decoder.Token(); err == nil {
+			err = decoder.Decode(&value)
+		}
+		field := strings.ToLower(fmt.Sprint(name))
+		if seen[field] {
+			b.add(field, "is given twice: send it once")
+		}
+		seen[field] = true
+	}
 }
 
 func decodeError(err error) error {
