@@ -105,3 +105,27 @@ func TestNothingIsSentAgainWhileTheLookUpFails(t *testing.T) {
 		})
 	}
 }
+
+// A person starts another transmission after the first one failed for good, and after eCW had stored the reading.
+func TestNewTransmissionLooksForWhatAnEarlierOneSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{ignoreIfNoneExist: true})
+	r.breakEHR(fault{Kind: "reset_after", Target: "create"})
+	r.breakEHR(fault{Kind: "forbidden", Target: "search"})
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	r.awaitRetry(id)
+	r.transmitNow(id)
+	r.mustFail(run, string(ecw.ClassPermanentCredentials))
+
+	r.mustDeliver(r.transmitNow(id))
+	both := r.transmissions(id)
+	if len(both) != 2 {
+		t.Fatalf("%d transmissions are recorded, want a second one", len(both))
+	}
+	r.checkFailed(both[0], string(ecw.ClassPermanentCredentials), "check the app's scopes")
+	r.checkDelivered(id, both[1], 1)
+	if received, _ := r.creates(id); received != 1 {
+		t.Errorf("the EHR was sent the reading %d times, want once", received)
+	}
+}
