@@ -37,6 +37,7 @@ func TestEveryTypeOfReadingIsDeliveredOnce(t *testing.T) {
 		{fhir.BloodGlucose, `{"value": 104, "unit": "mg/dL", "method": "finger_stick"}`},
 		{fhir.BloodGlucose, `{"value": 5.8, "unit": "mmol/L", "method": "finger_stick"}`},
 		{fhir.BloodGlucose, `{"value": 104, "unit": "mg/dL", "method": "cgm"}`},
+		{fhir.BloodGlucose, `{"value": 5.8, "unit": "mmol/L", "method": "cgm"}`},
 	}
 	missing := map[fhir.Type]bool{}
 	for _, typ := range fhir.Types() {

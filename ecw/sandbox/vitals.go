@@ -40,6 +40,7 @@ func vitals() []vital {
 		{"Glucose", []string{"41653-7"}, laboratory, []string{"mg/dL"}, 3000},
 		{"Glucose", []string{"2339-0"}, laboratory, []string{"mg/dL"}, 3000},
 		{"Glucose", []string{"99504-3"}, laboratory, []string{"mg/dL"}, 3000},
+		{"Glucose", []string{"105272-9"}, laboratory, []string{"mmol/L"}, 170},
 		{"Glucose", []string{"14743-9"}, laboratory, []string{"mmol/L"}, 170},
 	}
 }
