@@ -38,8 +38,9 @@ type ObservationRef struct {
 
 // Opened is a transmission that is ready to be delivered, or was delivered already.
 type Opened struct {
-	TransmissionID string
-	TransformedAt  time.Time
+	TransmissionID  string
+	PatientID       uuid.UUID
+	ObservationType string
 	// Delivered is set when eCW holds the observation: nothing is left to do.
 	Delivered bool
 	// AttemptsMade and DeliveriesMade are not zero when a new workflow takes over a transmission whose workflow was lost.
@@ -49,61 +50,72 @@ type Opened struct {
 	RetryDelays    []time.Duration
 }
 
-// Transform makes the FHIR resource of an observation, stores it, and opens a transmission for it, or finds the one
-// that is open. A reading that makes no valid Observation ends the transmission at once, as permanent_data.
-func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (Opened, error) {
-	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
-	if db.IsNotFound(err) {
-		return Opened{}, failure(ecw.ClassPermanentData, Failure{Code: "not_found", Message: "The observation is not in the database"})
-	}
+// Open opens a transmission for an observation, or finds the one that is open or delivered. It may run twice.
+func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, error) {
+	row, err := a.load(ctx, ref)
 	if err != nil {
-		return Opened{}, fmt.Errorf("load observation: %w", err)
+		return Opened{}, err
 	}
-	opened, err := a.open(ctx, ref)
-	if err != nil || opened.Delivered {
-		return opened, err
-	}
-	opened.TransformedAt = time.Now().UTC().Truncate(time.Second)
-	resource, err := transform(row.Observation, row.Patient, opened.TransformedAt)
-	if err != nil {
-		return Opened{}, a.refuse(ctx, opened.TransmissionID, err)
-	}
-	err = a.Store.SaveResource(ctx, db.SaveResourceParams{
-		ID: ref.ObservationID, Resource: resource, ResourceVersion: row.Observation.ResourceVersion + 1, TransformedAt: &opened.TransformedAt,
-	})
-	if err != nil {
-		return Opened{}, fmt.Errorf("save resource: %w", err)
-	}
-	return opened, nil
-}
-
-func (a *Transmission) open(ctx context.Context, ref ObservationRef) (Opened, error) {
-	err := a.Store.OpenTransmission(ctx, db.OpenTransmissionParams{
+	err = a.Store.OpenTransmission(ctx, db.OpenTransmissionParams{
 		PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID, MaxAttempts: int32(len(a.RetryDelays) + 1),
 	})
 	if err != nil {
 		return Opened{}, fmt.Errorf("open transmission: %w", err)
 	}
-	row, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+	open, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
 	if err != nil {
 		return Opened{}, fmt.Errorf("load transmission: %w", err)
 	}
-	made, err := a.Store.ListAttempts(ctx, row.ID)
+	made, err := a.Store.ListAttempts(ctx, open.ID)
 	if err != nil {
 		return Opened{}, fmt.Errorf("load attempts: %w", err)
 	}
 	opened := Opened{
-		TransmissionID: row.ID,
-		Delivered:      row.Status == db.StatusTransmitted,
-		AttemptsMade:   int(row.AttemptCount),
-		DeliveriesMade: len(made),
-		MaxAttempts:    int(row.MaxAttempts),
-		RetryDelays:    a.RetryDelays,
+		TransmissionID:  open.ID,
+		PatientID:       row.Patient.ID,
+		ObservationType: row.Observation.ObservationType,
+		Delivered:       open.Status == db.StatusTransmitted,
+		AttemptsMade:    int(open.AttemptCount),
+		DeliveriesMade:  len(made),
+		MaxAttempts:     int(open.MaxAttempts),
+		RetryDelays:     a.RetryDelays,
 	}
-	if row.Status == db.StatusProcessing && opened.AttemptsMade > 0 {
+	if open.Status == db.StatusProcessing && opened.AttemptsMade > 0 {
 		opened.AttemptsMade-- // its workflow was lost in the middle of this attempt: make it again
 	}
 	return opened, nil
+}
+
+// Transform makes the FHIR resource of an observation from the reading and the patient as they are now, stores it, and
+// returns when that was. A reading that makes no valid Observation is a permanent_data error, and changes nothing.
+func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (time.Time, error) {
+	row, err := a.load(ctx, ref)
+	if err != nil {
+		return time.Time{}, err
+	}
+	at := time.Now().UTC().Truncate(time.Second)
+	resource, err := transform(row.Observation, row.Patient, at)
+	if err != nil {
+		return time.Time{}, failure(ecw.ClassPermanentData, Failure{Code: "invalid_reading", Message: "Invalid FHIR resource: " + brokenFields(err)})
+	}
+	err = a.Store.SaveResource(ctx, db.SaveResourceParams{
+		ID: ref.ObservationID, Resource: resource, ResourceVersion: row.Observation.ResourceVersion + 1, TransformedAt: &at,
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("save resource: %w", err)
+	}
+	return at, nil
+}
+
+func (a *Transmission) load(ctx context.Context, ref ObservationRef) (db.GetObservationWithPatientRow, error) {
+	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
+	if db.IsNotFound(err) {
+		return row, failure(ecw.ClassPermanentData, Failure{Code: "not_found", Message: "The observation is not in the database"})
+	}
+	if err != nil {
+		return row, fmt.Errorf("load observation: %w", err)
+	}
+	return row, nil
 }
 
 func transform(o db.Observation, p db.Patient, at time.Time) (json.RawMessage, error) {
@@ -114,18 +126,6 @@ func transform(o db.Observation, p db.Patient, at time.Time) (json.RawMessage, e
 		return nil, err
 	}
 	return fhir.Marshal(resource)
-}
-
-// refuse ends a transmission whose reading makes no valid Observation.
-func (a *Transmission) refuse(ctx context.Context, transmissionID string, reason error) error {
-	f := Failure{Code: "invalid_reading", Message: "Invalid FHIR resource: " + brokenFields(reason)}
-	err := a.Store.RecordOutcome(ctx, db.RecordOutcomeParams{
-		ID: transmissionID, Status: db.StatusFailed, ErrorClass: string(ecw.ClassPermanentData), ErrorMessage: f.Message,
-	})
-	if err != nil {
-		return fmt.Errorf("record refusal: %w", err)
-	}
-	return failure(ecw.ClassPermanentData, f)
 }
 
 // brokenFields names what is wrong with a reading without its values, which must not stand in the history.

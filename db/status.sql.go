@@ -47,23 +47,40 @@ func (q *Queries) LastTransmitted(ctx context.Context, practiceCode string) (tim
 }
 
 const queueFigures = `-- name: QueueFigures :one
-SELECT (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.status = 'pending')
+SELECT ((SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.status = 'pending')
      + (SELECT count(*) FROM observations o WHERE o.practice_code = $1 AND o.transformed_at IS NULL
-          AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id)) AS pending,
+          AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id)))::bigint AS pending,
        (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.status = 'processing') AS processing,
-       (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.status = 'failed' AND t.next_retry_at IS NOT NULL) AS failed_awaiting_retry
+       (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.status = 'failed' AND t.next_retry_at IS NOT NULL) AS failed_awaiting_retry,
+       -- What nobody seems to carry, judged as ListPendingObservations does.
+       ((SELECT count(*) FROM observations o WHERE o.practice_code = $1 AND o.transformed_at IS NULL AND o.created_at < $2::timestamptz
+          AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id))
+     + (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz
+          AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
+          AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)))::bigint AS stalled
 `
 
+type QueueFiguresParams struct {
+	PracticeCode  string
+	StalledBefore time.Time
+}
+
 type QueueFiguresRow struct {
-	Pending             int32
+	Pending             int64
 	Processing          int64
 	FailedAwaitingRetry int64
+	Stalled             int64
 }
 
 // Readings that no workflow has transformed yet wait like the pending ones.
-func (q *Queries) QueueFigures(ctx context.Context, practiceCode string) (QueueFiguresRow, error) {
-	row := q.db.QueryRow(ctx, queueFigures, practiceCode)
+func (q *Queries) QueueFigures(ctx context.Context, arg QueueFiguresParams) (QueueFiguresRow, error) {
+	row := q.db.QueryRow(ctx, queueFigures, arg.PracticeCode, arg.StalledBefore)
 	var i QueueFiguresRow
-	err := row.Scan(&i.Pending, &i.Processing, &i.FailedAwaitingRetry)
+	err := row.Scan(
+		&i.Pending,
+		&i.Processing,
+		&i.FailedAwaitingRetry,
+		&i.Stalled,
+	)
 	return i, err
 }

@@ -127,7 +127,7 @@ func TestNothingOfThePatientStandsInHistoryOrLog(t *testing.T) {
 	keyLine := strings.Split(string(key), "\n")[1]
 	personal := map[string]string{
 		patient.FirstName: "the first name", patient.LastName: "the last name", patient.MRN: "the MRN", *patient.ECWFHIRID: "the patient's id in eCW",
-		nobody: "the wrong patient's id in eCW", patient.BirthDate.Format("2006-01-02"): "the birth date", patient.ID.String(): "our id of the patient",
+		nobody: "the wrong patient's id in eCW", patient.BirthDate.Format("2006-01-02"): "the birth date",
 		"147.53": "the systolic value", "93.27": "the diastolic value", "71.64": "the heart rate", keyLine: "the private key",
 	}
 	debug, info := book.lines(t)

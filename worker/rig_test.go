@@ -28,6 +28,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/worker"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 const (
@@ -38,8 +39,17 @@ const (
 )
 
 var stack = devtest.Stack{
-	Migrate:       migrate,
-	DynamicConfig: map[string]any{"frontend.WorkflowTimeSkippingEnabled": true},
+	Migrate:          migrate,
+	SearchAttributes: searchAttributes(),
+	DynamicConfig:    map[string]any{"frontend.WorkflowTimeSkippingEnabled": true},
+}
+
+func searchAttributes() map[string]string {
+	types := map[string]string{}
+	for name, indexed := range workflows.SearchAttributes() {
+		types[name] = indexed.String()
+	}
+	return types
 }
 
 func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
@@ -163,7 +173,11 @@ func (r *rig) linkPatient() {
 // startWorker runs a worker until the test ends, or stops it.
 func (r *rig) startWorker(c client.Client) sdkworker.Worker {
 	r.t.Helper()
-	w := worker.New(c, &activities.Transmission{Store: r.store, EHR: r.ehr, RetryDelays: documentedDelays(), Logger: r.log})
+	w := worker.New(c, worker.Activities{
+		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, RetryDelays: documentedDelays(), Logger: r.log},
+		Pending:       &activities.Pending{Store: r.store},
+		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
+	})
 	if err := w.Start(); err != nil {
 		r.t.Fatal(err)
 	}

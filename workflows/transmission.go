@@ -27,6 +27,10 @@ const (
 	UpdateTransform = "transform"
 )
 
+// SignalCancel ends a transmission for good: it is recorded as failed, with the class ClassCancelled. A delivery that is
+// under way is finished first, and counts when it succeeds.
+const SignalCancel = "cancel"
+
 // ErrInProgress is the type of the error that refuses an update while a delivery is under way.
 const ErrInProgress = "in_progress"
 
@@ -58,10 +62,12 @@ type transmission struct {
 	do          *activities.Transmission // nil: it only names the methods, the worker holds the real one
 	ref         activities.ObservationRef
 	opened      activities.Opened
+	transformed time.Time
 	phase       phase
 	delivery    int // counts every delivery begun
 	attempt     int // counts those that used up one of the allowed attempts
 	transmitNow bool
+	cancelled   bool
 }
 
 // Transmission carries one observation into the EHR: Transform, then Authenticate and Post until eCW acknowledges it,
@@ -71,6 +77,7 @@ func Transmission(ctx workflow.Context, ref activities.ObservationRef) (Transmis
 	if err := t.takeUpdates(ctx); err != nil {
 		return TransmissionState{}, err
 	}
+	t.takeCancel(ctx)
 	err := t.run(ctx)
 	t.phase = finished
 	settled, _ := workflow.NewDisconnectedContext(ctx)
@@ -81,15 +88,17 @@ func Transmission(ctx workflow.Context, ref activities.ObservationRef) (Transmis
 }
 
 func (t *transmission) state() TransmissionState {
-	return TransmissionState{TransmissionID: t.opened.TransmissionID, TransformedAt: t.opened.TransformedAt}
+	return TransmissionState{TransmissionID: t.opened.TransmissionID, TransformedAt: t.transformed}
 }
 
 func (t *transmission) run(ctx workflow.Context) error {
-	if err := t.transform(ctx); err != nil {
+	if err := t.open(ctx); err != nil || t.opened.Delivered {
 		return err
 	}
-	t.delivery, t.attempt = t.opened.DeliveriesMade, t.opened.AttemptsMade
-	for !t.opened.Delivered {
+	if err := t.transform(ctx); err != nil {
+		return t.refuse(ctx, err)
+	}
+	for {
 		out, err := t.deliver(ctx)
 		switch {
 		case err != nil:
@@ -99,32 +108,46 @@ func (t *transmission) run(ctx workflow.Context) error {
 		case out.NextRetryAt == nil:
 			return permanent(out)
 		}
-		if err := t.wait(ctx, out); err != nil {
-			if recordErr := t.cancel(ctx, out); recordErr != nil {
-				return recordErr
-			}
-			return err
+		if err := t.wait(ctx, out); err != nil || t.cancelled {
+			return t.cancel(ctx, out, err)
 		}
 	}
-	return nil
 }
 
-func (t *transmission) transform(ctx workflow.Context) error {
-	opened := activities.Opened{}
-	err := workflow.ExecuteActivity(untilDone(ctx, "make the FHIR resource"), t.do.Transform, t.ref).Get(ctx, &opened)
-	if err == nil {
-		t.opened = opened
+func (t *transmission) open(ctx workflow.Context) error {
+	err := workflow.ExecuteActivity(untilDone(ctx, "open the transmission"), t.do.Open, t.ref).Get(ctx, &t.opened)
+	if err != nil {
+		return err
 	}
-	return err
+	t.delivery, t.attempt = t.opened.DeliveriesMade, t.opened.AttemptsMade
+	return t.showOpened(ctx)
+}
+
+// transform makes the resource to deliver, at first and whenever an update asks for it.
+func (t *transmission) transform(ctx workflow.Context) error {
+	return workflow.ExecuteActivity(untilDone(ctx, "make the FHIR resource"), t.do.Transform, t.ref).Get(ctx, &t.transformed)
+}
+
+// refuse ends the transmission of a reading that makes no valid Observation.
+func (t *transmission) refuse(ctx workflow.Context, cause error) error {
+	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, AttemptCount: t.attempt, FinishedAt: workflow.Now(ctx)}
+	out.Class, out.Failure = describe(cause)
+	if err := t.record(ctx, out); err != nil {
+		return err
+	}
+	return permanent(out)
 }
 
 // deliver makes one delivery and records its outcome. One that has begun is finished even when the workflow is
 // cancelled meanwhile: what became of it must be known.
 func (t *transmission) deliver(ctx workflow.Context) (activities.Outcome, error) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	t.phase = delivering
+	t.phase, t.transmitNow = delivering, false
 	t.delivery++
 	t.attempt++
+	if err := t.showDelivering(ctx); err != nil {
+		return activities.Outcome{}, err
+	}
 
 	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
 	posted, err := t.send(ctx)
@@ -134,6 +157,9 @@ func (t *transmission) deliver(ctx workflow.Context) (activities.Outcome, error)
 	} else {
 		out.Class, out.Failure = describe(err)
 		out.NextRetryAt = t.nextRetry(out)
+	}
+	if out.NextRetryAt != nil {
+		t.phase = waiting // from here on "transmit now" has something to shorten
 	}
 	out.AttemptCount = t.attempt
 	return out, t.record(ctx, out)
@@ -184,29 +210,45 @@ func (t *transmission) nextRetry(out activities.Outcome) *time.Time {
 // wait returns at the recorded moment, or when somebody says "transmit now". An error means that the workflow was
 // cancelled.
 func (t *transmission) wait(ctx workflow.Context, out activities.Outcome) error {
-	t.phase = waiting
-	t.transmitNow = false
 	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
 		Timeout: out.NextRetryAt.Sub(workflow.Now(ctx)),
 		TimerOptions: workflow.TimerOptions{
-			Summary: fmt.Sprintf("attempt %d of %d comes next, after %s (%s)", t.attempt+1, t.opened.MaxAttempts, out.Failure.Code, out.Class),
+			Summary: t.waitSummary(out),
 		},
-	}, func() bool { return t.transmitNow })
+	}, func() bool { return t.transmitNow || t.cancelled })
 	return err
 }
 
-// cancel records that a person ended the transmission while it waited.
-func (t *transmission) cancel(ctx workflow.Context, last activities.Outcome) error {
+// waitSummary labels the timer: "retry 3 of 5 after eCW timeout".
+func (t *transmission) waitSummary(out activities.Outcome) string {
+	if ecw.Class(out.Class) == ecw.ClassThrottled {
+		return "until eCW takes requests again"
+	}
+	return fmt.Sprintf("retry %d of %d after eCW %s", t.attempt, t.opened.MaxAttempts-1, out.Failure.Code)
+}
+
+// cancel records that a person ended the transmission while it waited: by the signal, or by Temporal's own cancellation,
+// whose error it then returns.
+func (t *transmission) cancel(ctx workflow.Context, last activities.Outcome, cause error) error {
 	t.phase = finished
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	last.Class = ClassCancelled
-	last.Failure.Message = "Cancelled while waiting for a retry; the last failure was: " + last.Failure.Message
+	last.Failure.Message = "Cancelled by a person; the last failure was: " + last.Failure.Message
 	last.NextRetryAt = nil
-	return t.record(ctx, last)
+	if err := t.record(ctx, last); err != nil {
+		return err
+	}
+	if cause != nil {
+		return cause
+	}
+	return permanent(last)
 }
 
 func (t *transmission) record(ctx workflow.Context, out activities.Outcome) error {
-	return workflow.ExecuteActivity(untilDone(ctx, "record the outcome"), t.do.Record, out).Get(ctx, nil)
+	if err := workflow.ExecuteActivity(untilDone(ctx, "record the outcome"), t.do.Record, out).Get(ctx, nil); err != nil {
+		return err
+	}
+	return t.showOutcome(ctx, out)
 }
 
 // describe reads the class and the recorded part out of an activity's error. An error without a class means that the

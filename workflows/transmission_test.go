@@ -19,10 +19,11 @@ import (
 // world stands in for the activities: it answers deliveries from a list, the last answer again and again, and keeps
 // what it was told. The real activities run in the tests of package worker.
 type world struct {
-	env    *testsuite.TestWorkflowEnvironment
-	opened activities.Opened
-	auth   []error
-	post   []error
+	env       *testsuite.TestWorkflowEnvironment
+	opened    activities.Opened
+	transform []error
+	auth      []error
+	post      []error
 
 	mu       sync.Mutex
 	attempts []activities.Attempt
@@ -37,6 +38,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{env: suite.NewTestWorkflowEnvironment()}
 	w.opened = activities.Opened{TransmissionID: "TXN-2026-08830", MaxAttempts: 6, RetryDelays: documentedDelays}
 	w.env.SetTestTimeout(30 * time.Second)
+	w.env.RegisterActivity(w.Open)
 	w.env.RegisterActivity(w.Transform)
 	w.env.RegisterActivity(w.Authenticate)
 	w.env.RegisterActivity(w.Post)
@@ -60,8 +62,14 @@ func (w *world) run(t *testing.T) (TransmissionState, error) {
 	return state, nil
 }
 
-func (w *world) Transform(context.Context, activities.ObservationRef) (activities.Opened, error) {
+func (w *world) Open(context.Context, activities.ObservationRef) (activities.Opened, error) {
 	return w.opened, nil
+}
+
+func (w *world) Transform(context.Context, activities.ObservationRef) (time.Time, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.env.Now(), take(&w.transform)
 }
 
 func (w *world) Authenticate(_ context.Context, a activities.Attempt) error {
@@ -259,5 +267,35 @@ func TestCancelWhileWaiting(t *testing.T) {
 	last := w.outcomes[len(w.outcomes)-1]
 	if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
 		t.Errorf("recorded %+v", last)
+	}
+}
+
+func TestCancelSignalEndsTheWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.post = []error{eCWTimeout}
+	w.env.RegisterDelayedCallback(func() { w.env.SignalWorkflow(SignalCancel, nil) }, 10*time.Minute)
+	_, err := w.run(t)
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != ClassCancelled {
+		t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
+	}
+	last := w.outcomes[len(w.outcomes)-1]
+	if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
+		t.Errorf("recorded %+v", last)
+	}
+}
+
+func TestReadingThatCannotBeTransformedIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.transform = []error{refusal(ecw.ClassPermanentData, activities.Failure{Code: "invalid_reading", Message: "check values.systolic"})}
+	_, err := w.run(t)
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != string(ecw.ClassPermanentData) || len(w.attempts) != 0 {
+		t.Errorf("ended with %v after %d attempts", err, len(w.attempts))
+	}
+	if len(w.outcomes) != 1 || w.outcomes[0].NextRetryAt != nil || w.outcomes[0].Failure.Code != "invalid_reading" {
+		t.Errorf("recorded %+v", w.outcomes)
 	}
 }

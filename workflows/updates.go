@@ -3,6 +3,8 @@ package workflows
 import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/ecw"
 )
 
 func (t *transmission) takeUpdates(ctx workflow.Context) error {
@@ -14,6 +16,14 @@ func (t *transmission) takeUpdates(ctx workflow.Context) error {
 	}
 	return workflow.SetUpdateHandlerWithOptions(ctx, UpdateTransform, t.onTransform, workflow.UpdateHandlerOptions{
 		Validator: t.refuseWhileDelivering, Description: "Make the FHIR resource again from the reading and the patient.",
+	})
+}
+
+// takeCancel notes the signal; the next wait ends by it.
+func (t *transmission) takeCancel(ctx workflow.Context) {
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		workflow.GetSignalChannel(ctx, SignalCancel).Receive(ctx, nil)
+		t.cancelled = true
 	})
 }
 
@@ -43,9 +53,9 @@ func (t *transmission) onTransform(ctx workflow.Context) (TransmissionState, err
 
 // whenOpened answers after the first Transform, which names the transmission or refuses the reading.
 func (t *transmission) whenOpened(ctx workflow.Context) (TransmissionState, error) {
-	err := workflow.Await(ctx, func() bool { return t.phase != starting || t.opened.Delivered })
-	if err == nil && t.opened.TransmissionID == "" {
-		err = temporal.NewNonRetryableApplicationError("the reading makes no valid Observation", "permanent_data", nil)
+	err := workflow.Await(ctx, func() bool { return t.phase != starting })
+	if err == nil && t.transformed.IsZero() && !t.opened.Delivered {
+		err = temporal.NewNonRetryableApplicationError("The reading makes no valid Observation: see the transmission's error", string(ecw.ClassPermanentData), nil)
 	}
 	return t.state(), err
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/temporal"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/ecw"
 )
 
 // answer collects what became of an update.
@@ -78,6 +81,21 @@ func TestTransformWhileWaiting(t *testing.T) {
 	}
 	if !transformed.accepted || transformed.err != nil || len(w.attempts) != 2 {
 		t.Errorf("update answered %+v after %d deliveries", transformed, len(w.attempts))
+	}
+}
+
+// A refused update must not touch the transmission that waits.
+func TestTransformThatIsRefusedWhileWaitingChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.transform = []error{nil, refusal(ecw.ClassPermanentData, activities.Failure{Code: "invalid_reading"})}
+	w.post = []error{eCWTimeout, nil}
+	refused := w.update(UpdateTransform, time.Minute)
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if refused.err == nil || len(w.outcomes) != 2 {
+		t.Errorf("update answered %+v, outcomes %+v", refused, w.outcomes)
 	}
 }
 

@@ -1,0 +1,95 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+// The search attributes of a transmission: ids, numbers, times and words of ours, never anything of a patient.
+const (
+	attrTransmissionStatus = "TransmissionStatus"
+	attrObservationType    = "ObservationType"
+	attrAttemptCount       = "AttemptCount"
+	attrNextRetryAt        = "NextRetryAt"
+	attrErrorClass         = "ErrorClass"
+	attrPatientID          = "PatientId"
+	attrObservationID      = "ObservationId"
+)
+
+// SearchAttributes lists what the namespace must know before a transmission runs; `vantrexia migrate` registers them.
+func SearchAttributes() map[string]enums.IndexedValueType {
+	return map[string]enums.IndexedValueType{
+		attrTransmissionStatus: enums.INDEXED_VALUE_TYPE_KEYWORD,
+		attrObservationType:    enums.INDEXED_VALUE_TYPE_KEYWORD,
+		attrAttemptCount:       enums.INDEXED_VALUE_TYPE_INT,
+		attrNextRetryAt:        enums.INDEXED_VALUE_TYPE_DATETIME,
+		attrErrorClass:         enums.INDEXED_VALUE_TYPE_KEYWORD,
+		attrPatientID:          enums.INDEXED_VALUE_TYPE_KEYWORD,
+		attrObservationID:      enums.INDEXED_VALUE_TYPE_KEYWORD,
+	}
+}
+
+// The states as the API names them.
+const (
+	statusPending     = "pending"
+	statusProcessing  = "processing"
+	statusTransmitted = "transmitted"
+	statusFailed      = "failed"
+)
+
+// showOpened makes a transmission findable once it is known what it carries.
+func (t *transmission) showOpened(ctx workflow.Context) error {
+	status, details := statusPending, "Queued for delivery."
+	if t.opened.Delivered {
+		status, details = statusTransmitted, "Was delivered before."
+	}
+	return t.show(ctx, status, details,
+		temporal.NewSearchAttributeKeyKeyword(attrObservationID).ValueSet(t.ref.ObservationID.String()),
+		temporal.NewSearchAttributeKeyKeyword(attrPatientID).ValueSet(t.opened.PatientID.String()),
+		temporal.NewSearchAttributeKeyKeyword(attrObservationType).ValueSet(t.opened.ObservationType),
+		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
+}
+
+func (t *transmission) showDelivering(ctx workflow.Context) error {
+	return t.show(ctx, statusProcessing, fmt.Sprintf("Delivering: attempt **%d of %d**.", t.attempt, t.opened.MaxAttempts),
+		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)),
+		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
+}
+
+func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome) error {
+	attempts := temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(out.AttemptCount))
+	if out.Posted != nil {
+		return t.show(ctx, statusTransmitted, fmt.Sprintf("Delivered as `Observation/%s`.", out.Posted.ECWObservationID),
+			attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueUnset())
+	}
+	updates := []temporal.SearchAttributeUpdate{attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueSet(out.Class)}
+	lines := []string{
+		fmt.Sprintf("Failed: %s (`%s`), with **%d of %d** attempts made.", out.Failure.Message, out.Class, out.AttemptCount, t.opened.MaxAttempts),
+	}
+	status := statusFailed
+	if out.NextRetryAt == nil {
+		lines = append(lines, "No retry will come: a person has to act, then transmit again through the API.")
+	} else {
+		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format("2006-01-02 15:04:05 UTC")),
+			"Update `"+UpdateTransmitNow+"` delivers at once; signal `"+SignalCancel+"` ends the transmission.")
+		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(*out.NextRetryAt))
+		if ecw.Class(out.Class) == ecw.ClassThrottled {
+			status = statusPending
+		}
+	}
+	return t.show(ctx, status, strings.Join(lines, "\n\n"), updates...)
+}
+
+// show puts the state where people look for stuck transmissions: the list and the page of the Temporal Web UI.
+func (t *transmission) show(ctx workflow.Context, status, details string, updates ...temporal.SearchAttributeUpdate) error {
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### %s: %s\n\n%s", t.opened.TransmissionID, status, details))
+	updates = append(updates, temporal.NewSearchAttributeKeyKeyword(attrTransmissionStatus).ValueSet(status))
+	return workflow.UpsertTypedSearchAttributes(ctx, updates...)
+}
