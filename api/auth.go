@@ -28,27 +28,48 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// SignToken makes a bearer token for the API that lives for ttl.
-func SignToken(secret []byte, role, subject string, ttl time.Duration) (string, error) {
+// Token says what a bearer token is to be good for.
+type Token struct {
+	Role    string
+	Subject string
+	TTL     time.Duration
+	// Issuer and Audience are left out when they are empty.
+	Issuer   string
+	Audience string
+}
+
+// Sign makes a bearer token for the API, valid from now on.
+func (t Token) Sign(secret []byte) (string, error) {
 	switch {
-	case !slices.Contains([]string{RoleAdmin, RoleProvider, RoleService}, role):
-		return "", fmt.Errorf("role %q is unknown: use admin, provider or service", role)
-	case ttl <= 0:
-		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", ttl)
+	case !slices.Contains([]string{RoleAdmin, RoleProvider, RoleService}, t.Role):
+		return "", fmt.Errorf("role %q is unknown: use admin, provider or service", t.Role)
+	case t.TTL <= 0:
+		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", t.TTL)
 	case len(secret) < minSecretBytes:
 		return "", errShortSecret
 	}
 	now := time.Now()
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{Role: role, RegisteredClaims: jwt.RegisteredClaims{
-		Subject: subject, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
-	}}).SignedString(secret)
+	signed := claims{Role: t.Role, RegisteredClaims: jwt.RegisteredClaims{
+		Subject: t.Subject, Issuer: t.Issuer, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(t.TTL)),
+	}}
+	if t.Audience != "" {
+		signed.Audience = jwt.ClaimStrings{t.Audience}
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, signed).SignedString(secret)
 }
 
 const roleKey = "role"
 
 // authenticate lets a request through that carries a valid bearer token, and keeps its role for allow.
 func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+	options := []jwt.ParserOption{jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired()}
+	if s.TokenIssuer != "" {
+		options = append(options, jwt.WithIssuer(s.TokenIssuer))
+	}
+	if s.TokenAudience != "" {
+		options = append(options, jwt.WithAudience(s.TokenAudience))
+	}
+	parser := jwt.NewParser(options...)
 	return func(c echo.Context) error {
 		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
 		if !strings.EqualFold(scheme, "Bearer") || token == "" {

@@ -108,9 +108,9 @@ func TestSignTokenRefuses(t *testing.T) {
 	t.Parallel()
 	good := []byte(tokenSecret)
 	for name, sign := range map[string]func() (string, error){
-		"an unknown role": func() (string, error) { return api.SignToken(good, "root", "x", time.Hour) },
-		"no lifetime":     func() (string, error) { return api.SignToken(good, api.RoleAdmin, "x", 0) },
-		"a short secret":  func() (string, error) { return api.SignToken(good[:31], api.RoleAdmin, "x", time.Hour) },
+		"an unknown role": func() (string, error) { return api.Token{Role: "root", TTL: time.Hour}.Sign(good) },
+		"no lifetime":     func() (string, error) { return api.Token{Role: api.RoleAdmin}.Sign(good) },
+		"a short secret":  func() (string, error) { return api.Token{Role: api.RoleAdmin, TTL: time.Hour}.Sign(good[:31]) },
 	} {
 		if token, err := sign(); err == nil || token != "" {
 			t.Errorf("%s: %q, %v", name, token, err)

@@ -30,7 +30,7 @@ type caller struct {
 // as is the same caller in another role.
 func (c caller) as(role string) caller {
 	c.tb.Helper()
-	token, err := api.SignToken([]byte(tokenSecret), role, "tests", time.Hour)
+	token, err := api.Token{Role: role, Subject: "tests", TTL: time.Hour}.Sign([]byte(tokenSecret))
 	if err != nil {
 		c.tb.Fatal(err)
 	}

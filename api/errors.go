@@ -98,7 +98,7 @@ func (s *server) writeError(err error, c echo.Context) {
 		answer = fromEcho(echoErr)
 	default:
 		s.Logger.ErrorContext(c.Request().Context(), "request failed", "method", c.Request().Method, "route", c.Path(), "error", err)
-		answer = &Error{Status: http.StatusInternalServerError, Code: "internal", Detail: "Something went wrong on our side. Send the request again, a reading sent twice is stored once; tell your operator if it persists."}
+		answer = internalError()
 	}
 	if answer.Status == http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
@@ -106,6 +106,15 @@ func (s *server) writeError(err error, c echo.Context) {
 	if err := c.JSON(answer.Status, answer); err != nil {
 		s.Logger.DebugContext(c.Request().Context(), "answer not written", "error", err)
 	}
+}
+
+func internalError() *Error {
+	return &Error{Status: http.StatusInternalServerError, Code: "internal", Detail: "Something went wrong on our side. Send the request again, a reading sent twice is stored once; tell your operator if it persists."}
+}
+
+// temporalUnavailable says what becomes of the matter all the same.
+func temporalUnavailable(detail string) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Code: "temporal_unavailable", Detail: "Temporal or a worker did not answer in time. " + detail}
 }
 
 func fromEcho(err *echo.HTTPError) *Error {

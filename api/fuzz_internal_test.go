@@ -19,7 +19,7 @@ import (
 
 // intake is the part of a POST that needs no database: limits, decoding, validation, and the answer to what is refused.
 func intake(take func(echo.Context) error) http.Handler {
-	s := &server{Config{Logger: slog.New(slog.DiscardHandler)}}
+	s := &server{Config: Config{Logger: slog.New(slog.DiscardHandler)}}
 	e := echo.New()
 	e.HTTPErrorHandler = s.writeError
 	e.Use(middleware.BodyLimit(maxBody))

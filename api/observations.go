@@ -61,19 +61,16 @@ type transmission struct {
 }
 
 func (s *server) createObservation(c echo.Context) error {
-	var req observationRequest
-	if err := decode(c, &req); err != nil {
+	raw, err := readObject(c)
+	if err != nil {
 		return err
 	}
-	reading, patientID, err := parseReading(req)
+	key, err := idempotencyKey(c)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
-	if err := s.checkPatient(ctx, patientID); err != nil {
-		return err
-	}
-	stored, created, err := s.storeReading(ctx, reading, patientID)
+	stored, created, err := s.takeReading(ctx, string(key), raw)
 	if err != nil {
 		return err
 	}
@@ -88,6 +85,34 @@ func (s *server) createObservation(c echo.Context) error {
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/observations/"+stored.ID.String()+"/")
 	return c.JSON(status, body)
+}
+
+// takeReading checks and stores one reading. A request that was made before, by its key or by what it says, gives the
+// observation that is stored already.
+func (s *server) takeReading(ctx context.Context, key string, raw []byte) (stored db.Observation, created bool, err error) {
+	known, err := s.earlier(ctx, key, raw)
+	if err != nil {
+		return stored, false, err
+	}
+	if known != nil {
+		return *known, false, nil
+	}
+	var req observationRequest
+	if err := decodeObject(raw, &req); err != nil {
+		return stored, false, err
+	}
+	reading, patientID, err := parseReading(req)
+	if err != nil {
+		return stored, false, err
+	}
+	if err := s.checkPatient(ctx, patientID); err != nil {
+		return stored, false, err
+	}
+	stored, created, err = s.storeReading(ctx, reading, patientID)
+	if err != nil {
+		return stored, false, err
+	}
+	return stored, created, s.remember(ctx, key, raw, stored)
 }
 
 func parseReading(req observationRequest) (fhir.Reading, uuid.UUID, error) {
@@ -165,6 +190,7 @@ func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
 func (s *server) transmissionOptions(id uuid.UUID) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                       workflows.TransmissionWorkflowID(id),
+		StaticSummary:            workflows.TransmissionSummary,
 		TaskQueue:                workflows.TransmissionTaskQueue,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/worker"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 const (
@@ -33,7 +35,7 @@ const (
 	tokenSecret = "an API token secret of the tests, longer than the hash"
 )
 
-var stack = devtest.Stack{Migrate: func(ctx context.Context, url string) error {
+var stack = devtest.Stack{SearchAttributes: searchAttributes(), Migrate: func(ctx context.Context, url string) error {
 	store, err := db.Open(ctx, url)
 	if err != nil {
 		return err
@@ -42,6 +44,14 @@ var stack = devtest.Stack{Migrate: func(ctx context.Context, url string) error {
 	_, err = store.Migrate(ctx)
 	return err
 }}
+
+func searchAttributes() map[string]string {
+	types := map[string]string{}
+	for name, indexed := range workflows.SearchAttributes() {
+		types[name] = indexed.String()
+	}
+	return types
+}
 
 func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
 
@@ -92,16 +102,24 @@ func start(tb testing.TB, missing without) *system {
 	tb.Cleanup(func() { _ = s.conn.Close(context.Background()) })
 	s.temporal = temporalClient(tb, missing, s.log.logger())
 
+	var routes late // the sandbox wants the API's address, and the API the sandbox's
+	s.caller = serve(tb, &routes, s.log)
+	ehr := s.ehrClient(tb, s.startSandbox(tb))
 	s.handler = newAPI(tb, api.Config{
-		Store: s.store, Temporal: s.temporal, PracticeCode: practice, JWKS: jwks(tb), TokenSecret: []byte(tokenSecret), Logger: s.log.logger(),
+		Store: s.store, Temporal: s.temporal, TemporalNamespace: "default", TemporalUIURL: "http://temporal.test", EHR: ehr, TimeZone: time.UTC,
+		PracticeCode: practice, JWKS: jwks(tb), TokenSecret: []byte(tokenSecret), Logger: s.log.logger(),
 	})
-	s.caller = serve(tb, s.handler, s.log)
-	ehr := s.startSandbox(tb)
+	routes.handler.Store(&s.handler)
 	if missing == nothing {
 		s.startWorker(tb, ehr)
 	}
 	return s
 }
+
+// late is a handler that is known after its server.
+type late struct{ handler atomic.Pointer[http.Handler] }
+
+func (l *late) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*l.handler.Load()).ServeHTTP(w, r) }
 
 func newAPI(tb testing.TB, cfg api.Config) http.Handler {
 	tb.Helper()
@@ -188,7 +206,7 @@ func (s *system) startSandbox(tb testing.TB) *sandbox.Server {
 	return ehr
 }
 
-func (s *system) startWorker(tb testing.TB, ehr *sandbox.Server) {
+func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server) *ecw.Client {
 	tb.Helper()
 	client, err := ecw.New(ecw.Config{
 		ClientID: clientID, PracticeCode: practice, Key: sharedKey(), TokenURL: ehr.TokenURL(), FHIRBaseURL: ehr.FHIRBaseURL(), Logger: s.log.logger(),
@@ -196,8 +214,17 @@ func (s *system) startWorker(tb testing.TB, ehr *sandbox.Server) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w := worker.New(s.temporal, &activities.Transmission{
-		Store: s.store, EHR: client, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
+	return client
+}
+
+func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
+	tb.Helper()
+	w := worker.New(s.temporal, worker.Activities{
+		Transmission: &activities.Transmission{
+			Store: s.store, EHR: ehr, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
+		},
+		Pending:       &activities.Pending{Store: s.store},
+		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Parallel: 10},
 	})
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
 )
 
 // maxBody is the largest request body taken, in the notation of Echo's BodyLimit.
@@ -22,17 +24,28 @@ const maxBody = "1M"
 type Config struct {
 	Store    *db.Store
 	Temporal client.Client
+	// TemporalNamespace and TemporalUIURL make links into the Temporal Web UI; an empty URL makes none.
+	TemporalNamespace string
+	TemporalUIURL     string
+	EHR               *ecw.Client
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
 	// JWKS is the published key set: public keys only.
 	JWKS []byte
 	// TokenSecret signs and verifies the HS256 bearer tokens.
 	TokenSecret []byte
-	Logger      *slog.Logger
+	// TokenIssuer and TokenAudience must be those of a token when they are set.
+	TokenIssuer   string
+	TokenAudience string
+	// TimeZone is where a day begins and ends.
+	TimeZone *time.Location
+	Logger   *slog.Logger
 }
 
 type server struct {
 	Config
+	started time.Time
+	probe   *probe
 }
 
 // New returns the API as a handler.
@@ -40,7 +53,13 @@ func New(cfg Config) (http.Handler, error) {
 	if len(cfg.TokenSecret) < minSecretBytes {
 		return nil, errShortSecret
 	}
-	s := &server{Config: cfg}
+	s := &server{Config: cfg, started: time.Now(), probe: &probe{ask: func(ctx context.Context) error {
+		if err := cfg.EHR.Authenticate(ctx); err != nil {
+			return err
+		}
+		_, err := cfg.EHR.Capabilities(ctx)
+		return err
+	}}}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
@@ -53,14 +72,25 @@ func New(cfg Config) (http.Handler, error) {
 
 	v1 := e.Group("/api/v1")
 	v1.POST("/observations", s.createObservation, s.allow(RoleProvider, RoleService))
+	v1.POST("/observations/batch", s.createObservations, s.allow(RoleProvider, RoleService))
 	v1.GET("/observations/:id", s.getObservation, s.allow(RoleProvider, RoleService))
 	v1.POST("/patients", s.createPatient, s.allow(RoleProvider))
 	v1.GET("/patients", s.listPatients, s.allow(RoleProvider))
 	v1.GET("/patients/:id", s.getPatient, s.allow(RoleProvider))
 	v1.PATCH("/patients/:id", s.updatePatient, s.allow(RoleProvider))
+	v1.GET("/patients/:id/sync-status", s.getSyncStatus, s.allow(RoleProvider))
+	v1.POST("/patients/import_selected_from_ecw", s.importPatients, s.allow(RoleProvider))
+	v1.GET("/patients/imports/:id", s.getImport, s.allow(RoleProvider))
+	v1.POST("/ecw/test/jwt", s.testJWT, s.allow(RoleProvider))
+	v1.POST("/ecw/test/connection", s.testConnection, s.allow(RoleProvider))
+	v1.GET("/ecw/patients", s.listECWPatients, s.allow(RoleProvider))
 	v1.GET("/fhir/observations/:id", s.getFHIRObservation, s.allow(RoleProvider))
 	v1.POST("/fhir/observations/:id/transform", s.transformObservation, s.allow(RoleProvider))
 	v1.POST("/fhir/observations/:id/transmit", s.transmitObservation, s.allow(RoleProvider))
+	v1.POST("/fhir/process-pending", s.processPending, s.allow())
+	v1.GET("/fhir/status", s.getStatus, s.allow(RoleProvider))
+	v1.GET("/fhir/transmissions", s.listTransmissions, s.allow(RoleProvider))
+	v1.GET("/fhir/transmissions/:id", s.getTransmission, s.allow(RoleProvider))
 	return e, nil
 }
 

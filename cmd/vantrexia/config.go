@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,10 +9,13 @@ import (
 	"os"
 	"strings"
 	"time"
+	_ "time/tzdata" // TIME_ZONE works on machines without a zone database too
 
 	"github.com/caarlos0/env/v11"
 	"github.com/joho/godotenv"
+	"go.temporal.io/sdk/client"
 
+	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
@@ -21,12 +25,17 @@ type config struct {
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalUIAddress string          `env:"TEMPORAL_UI_ADDRESS" envDefault:"127.0.0.1:8233"`
+	TemporalUIURL     string          `env:"TEMPORAL_UI_URL"`
 	APIAddress        string          `env:"API_ADDRESS" envDefault:":8000"`
 	SandboxAddress    string          `env:"SANDBOX_ADDRESS" envDefault:"127.0.0.1:8090"`
 	SandboxJWKSURL    string          `env:"SANDBOX_JWKS_URL"`
 	SandboxDataDir    string          `env:"SANDBOX_DATA_DIR" envDefault:".local/sandbox"`
 	TokenSecret       string          `env:"API_TOKEN_SECRET"`
 	TokenSecretFile   string          `env:"API_TOKEN_SECRET_FILE" envDefault:".local/api-token.secret"`
+	TokenIssuer       string          `env:"API_TOKEN_ISSUER"`
+	TokenAudience     string          `env:"API_TOKEN_AUDIENCE"`
+	TimeZone          string          `env:"TIME_ZONE" envDefault:"UTC"`
+	ImportParallel    int             `env:"IMPORT_PARALLEL" envDefault:"10"`
 	RetryDelays       []time.Duration `env:"RETRY_DELAYS" envDefault:"5m,15m,45m,2h,6h"`
 	LogLevel          slog.Level      `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat         string          `env:"LOG_FORMAT" envDefault:"text"`
@@ -66,6 +75,12 @@ func (c config) check() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		errs = append(errs, fmt.Errorf("LOG_FORMAT %q is unknown: use text or json", c.LogFormat))
 	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil {
+		errs = append(errs, fmt.Errorf("TIME_ZONE %q is unknown: use an IANA name such as America/New_York", c.TimeZone))
+	}
+	if c.ImportParallel < 1 {
+		errs = append(errs, fmt.Errorf("IMPORT_PARALLEL %d is too small: use 1 or more", c.ImportParallel))
+	}
 	if len(c.RetryDelays) == 0 {
 		errs = append(errs, errors.New("RETRY_DELAYS is empty: use for example 5m,15m,45m,2h,6h"))
 	}
@@ -86,6 +101,11 @@ func (c config) logger(least slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
+// temporalAddress is where Temporal is, by default where it listens by default.
+func (c config) temporalAddress() string {
+	return cmp.Or(c.TemporalAddress, client.DefaultHostPort)
+}
+
 // tokenSecret is the key of the API's bearer tokens.
 func (c config) tokenSecret() ([]byte, error) {
 	if c.TokenSecret != "" {
@@ -96,6 +116,16 @@ func (c config) tokenSecret() ([]byte, error) {
 		return nil, fmt.Errorf("no secret for API tokens: set API_TOKEN_SECRET, or API_TOKEN_SECRET_FILE to a file that exists (%w)", err)
 	}
 	return []byte(strings.TrimSpace(string(secret))), nil
+}
+
+// signToken makes a bearer token that this installation's API takes.
+func (c config) signToken(token api.Token) (string, error) {
+	secret, err := c.tokenSecret()
+	if err != nil {
+		return "", err
+	}
+	token.Issuer, token.Audience = c.TokenIssuer, c.TokenAudience
+	return token.Sign(secret)
 }
 
 // signingKey is the key that signs our assertions for eCW, and whose public half the API publishes.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/worker"
 )
 
 // stateDir is where a laptop keeps what `make run` made: the databases, the key, the secret.
@@ -66,14 +67,13 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 		defer stopChild(log, "PostgreSQL", postgres.Stop)
 		children = append(children, childRole("PostgreSQL", postgres.Done()))
 	}
-	webUI := ""
 	if cfg.TemporalAddress == "" {
 		temporal, err := startTemporal(ctx, &cfg, log)
 		if err != nil {
 			return err
 		}
 		defer stopChild(log, "Temporal", temporal.Stop)
-		webUI = temporal.UIURL()
+		cfg.TemporalUIURL = temporal.UIURL()
 		children = append(children, childRole("Temporal", temporal.Done()))
 	}
 
@@ -90,8 +90,11 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 		return err
 	}
 	defer temporal.Close()
+	if _, err := worker.RegisterSearchAttributes(ctx, temporal, cfg.TemporalNamespace); err != nil {
+		return err
+	}
 	d := dependencies{cfg: cfg, log: log, store: store, temporal: temporal}
-	welcome, err := newWelcome(ctx, d, withSandbox, webUI)
+	welcome, err := newWelcome(ctx, d, withSandbox)
 	if err != nil {
 		return err
 	}

@@ -71,9 +71,6 @@ func withDependencies(ctx context.Context, run func(context.Context, dependencie
 	if cfg.DatabaseURL == "" {
 		return errors.New("DATABASE_URL is not set: set it, or use `make run`, which brings a database of its own")
 	}
-	if cfg.TemporalAddress == "" {
-		cfg.TemporalAddress = client.DefaultHostPort
-	}
 	store, err := db.Open(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return err
@@ -93,11 +90,11 @@ func withDependencies(ctx context.Context, run func(context.Context, dependencie
 // newTemporalClient connects when it is first used, so that Temporal may start after us.
 func newTemporalClient(cfg config) (client.Client, error) {
 	c, err := client.NewLazyClient(client.Options{
-		HostPort: cfg.TemporalAddress, Namespace: cfg.TemporalNamespace,
+		HostPort: cfg.temporalAddress(), Namespace: cfg.TemporalNamespace,
 		Logger: temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("TEMPORAL_ADDRESS %s: %w", cfg.TemporalAddress, err)
+		return nil, fmt.Errorf("TEMPORAL_ADDRESS %s: %w", cfg.temporalAddress(), err)
 	}
 	return c, nil
 }
@@ -124,12 +121,19 @@ func newAPI(d dependencies) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.cfg.ECW.PracticeCode == "" {
-		return nil, errors.New("ECW_PRACTICE_CODE is not set: set the code that eCW assigned, for example FFHEDD")
+	log := d.log.With("component", "api")
+	ehr, err := d.cfg.ehr(log)
+	if err != nil {
+		return nil, err
+	}
+	zone, err := time.LoadLocation(d.cfg.TimeZone)
+	if err != nil {
+		return nil, err
 	}
 	return api.New(api.Config{
-		Store: d.store, Temporal: d.temporal, PracticeCode: d.cfg.ECW.PracticeCode, JWKS: jwks, TokenSecret: secret,
-		Logger: d.log.With("component", "api"),
+		Store: d.store, Temporal: d.temporal, TemporalNamespace: d.cfg.TemporalNamespace, TemporalUIURL: d.cfg.TemporalUIURL,
+		EHR: ehr, PracticeCode: d.cfg.ECW.PracticeCode, JWKS: jwks, TimeZone: zone, Logger: log,
+		TokenSecret: secret, TokenIssuer: d.cfg.TokenIssuer, TokenAudience: d.cfg.TokenAudience,
 	})
 }
 
@@ -139,14 +143,30 @@ func runWorker(ctx context.Context, d dependencies) error {
 	if err != nil {
 		return err
 	}
-	w := worker.New(d.temporal, &activities.Transmission{Store: d.store, EHR: ehr, RetryDelays: d.cfg.RetryDelays, Logger: log})
+	w := worker.New(d.temporal, worker.Activities{
+		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, RetryDelays: d.cfg.RetryDelays, Logger: log},
+		Pending:       &activities.Pending{Store: d.store},
+		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
+	})
 	if err := w.Start(); err != nil {
-		return fmt.Errorf("start worker: is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w", d.cfg.TemporalAddress, d.cfg.TemporalNamespace, err)
+		return fmt.Errorf("start worker: is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w", d.cfg.temporalAddress(), d.cfg.TemporalNamespace, err)
+	}
+	if err := prepareTemporal(ctx, d); err != nil {
+		w.Stop()
+		return err
 	}
 	log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
 	<-ctx.Done()
 	w.Stop()
 	return nil
+}
+
+// prepareTemporal makes sure of what the workflows need around them.
+func prepareTemporal(ctx context.Context, d dependencies) error {
+	if err := worker.CheckSearchAttributes(ctx, d.temporal, d.cfg.TemporalNamespace); err != nil {
+		return err
+	}
+	return worker.EnsureSchedules(ctx, d.temporal, d.cfg.ECW.PracticeCode)
 }
 
 // listen opens a TCP port; setting is the name of the one that chose it.

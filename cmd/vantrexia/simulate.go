@@ -29,12 +29,9 @@ the same readings again is harmless: the API knows them.`,
 				run.APIURL = localURL(cfg.APIAddress)
 			}
 			if run.Token == "" {
-				secret, err := cfg.tokenSecret()
+				run.Token, err = cfg.signToken(api.Token{Role: api.RoleProvider, Subject: "simulate", TTL: 12 * time.Hour})
 				if err != nil {
 					return fmt.Errorf("give a provider's token with --token; %w", err)
-				}
-				if run.Token, err = api.SignToken(secret, api.RoleProvider, "simulate", 12*time.Hour); err != nil {
-					return err
 				}
 			}
 			run.Progress = cmd.ErrOrStderr()

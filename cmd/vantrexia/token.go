@@ -10,8 +10,7 @@ import (
 )
 
 func tokenCommand() *cobra.Command {
-	var role, subject string
-	var ttl time.Duration
+	var want api.Token
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Print a signed bearer token for the API",
@@ -24,11 +23,7 @@ func tokenCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			secret, err := cfg.tokenSecret()
-			if err != nil {
-				return err
-			}
-			token, err := api.SignToken(secret, role, subject, ttl)
+			token, err := cfg.signToken(want)
 			if err != nil {
 				return err
 			}
@@ -36,8 +31,8 @@ func tokenCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&role, "role", api.RoleProvider, "what the token may do: admin, provider or service")
-	cmd.Flags().StringVar(&subject, "sub", "cli", "whom the token stands for; the audit trail names it")
-	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid, for example 15m or 12h")
+	cmd.Flags().StringVar(&want.Role, "role", api.RoleProvider, "what the token may do: admin, provider or service")
+	cmd.Flags().StringVar(&want.Subject, "sub", "cli", "whom the token stands for; the audit trail names it")
+	cmd.Flags().DurationVar(&want.TTL, "ttl", time.Hour, "how long the token is valid, for example 15m or 12h")
 	return cmd
 }

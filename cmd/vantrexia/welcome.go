@@ -29,12 +29,12 @@ func announce(ctx context.Context, cfg config, out io.Writer, welcome string) {
 }
 
 // newWelcome is what a person reads after the start: every URL, and a first reading to send.
-func newWelcome(ctx context.Context, d dependencies, withSandbox bool, webUI string) (string, error) {
+func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, error) {
 	var b strings.Builder
 	apiURL := localURL(d.cfg.APIAddress)
 	fmt.Fprintf(&b, "\nVantrexia is running; Ctrl-C stops it.\n\n  API               %s\n", apiURL)
-	if webUI != "" {
-		fmt.Fprintf(&b, "  Temporal Web UI   %s\n", webUI)
+	if d.cfg.TemporalUIURL != "" {
+		fmt.Fprintf(&b, "  Temporal Web UI   %s\n", d.cfg.TemporalUIURL)
 	} else {
 		fmt.Fprintf(&b, "  Temporal          %s\n", d.cfg.TemporalAddress)
 	}
@@ -46,11 +46,7 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool, webUI str
 	if err != nil {
 		return "", err
 	}
-	secret, err := d.cfg.tokenSecret()
-	if err != nil {
-		return "", err
-	}
-	token, err := api.SignToken(secret, api.RoleProvider, "demo", 12*time.Hour)
+	token, err := d.cfg.signToken(api.Token{Role: api.RoleProvider, Subject: "demo", TTL: 12 * time.Hour})
 	if err != nil {
 		return "", err
 	}

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+const maxBatch = 1000
+
+type batchRequest struct {
+	Observations []json.RawMessage `json:"observations"`
+}
+
+// batchAnswer has a result for each item, in the request's order. What is valid is kept, whatever the others are.
+type batchAnswer struct {
+	Created  int         `json:"created"`
+	Existing int         `json:"existing"`
+	Rejected int         `json:"rejected"`
+	Results  []batchItem `json:"results"`
+}
+
+// batchItem is what a request for this item alone would have answered.
+type batchItem struct {
+	Index  int        `json:"index"`
+	Status int        `json:"status"`
+	ID     *uuid.UUID `json:"id"`
+	Error  *Error     `json:"error"`
+}
+
+func (s *server) createObservations(c echo.Context) error {
+	var req batchRequest
+	if err := decode(c, &req); err != nil {
+		return err
+	}
+	if len(req.Observations) == 0 || len(req.Observations) > maxBatch {
+		var b broken
+		b.add("observations", "holds %d readings: send 1 to %d", len(req.Observations), maxBatch)
+		return b.err()
+	}
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	answer := batchAnswer{Results: make([]batchItem, len(req.Observations))}
+	var created []uuid.UUID
+	for i, raw := range req.Observations {
+		item := s.createOne(ctx, key.item(i), raw)
+		item.Index = i
+		switch item.Status {
+		case http.StatusCreated:
+			answer.Created++
+			created = append(created, *item.ID)
+		case http.StatusOK:
+			answer.Existing++
+		default:
+			answer.Rejected++
+		}
+		answer.Results[i] = item
+	}
+	s.startMany(ctx, created)
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage) batchItem {
+	stored, created, err := s.takeReading(ctx, key, raw)
+	var refused *Error
+	switch {
+	case err == nil && created:
+		return batchItem{Status: http.StatusCreated, ID: &stored.ID}
+	case err == nil:
+		return batchItem{Status: http.StatusOK, ID: &stored.ID}
+	case errors.As(err, &refused):
+		return batchItem{Status: refused.Status, Error: refused}
+	}
+	s.Logger.ErrorContext(ctx, "reading of a batch not stored", "error", err)
+	return batchItem{Status: http.StatusInternalServerError, Error: internalError()}
+}
+
+// startMany starts the transmissions of a batch by one workflow, so that the answer need not wait for a thousand starts.
+// When Temporal is away the readings wait for the scheduled sweep.
+func (s *server) startMany(ctx context.Context, ids []uuid.UUID) {
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
+	_, err := s.startPending(ctx, workflows.PendingInput{PracticeCode: s.PracticeCode, ObservationIDs: ids})
+	if err != nil {
+		s.Logger.WarnContext(ctx, "transmissions of a batch not started yet", "readings", len(ids), "error", fmt.Sprint(err))
+	}
+}

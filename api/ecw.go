@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/fhir"
+)
+
+// ecwFailure is how the test endpoints report that eCW refused us or did not answer.
+type ecwFailure struct {
+	Status  string `json:"status"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+// ecwHints is the tutorial's advice, by the error's code.
+var ecwHints = map[string]string{
+	"invalid_client": "Check that ECW_CLIENT_ID matches the portal, that eCW can fetch the JWKS URL, and that ECW_KEY_ID is the kid in it.",
+	"invalid_grant":  "Verify that the JWKS endpoint is publicly accessible, that the kid matches, and that ECW_SCOPE holds only scopes granted to the app.",
+	"invalid_scope":  "Set ECW_SCOPE to the scopes that eCW granted to the app.",
+	"key_not_found":  "Ensure that ECW_PRIVATE_KEY_FILE (backend_service) or ECW_CLIENT_SECRET (confidential_client) is set correctly in your environment.",
+	"timeout":        "eCW did not answer in time: try again, and check the network path to the token endpoint.",
+	"forbidden":      "eCW has not activated the app or the scope for this practice: contact your eCW account representative.",
+}
+
+const defaultHint = "Check ECW_ENVIRONMENT, ECW_TOKEN_URL and ECW_FHIR_BASE_URL, and that eCW can be reached from this host."
+
+func answerECWFailure(c echo.Context, err error) error {
+	var e *ecw.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	hint, ok := ecwHints[e.Code]
+	if !ok {
+		hint = defaultHint
+	}
+	return c.JSON(http.StatusBadGateway, ecwFailure{Status: "error", Code: e.Code, Message: e.Message, Hint: hint})
+}
+
+type jwtAnswer struct {
+	Status             string    `json:"status"`
+	Message            string    `json:"message"`
+	TokenEndpoint      string    `json:"token_endpoint"`
+	AccessTokenPreview string    `json:"access_token_preview"`
+	TokenType          string    `json:"token_type"`
+	ExpiresIn          int       `json:"expires_in"`
+	Scope              string    `json:"scope"`
+	IssuedAt           time.Time `json:"issued_at"`
+}
+
+func (s *server) testJWT(c echo.Context) error {
+	report, err := s.EHR.TestAuthentication(c.Request().Context())
+	if err != nil {
+		return answerECWFailure(c, err)
+	}
+	return c.JSON(http.StatusOK, jwtAnswer{
+		Status: "success", Message: "JWT authentication successful", TokenEndpoint: report.TokenEndpoint, AccessTokenPreview: report.Preview,
+		TokenType: report.TokenType, ExpiresIn: report.ExpiresIn, Scope: report.Scope, IssuedAt: report.IssuedAt.UTC().Truncate(time.Second),
+	})
+}
+
+type connectionAnswer struct {
+	Status              string   `json:"status"`
+	FHIRBaseURL         string   `json:"fhir_base_url"`
+	FHIRVersion         string   `json:"fhir_version"`
+	Capabilities        []string `json:"capabilities"`
+	TestPatientCount    int      `json:"test_patient_count"`
+	ConnectionLatencyMS int64    `json:"connection_latency_ms"`
+}
+
+func (s *server) testConnection(c echo.Context) error {
+	ctx := c.Request().Context()
+	start := time.Now()
+	capabilities, err := s.EHR.Capabilities(ctx)
+	if err != nil {
+		return answerECWFailure(c, err)
+	}
+	latency := time.Since(start)
+	count, err := s.EHR.CountPatients(ctx)
+	if err != nil {
+		return answerECWFailure(c, err)
+	}
+	return c.JSON(http.StatusOK, connectionAnswer{
+		Status: "success", FHIRBaseURL: capabilities.FHIRBaseURL, FHIRVersion: capabilities.FHIRVersion, Capabilities: capabilities.Interactions,
+		TestPatientCount: count, ConnectionLatencyMS: latency.Milliseconds(),
+	})
+}
+
+// ecwPatient is a patient of eCW who may be imported. VantrexiaID is null until then.
+type ecwPatient struct {
+	ECWFHIRID   string     `json:"ecw_fhir_id"`
+	Name        string     `json:"name"`
+	BirthDate   string     `json:"birth_date"`
+	MRN         string     `json:"mrn"`
+	Imported    bool       `json:"imported"`
+	VantrexiaID *uuid.UUID `json:"vantrexia_id"`
+}
+
+func (s *server) listECWPatients(c echo.Context) error {
+	var b broken
+	p := b.page(c)
+	search := b.queryText(c, "search")
+	if err := b.err(); err != nil {
+		return err
+	}
+	query := ecw.PatientQuery{Page: p.number, PageSize: p.size}
+	if search != nil {
+		query.Name = *search
+	}
+	ctx := c.Request().Context()
+	found, err := s.EHR.SearchPatients(ctx, query)
+	if err != nil {
+		return answerECWFailure(c, err)
+	}
+	results, err := s.showECWPatients(ctx, found)
+	if err != nil {
+		return err
+	}
+	answer := newList(c, p, int64(found.Total), results)
+	if found.Total < 0 { // eCW did not say how many there are
+		answer.Count = int64(p.offset() + len(results))
+		if found.More {
+			answer.Count, answer.Next = answer.Count+1, pageURL(c, p.number+1)
+		}
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]ecwPatient, error) {
+	results := make([]ecwPatient, 0, len(found.Patients))
+	ids := make([]string, 0, len(found.Patients))
+	for _, resource := range found.Patients {
+		d, err := fhir.ParsePatient(resource)
+		if err != nil {
+			s.Logger.WarnContext(ctx, "eCW sent a Patient that cannot be read", "error", err)
+			continue
+		}
+		results = append(results, ecwPatient{ECWFHIRID: d.ID, Name: d.FirstName + " " + d.LastName, BirthDate: d.BirthDate, MRN: d.MRN})
+		ids = append(ids, d.ID)
+	}
+	linked, err := s.Store.ListLinkedIDs(ctx, db.ListLinkedIDsParams{PracticeCode: s.PracticeCode, ECWFHIRIDs: ids})
+	if err != nil {
+		return nil, fmt.Errorf("look up imported patients: %w", err)
+	}
+	known := make(map[string]uuid.UUID, len(linked))
+	for _, row := range linked {
+		known[row.ECWFHIRID] = row.ID
+	}
+	for i := range results {
+		if id, ok := known[results[i].ECWFHIRID]; ok {
+			results[i].Imported, results[i].VantrexiaID = true, &id
+		}
+	}
+	return results, nil
+}

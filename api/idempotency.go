@@ -1,0 +1,68 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// requestKey is the header Idempotency-Key; empty means that the client sent none.
+type requestKey string
+
+func idempotencyKey(c echo.Context) (requestKey, error) {
+	var b broken
+	key := c.Request().Header.Get("Idempotency-Key")
+	b.text("Idempotency-Key", &key, 200, false)
+	return requestKey(key), b.err()
+}
+
+// item is the key of one item of a batch.
+func (k requestKey) item(index int) string {
+	if k == "" {
+		return ""
+	}
+	return string(k) + "#" + strconv.Itoa(index)
+}
+
+// earlier returns the observation that a request with this key stored before, or nil.
+func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Observation, error) {
+	if key == "" {
+		return nil, nil
+	}
+	known, err := s.Store.FindRequest(ctx, db.FindRequestParams{PracticeCode: s.PracticeCode, Key: key})
+	if db.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up idempotency key: %w", err)
+	}
+	if hash := sha256.Sum256(body); !bytes.Equal(hash[:], known.RequestHash) {
+		return nil, &Error{Status: http.StatusUnprocessableEntity, Code: "idempotency_key_reused",
+			Detail: "This Idempotency-Key came before with another body: use a new key for a new reading."}
+	}
+	stored, err := s.Store.GetObservation(ctx, db.GetObservationParams{PracticeCode: s.PracticeCode, ID: known.ObservationID})
+	if err != nil {
+		return nil, fmt.Errorf("load observation: %w", err)
+	}
+	return &stored, nil
+}
+
+// remember keeps what the key stands for.
+func (s *server) remember(ctx context.Context, key string, body []byte, stored db.Observation) error {
+	if key == "" {
+		return nil
+	}
+	hash := sha256.Sum256(body)
+	err := s.Store.RememberRequest(ctx, db.RememberRequestParams{PracticeCode: s.PracticeCode, Key: key, RequestHash: hash[:], ObservationID: stored.ID})
+	if err != nil {
+		return fmt.Errorf("remember idempotency key: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+const (
+	maxImport = 10_000
+	// importWait is how long a request waits for its import before it answers 202.
+	importWait = 20 * time.Second
+)
+
+type importRequest struct {
+	ECWPatientIDs []string `json:"ecw_patient_ids"`
+}
+
+// importResult is the tutorial's answer.
+type importResult struct {
+	Imported int64             `json:"imported"`
+	Skipped  int64             `json:"skipped"`
+	Errors   []importError     `json:"errors"`
+	Patients []importedPatient `json:"patients"`
+}
+
+type importError struct {
+	ECWFHIRID string `json:"ecw_fhir_id"`
+	Reason    string `json:"reason"`
+}
+
+type importedPatient struct {
+	VantrexiaID uuid.UUID `json:"vantrexia_id"`
+	ECWFHIRID   *string   `json:"ecw_fhir_id"`
+	Name        string    `json:"name"`
+	MRN         string    `json:"mrn"`
+}
+
+// importStatus is where an import stands. Result is null until it is finished.
+type importStatus struct {
+	ID         uuid.UUID     `json:"id"`
+	Status     string        `json:"status"` // running or finished
+	Done       int64         `json:"done"`
+	Total      int64         `json:"total"`
+	CreatedAt  time.Time     `json:"created_at"`
+	FinishedAt *time.Time    `json:"finished_at"`
+	Result     *importResult `json:"result"`
+}
+
+func (s *server) importPatients(c echo.Context) error {
+	var req importRequest
+	if err := decode(c, &req); err != nil {
+		return err
+	}
+	if err := req.check(); err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	created, err := s.storeImport(ctx, req.ECWPatientIDs)
+	if err != nil {
+		return err
+	}
+	run, err := s.startImport(ctx, created.ID)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(c.Request().Header.Get("Prefer"), "respond-async") {
+		wait, cancel := context.WithTimeout(ctx, importWait)
+		defer cancel()
+		if err := run.Get(wait, nil); err == nil {
+			result, err := s.importResult(ctx, created.ID)
+			if err != nil {
+				return err
+			}
+			return c.JSON(http.StatusOK, result)
+		} else if !errors.Is(wait.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("import %s: %w", created.ID, err)
+		}
+	}
+	status, err := s.importStatus(ctx, created)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/patients/imports/"+created.ID.String()+"/")
+	return c.JSON(http.StatusAccepted, status)
+}
+
+func (r importRequest) check() error {
+	var b broken
+	if len(r.ECWPatientIDs) == 0 || len(r.ECWPatientIDs) > maxImport {
+		b.add("ecw_patient_ids", "holds %d ids: send 1 to %d", len(r.ECWPatientIDs), maxImport)
+	}
+	for i, id := range r.ECWPatientIDs {
+		if !isFHIRID(id) && len(b) < 20 {
+			b.add(fmt.Sprintf("ecw_patient_ids[%d]", i), "is not a FHIR id (1 to 64 letters, digits, '-' and '.')")
+		}
+	}
+	return b.err()
+}
+
+func (s *server) storeImport(ctx context.Context, ids []string) (created db.PatientImport, err error) {
+	err = s.Store.InTx(ctx, func(q *db.Queries) error {
+		if created, err = q.CreateImport(ctx, s.PracticeCode); err != nil {
+			return err
+		}
+		return q.AddImportItems(ctx, db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids})
+	})
+	if err != nil {
+		return created, fmt.Errorf("store import: %w", err)
+	}
+	return created, nil
+}
+
+// startImport starts the workflow, or takes the import back: without a workflow nobody would ever finish it.
+func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	start, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	options := client.StartWorkflowOptions{
+		ID: workflows.ImportPatientsWorkflowID(id), TaskQueue: workflows.TransmissionTaskQueue,
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+		StaticSummary:         "Imports patients from the EHR",
+	}
+	input := workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: s.PracticeCode, ImportID: id}}
+	run, err := s.Temporal.ExecuteWorkflow(start, options, workflows.ImportPatients, input)
+	if err != nil {
+		s.Logger.WarnContext(ctx, "import not started", "import_id", id, "error", err)
+		if err := s.Store.DeleteImport(ctx, id); err != nil {
+			return nil, fmt.Errorf("take the import back: %w", err)
+		}
+		return nil, temporalUnavailable("Nothing was imported.")
+	}
+	return run, nil
+}
+
+func (s *server) getImport(c echo.Context) error {
+	id, err := idParam(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	row, err := s.Store.GetImport(ctx, db.GetImportParams{PracticeCode: s.PracticeCode, ID: id})
+	if db.IsNotFound(err) {
+		return notFound("import", id.String())
+	}
+	if err != nil {
+		return fmt.Errorf("load import: %w", err)
+	}
+	status, err := s.importStatus(ctx, row)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, status)
+}
+
+func (s *server) importStatus(ctx context.Context, row db.PatientImport) (importStatus, error) {
+	counts, err := s.Store.CountImportItems(ctx, row.ID)
+	if err != nil {
+		return importStatus{}, fmt.Errorf("count import items: %w", err)
+	}
+	status := importStatus{ID: row.ID, Status: "running", Done: counts.Done, Total: counts.Total, CreatedAt: row.CreatedAt, FinishedAt: row.FinishedAt}
+	if row.FinishedAt != nil {
+		result, err := s.importResult(ctx, row.ID)
+		if err != nil {
+			return status, err
+		}
+		status.Status, status.Result = "finished", &result
+	}
+	return status, nil
+}
+
+func (s *server) importResult(ctx context.Context, id uuid.UUID) (importResult, error) {
+	counts, err := s.Store.CountImportItems(ctx, id)
+	if err != nil {
+		return importResult{}, fmt.Errorf("count import items: %w", err)
+	}
+	patients, err := s.Store.ListImportedPatients(ctx, id)
+	if err != nil {
+		return importResult{}, fmt.Errorf("list imported patients: %w", err)
+	}
+	failures, err := s.Store.ListImportErrors(ctx, id)
+	if err != nil {
+		return importResult{}, fmt.Errorf("list import errors: %w", err)
+	}
+	result := importResult{Imported: counts.Imported, Skipped: counts.Skipped, Errors: make([]importError, len(failures)), Patients: make([]importedPatient, len(patients))}
+	for i, row := range patients {
+		p := row.Patient
+		result.Patients[i] = importedPatient{VantrexiaID: p.ID, ECWFHIRID: p.ECWFHIRID, Name: p.FirstName + " " + p.LastName, MRN: p.MRN}
+	}
+	for i, f := range failures {
+		result.Errors[i] = importError{ECWFHIRID: f.ECWFHIRID, Reason: f.Reason}
+	}
+	return result, nil
+}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+const (
+	// pendingWait is how long a run that a person started waits for the outcomes of the first deliveries.
+	pendingWait = 20 * time.Second
+	// pendingTimeout bounds the whole request.
+	pendingTimeout = time.Minute
+)
+
+// pendingAnswer is the API reference's.
+type pendingAnswer struct {
+	Processed int            `json:"processed"`
+	Succeeded int            `json:"succeeded"`
+	Failed    int            `json:"failed"`
+	Details   pendingDetails `json:"details"`
+}
+
+type pendingDetails struct {
+	Transformed        int            `json:"transformed"`
+	Transmitted        int            `json:"transmitted"`
+	TransmissionErrors []pendingError `json:"transmission_errors"`
+}
+
+type pendingError struct {
+	ObservationID uuid.UUID  `json:"observation_id"`
+	Error         string     `json:"error"`
+	RetryAt       *time.Time `json:"retry_at"`
+}
+
+// processPending runs the sweep at once. What has not ended when the wait is over is not counted: it goes on by itself.
+func (s *server) processPending(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), pendingTimeout)
+	defer cancel()
+	run, err := s.startPending(ctx, workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait})
+	var result activities.PendingResult
+	if err == nil {
+		err = run.Get(ctx, &result)
+	}
+	if err != nil {
+		s.Logger.WarnContext(ctx, "pending observations not processed", "error", err)
+		return temporalUnavailable("The schedule processes what is pending every 5 minutes.")
+	}
+	return c.JSON(http.StatusOK, showPending(result))
+}
+
+func (s *server) startPending(ctx context.Context, in workflows.PendingInput) (client.WorkflowRun, error) {
+	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: "process-pending/" + uuid.NewString(), TaskQueue: workflows.TransmissionTaskQueue,
+		StaticSummary: "Starts whatever is pending",
+	}, workflows.ProcessPending, in)
+}
+
+func showPending(r activities.PendingResult) pendingAnswer {
+	answer := pendingAnswer{
+		Processed: r.Transmitted + len(r.Errors), Succeeded: r.Transmitted, Failed: len(r.Errors),
+		Details: pendingDetails{Transformed: r.Transformed, Transmitted: r.Transmitted, TransmissionErrors: make([]pendingError, len(r.Errors))},
+	}
+	for i, e := range r.Errors {
+		answer.Details.TransmissionErrors[i] = pendingError{ObservationID: e.ObservationID, Error: e.Message, RetryAt: e.RetryAt}
+	}
+	return answer
+}

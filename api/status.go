@@ -1,0 +1,155 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// The states of the service, worst first; the rules are in serviceState.
+const (
+	stateUnhealthy = "unhealthy"
+	stateDegraded  = "degraded"
+	stateHealthy   = "healthy"
+)
+
+const (
+	// stalledAfter is when a reading that nobody carries has missed two sweeps.
+	stalledAfter = 10 * time.Minute
+	// fewestToJudge and leastSuccess: with fewer transmissions today, one failure would decide.
+	fewestToJudge = 20
+	leastSuccess  = 0.95
+	// ecwProbeEvery is how long the answer about eCW's health is kept; ecwProbeTimeout is how long it may take.
+	ecwProbeEvery   = 30 * time.Second
+	ecwProbeTimeout = 5 * time.Second
+)
+
+type statusAnswer struct {
+	Status                        string     `json:"status"`
+	ECWConnection                 string     `json:"ecw_connection"`
+	ECWLastSuccessfulTransmission *time.Time `json:"ecw_last_successful_transmission"`
+	Queue                         queue      `json:"queue"`
+	TodayStats                    todayStats `json:"today_stats"`
+	Uptime                        string     `json:"uptime"`
+}
+
+type queue struct {
+	Pending             int64 `json:"pending"`
+	Processing          int64 `json:"processing"`
+	FailedAwaitingRetry int64 `json:"failed_awaiting_retry"`
+}
+
+// todayStats counts what ended today; the rate is 1 when nothing did.
+type todayStats struct {
+	Transmitted int64   `json:"transmitted"`
+	Failed      int64   `json:"failed"`
+	SuccessRate float64 `json:"success_rate"`
+}
+
+func (s *server) getStatus(c echo.Context) error {
+	ctx := c.Request().Context()
+	now := time.Now()
+	figures, err := s.Store.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: s.PracticeCode, StalledBefore: now.Add(-stalledAfter)})
+	if err != nil {
+		return fmt.Errorf("queue figures: %w", err)
+	}
+	today, err := s.Store.DayFigures(ctx, db.DayFiguresParams{PracticeCode: s.PracticeCode, Since: startOfDay(now, s.TimeZone)})
+	if err != nil {
+		return fmt.Errorf("today's figures: %w", err)
+	}
+	answer := statusAnswer{
+		ECWConnection: s.probe.connection(ctx),
+		Queue:         queue{Pending: figures.Pending, Processing: figures.Processing, FailedAwaitingRetry: figures.FailedAwaitingRetry},
+		TodayStats:    todayStats{Transmitted: today.Transmitted, Failed: today.Failed, SuccessRate: successRate(today)},
+		Uptime:        uptime(now.Sub(s.started)),
+	}
+	last, err := s.Store.LastTransmitted(ctx, s.PracticeCode)
+	switch {
+	case err == nil:
+		last = last.Truncate(time.Second)
+		answer.ECWLastSuccessfulTransmission = &last
+	case !db.IsNotFound(err):
+		return fmt.Errorf("last transmission: %w", err)
+	}
+	answer.Status = serviceState(answer, figures.Stalled, s.temporalAnswers(ctx))
+	return c.JSON(http.StatusOK, answer)
+}
+
+// serviceState is unhealthy when nothing can be delivered (eCW or Temporal does not answer), degraded when readings lie
+// about that nobody carries, or when fewer than 95 % of today's transmissions succeeded (judged from 20 on), and healthy
+// otherwise. Failures that wait for their retry are normal.
+func serviceState(a statusAnswer, stalled int64, temporalAnswers bool) string {
+	ended := a.TodayStats.Transmitted + a.TodayStats.Failed
+	switch {
+	case a.ECWConnection != connected || !temporalAnswers:
+		return stateUnhealthy
+	case stalled > 0, ended >= fewestToJudge && a.TodayStats.SuccessRate < leastSuccess:
+		return stateDegraded
+	default:
+		return stateHealthy
+	}
+}
+
+func (s *server) temporalAnswers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := s.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+	return err == nil
+}
+
+func startOfDay(now time.Time, zone *time.Location) time.Time {
+	year, month, day := now.In(zone).Date()
+	return time.Date(year, month, day, 0, 0, 0, 0, zone)
+}
+
+func successRate(day db.DayFiguresRow) float64 {
+	ended := day.Transmitted + day.Failed
+	if ended == 0 {
+		return 1
+	}
+	return math.Round(float64(day.Transmitted)/float64(ended)*1000) / 1000
+}
+
+// uptime is written as the API reference shows it: 14d 6h 32m.
+func uptime(d time.Duration) string {
+	minutes := int(d.Minutes())
+	return fmt.Sprintf("%dd %dh %dm", minutes/(24*60), minutes/60%24, minutes%60)
+}
+
+const (
+	connected    = "connected"
+	disconnected = "disconnected"
+)
+
+// probe asks eCW now and then whether it answers and knows us, so that a busy status page costs it no requests.
+type probe struct {
+	ask func(context.Context) error
+
+	mu    sync.Mutex
+	asked time.Time
+	state string
+}
+
+func (p *probe) connection(ctx context.Context) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.asked) < ecwProbeEvery {
+		return p.state
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ecwProbeTimeout)
+	defer cancel()
+	p.state = connected
+	if err := p.ask(ctx); err != nil {
+		p.state = disconnected
+	}
+	p.asked = time.Now()
+	return p.state
+}

@@ -1,0 +1,239 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+// transmissionRow is one line of the transmission log.
+type transmissionRow struct {
+	ID               string     `json:"id"`
+	ObservationID    uuid.UUID  `json:"observation_id"`
+	PatientID        uuid.UUID  `json:"patient_id"`
+	PatientName      string     `json:"patient_name"`
+	Status           string     `json:"status"`
+	ErrorMessage     *string    `json:"error_message"`
+	ErrorClass       *string    `json:"error_class"`
+	HTTPStatus       *int32     `json:"http_status"`
+	ECWObservationID *string    `json:"ecw_observation_id"`
+	AttemptCount     int32      `json:"attempt_count"`
+	MaxAttempts      int32      `json:"max_attempts"`
+	FirstAttemptedAt *time.Time `json:"first_attempted_at"`
+	LastAttemptedAt  *time.Time `json:"last_attempted_at"`
+	NextRetryAt      *time.Time `json:"next_retry_at"`
+	ObservationType  string     `json:"observation_type"`
+	CreatedAt        time.Time  `json:"created_at"`
+	// WorkflowURL shows the workflow in the Temporal Web UI; null when its address is not configured.
+	WorkflowURL *string `json:"workflow_url"`
+}
+
+// transmissionDetail is a transmission with everything that was tried.
+type transmissionDetail struct {
+	transmissionRow
+	Attempts []attempt `json:"attempts"`
+}
+
+// attempt is one delivery. A throttled one keeps its number for the next.
+type attempt struct {
+	Number           int32      `json:"number"`
+	StartedAt        time.Time  `json:"started_at"`
+	FinishedAt       *time.Time `json:"finished_at"`
+	DurationMS       *int64     `json:"duration_ms"`
+	HTTPStatus       *int32     `json:"http_status"`
+	ECWObservationID *string    `json:"ecw_observation_id"`
+	ErrorClass       *string    `json:"error_class"`
+	ErrorCode        *string    `json:"error_code"`
+	ErrorMessage     *string    `json:"error_message"`
+}
+
+var transmissionOrderings = []string{"created_at", "-created_at", "last_attempted_at", "-last_attempted_at", "next_retry_at", "-next_retry_at"}
+
+func (s *server) listTransmissions(c echo.Context) error {
+	var b broken
+	p := b.page(c)
+	filter := db.CountTransmissionsParams{
+		PracticeCode:    s.PracticeCode,
+		Status:          b.queryOneOf(c, "status", []string{db.StatusPending, db.StatusProcessing, db.StatusTransmitted, db.StatusFailed}),
+		PatientID:       b.queryUUID(c, "patient_id"),
+		ObservationType: b.queryOneOf(c, "observation_type", observationTypes()),
+		DateFrom:        b.queryTime(c, "date_from", s.TimeZone, false),
+		DateTo:          b.queryTime(c, "date_to", s.TimeZone, true),
+	}
+	ordering := "-created_at"
+	if chosen := b.queryOneOf(c, "ordering", transmissionOrderings); chosen != nil {
+		ordering = *chosen
+	}
+	if err := b.err(); err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	count, err := s.Store.CountTransmissions(ctx, filter)
+	if err != nil {
+		return fmt.Errorf("count transmissions: %w", err)
+	}
+	rows, err := s.Store.ListTransmissions(ctx, db.ListTransmissionsParams{
+		PracticeCode: filter.PracticeCode, Status: filter.Status, PatientID: filter.PatientID, ObservationType: filter.ObservationType,
+		DateFrom: filter.DateFrom, DateTo: filter.DateTo, Ordering: ordering, PageSize: int32(p.size), PageOffset: int32(p.offset()),
+	})
+	if err != nil {
+		return fmt.Errorf("list transmissions: %w", err)
+	}
+	results := make([]transmissionRow, len(rows))
+	for i, row := range rows {
+		results[i] = s.showTransmission(db.GetTransmissionRow(row))
+	}
+	return c.JSON(http.StatusOK, newList(c, p, count, results))
+}
+
+func (s *server) getTransmission(c echo.Context) error {
+	ctx, id := c.Request().Context(), c.Param("id")
+	row, err := s.Store.GetTransmission(ctx, db.GetTransmissionParams{PracticeCode: s.PracticeCode, ID: id})
+	if db.IsNotFound(err) {
+		return notFound("transmission", id)
+	}
+	if err != nil {
+		return fmt.Errorf("load transmission: %w", err)
+	}
+	made, err := s.Store.ListAttempts(ctx, id)
+	if err != nil {
+		return fmt.Errorf("load attempts: %w", err)
+	}
+	detail := transmissionDetail{transmissionRow: s.showTransmission(row), Attempts: make([]attempt, len(made))}
+	for i, a := range made {
+		detail.Attempts[i] = showAttempt(a)
+	}
+	return c.JSON(http.StatusOK, detail)
+}
+
+func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
+	t := row.Transmission
+	return transmissionRow{
+		ID: t.ID, ObservationID: t.ObservationID, PatientID: row.PatientID, PatientName: row.PatientName, Status: t.Status,
+		ErrorMessage: nullable(t.ErrorMessage), ErrorClass: nullable(t.ErrorClass), HTTPStatus: t.HTTPStatus, ECWObservationID: t.ECWObservationID,
+		AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt, LastAttemptedAt: t.LastAttemptedAt,
+		NextRetryAt: t.NextRetryAt, ObservationType: row.ObservationType, CreatedAt: t.CreatedAt, WorkflowURL: s.workflowURL(t.ObservationID),
+	}
+}
+
+// workflowURL leads to the newest run of the observation's workflow.
+func (s *server) workflowURL(observationID uuid.UUID) *string {
+	if s.TemporalUIURL == "" {
+		return nil
+	}
+	link := s.TemporalUIURL + "/namespaces/" + url.PathEscape(s.TemporalNamespace) + "/workflows/" + url.PathEscape(workflows.TransmissionWorkflowID(observationID))
+	return &link
+}
+
+func showAttempt(a db.TransmissionAttempt) attempt {
+	shown := attempt{
+		Number: a.Number, StartedAt: a.StartedAt, FinishedAt: a.FinishedAt, HTTPStatus: a.HTTPStatus, ECWObservationID: a.ECWObservationID,
+		ErrorClass: nullable(a.ErrorClass), ErrorCode: nullable(a.ErrorCode), ErrorMessage: nullable(a.ErrorMessage),
+	}
+	if a.FinishedAt != nil {
+		ms := a.FinishedAt.Sub(a.StartedAt).Milliseconds()
+		shown.DurationMS = &ms
+	}
+	return shown
+}
+
+// push is one delivery of one of a patient's readings, as the Sync Status tab shows it.
+type push struct {
+	TransmissionID  string     `json:"transmission_id"`
+	ObservationID   uuid.UUID  `json:"observation_id"`
+	ObservationType string     `json:"observation_type"`
+	EffectiveAt     time.Time  `json:"effective_at"`
+	Status          string     `json:"status"`
+	NextRetryAt     *time.Time `json:"next_retry_at"`
+	WorkflowURL     *string    `json:"workflow_url"`
+	attempt
+}
+
+func (s *server) getSyncStatus(c echo.Context) error {
+	patient, err := s.loadPatient(c)
+	if err != nil {
+		return err
+	}
+	var b broken
+	p := b.page(c)
+	if err := b.err(); err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	count, err := s.Store.CountPatientAttempts(ctx, db.CountPatientAttemptsParams{PracticeCode: s.PracticeCode, PatientID: patient.ID})
+	if err != nil {
+		return fmt.Errorf("count pushes: %w", err)
+	}
+	rows, err := s.Store.ListPatientAttempts(ctx, db.ListPatientAttemptsParams{
+		PracticeCode: s.PracticeCode, PatientID: patient.ID, PageSize: int32(p.size), PageOffset: int32(p.offset()),
+	})
+	if err != nil {
+		return fmt.Errorf("list pushes: %w", err)
+	}
+	results := make([]push, len(rows))
+	for i, row := range rows {
+		results[i] = push{
+			TransmissionID: row.TransmissionAttempt.TransmissionID, ObservationID: row.ObservationID, ObservationType: row.ObservationType,
+			EffectiveAt: row.EffectiveAt, Status: row.Status, NextRetryAt: row.NextRetryAt, WorkflowURL: s.workflowURL(row.ObservationID),
+			attempt: showAttempt(row.TransmissionAttempt),
+		}
+	}
+	return c.JSON(http.StatusOK, newList(c, p, count, results))
+}
+
+func observationTypes() []string {
+	var names []string
+	for _, t := range fhir.Types() {
+		names = append(names, string(t))
+	}
+	return names
+}
+
+func (b *broken) queryOneOf(c echo.Context, name string, allowed []string) *string {
+	value := c.QueryParam(name)
+	if value != "" && !slices.Contains(allowed, value) {
+		b.add(name, "is not one of %v", allowed)
+	}
+	return nullable(value)
+}
+
+func (b *broken) queryUUID(c echo.Context, name string) *uuid.UUID {
+	value := c.QueryParam(name)
+	if value == "" {
+		return nil
+	}
+	id, ok := parseUUID(value)
+	if !ok {
+		b.add(name, "is not a UUID")
+	}
+	return &id
+}
+
+// queryTime takes an RFC 3339 time or a date. A date means the whole day in the practice's time zone: its beginning, or
+// for an upper bound its end.
+func (b *broken) queryTime(c echo.Context, name string, zone *time.Location, upper bool) *time.Time {
+	value := c.QueryParam(name)
+	if value == "" {
+		return nil
+	}
+	if day, err := time.ParseInLocation(time.DateOnly, value, zone); err == nil {
+		if upper {
+			day = day.AddDate(0, 0, 1)
+		}
+		return &day
+	}
+	at, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		b.add(name, "is not an ISO 8601 date or time such as 2026-02-06 or 2026-02-06T10:30:00Z")
+	}
+	return &at
+}
