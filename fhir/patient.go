@@ -45,7 +45,7 @@ func ParsePatient(raw json.RawMessage) (Demographics, error) {
 		return Demographics{}, errors.New("the resource is not a Patient")
 	}
 	if !idPattern.MatchString(p.ID) {
-		return Demographics{}, errors.New("Patient.id is missing or is not a FHIR id")
+		return Demographics{}, errors.New("the Patient's id is missing or is not a FHIR id")
 	}
 	d := Demographics{
 		ID:        p.ID,

@@ -128,7 +128,7 @@ func (c Config) complete() (Config, error) {
 	}
 	for _, scope := range c.Scopes {
 		if _, ok := parseScope(scope); !ok {
-			errs = append(errs, fmt.Errorf("Scopes: %q is no SMART system scope such as system/Patient.read", scope))
+			errs = append(errs, fmt.Errorf("scope %q in Scopes is no SMART system scope such as system/Patient.read", scope))
 		}
 	}
 	c.Scopes = slices.Clone(c.Scopes)
