@@ -91,15 +91,24 @@ func (t *transmission) state() TransmissionState {
 	return TransmissionState{TransmissionID: t.opened.TransmissionID, TransformedAt: t.transformed}
 }
 
+// run does everything but the waits in a context of its own: work that has begun is finished and recorded even when the
+// workflow is cancelled meanwhile.
 func (t *transmission) run(ctx workflow.Context) error {
-	if err := t.open(ctx); err != nil || t.opened.Delivered {
+	work, _ := workflow.NewDisconnectedContext(ctx)
+	if err := t.open(work); err != nil || t.opened.Delivered {
 		return err
 	}
-	if err := t.transform(ctx); err != nil {
-		return t.refuse(ctx, err)
+	if err := t.transform(work); err != nil {
+		return t.refuse(work, err)
 	}
 	for {
-		out, err := t.deliver(ctx)
+		if t.cancelled || ctx.Err() != nil {
+			return t.cancel(work)
+		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() { // eCW can throttle for days
+			return workflow.NewContinueAsNewError(ctx, Transmission, t.ref)
+		}
+		out, err := t.deliver(work)
 		switch {
 		case err != nil:
 			return err
@@ -108,9 +117,7 @@ func (t *transmission) run(ctx workflow.Context) error {
 		case out.NextRetryAt == nil:
 			return permanent(out)
 		}
-		if err := t.wait(ctx, out); err != nil || t.cancelled {
-			return t.cancel(ctx, out, err)
-		}
+		t.wait(ctx, out)
 	}
 }
 
@@ -138,10 +145,8 @@ func (t *transmission) refuse(ctx workflow.Context, cause error) error {
 	return permanent(out)
 }
 
-// deliver makes one delivery and records its outcome. One that has begun is finished even when the workflow is
-// cancelled meanwhile: what became of it must be known.
+// deliver makes one delivery and records its outcome.
 func (t *transmission) deliver(ctx workflow.Context) (activities.Outcome, error) {
-	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	t.phase, t.transmitNow = delivering, false
 	t.delivery++
 	t.attempt++
@@ -207,16 +212,12 @@ func (t *transmission) nextRetry(out activities.Outcome) *time.Time {
 	return &at
 }
 
-// wait returns at the recorded moment, or when somebody says "transmit now". An error means that the workflow was
-// cancelled.
-func (t *transmission) wait(ctx workflow.Context, out activities.Outcome) error {
-	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
-		Timeout: out.NextRetryAt.Sub(workflow.Now(ctx)),
-		TimerOptions: workflow.TimerOptions{
-			Summary: t.waitSummary(out),
-		},
+// wait returns at the recorded moment, or as soon as somebody says "transmit now" or cancels.
+func (t *transmission) wait(ctx workflow.Context, out activities.Outcome) {
+	_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{ // its error is ctx's, which run looks at
+		Timeout:      out.NextRetryAt.Sub(workflow.Now(ctx)),
+		TimerOptions: workflow.TimerOptions{Summary: t.waitSummary(out)},
 	}, func() bool { return t.transmitNow || t.cancelled })
-	return err
 }
 
 // waitSummary labels the timer: "retry 3 of 5 after eCW timeout".
@@ -227,21 +228,17 @@ func (t *transmission) waitSummary(out activities.Outcome) string {
 	return fmt.Sprintf("retry %d of %d after eCW %s", t.attempt, t.opened.MaxAttempts-1, out.Failure.Code)
 }
 
-// cancel records that a person ended the transmission while it waited: by the signal, or by Temporal's own cancellation,
-// whose error it then returns.
-func (t *transmission) cancel(ctx workflow.Context, last activities.Outcome, cause error) error {
+// cancel records that a person ended the transmission. The attempts made stay as they were recorded.
+func (t *transmission) cancel(ctx workflow.Context) error {
 	t.phase = finished
-	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	last.Class = ClassCancelled
-	last.Failure.Message = "Cancelled by a person; the last failure was: " + last.Failure.Message
-	last.NextRetryAt = nil
-	if err := t.record(ctx, last); err != nil {
+	out := activities.Outcome{
+		TransmissionID: t.opened.TransmissionID, AttemptCount: t.attempt, FinishedAt: workflow.Now(ctx),
+		Class: ClassCancelled, Failure: activities.Failure{Code: ClassCancelled, Message: "Cancelled by a person"},
+	}
+	if err := t.record(ctx, out); err != nil {
 		return err
 	}
-	if cause != nil {
-		return cause
-	}
-	return permanent(last)
+	return permanent(out)
 }
 
 func (t *transmission) record(ctx workflow.Context, out activities.Outcome) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
@@ -261,8 +262,9 @@ func TestCancelWhileWaiting(t *testing.T) {
 	w.post = []error{eCWTimeout}
 	w.env.RegisterDelayedCallback(w.env.CancelWorkflow, 10*time.Minute)
 	_, err := w.run(t)
-	if !temporal.IsCanceledError(err) {
-		t.Errorf("ended with %v, want it cancelled", err)
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != ClassCancelled {
+		t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
 	}
 	last := w.outcomes[len(w.outcomes)-1]
 	if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
@@ -297,5 +299,30 @@ func TestReadingThatCannotBeTransformedIsRefused(t *testing.T) {
 	}
 	if len(w.outcomes) != 1 || w.outcomes[0].NextRetryAt != nil || w.outcomes[0].Failure.Code != "invalid_reading" {
 		t.Errorf("recorded %+v", w.outcomes)
+	}
+}
+
+func TestCancelBeforeTheFirstDelivery(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env.RegisterDelayedCallback(w.env.CancelWorkflow, 0)
+	_, err := w.run(t)
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != ClassCancelled || len(w.posts) != 0 {
+		t.Errorf("ended with %v after %d deliveries", err, len(w.posts))
+	}
+	if len(w.outcomes) != 1 || w.outcomes[0].Delivery != 0 {
+		t.Errorf("recorded %+v, want the end of the transmission and no attempt", w.outcomes)
+	}
+}
+
+func TestLongHistoryContinuesAsNew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.post = []error{eCWTimeout}
+	w.env.RegisterDelayedCallback(func() { w.env.SetContinueAsNewSuggested(true) }, time.Minute)
+	_, err := w.run(t)
+	if !workflow.IsContinueAsNewError(err) || len(w.posts) != 1 {
+		t.Errorf("ended with %v after %d deliveries, want it to continue as new after one", err, len(w.posts))
 	}
 }
