@@ -1,0 +1,200 @@
+package db_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/devstack/devtest"
+)
+
+var stack devtest.Stack
+
+func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
+
+// open returns a store on an empty database, and a connection for what no query of ours does.
+func open(t *testing.T) (*db.Store, *pgx.Conn) {
+	t.Helper()
+	url := stack.Postgres(t)
+	store, err := db.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return store, conn
+}
+
+func migrated(t *testing.T) (*db.Store, *pgx.Conn) {
+	t.Helper()
+	store, conn := open(t)
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return store, conn
+}
+
+func reading(t *testing.T, store *db.Store, measured string) db.Observation {
+	t.Helper()
+	patient, err := store.CreatePatient(t.Context(), db.CreatePatientParams{
+		PracticeCode: "FFHEDD", FirstName: "Jane", LastName: "Doe", BirthDate: time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC), MRN: uuid.NewString(), Active: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := store.CreateObservation(t.Context(), db.CreateObservationParams{
+		PracticeCode: "FFHEDD", PatientID: patient.ID, ObservationType: "weight", EffectiveAt: time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
+		Device: "SCALE-1", Measured: json.RawMessage(measured),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stored
+}
+
+func TestProcessesThatStartTogetherMigrateOnce(t *testing.T) {
+	t.Parallel()
+	store, _ := open(t)
+	if err := store.CheckMigrated(t.Context()); !errors.Is(err, db.ErrMigrationsPending) {
+		t.Fatalf("an empty database: %v, want %v", err, db.ErrMigrationsPending)
+	}
+	ran := make([]int, 4)
+	var group errgroup.Group
+	for i := range ran {
+		group.Go(func() (err error) {
+			ran[i], err = store.Migrate(t.Context())
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.CheckMigrated(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	busy := 0
+	for _, n := range ran {
+		if n > 0 {
+			busy++
+		}
+	}
+	if busy != 1 {
+		t.Errorf("migrations run by each process: %v, want all by one", ran)
+	}
+}
+
+func TestReadingKeepsThePrecisionOfItsDevice(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	stored := reading(t, store, `{"unit": "kg", "value": 81.60}`)
+	if got := string(stored.Measured); !strings.Contains(got, "81.60") {
+		t.Errorf("stored %s, want the 81.60 that was measured", got)
+	}
+	if zone := stored.EffectiveAt.Location(); zone != time.UTC {
+		t.Errorf("times come back in %s, want UTC", zone)
+	}
+}
+
+func TestTransmissionIDsOutgrowFiveDigits(t *testing.T) {
+	t.Parallel()
+	store, conn := migrated(t)
+	year := time.Now().UTC().Format("2006")
+	for number, want := range map[int]string{7: "TXN-" + year + "-00007", 99_999: "TXN-" + year + "-99999", 1_234_567: "TXN-" + year + "-1234567"} {
+		if _, err := conn.Exec(t.Context(), "SELECT setval('transmission_numbers', $1, false)", number); err != nil {
+			t.Fatal(err)
+		}
+		o := reading(t, store, `{}`)
+		if got := transmission(t, store, o).ID; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func transmission(t *testing.T, store *db.Store, o db.Observation) db.Transmission {
+	t.Helper()
+	err := store.OpenTransmission(t.Context(), db.OpenTransmissionParams{PracticeCode: o.PracticeCode, ObservationID: o.ID, MaxAttempts: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := store.LatestTransmission(t.Context(), db.LatestTransmissionParams{PracticeCode: o.PracticeCode, ObservationID: o.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return row
+}
+
+// An observation has one transmission that lives or was delivered; only a permanent failure makes room for another.
+func TestOneLiveTransmissionForAnObservation(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	o := reading(t, store, `{}`)
+	first := transmission(t, store, o)
+	later, delivered := time.Now().Add(time.Hour), "obs-1"
+	for _, step := range []struct {
+		outcome db.RecordOutcomeParams
+		another bool
+	}{
+		{db.RecordOutcomeParams{Status: db.StatusPending}, false},
+		{db.RecordOutcomeParams{Status: db.StatusProcessing, AttemptCount: 1}, false},
+		{db.RecordOutcomeParams{Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: 1, NextRetryAt: &later}, false},
+		{db.RecordOutcomeParams{Status: db.StatusTransmitted, AttemptCount: 2, ECWObservationID: &delivered}, false},
+		{db.RecordOutcomeParams{Status: db.StatusFailed, ErrorClass: "permanent_data", AttemptCount: 2}, true},
+	} {
+		step.outcome.ID = first.ID
+		if err := store.RecordOutcome(t.Context(), step.outcome); err != nil {
+			t.Fatal(err)
+		}
+		if got := transmission(t, store, o).ID != first.ID; got != step.another {
+			t.Errorf("%s: another transmission opened: %t, want %t", step.outcome.Status, got, step.another)
+		}
+	}
+}
+
+// The table itself refuses a state that is none.
+func TestTransmissionStatesAreConsistent(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	id := transmission(t, store, reading(t, store, `{}`)).ID
+	later, delivered := time.Now().Add(time.Hour), "obs-1"
+	for name, outcome := range map[string]db.RecordOutcomeParams{
+		"unknown state":                 {Status: "sent"},
+		"delivered without eCW's id":    {Status: db.StatusTransmitted},
+		"eCW's id without delivery":     {Status: db.StatusFailed, ErrorClass: "unknown", ECWObservationID: &delivered},
+		"failed without a class":        {Status: db.StatusFailed},
+		"processing and waiting":        {Status: db.StatusProcessing, NextRetryAt: &later},
+		"delivered and waiting":         {Status: db.StatusTransmitted, ECWObservationID: &delivered, NextRetryAt: &later},
+		"more attempts than there are":  {Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: 7},
+		"fewer attempts than there are": {Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: -1},
+	} {
+		outcome.ID = id
+		if err := store.RecordOutcome(t.Context(), outcome); err == nil {
+			t.Errorf("%s was stored", name)
+		}
+	}
+}
+
+func TestOpenExplainsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"postgres://localhost:notaport/db":                   "DATABASE_URL cannot be read",
+		"postgres://u:secret@127.0.0.1:1/db?sslmode=disable": "does not answer",
+	} {
+		_, err := db.Open(t.Context(), url)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %q without the password", url, err, want)
+		}
+	}
+}
