@@ -29,12 +29,9 @@ func failure(class ecw.Class, f Failure) error {
 	})
 }
 
-// retryable is an activity error that Temporal retries, not before eCW takes requests again.
+// retryable is an activity error that Temporal retries.
 func retryable(class ecw.Class, f Failure) error {
 	options := temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, Details: []any{f}}
-	if !f.RetryAt.IsZero() {
-		options.NextRetryDelay = max(time.Until(f.RetryAt), time.Second)
-	}
 	return temporal.NewApplicationErrorWithOptions(f.Message, string(class), options)
 }
 

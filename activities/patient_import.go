@@ -81,7 +81,15 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error 
 	if err != nil {
 		return err
 	}
-	return a.Store.InTx(ctx, func(q *db.Queries) error { return link(ctx, q, item, params) })
+	link := func(q *db.Queries) error { return link(ctx, q, item, params) }
+	err = a.Store.InTx(ctx, link)
+	if db.IsUniqueViolation(err) { // by an import of the same patient at the same moment, which is stored now
+		err = a.Store.InTx(ctx, link)
+	}
+	if db.IsUniqueViolation(err) {
+		return unusable("Another patient has this patient's MRN and is not the same in eCW: mend the MRN of one of them")
+	}
+	return err
 }
 
 func link(ctx context.Context, q *db.Queries, item ImportItem, params db.ImportPatientParams) error {
@@ -91,9 +99,6 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, params db.ImportP
 		return fmt.Errorf("adopt patient: %w", err)
 	}
 	stored, err := q.ImportPatient(ctx, params)
-	if db.IsUniqueViolation(err) {
-		return unusable("Another patient has the same MRN and is linked to another eCW id: mend the MRN of one of them")
-	}
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
 	}
@@ -150,7 +155,8 @@ func (a *PatientImport) RecordImportError(ctx context.Context, f ImportFailure) 
 
 // FinishImport marks the import as done.
 func (a *PatientImport) FinishImport(ctx context.Context, ref ImportRef) error {
-	if err := a.Store.FinishImport(ctx, ref.ImportID); err != nil {
+	// One that is not there was taken back by the API, which did not know that its workflow had started.
+	if _, err := a.Store.FinishImport(ctx, ref.ImportID); err != nil && !db.IsNotFound(err) {
 		return fmt.Errorf("finish import: %w", err)
 	}
 	return nil
@@ -173,19 +179,18 @@ func (a *PatientImport) OpenRefresh(ctx context.Context, practice string) (Impor
 	return ref, nil
 }
 
-// readFailed turns an error of the eCW client into an activity error that Temporal retries when that may help.
+// readFailed turns an error of the eCW client into an activity error that Temporal retries when that may help. The wait
+// for eCW's limit is the workflow's.
 func readFailed(err error) error {
 	var e *ecw.Error
 	if !errors.As(err, &e) {
 		return err
 	}
 	f := Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt}
-	switch e.Class {
-	case ecw.ClassPermanentData, ecw.ClassPermanentCredentials:
-		return failure(e.Class, f)
-	default:
+	if e.Class == ecw.ClassRetryable {
 		return retryable(e.Class, f)
 	}
+	return failure(e.Class, f)
 }
 
 func unusable(message string) error {

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -20,8 +22,8 @@ import (
 
 const (
 	maxImport = 10_000
-	// importWait is how long a request waits for its import before it answers 202.
-	importWait = 20 * time.Second
+	// defaultImportWait is the longest that a client with the usual limit of 30 s can be kept waiting.
+	defaultImportWait = 20 * time.Second
 )
 
 type importRequest struct {
@@ -76,25 +78,37 @@ func (s *server) importPatients(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(c.Request().Header.Get("Prefer"), "respond-async") {
-		wait, cancel := context.WithTimeout(ctx, importWait)
-		defer cancel()
-		if err := run.Get(wait, nil); err == nil {
-			result, err := s.importResult(ctx, created.ID)
-			if err != nil {
-				return err
-			}
-			return c.JSON(http.StatusOK, result)
-		} else if !errors.Is(wait.Err(), context.DeadlineExceeded) {
-			return fmt.Errorf("import %s: %w", created.ID, err)
-		}
+	if async(c) {
+		c.Response().Header().Set("Preference-Applied", "respond-async")
+	} else {
+		s.awaitImport(ctx, run)
 	}
-	status, err := s.importStatus(ctx, created)
+	status, err := s.loadImport(ctx, created.ID)
 	if err != nil {
 		return err
 	}
+	if status.Result != nil && !async(c) {
+		return c.JSON(http.StatusOK, status.Result)
+	}
 	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/patients/imports/"+created.ID.String()+"/")
 	return c.JSON(http.StatusAccepted, status)
+}
+
+// async tells whether the client prefers not to wait (RFC 7240 §4.1).
+func async(c echo.Context) bool {
+	return slices.ContainsFunc(c.Request().Header.Values("Prefer"), func(value string) bool {
+		return strings.Contains(strings.ToLower(value), "respond-async")
+	})
+}
+
+// awaitImport returns when the workflow has ended, or ImportWait is over. What became of the import stands in the
+// database, however the workflow ended, so an error of Temporal's only ends the wait.
+func (s *server) awaitImport(ctx context.Context, run client.WorkflowRun) {
+	wait, cancel := context.WithTimeout(ctx, s.ImportWait)
+	defer cancel()
+	if err := run.Get(wait, nil); err != nil && wait.Err() == nil {
+		s.Logger.WarnContext(ctx, "import not awaited", "workflow_id", run.GetID(), "error", err)
+	}
 }
 
 func (r importRequest) check() error {
@@ -136,7 +150,7 @@ func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.Workflow
 	run, err := s.Temporal.ExecuteWorkflow(start, options, workflows.ImportPatients, input)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "import not started", "import_id", id, "error", err)
-		if err := s.Store.DeleteImport(ctx, id); err != nil {
+		if err := s.Store.DeleteImport(context.WithoutCancel(ctx), id); err != nil {
 			return nil, fmt.Errorf("take the import back: %w", err)
 		}
 		return nil, temporalUnavailable("Nothing was imported.")
@@ -149,19 +163,40 @@ func (s *server) getImport(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
-	row, err := s.Store.GetImport(ctx, db.GetImportParams{PracticeCode: s.PracticeCode, ID: id})
-	if db.IsNotFound(err) {
-		return notFound("import", id.String())
-	}
-	if err != nil {
-		return fmt.Errorf("load import: %w", err)
-	}
-	status, err := s.importStatus(ctx, row)
+	status, err := s.loadImport(c.Request().Context(), id)
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, status)
+}
+
+func (s *server) loadImport(ctx context.Context, id uuid.UUID) (importStatus, error) {
+	row, err := s.Store.GetImport(ctx, db.GetImportParams{PracticeCode: s.PracticeCode, ID: id})
+	if db.IsNotFound(err) {
+		return importStatus{}, notFound("import", id.String())
+	}
+	if err != nil {
+		return importStatus{}, fmt.Errorf("load import: %w", err)
+	}
+	if row.FinishedAt == nil && s.importAbandoned(ctx, id) {
+		if row, err = s.Store.FinishImport(ctx, id); err != nil {
+			return importStatus{}, fmt.Errorf("close import: %w", err)
+		}
+	}
+	return s.importStatus(ctx, row)
+}
+
+// importAbandoned tells whether nobody works on an import any more, because a person ended its workflow or its namespace
+// was lost. While Temporal does not answer, nobody knows.
+func (s *server) importAbandoned(ctx context.Context, id uuid.UUID) bool {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	found, err := s.Temporal.DescribeWorkflowExecution(ctx, workflows.ImportPatientsWorkflowID(id), "")
+	var gone *serviceerror.NotFound
+	if err != nil {
+		return errors.As(err, &gone)
+	}
+	return found.GetWorkflowExecutionInfo().GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
 
 func (s *server) importStatus(ctx context.Context, row db.PatientImport) (importStatus, error) {

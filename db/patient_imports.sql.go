@@ -49,7 +49,7 @@ func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsPa
 }
 
 const adoptPatient = `-- name: AdoptPatient :execrows
-UPDATE patients p SET ecw_fhir_id = $1::text, updated_at = now()
+UPDATE patients p SET ecw_fhir_id = $1::text, active = true, updated_at = now()
 WHERE p.practice_code = $2 AND p.mrn = $3 AND p.ecw_fhir_id IS NULL
   AND NOT EXISTS (SELECT FROM patients linked WHERE linked.practice_code = $2 AND linked.ecw_fhir_id = $1::text)
 `
@@ -60,7 +60,7 @@ type AdoptPatientParams struct {
 	MRN          string
 }
 
-// Links a patient that was created by hand, and is the same person by its MRN, to eCW.
+// Links a patient that was created by hand, and is the same person by its MRN, to eCW, and activates it as every import does.
 func (q *Queries) AdoptPatient(ctx context.Context, arg AdoptPatientParams) (int64, error) {
 	result, err := q.db.Exec(ctx, adoptPatient, arg.ECWFHIRID, arg.PracticeCode, arg.MRN)
 	if err != nil {
@@ -154,23 +154,31 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 	return i, err
 }
 
-const finishImport = `-- name: FinishImport :exec
+const finishImport = `-- name: FinishImport :one
 WITH lost AS (
     UPDATE patient_import_items SET outcome = 'error', reason = 'The import was interrupted: import this patient again'
     WHERE import_id = $1 AND outcome IS NULL
 )
-UPDATE patient_imports SET finished_at = now() WHERE id = $1 AND finished_at IS NULL
+UPDATE patient_imports SET finished_at = coalesce(finished_at, now()) WHERE id = $1
+RETURNING id, practice_code, created_at, finished_at
 `
 
-// What has no outcome by now was lost with its workflow, which a person ended.
-func (q *Queries) FinishImport(ctx context.Context, id uuid.UUID) error {
-	_, err := q.db.Exec(ctx, finishImport, id)
-	return err
+// What has no outcome by now was lost with its workflow, which a person ended. The first end counts.
+func (q *Queries) FinishImport(ctx context.Context, id uuid.UUID) (PatientImport, error) {
+	row := q.db.QueryRow(ctx, finishImport, id)
+	var i PatientImport
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.CreatedAt,
+		&i.FinishedAt,
+	)
+	return i, err
 }
 
 const finishImportItem = `-- name: FinishImportItem :exec
 UPDATE patient_import_items SET outcome = $1, patient_id = $2, reason = $3
-WHERE import_id = $4 AND ordinal = $5
+WHERE import_id = $4 AND ordinal = $5 AND outcome IS NULL
 `
 
 type FinishImportItemParams struct {
@@ -181,6 +189,7 @@ type FinishImportItemParams struct {
 	Ordinal   int32
 }
 
+// The first outcome stays: a repeated activity would find the patient that it made itself.
 func (q *Queries) FinishImportItem(ctx context.Context, arg FinishImportItemParams) error {
 	_, err := q.db.Exec(ctx, finishImportItem,
 		arg.Outcome,

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/ecw"
 )
 
 // importBatch is how many patients one run of ImportPatients takes before it continues as new: its history stays small
@@ -30,32 +31,43 @@ func ImportPatientsWorkflowID(importID uuid.UUID) string {
 }
 
 // ImportPatients imports patients from eCW: one child workflow each, some at a time. A patient that cannot be imported is
-// recorded with the reason and never stops the others.
+// recorded with the reason and never stops the others. When a person cancels the import, its result says so of each
+// patient that was not done by then.
 func ImportPatients(ctx workflow.Context, in ImportPatientsInput) error {
+	last, err := importNext(ctx, in)
+	if err == nil && last > 0 {
+		return workflow.NewContinueAsNewError(ctx, ImportPatients, ImportPatientsInput{ImportRef: in.ImportRef, After: last})
+	}
+	var do *activities.PatientImport
+	settled, _ := workflow.NewDisconnectedContext(ctx)
+	if closeErr := workflow.ExecuteActivity(untilDone(settled, "close the import"), do.FinishImport, in.ImportRef).Get(settled, nil); closeErr != nil {
+		return closeErr
+	}
+	return err
+}
+
+// importNext imports the next patients and returns the number of the last one, 0 when none is left. An error means that
+// the workflow was cancelled.
+func importNext(ctx workflow.Context, in ImportPatientsInput) (last int, err error) {
 	var do *activities.PatientImport
 	var batch activities.ImportBatch
 	query := activities.ImportBatchQuery{ImportRef: in.ImportRef, After: in.After, Limit: importBatch}
-	if err := workflow.ExecuteActivity(untilDone(ctx, "next patients"), do.NextImportItems, query).Get(ctx, &batch); err != nil {
-		return err
+	err = workflow.ExecuteActivity(untilDone(ctx, "next patients"), do.NextImportItems, query).Get(ctx, &batch)
+	if err != nil || len(batch.Ordinals) == 0 {
+		return 0, err
 	}
-	if len(batch.Ordinals) == 0 {
-		return workflow.ExecuteActivity(untilDone(ctx, "close the import"), do.FinishImport, in.ImportRef).Get(ctx, nil)
-	}
-	first, last := batch.Ordinals[0], batch.Ordinals[len(batch.Ordinals)-1]
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Importing patients **%d to %d** of the request, %d at a time.", first, last, batch.Parallel))
-	if err := importEach(ctx, in.ImportRef, batch); err != nil {
-		return err
-	}
-	return workflow.NewContinueAsNewError(ctx, ImportPatients, ImportPatientsInput{ImportRef: in.ImportRef, After: int(last)})
+	last = int(batch.Ordinals[len(batch.Ordinals)-1])
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Importing patients **%d to %d** of the request, %d at a time.", batch.Ordinals[0], last, batch.Parallel))
+	return last, importEach(ctx, in.ImportRef, batch)
 }
 
-// importEach runs a child for each item, at most batch.Parallel at a time.
+// importEach runs a child for each item, at most batch.Parallel at a time, and returns when all have ended.
 func importEach(ctx workflow.Context, ref activities.ImportRef, batch activities.ImportBatch) error {
 	slots := workflow.NewSemaphore(ctx, int64(max(1, batch.Parallel)))
 	group := workflow.NewWaitGroup(ctx)
 	for _, ordinal := range batch.Ordinals {
-		if err := slots.Acquire(ctx, 1); err != nil {
-			return err
+		if slots.Acquire(ctx, 1) != nil {
+			break // cancelled
 		}
 		group.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
@@ -76,13 +88,7 @@ func importEach(ctx workflow.Context, ref activities.ImportRef, batch activities
 
 // ImportPatient imports one patient, and records why when that does not work out.
 func ImportPatient(ctx workflow.Context, item activities.ImportItem) error {
-	var do *activities.PatientImport
-	link := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 3 * time.Minute,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 2 * time.Second, BackoffCoefficient: 3, MaximumAttempts: importAttempts},
-		Summary:             "read the patient from eCW and link it",
-	})
-	err := workflow.ExecuteActivity(link, do.LinkPatient, item).Get(ctx, nil)
+	err := linkPatient(ctx, item)
 	if err == nil || temporal.IsCanceledError(err) {
 		return err
 	}
@@ -91,7 +97,31 @@ func ImportPatient(ctx workflow.Context, item activities.ImportItem) error {
 	if errors.As(err, &app) && app.HasDetails() {
 		failure.Reason = app.Message()
 	}
+	var do *activities.PatientImport
 	return workflow.ExecuteActivity(untilDone(ctx, "record why not"), do.RecordImportError, failure).Get(ctx, nil)
+}
+
+// linkPatient waits while eCW's limit is used up, which is no fault of this patient.
+func linkPatient(ctx workflow.Context, item activities.ImportItem) error {
+	var do *activities.PatientImport
+	link := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: 3 * time.Minute,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 2 * time.Second, BackoffCoefficient: 3, MaximumAttempts: importAttempts},
+		Summary:             "read the patient from eCW and link it",
+	})
+	for {
+		err := workflow.ExecuteActivity(link, do.LinkPatient, item).Get(ctx, nil)
+		if err == nil {
+			return nil
+		}
+		class, f := describe(err)
+		if class != string(ecw.ClassThrottled) {
+			return err
+		}
+		if err := workflow.Sleep(ctx, max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause)); err != nil {
+			return err
+		}
+	}
 }
 
 // importAttempts is how often a patient is asked for while eCW or the database is in trouble: about two minutes.

@@ -31,16 +31,18 @@ LIMIT @batch;
 SELECT * FROM patient_import_items WHERE import_id = @import_id AND ordinal = @ordinal;
 
 -- name: FinishImportItem :exec
+-- The first outcome stays: a repeated activity would find the patient that it made itself.
 UPDATE patient_import_items SET outcome = @outcome, patient_id = @patient_id, reason = @reason
-WHERE import_id = @import_id AND ordinal = @ordinal;
+WHERE import_id = @import_id AND ordinal = @ordinal AND outcome IS NULL;
 
--- name: FinishImport :exec
--- What has no outcome by now was lost with its workflow, which a person ended.
+-- name: FinishImport :one
+-- What has no outcome by now was lost with its workflow, which a person ended. The first end counts.
 WITH lost AS (
     UPDATE patient_import_items SET outcome = 'error', reason = 'The import was interrupted: import this patient again'
     WHERE import_id = @id AND outcome IS NULL
 )
-UPDATE patient_imports SET finished_at = now() WHERE id = @id AND finished_at IS NULL;
+UPDATE patient_imports SET finished_at = coalesce(finished_at, now()) WHERE id = @id
+RETURNING *;
 
 -- name: CountImportItems :one
 SELECT count(*) AS total,
@@ -62,8 +64,8 @@ WHERE import_id = @import_id AND outcome = 'error'
 ORDER BY ordinal;
 
 -- name: AdoptPatient :execrows
--- Links a patient that was created by hand, and is the same person by its MRN, to eCW.
-UPDATE patients p SET ecw_fhir_id = @ecw_fhir_id::text, updated_at = now()
+-- Links a patient that was created by hand, and is the same person by its MRN, to eCW, and activates it as every import does.
+UPDATE patients p SET ecw_fhir_id = @ecw_fhir_id::text, active = true, updated_at = now()
 WHERE p.practice_code = @practice_code AND p.mrn = @mrn AND p.ecw_fhir_id IS NULL
   AND NOT EXISTS (SELECT FROM patients linked WHERE linked.practice_code = @practice_code AND linked.ecw_fhir_id = @ecw_fhir_id::text);
 
