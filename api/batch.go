@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -71,6 +72,10 @@ func (s *server) createObservations(c echo.Context) error {
 }
 
 func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage) batchItem {
+	if !isObject(raw) {
+		refused := malformed("The item is not a JSON object: send a reading as POST /api/v1/observations/ takes it.")
+		return batchItem{Status: refused.Status, Error: refused}
+	}
 	stored, created, err := s.takeReading(ctx, key, raw)
 	var refused *Error
 	switch {
@@ -79,6 +84,10 @@ func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage)
 	case err == nil:
 		return batchItem{Status: http.StatusOK, ID: &stored.ID}
 	case errors.As(err, &refused):
+		return batchItem{Status: refused.Status, Error: refused}
+	case db.IsUnavailable(err):
+		s.Logger.ErrorContext(ctx, "the database cannot be reached", "error", err)
+		refused = databaseUnavailable()
 		return batchItem{Status: refused.Status, Error: refused}
 	}
 	s.Logger.ErrorContext(ctx, "reading of a batch not stored", "error", err)

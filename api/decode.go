@@ -44,10 +44,15 @@ func readObject(c echo.Context) ([]byte, error) {
 		return nil, malformed("The body was cut off on its way: send it again.")
 	case !utf8.Valid(body):
 		return nil, malformed("The body is not UTF-8, as JSON must be.")
-	case !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")):
+	case !isObject(body):
 		return nil, malformed("The body is not a JSON object: send one, as in {\"name\": \"value\"}.")
 	}
 	return body, nil
+}
+
+// isObject tells whether the text begins as a JSON object.
+func isObject(text []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{"))
 }
 
 func decodeObject(body []byte, dst any) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,14 +24,18 @@ type ecwFailure struct {
 	Hint    string `json:"hint"`
 }
 
+const notActivated = "eCW has not activated the app or its scopes for this practice: contact your eCW account representative."
+
 // ecwHints is the tutorial's advice, by the error's code.
 var ecwHints = map[string]string{
-	"invalid_client": "Check that ECW_CLIENT_ID matches the portal, that eCW can fetch the JWKS URL, and that ECW_KEY_ID is the kid in it.",
-	"invalid_grant":  "Verify that the JWKS endpoint is publicly accessible, that the kid matches, and that ECW_SCOPE holds only scopes granted to the app.",
-	"invalid_scope":  "Set ECW_SCOPE to the scopes that eCW granted to the app.",
-	"key_not_found":  "Ensure that ECW_PRIVATE_KEY_FILE (backend_service) or ECW_CLIENT_SECRET (confidential_client) is set correctly in your environment.",
-	"timeout":        "eCW did not answer in time: try again, and check the network path to the token endpoint.",
-	"forbidden":      "eCW has not activated the app or the scope for this practice: contact your eCW account representative.",
+	"invalid_client":     "Check that ECW_CLIENT_ID matches the portal, that eCW can fetch the JWKS URL, and that ECW_KEY_ID is the kid in it.",
+	"invalid_grant":      "Verify that the JWKS endpoint is publicly accessible, that the kid matches, and that ECW_SCOPE holds only scopes granted to the app.",
+	"invalid_scope":      "Set ECW_SCOPE to the scopes that eCW granted to the app.",
+	"key_not_found":      "Ensure that ECW_PRIVATE_KEY_FILE (backend_service) or ECW_CLIENT_SECRET (confidential_client) is set correctly in your environment.",
+	"insufficient_scope": "Have the missing scopes granted in the eCW developer portal, or set ECW_SCOPE to those that were.",
+	"timeout":            "eCW did not answer in time: try again, and check the network path to the token endpoint.",
+	"throttled":          "eCW takes 250 requests a minute from a practice, deliveries included: try again in a minute.",
+	"unauthorized":       notActivated, "forbidden": notActivated, "access_denied": notActivated,
 }
 
 const defaultHint = "Check ECW_ENVIRONMENT, ECW_TOKEN_URL and ECW_FHIR_BASE_URL, and that eCW can be reached from this host."
@@ -70,12 +75,13 @@ func (s *server) testJWT(c echo.Context) error {
 }
 
 type connectionAnswer struct {
-	Status              string   `json:"status"`
-	FHIRBaseURL         string   `json:"fhir_base_url"`
-	FHIRVersion         string   `json:"fhir_version"`
-	Capabilities        []string `json:"capabilities"`
-	TestPatientCount    int      `json:"test_patient_count"`
-	ConnectionLatencyMS int64    `json:"connection_latency_ms"`
+	Status       string   `json:"status"`
+	FHIRBaseURL  string   `json:"fhir_base_url"`
+	FHIRVersion  string   `json:"fhir_version"`
+	Capabilities []string `json:"capabilities"`
+	// TestPatientCount is null when eCW does not say how many patients there are.
+	TestPatientCount    *int  `json:"test_patient_count"`
+	ConnectionLatencyMS int64 `json:"connection_latency_ms"`
 }
 
 func (s *server) testConnection(c echo.Context) error {
@@ -90,10 +96,14 @@ func (s *server) testConnection(c echo.Context) error {
 	if err != nil {
 		return answerECWFailure(c, err)
 	}
-	return c.JSON(http.StatusOK, connectionAnswer{
+	answer := connectionAnswer{
 		Status: "success", FHIRBaseURL: capabilities.FHIRBaseURL, FHIRVersion: capabilities.FHIRVersion, Capabilities: capabilities.Interactions,
-		TestPatientCount: count, ConnectionLatencyMS: latency.Milliseconds(),
-	})
+		ConnectionLatencyMS: latency.Milliseconds(),
+	}
+	if count >= 0 {
+		answer.TestPatientCount = &count
+	}
+	return c.JSON(http.StatusOK, answer)
 }
 
 // ecwPatient is a patient of eCW who may be imported. VantrexiaID is null until then.
@@ -107,6 +117,9 @@ type ecwPatient struct {
 }
 
 func (s *server) listECWPatients(c echo.Context) error {
+	if err := checkQuery(c); err != nil {
+		return err
+	}
 	var b broken
 	p := b.page(c)
 	search := b.queryText(c, "search")
@@ -119,6 +132,11 @@ func (s *server) listECWPatients(c echo.Context) error {
 	}
 	ctx := c.Request().Context()
 	found, err := s.EHR.SearchPatients(ctx, query)
+	var refused *ecw.Error
+	if errors.As(err, &refused) && refused.Code == ecw.CodeInvalidPage {
+		b.add("page", "%s", refused.Message)
+		return b.err()
+	}
 	if err != nil {
 		return answerECWFailure(c, err)
 	}
@@ -145,7 +163,7 @@ func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]
 			s.Logger.WarnContext(ctx, "eCW sent a Patient that cannot be read", "error", err)
 			continue
 		}
-		results = append(results, ecwPatient{ECWFHIRID: d.ID, Name: d.FirstName + " " + d.LastName, BirthDate: d.BirthDate, MRN: d.MRN})
+		results = append(results, ecwPatient{ECWFHIRID: d.ID, Name: strings.TrimSpace(d.FirstName + " " + d.LastName), BirthDate: d.BirthDate, MRN: d.MRN})
 		ids = append(ids, d.ID)
 	}
 	linked, err := s.Store.ListLinkedIDs(ctx, db.ListLinkedIDsParams{PracticeCode: s.PracticeCode, ECWFHIRIDs: ids})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
@@ -96,6 +97,9 @@ func (s *server) writeError(err error, c echo.Context) {
 	case errors.As(err, &answer):
 	case errors.As(err, &echoErr):
 		answer = fromEcho(echoErr)
+	case db.IsUnavailable(err):
+		s.Logger.ErrorContext(c.Request().Context(), "the database cannot be reached", "method", c.Request().Method, "route", c.Path(), "error", err)
+		answer = databaseUnavailable()
 	default:
 		s.Logger.ErrorContext(c.Request().Context(), "request failed", "method", c.Request().Method, "route", c.Path(), "error", err)
 		answer = internalError()
@@ -110,6 +114,10 @@ func (s *server) writeError(err error, c echo.Context) {
 
 func internalError() *Error {
 	return &Error{Status: http.StatusInternalServerError, Code: "internal", Detail: "Something went wrong on our side. Send the request again, a reading sent twice is stored once; tell your operator if it persists."}
+}
+
+func databaseUnavailable() *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Code: "database_unavailable", Detail: "The database does not answer, and nothing may have been stored. Send the request again in a moment, a reading sent twice is stored once."}
 }
 
 // temporalUnavailable says what becomes of the matter all the same.

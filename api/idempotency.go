@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -19,6 +21,9 @@ type requestKey string
 func idempotencyKey(c echo.Context) (requestKey, error) {
 	var b broken
 	key := c.Request().Header.Get("Idempotency-Key")
+	if !utf8.ValidString(key) {
+		b.add("Idempotency-Key", "is not valid UTF-8")
+	}
 	b.text("Idempotency-Key", &key, 200, false)
 	return requestKey(key), b.err()
 }
@@ -54,15 +59,18 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 	return &stored, nil
 }
 
+// errKeyTaken undoes a request whose key another request took a moment before.
+var errKeyTaken = errors.New("the idempotency key was just taken")
+
 // remember keeps what the key stands for.
-func (s *server) remember(ctx context.Context, key string, body []byte, stored db.Observation) error {
-	if key == "" {
-		return nil
-	}
+func (s *server) remember(ctx context.Context, q *db.Queries, key string, body []byte, stored db.Observation) error {
 	hash := sha256.Sum256(body)
-	err := s.Store.RememberRequest(ctx, db.RememberRequestParams{PracticeCode: s.PracticeCode, Key: key, RequestHash: hash[:], ObservationID: stored.ID})
+	added, err := q.RememberRequest(ctx, db.RememberRequestParams{PracticeCode: s.PracticeCode, Key: key, RequestHash: hash[:], ObservationID: stored.ID})
 	if err != nil {
 		return fmt.Errorf("remember idempotency key: %w", err)
+	}
+	if added == 0 {
+		return errKeyTaken
 	}
 	return nil
 }

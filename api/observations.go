@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -108,11 +109,19 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 	if err := s.checkPatient(ctx, patientID); err != nil {
 		return stored, false, err
 	}
-	stored, created, err = s.storeReading(ctx, reading, patientID)
-	if err != nil {
-		return stored, false, err
+	if key == "" {
+		return s.storeReading(ctx, s.Store.Queries, reading, patientID)
 	}
-	return stored, created, s.remember(ctx, key, raw, stored)
+	err = s.Store.InTx(ctx, func(q *db.Queries) error {
+		if stored, created, err = s.storeReading(ctx, q, reading, patientID); err != nil {
+			return err
+		}
+		return s.remember(ctx, q, key, raw, stored)
+	})
+	if errors.Is(err, errKeyTaken) {
+		return s.takeReading(ctx, key, raw) // answered by what the other request stored
+	}
+	return stored, created, err
 }
 
 func parseReading(req observationRequest) (fhir.Reading, uuid.UUID, error) {
@@ -152,8 +161,8 @@ func (s *server) checkPatient(ctx context.Context, id uuid.UUID) error {
 }
 
 // storeReading stores a reading once: the same patient, type, time and device name the same reading.
-func (s *server) storeReading(ctx context.Context, r fhir.Reading, patientID uuid.UUID) (stored db.Observation, created bool, err error) {
-	stored, err = s.Store.CreateObservation(ctx, db.CreateObservationParams{
+func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading, patientID uuid.UUID) (stored db.Observation, created bool, err error) {
+	stored, err = q.CreateObservation(ctx, db.CreateObservationParams{
 		PracticeCode: s.PracticeCode, PatientID: patientID, ObservationType: string(r.Type),
 		EffectiveAt: r.EffectiveAt, Device: r.Device, Measured: r.Values,
 	})
@@ -163,7 +172,7 @@ func (s *server) storeReading(ctx context.Context, r fhir.Reading, patientID uui
 	if !db.IsNotFound(err) {
 		return stored, false, fmt.Errorf("store reading: %w", err)
 	}
-	first, err := s.Store.FindReading(ctx, db.FindReadingParams{
+	first, err := q.FindReading(ctx, db.FindReadingParams{
 		PatientID: patientID, ObservationType: string(r.Type), EffectiveAt: r.EffectiveAt, Device: r.Device, Measured: r.Values,
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -73,30 +74,55 @@ func (s *server) updatePatient(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	fields := showPatient(row).patientFields
-	if err := decodePatch(c, &fields); err != nil {
-		return err
-	}
-	birthDate, err := fields.check()
-	if err != nil {
-		return err
-	}
-	updated, err := s.Store.UpdatePatient(c.Request().Context(), db.UpdatePatientParams{
-		PracticeCode: s.PracticeCode, ID: row.ID, FirstName: fields.FirstName, LastName: fields.LastName, BirthDate: birthDate, MRN: fields.MRN,
-		ECWFHIRID: fields.ECWFHIRID, Phone: fields.Phone, AddressLine: fields.Address.Line, City: fields.Address.City,
-		State: fields.Address.State, PostalCode: fields.Address.PostalCode, Country: fields.Address.Country, Active: fields.Active,
-	})
-	if err != nil {
-		return s.patientError(c, row.ID, fields, err)
-	}
-	return c.JSON(http.StatusOK, showPatient(updated))
-}
-
-func decodePatch(c echo.Context, fields *patientFields) error {
 	body, err := readObject(c)
 	if err != nil {
 		return err
 	}
+	var fields patientFields
+	var updated db.Patient
+	err = s.Store.InTx(c.Request().Context(), func(q *db.Queries) error {
+		fields, updated, err = s.patchPatient(c.Request().Context(), q, row.ID, body)
+		return err
+	})
+	if db.IsUniqueViolation(err) {
+		return s.patientError(c, row.ID, fields, err)
+	}
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, showPatient(updated))
+}
+
+// patchPatient reads, changes and writes the patient under a lock: two requests at once change one after the other, and
+// neither undoes the other's fields.
+func (s *server) patchPatient(ctx context.Context, q *db.Queries, id uuid.UUID, body []byte) (fields patientFields, updated db.Patient, err error) {
+	row, err := q.LockPatient(ctx, db.LockPatientParams{PracticeCode: s.PracticeCode, ID: id})
+	if db.IsNotFound(err) {
+		return fields, updated, notFound("patient", id.String())
+	}
+	if err != nil {
+		return fields, updated, fmt.Errorf("load patient: %w", err)
+	}
+	fields = showPatient(row).patientFields
+	if err := decodePatch(body, &fields); err != nil {
+		return fields, updated, err
+	}
+	birthDate, err := fields.check()
+	if err != nil {
+		return fields, updated, err
+	}
+	updated, err = q.UpdatePatient(ctx, db.UpdatePatientParams{
+		PracticeCode: s.PracticeCode, ID: id, FirstName: fields.FirstName, LastName: fields.LastName, BirthDate: birthDate, MRN: fields.MRN,
+		ECWFHIRID: fields.ECWFHIRID, Phone: fields.Phone, AddressLine: fields.Address.Line, City: fields.Address.City,
+		State: fields.Address.State, PostalCode: fields.Address.PostalCode, Country: fields.Address.Country, Active: fields.Active,
+	})
+	if err != nil {
+		return fields, updated, fmt.Errorf("store patient: %w", err)
+	}
+	return fields, updated, nil
+}
+
+func decodePatch(body []byte, fields *patientFields) error {
 	if err := decodeObject(body, fields); err != nil {
 		return err
 	}

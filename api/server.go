@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -37,6 +38,8 @@ type Config struct {
 	// TokenIssuer and TokenAudience must be those of a token when they are set.
 	TokenIssuer   string
 	TokenAudience string
+	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
+	ImportWait time.Duration
 	// TimeZone is where a day begins and ends.
 	TimeZone *time.Location
 	Logger   *slog.Logger
@@ -53,6 +56,7 @@ func New(cfg Config) (http.Handler, error) {
 	if len(cfg.TokenSecret) < minSecretBytes {
 		return nil, errShortSecret
 	}
+	cfg.ImportWait = cmp.Or(cfg.ImportWait, defaultImportWait)
 	s := &server{Config: cfg, started: time.Now(), probe: &probe{ask: func(ctx context.Context) error {
 		if err := cfg.EHR.Authenticate(ctx); err != nil {
 			return err

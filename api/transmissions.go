@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,9 +58,15 @@ type attempt struct {
 	ErrorMessage     *string    `json:"error_message"`
 }
 
+// transmissionIDForm is what the database makes; anything else need not be looked up.
+var transmissionIDForm = regexp.MustCompile(`^TXN-[0-9]{4}-[0-9]{5,19}$`)
+
 var transmissionOrderings = []string{"created_at", "-created_at", "last_attempted_at", "-last_attempted_at", "next_retry_at", "-next_retry_at"}
 
 func (s *server) listTransmissions(c echo.Context) error {
+	if err := checkQuery(c); err != nil {
+		return err
+	}
 	var b broken
 	p := b.page(c)
 	filter := db.CountTransmissionsParams{
@@ -97,6 +105,9 @@ func (s *server) listTransmissions(c echo.Context) error {
 
 func (s *server) getTransmission(c echo.Context) error {
 	ctx, id := c.Request().Context(), c.Param("id")
+	if !transmissionIDForm.MatchString(id) {
+		return notFound("transmission", clip(strings.ToValidUTF8(id, "?")))
+	}
 	row, err := s.Store.GetTransmission(ctx, db.GetTransmissionParams{PracticeCode: s.PracticeCode, ID: id})
 	if db.IsNotFound(err) {
 		return notFound("transmission", id)
@@ -159,6 +170,9 @@ type push struct {
 }
 
 func (s *server) getSyncStatus(c echo.Context) error {
+	if err := checkQuery(c); err != nil {
+		return err
+	}
 	patient, err := s.loadPatient(c)
 	if err != nil {
 		return err

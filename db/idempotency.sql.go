@@ -33,7 +33,7 @@ func (q *Queries) FindRequest(ctx context.Context, arg FindRequestParams) (Idemp
 	return i, err
 }
 
-const rememberRequest = `-- name: RememberRequest :exec
+const rememberRequest = `-- name: RememberRequest :execrows
 INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (practice_code, key) DO NOTHING
@@ -46,12 +46,16 @@ type RememberRequestParams struct {
 	ObservationID uuid.UUID
 }
 
-func (q *Queries) RememberRequest(ctx context.Context, arg RememberRequestParams) error {
-	_, err := q.db.Exec(ctx, rememberRequest,
+// No row is added when the key is known already; one that another request is just adding is waited for.
+func (q *Queries) RememberRequest(ctx context.Context, arg RememberRequestParams) (int64, error) {
+	result, err := q.db.Exec(ctx, rememberRequest,
 		arg.PracticeCode,
 		arg.Key,
 		arg.RequestHash,
 		arg.ObservationID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

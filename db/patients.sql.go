@@ -225,6 +225,40 @@ func (q *Queries) ListPatients(ctx context.Context, arg ListPatientsParams) ([]P
 	return items, nil
 }
 
+const lockPatient = `-- name: LockPatient :one
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2 FOR UPDATE
+`
+
+type LockPatientParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Nobody else changes the patient until the transaction ends.
+func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patient, error) {
+	row := q.db.QueryRow(ctx, lockPatient, arg.PracticeCode, arg.ID)
+	var i Patient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.FirstName,
+		&i.LastName,
+		&i.BirthDate,
+		&i.MRN,
+		&i.ECWFHIRID,
+		&i.Phone,
+		&i.AddressLine,
+		&i.City,
+		&i.State,
+		&i.PostalCode,
+		&i.Country,
+		&i.Active,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
 const updatePatient = `-- name: UpdatePatient :one
 UPDATE patients
 SET first_name = $1, last_name = $2, birth_date = $3, mrn = $4, ecw_fhir_id = $5,

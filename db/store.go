@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,6 +87,19 @@ func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 func IsUniqueViolation(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "23505"
+}
+
+// IsUnavailable tells whether the database could not be asked: it is down, starting, shutting down or has no connection
+// left. What was to be written may have been, if the connection was lost in the middle.
+func IsUnavailable(err error) bool {
+	var connect *pgconn.ConnectError
+	var network net.Error
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && !errors.As(err, &connect) {
+		// Classes 08 (connection exception), 53 (insufficient resources) and 57P (operator intervention).
+		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57P")
+	}
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func scanTimesInUTC(_ context.Context, conn *pgx.Conn) error {

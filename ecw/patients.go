@@ -21,6 +21,9 @@ const (
 	maxPatientRequests = 100
 )
 
+// CodeInvalidPage is the [Error.Code] of a page that does not exist or lies too deep: the caller's mistake, not eCW's.
+const CodeInvalidPage = "invalid_page"
+
 // PatientQuery selects patients and one page of them.
 type PatientQuery struct {
 	Name     string // the start of any part of the name (FHIR's search parameter "name"); "" is everybody
@@ -51,7 +54,7 @@ type patientBundle struct {
 // pages may be of another size: as many of them are read as the page asked for takes.
 //
 // The error is an [*Error] with Op "patients" or "token". A page or a page size out of bounds is of [ClassPermanentData]
-// with Code "invalid_page".
+// with Code [CodeInvalidPage].
 func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPage, error) {
 	if err := q.check(); err != nil {
 		return PatientPage{}, err
@@ -94,7 +97,7 @@ func (q PatientQuery) check() error {
 }
 
 func invalidPage(message string) *Error {
-	return &Error{Class: ClassPermanentData, Op: OpPatients, Code: "invalid_page", Message: message}
+	return &Error{Class: ClassPermanentData, Op: OpPatients, Code: CodeInvalidPage, Message: message}
 }
 
 // firstPatients asks for all patients up to the page's end at once, as far as one request may: fewer requests than pages

@@ -1,4 +1,5 @@
--- name: RememberRequest :exec
+-- name: RememberRequest :execrows
+-- No row is added when the key is known already; one that another request is just adding is waited for.
 INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
 VALUES (@practice_code, @key, @request_hash, @observation_id)
 ON CONFLICT (practice_code, key) DO NOTHING;

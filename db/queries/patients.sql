@@ -8,6 +8,10 @@ RETURNING *;
 -- name: GetPatient :one
 SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id;
 
+-- name: LockPatient :one
+-- Nobody else changes the patient until the transaction ends.
+SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id FOR UPDATE;
+
 -- name: FindPatientByIdentity :one
 -- The patient that already holds one of the two identities which must be unique within a practice.
 SELECT * FROM patients
