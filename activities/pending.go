@@ -63,15 +63,17 @@ func (a *Pending) SumUp(ctx context.Context, list ObservationList) (PendingResul
 	if err != nil {
 		return PendingResult{}, fmt.Errorf("list outcomes: %w", err)
 	}
+	now := time.Now()
 	result := PendingResult{Open: len(list.ObservationIDs) - len(rows)}
 	for _, row := range rows {
 		if row.Transformed {
 			result.Transformed++
 		}
-		switch row.Status {
-		case db.StatusTransmitted:
+		due := row.NextRetryAt != nil && row.NextRetryAt.Before(now) // an old failure, whose next delivery is to come now
+		switch {
+		case row.Status == db.StatusTransmitted:
 			result.Transmitted++
-		case db.StatusFailed:
+		case row.Status == db.StatusFailed && !due:
 			result.Errors = append(result.Errors, TransmissionError{ObservationID: row.ObservationID, Message: row.ErrorMessage, RetryAt: row.NextRetryAt})
 		default:
 			result.Open++

@@ -46,7 +46,7 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 	}
 	result := activities.PendingResult{Open: len(ids)}
 	list := activities.ObservationList{PracticeCode: in.PracticeCode, ObservationIDs: ids}
-	for waited, pause := time.Duration(0), time.Second; result.Open > 0 && waited < in.Wait; waited, pause = waited+pause, pause*2 {
+	for waited, pause := time.Duration(0), time.Second; result.Open > 0 && waited < in.Wait; waited, pause = waited+pause, min(pause*2, in.Wait-waited-pause) {
 		if err := workflow.Sleep(ctx, pause); err != nil {
 			return result, err
 		}

@@ -75,6 +75,7 @@ func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome)
 	}
 	status := statusFailed
 	if out.NextRetryAt == nil {
+		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
 		lines = append(lines, "No retry will come: a person has to act, then transmit again through the API.")
 	} else {
 		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format("2006-01-02 15:04:05 UTC")),
