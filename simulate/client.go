@@ -60,7 +60,7 @@ func (c *client) once(ctx context.Context, method, path string, query url.Values
 	req.Header.Set("Content-Type", "application/json")
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("is the API running at %s? %w", c.base, err)
+		return 0, fmt.Errorf("no answer from the API at %s, start it with `make run` or name its address with --url: %w", c.base, err)
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 10<<20))

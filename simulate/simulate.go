@@ -38,13 +38,28 @@ type Result struct {
 	Waiting                    int // not delivered yet, or not looked at
 }
 
+// Sent is how many readings the API has taken.
+func (r Result) Sent() int { return r.Created + r.AlreadyThere }
+
 func (r Result) String() string {
-	return fmt.Sprintf("%d readings of %d patients in %d visits: %d stored now, %d stored before; %d transmitted, %d failed, %d waiting",
-		r.Readings, r.Patients, r.Visits, r.Created, r.AlreadyThere, r.Transmitted, r.Failed, r.Waiting)
+	return fmt.Sprintf("%s of %s in %s: %d stored now, %d stored before; %d transmitted, %d failed, %d waiting",
+		count(r.Readings, "reading"), count(r.Patients, "patient"), count(r.Visits, "visit"),
+		r.Created, r.AlreadyThere, r.Transmitted, r.Failed, r.Waiting)
 }
 
-// Run sends the readings. It stops at the first one that the API refuses.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Run sends the readings. It stops at the first one that the API refuses. The result counts what was done, also beside
+// an error.
 func Run(ctx context.Context, cfg Config) (Result, error) {
+	if cfg.Visits < 0 {
+		return Result{}, fmt.Errorf("%d visits cannot be sent: give 1 to %d, or 0 for all", cfg.Visits, len(sandbox.Vitals()))
+	}
 	visits := sandbox.Vitals()
 	if cfg.Visits > 0 && cfg.Visits < len(visits) {
 		visits = visits[:cfg.Visits]
@@ -67,7 +82,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	defer cancel()
 	err := s.each(waitCtx, "Waiting for the EHR", s.await)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("%d readings were not delivered within %s", s.result.Waiting, cfg.Wait)
+		err = fmt.Errorf("%s not delivered within %s; they stay queued, run it again to look", count(s.result.Waiting, "reading"), cfg.Wait)
 	}
 	return s.result, err
 }
@@ -185,10 +200,10 @@ func (s *simulation) await(ctx context.Context, i int) error {
 		if t := stored.Transmission; t != nil {
 			switch {
 			case t.Status == "transmitted":
-				s.count(&s.result.Transmitted)
+				s.settle(&s.result.Transmitted)
 				return nil
 			case t.Status == "failed" && t.NextRetryAt == nil:
-				s.count(&s.result.Failed)
+				s.settle(&s.result.Failed)
 				return nil
 			}
 		}
@@ -200,7 +215,8 @@ func (s *simulation) await(ctx context.Context, i int) error {
 	}
 }
 
-func (s *simulation) count(final *int) {
+// settle counts a reading whose delivery is decided.
+func (s *simulation) settle(final *int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*final++

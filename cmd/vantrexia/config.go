@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 	_ "time/tzdata" // TIME_ZONE works on machines without a zone database too
@@ -24,6 +25,7 @@ type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
+	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`
 	TemporalUIAddress string          `env:"TEMPORAL_UI_ADDRESS" envDefault:"127.0.0.1:8233"`
 	TemporalUIURL     string          `env:"TEMPORAL_UI_URL"`
 	APIAddress        string          `env:"API_ADDRESS" envDefault:":8000"`
@@ -61,13 +63,42 @@ type ecwConfig struct {
 
 func loadConfig() (config, error) {
 	if err := godotenv.Load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return config{}, fmt.Errorf("read .env: %w", err)
+		reason, _, _ := strings.Cut(err.Error(), " near ") // what follows is the rest of the file, with its secrets
+		return config{}, fmt.Errorf("read .env: %s", reason)
 	}
 	cfg, err := env.ParseAs[config]()
 	if err != nil {
-		return config{}, fmt.Errorf("read settings: %w", err)
+		return config{}, nameSettings(err)
 	}
 	return cfg, cfg.check()
+}
+
+// nameSettings says which environment variables could not be read; the library names the fields of our struct.
+func nameSettings(err error) error {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	var named []error
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		if errors.As(err, &parse) {
+			err = fmt.Errorf("%s cannot be read, .env.example shows its form: %w", variable(parse.Name), parse.Err)
+		}
+		named = append(named, err)
+	}
+	return errors.Join(named...)
+}
+
+// variable is the environment variable that a field is read from.
+func variable(field string) string {
+	if f, ok := reflect.TypeFor[config]().FieldByName(field); ok {
+		return f.Tag.Get("env")
+	}
+	if f, ok := reflect.TypeFor[ecwConfig]().FieldByName(field); ok {
+		return "ECW_" + f.Tag.Get("env")
+	}
+	return field
 }
 
 func (c config) check() error {
@@ -77,6 +108,9 @@ func (c config) check() error {
 	}
 	if _, err := time.LoadLocation(c.TimeZone); err != nil {
 		errs = append(errs, fmt.Errorf("TIME_ZONE %q is unknown: use an IANA name such as America/New_York", c.TimeZone))
+	}
+	if c.TemporalPort < 0 || c.TemporalPort > 65535 {
+		errs = append(errs, fmt.Errorf("TEMPORAL_PORT %d is no port: use 1 to 65535", c.TemporalPort))
 	}
 	if c.ImportParallel < 1 {
 		errs = append(errs, fmt.Errorf("IMPORT_PARALLEL %d is too small: use 1 or more", c.ImportParallel))
@@ -130,14 +164,29 @@ func (c config) signToken(token api.Token) (string, error) {
 
 // signingKey is the key that signs our assertions for eCW, and whose public half the API publishes.
 func (c config) signingKey() (*ecw.Key, error) {
-	if c.ECW.PrivateKey != "" {
-		return ecw.LoadKey([]byte(c.ECW.PrivateKey), c.ECW.KeyID)
+	setting := "ECW_PRIVATE_KEY"
+	load := func() (*ecw.Key, error) { return ecw.LoadKey([]byte(c.ECW.PrivateKey), c.ECW.KeyID) }
+	if c.ECW.PrivateKey == "" {
+		setting = "ECW_PRIVATE_KEY_FILE"
+		load = func() (*ecw.Key, error) { return ecw.LoadKeyFile(c.ECW.PrivateKeyFile, c.ECW.KeyID) }
 	}
-	key, err := ecw.LoadKeyFile(c.ECW.PrivateKeyFile, c.ECW.KeyID)
+	key, err := load()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s does not exist: run `vantrexia keys generate`, or set ECW_PRIVATE_KEY_FILE", c.ECW.PrivateKeyFile)
+		return nil, fmt.Errorf("%s: %s does not exist: run `vantrexia keys generate`, or set it to a key of yours", setting, c.ECW.PrivateKeyFile)
 	}
-	return key, err
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return key, nil
+}
+
+// checkSecrets tells about a key or a secret that does not serve before anything slow starts.
+func (c config) checkSecrets(log *slog.Logger) error {
+	if _, err := c.ehr(log); err != nil {
+		return err
+	}
+	_, err := c.signToken(api.Token{Role: api.RoleService, Subject: "check", TTL: time.Minute})
+	return err
 }
 
 // ehr is the client of the practice's eCW.

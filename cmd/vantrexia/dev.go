@@ -9,16 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
-
-	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/devstack"
-	"github.com/vantrexia/vantrexia/worker"
 )
 
 // stateDir is where a laptop keeps what `make run` made: the databases, the key, the secret.
@@ -29,8 +22,9 @@ func devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run the whole system in one terminal (what `make run` ends in)",
 		Long: `Runs everything until Ctrl-C: PostgreSQL (unless DATABASE_URL is set), Temporal with its Web UI (unless TEMPORAL_ADDRESS
-is set), the sandbox EHR (unless ECW_TOKEN_URL and ECW_FHIR_BASE_URL are set), the API and a worker. Makes a key and a
-token secret on first start, and keeps everything under .local/, where the next start finds it.`,
+is set), the sandbox EHR (unless ECW_TOKEN_URL or ECW_FHIR_BASE_URL is set), the API and a worker. Makes a key and a
+token secret on first start, and keeps everything under .local/, where the next start finds it. It listens on
+API_ADDRESS, SANDBOX_ADDRESS, TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -42,42 +36,33 @@ token secret on first start, and keeps everything under .local/, where the next 
 	}
 }
 
-// runDev starts what is missing, from the bottom up, and stops it from the top down.
+// runDev starts what is missing, from the bottom up, and stops it from the top down. What a setting can spoil is tried
+// before anything that takes time.
 func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	log := cfg.logger(slog.LevelDebug)
 	withSandbox := cfg.ECW.TokenURL == "" && cfg.ECW.FHIRBaseURL == ""
+	ports, err := openPorts(&cfg, withSandbox)
+	if err != nil {
+		return err
+	}
+	defer ports.close()
 	if withSandbox {
 		cfg.useSandbox()
 	}
 	if err := makeSecrets(cfg); err != nil {
 		return err
 	}
-	ports, err := openPorts(cfg, withSandbox)
+	if err := cfg.checkSecrets(log); err != nil {
+		return err
+	}
+
+	fmt.Fprintln(out, "Starting Vantrexia …")
+	children, stop, err := startChildren(ctx, &cfg, log, out)
+	defer stop()
 	if err != nil {
 		return err
 	}
-	defer ports.close()
-
-	var children []role
-	if cfg.DatabaseURL == "" {
-		postgres, err := startPostgres(ctx, &cfg, log, out)
-		if err != nil {
-			return err
-		}
-		defer stopChild(log, "PostgreSQL", postgres.Stop)
-		children = append(children, childRole("PostgreSQL", postgres.Done()))
-	}
-	if cfg.TemporalAddress == "" {
-		temporal, err := startTemporal(ctx, &cfg, log)
-		if err != nil {
-			return err
-		}
-		defer stopChild(log, "Temporal", temporal.Stop)
-		cfg.TemporalUIURL = temporal.UIURL()
-		children = append(children, childRole("Temporal", temporal.Done()))
-	}
-
-	store, err := db.Open(ctx, cfg.DatabaseURL)
+	store, err := openStore(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -90,7 +75,7 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 		return err
 	}
 	defer temporal.Close()
-	if _, err := worker.RegisterSearchAttributes(ctx, temporal, cfg.TemporalNamespace); err != nil {
+	if _, err := registerSearchAttributes(ctx, temporal, cfg); err != nil {
 		return err
 	}
 	d := dependencies{cfg: cfg, log: log, store: store, temporal: temporal}
@@ -108,16 +93,15 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, ports.api) }},
 	)
 	go announce(ctx, cfg, out, welcome)
-	err = runRoles(ctx, roles)
-	fmt.Fprintln(out, "\nStopping; everything is kept in", stateDir+"/.")
-	return err
+	context.AfterFunc(ctx, func() { fmt.Fprintf(out, "\nStopping; everything is kept in %s/.\n", stateDir) })
+	return runRoles(ctx, roles)
 }
 
 // makeSecrets makes the signing key and the secret of the API's tokens when this is the first start.
 func makeSecrets(cfg config) error {
 	if cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
 		if _, err := generateKey(cfg.ECW.PrivateKeyFile, cfg.ECW.KeyID); err != nil {
-			return err
+			return fmt.Errorf("ECW_PRIVATE_KEY_FILE: %w", err)
 		}
 	}
 	if cfg.TokenSecret == "" && missing(cfg.TokenSecretFile) {
@@ -125,7 +109,9 @@ func makeSecrets(cfg config) error {
 		if _, err := rand.Read(secret); err != nil {
 			return err
 		}
-		return writeNew(cfg.TokenSecretFile, []byte(hex.EncodeToString(secret)+"\n"))
+		if err := writeNew(cfg.TokenSecretFile, []byte(hex.EncodeToString(secret)+"\n")); err != nil {
+			return fmt.Errorf("API_TOKEN_SECRET_FILE: %w", err)
+		}
 	}
 	return nil
 }
@@ -133,82 +119,4 @@ func makeSecrets(cfg config) error {
 func missing(path string) bool {
 	_, err := os.Stat(path)
 	return errors.Is(err, fs.ErrNotExist)
-}
-
-// ports are opened before anything slow starts, so that a taken one is told at once.
-type ports struct{ api, sandbox net.Listener }
-
-func openPorts(cfg config, withSandbox bool) (p ports, err error) {
-	if p.api, err = listen(cfg.APIAddress, "API_ADDRESS"); err != nil || !withSandbox {
-		return p, err
-	}
-	if p.sandbox, err = listen(cfg.SandboxAddress, "SANDBOX_ADDRESS"); err != nil {
-		return p, errors.Join(err, p.api.Close())
-	}
-	return p, nil
-}
-
-// close is for a start that fails half-way; who serves a port closes it first, and a second time does no harm.
-func (p ports) close() {
-	for _, listener := range []net.Listener{p.api, p.sandbox} {
-		if listener != nil {
-			_ = listener.Close()
-		}
-	}
-}
-
-func startPostgres(ctx context.Context, cfg *config, log *slog.Logger, out io.Writer) (*devstack.Postgres, error) {
-	postgres, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{
-		Dir: filepath.Join(stateDir, "postgres"), Durable: true, Install: true, Output: out, Logger: log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := postgres.CreateDatabase(ctx, "vantrexia"); err != nil {
-		return nil, errors.Join(err, postgres.Stop())
-	}
-	cfg.DatabaseURL = postgres.URL("vantrexia")
-	return postgres, nil
-}
-
-func startTemporal(ctx context.Context, cfg *config, log *slog.Logger) (*devstack.Temporal, error) {
-	_, uiPort, err := net.SplitHostPort(cfg.TemporalUIAddress)
-	if err != nil {
-		return nil, fmt.Errorf("TEMPORAL_UI_ADDRESS %q is not host:port", cfg.TemporalUIAddress)
-	}
-	port, err := strconv.Atoi(uiPort)
-	if err != nil {
-		return nil, fmt.Errorf("TEMPORAL_UI_ADDRESS %q has no port number", cfg.TemporalUIAddress)
-	}
-	temporal, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
-		Binary: filepath.Join("bin", "temporaldev"), Dir: filepath.Join(stateDir, "temporal"),
-		Port: 7233, UIPort: port, Namespaces: []string{cfg.TemporalNamespace}, Logger: log,
-	})
-	var taken *devstack.PortError
-	if errors.As(err, &taken) {
-		return nil, fmt.Errorf("port %d is taken, where Temporal should run: stop what listens there, or point TEMPORAL_ADDRESS at that server if it is a Temporal of yours (the Web UI's port is TEMPORAL_UI_ADDRESS)", taken.Port)
-	}
-	if err != nil {
-		return nil, err
-	}
-	cfg.TemporalAddress = temporal.Address()
-	return temporal, nil
-}
-
-func stopChild(log *slog.Logger, name string, stop func() error) {
-	if err := stop(); err != nil {
-		log.Error("not stopped cleanly", "child", name, "error", err)
-	}
-}
-
-// childRole ends with an error when the child process does.
-func childRole(name string, done <-chan struct{}) role {
-	return role{name, func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-done:
-			return fmt.Errorf("%s ended by itself: its log is under %s/", name, stateDir)
-		}
-	}}
 }

@@ -13,14 +13,20 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	keys := &cobra.Command{Use: "keys", Short: "Make the RSA key that proves to eCW who we are"}
+	keys := &cobra.Command{
+		Use:   "keys",
+		Short: "Make the RSA key that proves to eCW who we are",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	var out, kid string
 	generate := &cobra.Command{
 		Use:   "generate",
 		Short: "Write a new RSA private key and print the public JWKS",
 		Long: `Writes a new 2048-bit RSA private key, readable by you alone, and prints the JWKS that the API will publish for it at
 /.well-known/jwks.json. Never overwrites a file. Point ECW_PRIVATE_KEY_FILE at the key, and set ECW_KEY_ID to its kid.`,
-		Args: cobra.NoArgs,
+		Example: "  vantrexia keys generate --out ecw-2027.pem --kid vantrexia-ecw-key-2",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key, err := generateKey(out, kid)
 			if err != nil {
@@ -61,7 +67,7 @@ func writeNew(path string, secret []byte) error {
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists already: move it away, or choose another file", path)
+		return fmt.Errorf("%s exists already and is never overwritten: move it away, or choose another file", path)
 	}
 	if err != nil {
 		return err

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/worker"
 )
 
 func migrateCommand() *cobra.Command {
@@ -22,10 +18,7 @@ attributes that the Temporal namespace lacks. Run it before an upgrade's first n
 			if err != nil {
 				return err
 			}
-			if cfg.DatabaseURL == "" {
-				return errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database")
-			}
-			store, err := db.Open(cmd.Context(), cfg.DatabaseURL)
+			store, err := openStore(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
@@ -40,7 +33,7 @@ attributes that the Temporal namespace lacks. Run it before an upgrade's first n
 				return err
 			}
 			defer temporal.Close()
-			added, err := worker.RegisterSearchAttributes(cmd.Context(), temporal, cfg.TemporalNamespace)
+			added, err := registerSearchAttributes(cmd.Context(), temporal, cfg)
 			if err != nil {
 				return err
 			}

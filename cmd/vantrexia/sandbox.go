@@ -16,7 +16,13 @@ func sandboxCommand() *cobra.Command {
 		Short: "Serve the sandbox EHR, a stand-in for eClinicalWorks",
 		Long: `Serves a stand-in for eClinicalWorks on SANDBOX_ADDRESS: token endpoint, FHIR R4 server with 142 made-up patients, and
 faults on demand under /admin/. It checks what eCW checks, with the public keys from SANDBOX_JWKS_URL, and keeps what it
-accepted in SANDBOX_DATA_DIR. Not for patient data.`,
+accepted in SANDBOX_DATA_DIR. Not for patient data.
+
+"vantrexia dev" runs it by itself. An API and a worker of their own find it with the settings in the example.`,
+		Example: `  export ECW_CLIENT_ID=vantrexia-sandbox-client ECW_PRACTICE_CODE=FFHEDD
+  export ECW_TOKEN_URL=http://127.0.0.1:8090/oauth/oauth2/token
+  export ECW_FHIR_BASE_URL=http://127.0.0.1:8090/fhir/r4/{practice_code}
+  vantrexia sandbox`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -35,7 +41,7 @@ accepted in SANDBOX_DATA_DIR. Not for patient data.`,
 
 // useSandbox fills in what is not set, so that the API, the worker and the sandbox of one machine fit together.
 func (c *config) useSandbox() {
-	base := "http://" + c.SandboxAddress
+	base := localURL(c.SandboxAddress)
 	for setting, value := range map[*string]string{
 		&c.ECW.ClientID:     "vantrexia-sandbox-client",
 		&c.ECW.PracticeCode: "FFHEDD",
@@ -64,7 +70,7 @@ func localURL(address string) string {
 func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener net.Listener) error {
 	ehr, err := sandbox.New(sandbox.Config{
 		ClientID: cfg.ECW.ClientID, PracticeCode: cfg.ECW.PracticeCode, JWKSURL: cfg.SandboxJWKSURL,
-		PublicURL: "http://" + cfg.SandboxAddress, DataDir: cfg.SandboxDataDir, Logger: log.With("component", "sandbox"),
+		PublicURL: localURL(cfg.SandboxAddress), DataDir: cfg.SandboxDataDir, Logger: log.With("component", "sandbox"),
 	})
 	if err != nil {
 		return err

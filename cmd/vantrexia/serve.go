@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
@@ -68,10 +71,7 @@ func withDependencies(ctx context.Context, run func(context.Context, dependencie
 	if err != nil {
 		return err
 	}
-	if cfg.DatabaseURL == "" {
-		return errors.New("DATABASE_URL is not set: set it, or use `make run`, which brings a database of its own")
-	}
-	store, err := db.Open(ctx, cfg.DatabaseURL)
+	store, err := openStore(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -87,6 +87,33 @@ func withDependencies(ctx context.Context, run func(context.Context, dependencie
 	return run(ctx, dependencies{cfg: cfg, log: cfg.logger(slog.LevelDebug), store: store, temporal: temporal})
 }
 
+// openStore opens the database, and says in one line what is wrong when that fails.
+func openStore(ctx context.Context, cfg config) (*db.Store, error) {
+	if cfg.DatabaseURL == "" {
+		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, which brings a database of its own")
+	}
+	store, err := db.Open(ctx, cfg.DatabaseURL)
+	var refused *pgconn.ConnectError
+	if err == nil || !errors.As(err, &refused) || ctx.Err() != nil {
+		return store, err
+	}
+	// Of the addresses and encryptions that pgx tried, one reason is enough.
+	reason := strings.ReplaceAll(refused.Unwrap().Error(), "\n", "; ")
+	var answer *pgconn.PgError
+	var dial *net.OpError
+	var lookup *net.DNSError
+	switch {
+	case errors.As(refused, &answer):
+		reason = answer.Message
+	case errors.As(refused, &dial):
+		reason = dial.Error()
+	case errors.As(refused, &lookup):
+		reason = lookup.Error()
+	}
+	return nil, fmt.Errorf("no connection to the database %q at %s (%s): check that it runs and that DATABASE_URL is right",
+		refused.Config.Database, net.JoinHostPort(refused.Config.Host, strconv.Itoa(int(refused.Config.Port))), reason)
+}
+
 // newTemporalClient connects when it is first used, so that Temporal may start after us.
 func newTemporalClient(cfg config) (client.Client, error) {
 	c, err := client.NewLazyClient(client.Options{
@@ -97,6 +124,24 @@ func newTemporalClient(cfg config) (client.Client, error) {
 		return nil, fmt.Errorf("TEMPORAL_ADDRESS %s: %w", cfg.temporalAddress(), err)
 	}
 	return c, nil
+}
+
+// temporalTimeout bounds the first question to Temporal, whose client would ask for ever.
+const temporalTimeout = 15 * time.Second
+
+// registerSearchAttributes adds what the namespace lacks, and returns the names.
+func registerSearchAttributes(ctx context.Context, c client.Client, cfg config) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
+	defer cancel()
+	added, err := worker.RegisterSearchAttributes(ctx, c, cfg.TemporalNamespace)
+	if err != nil {
+		return nil, temporalError(cfg, err)
+	}
+	return added, nil
+}
+
+func temporalError(cfg config, err error) error {
+	return fmt.Errorf("is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w", cfg.temporalAddress(), cfg.TemporalNamespace, err)
 }
 
 func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error {
@@ -149,7 +194,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
 	})
 	if err := w.Start(); err != nil {
-		return fmt.Errorf("start worker: is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w", d.cfg.temporalAddress(), d.cfg.TemporalNamespace, err)
+		return temporalError(d.cfg, err)
 	}
 	if err := prepareTemporal(ctx, d); err != nil {
 		w.Stop()
@@ -176,7 +221,7 @@ func listen(address, setting string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s is taken: stop what listens there, or choose another address with %s", address, setting)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s (%s): %w", address, setting, err)
+		return nil, fmt.Errorf("%s %q cannot be listened on, use host:port or :port: %w", setting, address, err)
 	}
 	return listener, nil
 }

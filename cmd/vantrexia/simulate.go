@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,9 +36,11 @@ the same readings again is harmless: the API knows them.`,
 					return fmt.Errorf("give a provider's token with --token; %w", err)
 				}
 			}
-			run.Progress = cmd.ErrOrStderr()
+			run.Progress = progressTo(os.Stderr)
 			result, err := simulate.Run(cmd.Context(), run)
-			fmt.Fprintln(cmd.OutOrStdout(), result)
+			if err == nil || result.Sent() > 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), result)
+			}
 			return err
 		},
 	}
@@ -44,7 +48,15 @@ the same readings again is harmless: the API knows them.`,
 	flags.StringVar(&run.APIURL, "url", "", "the API's address (default: API_ADDRESS on this machine)")
 	flags.StringVar(&run.Token, "token", "", "a provider's bearer token (default: one signed with the API's secret)")
 	flags.IntVar(&run.Visits, "visits", 0, "how many of the 602 visits to send; 0 = all")
-	flags.IntVar(&run.Parallel, "parallel", 8, "how many readings are under way at a time")
+	flags.IntVar(&run.Parallel, "parallel", 8, "how many readings are sent at a time")
 	flags.DurationVar(&run.Wait, "wait", 30*time.Minute, "how long to wait for the deliveries; 0 = not at all")
 	return cmd
+}
+
+// progressTo is where the progress bar goes: nowhere unless a person watches, it would fill a log.
+func progressTo(file *os.File) io.Writer {
+	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return io.Discard
+	}
+	return file
 }

@@ -15,17 +15,26 @@ import (
 
 // announce prints the welcome when the API is ready, so that its URLs work when they are read.
 func announce(ctx context.Context, cfg config, out io.Writer, welcome string) {
-	url := localURL(cfg.APIAddress) + "/readyz"
-	for ctx.Err() == nil {
-		if res, err := http.Get(url); err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				fmt.Fprint(out, welcome)
-				return
-			}
+	for !ready(ctx, localURL(cfg.APIAddress)+"/readyz") {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(50 * time.Millisecond):
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
+	fmt.Fprint(out, welcome)
+}
+
+func ready(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 }
 
 // newWelcome is what a person reads after the start: every URL, and a first reading to send.
@@ -50,16 +59,16 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, 
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(&b, "  Sandbox EHR       http://%s\n\n", d.cfg.SandboxAddress)
+	fmt.Fprintf(&b, "  Sandbox EHR       %s\n\n", localURL(d.cfg.SandboxAddress))
 	fmt.Fprintf(&b, `Send a blood pressure, from another terminal:
 
 curl -i %s/api/v1/observations/ -H 'Content-Type: application/json' \
   -H 'Authorization: Bearer %s' \
   -d '{"patient_id": "%s", "observation_type": "blood_pressure", "effective_at": "%s", "device": "BP-OMRON-7250", "values": {"systolic": 142, "diastolic": 92, "heart_rate": 78}}'
 
-Or 602 real visits:  bin/vantrexia simulate
+Or 602 real visits:  bin/vantrexia simulate --url %s
 
-`, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339))
+`, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339), apiURL)
 	return b.String(), nil
 }
 
