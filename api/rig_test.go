@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,10 +87,25 @@ const (
 	anAnswer // Temporal takes connections, and says nothing
 )
 
-// start runs a system until the test ends, and then fails the test if its logs hold anything private.
+// setup is what a test changes about its system; the zero value is the normal case.
+type setup struct {
+	missing    without
+	zone       *time.Location
+	ehr        func(*ecw.Config)
+	importWait time.Duration
+	change     func(*api.Config)
+	watch      func(http.Handler) http.Handler // sees every request to the EHR
+}
+
 func start(tb testing.TB, missing without) *system {
 	tb.Helper()
-	url := stack.Postgres(tb)
+	return startWith(tb, setup{missing: missing})
+}
+
+// startWith runs a system until the test ends, and then fails the test if its logs hold anything private.
+func startWith(tb testing.TB, how setup) *system {
+	tb.Helper()
+	url, missing := stack.Postgres(tb), how.missing
 	s := &system{log: newLeakCheck(tb)}
 	var err error
 	if s.store, err = db.Open(tb.Context(), url); err != nil {
@@ -104,11 +120,16 @@ func start(tb testing.TB, missing without) *system {
 
 	var routes late // the sandbox wants the API's address, and the API the sandbox's
 	s.caller = serve(tb, &routes, s.log)
-	ehr := s.ehrClient(tb, s.startSandbox(tb))
-	s.handler = newAPI(tb, api.Config{
-		Store: s.store, Temporal: s.temporal, TemporalNamespace: "default", TemporalUIURL: "http://temporal.test", EHR: ehr, TimeZone: time.UTC,
-		PracticeCode: practice, JWKS: jwks(tb), TokenSecret: []byte(tokenSecret), Logger: s.log.logger(),
-	})
+	ehr := s.ehrClient(tb, s.startSandbox(tb, how.watch), how.ehr)
+	cfg := api.Config{
+		Store: s.store, Temporal: s.temporal, TemporalNamespace: "default", TemporalUIURL: "http://temporal.test", EHR: ehr,
+		TimeZone: cmp.Or(how.zone, time.UTC), PracticeCode: practice, JWKS: jwks(tb), TokenSecret: []byte(tokenSecret),
+		ImportWait: how.importWait, Logger: s.log.logger(),
+	}
+	if how.change != nil {
+		how.change(&cfg)
+	}
+	s.handler = newAPI(tb, cfg)
 	routes.handler.Store(&s.handler)
 	if missing == nothing {
 		s.startWorker(tb, ehr)
@@ -182,7 +203,7 @@ func silentPort(tb testing.TB, open bool) string {
 	return listener.Addr().String()
 }
 
-func (s *system) startSandbox(tb testing.TB) *sandbox.Server {
+func (s *system) startSandbox(tb testing.TB, watch func(http.Handler) http.Handler) *sandbox.Server {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -195,7 +216,11 @@ func (s *system) startSandbox(tb testing.TB) *sandbox.Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: ehr}}
+	var handler http.Handler = ehr
+	if watch != nil {
+		handler = watch(ehr)
+	}
+	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}}
 	web.Start()
 	tb.Cleanup(func() {
 		if err := ehr.Close(); err != nil {
@@ -206,11 +231,15 @@ func (s *system) startSandbox(tb testing.TB) *sandbox.Server {
 	return ehr
 }
 
-func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server) *ecw.Client {
+func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server, change func(*ecw.Config)) *ecw.Client {
 	tb.Helper()
-	client, err := ecw.New(ecw.Config{
+	cfg := ecw.Config{
 		ClientID: clientID, PracticeCode: practice, Key: sharedKey(), TokenURL: ehr.TokenURL(), FHIRBaseURL: ehr.FHIRBaseURL(), Logger: s.log.logger(),
-	})
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	client, err := ecw.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -245,18 +274,32 @@ func (s *system) fault(body string) {
 	}
 }
 
-// inChart is how often the EHR holds an observation, and how many creates of it the EHR has seen.
-func (s *system) inChart(observationID string) (stored, received int) {
+// stats are what the EHR saw so far.
+func (s *system) stats() (stats sandbox.Stats) {
 	s.tb.Helper()
 	res, err := s.client.Get(s.ehr + "/admin/stats")
 	if err != nil {
 		s.tb.Fatal(err)
 	}
 	defer res.Body.Close()
-	var stats sandbox.Stats
 	if err := json.NewDecoder(res.Body).Decode(&stats); err != nil {
 		s.tb.Fatal(err)
 	}
+	return stats
+}
+
+// exec changes the tables behind the system's back.
+func (s *system) exec(sql string, args ...any) {
+	s.tb.Helper()
+	if _, err := s.conn.Exec(s.tb.Context(), sql, args...); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// inChart is how often the EHR holds an observation, and how many creates of it the EHR has seen.
+func (s *system) inChart(observationID string) (stored, received int) {
+	s.tb.Helper()
+	stats := s.stats()
 	key := "https://vantrexia.com/fhir/sid/observation|" + observationID
 	return stats.Creates.Stored[key], stats.Creates.Received[key]
 }
