@@ -54,6 +54,8 @@ type ecwConfig struct {
 	PrivateKey     string        `env:"PRIVATE_KEY"`
 	PrivateKeyFile string        `env:"PRIVATE_KEY_FILE" envDefault:".local/ecw-private.pem"`
 	KeyID          string        `env:"KEY_ID" envDefault:"vantrexia-ecw-key-1"`
+	OtherKeyFile   string        `env:"OTHER_KEY_FILE"`
+	OtherKeyID     string        `env:"OTHER_KEY_ID"`
 	Scope          string        `env:"SCOPE"`
 	WriteMode      string        `env:"WRITE_MODE" envDefault:"observation"`
 	TokenURL       string        `env:"TOKEN_URL"`
@@ -180,9 +182,32 @@ func (c config) signingKey() (*ecw.Key, error) {
 	return key, nil
 }
 
+// jwks is the key set that the API publishes: the signing key and, during a rotation, the one before or after it. An app
+// that proves itself with its secret has none.
+func (c config) jwks() ([]byte, error) {
+	if ecw.AppType(c.ECW.AppType) == ecw.ConfidentialClient {
+		return []byte(`{"keys":[]}`), nil
+	}
+	signing, err := c.signingKey()
+	if err != nil {
+		return nil, err
+	}
+	if c.ECW.OtherKeyFile == "" {
+		return ecw.PublicJWKS(signing)
+	}
+	other, err := ecw.LoadKeyFile(c.ECW.OtherKeyFile, c.ECW.OtherKeyID)
+	if err != nil {
+		return nil, fmt.Errorf("ECW_OTHER_KEY_FILE, ECW_OTHER_KEY_ID: %w", err)
+	}
+	return ecw.PublicJWKS(signing, other)
+}
+
 // checkSecrets tells about a key or a secret that does not serve before anything slow starts.
 func (c config) checkSecrets(log *slog.Logger) error {
 	if _, err := c.ehr(log); err != nil {
+		return err
+	}
+	if _, err := c.jwks(); err != nil {
 		return err
 	}
 	_, err := c.signToken(api.Token{Role: api.RoleService, Subject: "check", TTL: time.Minute})
@@ -191,9 +216,12 @@ func (c config) checkSecrets(log *slog.Logger) error {
 
 // ehr is the client of the practice's eCW.
 func (c config) ehr(log *slog.Logger) (*ecw.Client, error) {
-	key, err := c.signingKey()
-	if err != nil {
-		return nil, err
+	var key *ecw.Key
+	if ecw.AppType(c.ECW.AppType) != ecw.ConfidentialClient {
+		var err error
+		if key, err = c.signingKey(); err != nil {
+			return nil, err
+		}
 	}
 	return ecw.New(ecw.Config{
 		ClientID: c.ECW.ClientID, ClientSecret: c.ECW.ClientSecret, PracticeCode: c.ECW.PracticeCode,

@@ -20,7 +20,6 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -134,6 +133,9 @@ func registerSearchAttributes(ctx context.Context, c client.Client, cfg config) 
 	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 	defer cancel()
 	added, err := worker.RegisterSearchAttributes(ctx, c, cfg.TemporalNamespace)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, ctx.Err() // not the way in which Temporal's client says so
+	}
 	if err != nil {
 		return nil, temporalError(cfg, err)
 	}
@@ -154,11 +156,7 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 }
 
 func newAPI(d dependencies) (http.Handler, error) {
-	key, err := d.cfg.signingKey()
-	if err != nil {
-		return nil, err
-	}
-	jwks, err := ecw.PublicJWKS(key)
+	jwks, err := d.cfg.jwks()
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +196,9 @@ func runWorker(ctx context.Context, d dependencies) error {
 	}
 	if err := prepareTemporal(ctx, d); err != nil {
 		w.Stop()
+		if ctx.Err() != nil { // told to stop before it had quite started
+			return nil
+		}
 		return err
 	}
 	log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
