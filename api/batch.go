@@ -54,7 +54,11 @@ func (s *server) createObservations(c echo.Context) error {
 	answer := batchAnswer{Results: make([]batchItem, len(req.Observations))}
 	var created []uuid.UUID
 	for i, raw := range req.Observations {
-		item := s.createOne(ctx, key.item(i), raw)
+		item, err := s.createOne(ctx, key.item(i), raw)
+		if err != nil {
+			s.startMany(ctx, created) // the request is to be sent again, and finds what is stored by now
+			return err
+		}
 		item.Index = i
 		switch item.Status {
 		case http.StatusCreated:
@@ -71,27 +75,26 @@ func (s *server) createObservations(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage) batchItem {
+// createOne fails only when the database is away, so that a batch does not wait for it a thousand times.
+func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage) (batchItem, error) {
 	if !isObject(raw) {
 		refused := malformed("The item is not a JSON object: send a reading as POST /api/v1/observations/ takes it.")
-		return batchItem{Status: refused.Status, Error: refused}
+		return batchItem{Status: refused.Status, Error: refused}, nil
 	}
 	stored, created, err := s.takeReading(ctx, key, raw)
 	var refused *Error
 	switch {
 	case err == nil && created:
-		return batchItem{Status: http.StatusCreated, ID: &stored.ID}
+		return batchItem{Status: http.StatusCreated, ID: &stored.ID}, nil
 	case err == nil:
-		return batchItem{Status: http.StatusOK, ID: &stored.ID}
+		return batchItem{Status: http.StatusOK, ID: &stored.ID}, nil
 	case errors.As(err, &refused):
-		return batchItem{Status: refused.Status, Error: refused}
+		return batchItem{Status: refused.Status, Error: refused}, nil
 	case db.IsUnavailable(err):
-		s.Logger.ErrorContext(ctx, "the database cannot be reached", "error", err)
-		refused = databaseUnavailable()
-		return batchItem{Status: refused.Status, Error: refused}
+		return batchItem{}, err
 	}
 	s.Logger.ErrorContext(ctx, "reading of a batch not stored", "error", err)
-	return batchItem{Status: http.StatusInternalServerError, Error: internalError()}
+	return batchItem{Status: http.StatusInternalServerError, Error: internalError()}, nil
 }
 
 // startMany starts the transmissions of a batch by one workflow, so that the answer need not wait for a thousand starts.
