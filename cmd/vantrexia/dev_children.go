@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 // ports are opened before anything slow starts, so that a taken one is told at once.
@@ -95,6 +96,8 @@ func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack
 	temporal, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
 		Binary: filepath.Join("bin", "temporaldev"), Dir: filepath.Join(stateDir, "temporal"),
 		Port: cfg.TemporalPort, UIPort: uiPort, Namespaces: []string{cfg.TemporalNamespace}, Logger: log,
+		// Known from the start: a server that runs takes seconds to notice new ones, and the first reading waits for it.
+		SearchAttributes: searchAttributeTypes(),
 	})
 	var taken *devstack.PortError
 	switch {
@@ -104,6 +107,15 @@ func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack
 		return nil, fmt.Errorf("port %d is taken, where the Temporal Web UI should run: stop what listens there, or choose another address with TEMPORAL_UI_ADDRESS", taken.Port)
 	}
 	return temporal, err
+}
+
+// searchAttributeTypes names the type of each search attribute as the server does.
+func searchAttributeTypes() map[string]string {
+	types := map[string]string{}
+	for name, kind := range workflows.SearchAttributes() {
+		types[name] = kind.String()
+	}
+	return types
 }
 
 // localPort is the port of the Temporal Web UI, which has no login and therefore stays on this machine.

@@ -191,15 +191,15 @@ func runWorker(ctx context.Context, d dependencies) error {
 		Pending:       &activities.Pending{Store: d.store},
 		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
 	})
+	err = prepareTemporal(ctx, d)
+	if ctx.Err() != nil { // told to stop before it had quite started
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	if err := w.Start(); err != nil {
 		return temporalError(d.cfg, err)
-	}
-	if err := prepareTemporal(ctx, d); err != nil {
-		w.Stop()
-		if ctx.Err() != nil { // told to stop before it had quite started
-			return nil
-		}
-		return err
 	}
 	log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
 	<-ctx.Done()
@@ -207,8 +207,13 @@ func runWorker(ctx context.Context, d dependencies) error {
 	return nil
 }
 
-// prepareTemporal makes sure of what the workflows need around them.
+// prepareTemporal makes sure of what the workflows need around them, before the first of them runs.
 func prepareTemporal(ctx context.Context, d dependencies) error {
+	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
+	defer cancel()
+	if _, err := d.temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+		return temporalError(d.cfg, err)
+	}
 	if err := worker.CheckSearchAttributes(ctx, d.temporal, d.cfg.TemporalNamespace); err != nil {
 		return err
 	}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/fhir"
+)
+
+// TestDevFromTheFirstStartToTheThird is the README's first screen: start, paste the curl, look at the reading in all
+// three places, stop with Ctrl-C, start again; and a start after a crash.
+func TestDevFromTheFirstStartToTheThird(t *testing.T) {
+	t.Parallel()
+	dir := workDir(t)
+	p, s := startDev(t, dir)
+	pasted := time.Now()
+	id := s.paste(t, dir)
+	eventually(t, "the EHR has the reading", func() bool { return s.inEHR(t, dir, id) })
+	eventually(t, "Temporal lists the completed workflow", func() bool { return s.workflowCompleted(t, id) })
+	t.Logf("delivered %s after the curl", time.Since(pasted).Round(time.Millisecond))
+	s.showsFHIR(t, id)
+
+	simulated := run(t, dir, nil, "simulate", "--visits", "5", "--url", s.api)
+	const first = "19 readings of 1 patient in 5 visits: 19 stored now, 0 stored before; 19 transmitted, 0 failed, 0 waiting\n"
+	if got := simulated.stdout.text(); got != first || simulated.stderr.text() != "" {
+		t.Errorf("simulate said %q and %q", got, simulated.stderr.text())
+	}
+	again := run(t, dir, nil, "simulate", "--visits", "5", "--url", s.api)
+	if got := again.stdout.text(); got != strings.Replace(first, "19 stored now, 0 stored", "0 stored now, 19 stored", 1) {
+		t.Errorf("simulate said the second time %q", got)
+	}
+
+	p.signal(t, syscall.SIGINT)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("Ctrl-C ended it with %d, want 0\n%s", code, p.stderr.text())
+	}
+	nothingRunsIn(t, dir)
+	for _, place := range []string{s.api, s.sandbox, s.ui} {
+		portIsFree(t, place)
+	}
+
+	p, s = startDev(t, dir)
+	s.showsFHIR(t, id)
+	if !s.inEHR(t, dir, id) || !s.workflowCompleted(t, id) {
+		t.Error("the second start has lost the reading of the first")
+	}
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+
+	p, s = startDev(t, dir)
+	s.showsFHIR(t, id)
+	p.signal(t, syscall.SIGTERM)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("SIGTERM ended it with %d, want 0\n%s", code, p.stderr.text())
+	}
+	nothingRunsIn(t, dir)
+}
+
+// shown is what the welcome tells.
+type shown struct{ api, ui, sandbox, curl, token, patient string }
+
+func startDev(t *testing.T, dir string) (*process, shown) {
+	t.Helper()
+	p := start(t, dir, anyPorts(), "dev")
+	welcome := p.await(t, &p.stdout, "602 real visits:")
+	find := func(pattern string) string {
+		m := regexp.MustCompile(pattern).FindStringSubmatch(welcome)
+		if m == nil {
+			t.Fatalf("no %s in\n%s", pattern, welcome)
+		}
+		return m[1]
+	}
+	return p, shown{
+		api: find(`(?m)^  API +(\S+)$`), ui: find(`(?m)^  Temporal Web UI +(\S+)$`), sandbox: find(`(?m)^  Sandbox EHR +(\S+)$`),
+		curl: find(`(?s)\n(curl .*?)\n\n`), token: find(`Bearer ([^']+)`), patient: find(`"patient_id": "([^"]+)"`),
+	}
+}
+
+// paste runs the curl and returns the id of the new reading.
+func (s shown) paste(t *testing.T, dir string) string {
+	t.Helper()
+	var stored struct {
+		ID string `json:"id"`
+	}
+	if _, err := exec.LookPath("curl"); err != nil { // then send what it says ourselves
+		target := regexp.MustCompile(`http\S+`).FindString(s.curl)
+		_, body, _ := strings.Cut(s.curl, "-d '")
+		if status := call(t, http.MethodPost, target, s.token, strings.TrimSuffix(body, "'"), &stored); status != http.StatusCreated {
+			t.Fatalf("the curl's request gave %d, want 201", status)
+		}
+		return stored.ID
+	}
+	cmd := exec.Command("sh", "-c", s.curl)
+	cmd.Dir = dir
+	answer, err := cmd.Output()
+	head, body, _ := strings.Cut(string(answer), "\r\n\r\n")
+	if err != nil || !strings.HasPrefix(head, "HTTP/1.1 201 ") || json.Unmarshal([]byte(body), &stored) != nil {
+		t.Fatalf("the curl gave (%v)\n%s", err, answer)
+	}
+	return stored.ID
+}
+
+// inEHR asks the sandbox as eCW would be asked, with the key of the installation.
+func (s shown) inEHR(t *testing.T, dir, id string) bool {
+	t.Helper()
+	key, err := ecw.LoadKeyFile(filepath.Join(dir, ".local", "ecw-private.pem"), "vantrexia-ecw-key-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ehr, err := ecw.New(ecw.Config{
+		ClientID: "vantrexia-sandbox-client", PracticeCode: "FFHEDD", AppType: "backend_service", Environment: "staging", Key: key,
+		TokenURL: s.sandbox + "/oauth/oauth2/token", FHIRBaseURL: s.sandbox + "/fhir/r4/FFHEDD",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patient struct {
+		ECWFHIRID string `json:"ecw_fhir_id"`
+	}
+	call(t, http.MethodGet, s.api+"/api/v1/patients/"+s.patient+"/", s.token, "", &patient)
+	_, found, err := ehr.FindObservation(t.Context(), ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, patient.ECWFHIRID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// workflowCompleted asks what the Web UI asks for its list.
+func (s shown) workflowCompleted(t *testing.T, id string) bool {
+	t.Helper()
+	var list struct {
+		Executions []struct {
+			Status string `json:"status"`
+		} `json:"executions"`
+	}
+	query := url.Values{"query": {`WorkflowId = "transmission/` + id + `"`}}
+	call(t, http.MethodGet, s.ui+"/api/v1/namespaces/default/workflows?"+query.Encode(), "", "", &list)
+	return len(list.Executions) == 1 && list.Executions[0].Status == "WORKFLOW_EXECUTION_STATUS_COMPLETED"
+}
+
+func (s shown) showsFHIR(t *testing.T, id string) {
+	t.Helper()
+	var resource struct {
+		ResourceType string `json:"resourceType"`
+		ID           string `json:"id"`
+		Component    []any  `json:"component"`
+	}
+	status := call(t, http.MethodGet, s.api+"/api/v1/fhir/observations/"+id+"/", s.token, "", &resource)
+	if status != http.StatusOK || resource.ResourceType != "Observation" || resource.ID != id || len(resource.Component) == 0 {
+		t.Errorf("the FHIR view gave %d %+v", status, resource)
+	}
+}
+
+func portIsFree(t *testing.T, place string) {
+	t.Helper()
+	u, err := url.Parse(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", u.Host)
+	if err != nil {
+		t.Errorf("%s is not given back: %v", place, err)
+		return
+	}
+	_ = listener.Close()
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vantrexia/vantrexia/devstack"
+)
+
+// TestSeparateProcesses runs an installation as in production: sandbox, API and worker are processes of their own, and
+// the API is there before Temporal is.
+func TestSeparateProcesses(t *testing.T) {
+	t.Parallel()
+	dir := workDir(t)
+	temporalAddress, apiAddress, sandboxAddress := freeAddress(t), freeAddress(t), freeAddress(t)
+	settings := []string{
+		"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + temporalAddress, "API_ADDRESS=" + apiAddress,
+		"SANDBOX_ADDRESS=" + sandboxAddress, "SANDBOX_JWKS_URL=http://" + apiAddress + "/.well-known/jwks.json",
+		"API_TOKEN_SECRET=" + strings.Repeat("s", 32),
+		"ECW_CLIENT_ID=vantrexia-sandbox-client", "ECW_PRACTICE_CODE=FFHEDD",
+		"ECW_TOKEN_URL=http://" + sandboxAddress + "/oauth/oauth2/token",
+		"ECW_FHIR_BASE_URL=http://" + sandboxAddress + "/fhir/r4/{practice_code}",
+	}
+	mustSay(t, run(t, dir, settings, "api"), 1, "run `vantrexia migrate`")
+	mustSay(t, run(t, dir, settings, "migrate"), 1, "TEMPORAL_ADDRESS") // the schema is up to date from here on
+	mustSay(t, run(t, dir, settings, "worker"), 1, "keys generate")
+	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "private key written")
+
+	ehr := start(t, dir, settings, "sandbox")
+	ehr.await(t, &ehr.stderr, "listening")
+	server := start(t, dir, settings, "api")
+	server.await(t, &server.stderr, "listening")
+	mustSay(t, run(t, dir, settings, "worker"), 1, "TEMPORAL_ADDRESS")
+
+	admin := strings.TrimSpace(run(t, dir, settings, "token", "--role", "admin").stdout.text())
+	api := "http://" + apiAddress + "/api/v1"
+	early := postReading(t, api, admin, "2026-02-06T10:30:00Z")
+
+	startTemporalAt(t, temporalAddress)
+	mustSay(t, run(t, dir, settings, "worker"), 1, "run `vantrexia migrate`")
+	mustSay(t, run(t, dir, settings, "migrate"), 0, "")
+	deliverer := start(t, dir, settings, "worker")
+	deliverer.await(t, &deliverer.stderr, "worker started")
+	late := postReading(t, api, admin, "2026-02-06T10:45:00Z")
+	eventually(t, "the reading is delivered", func() bool { return transmitted(t, api, admin, late) })
+	eventually(t, "the sweep delivers what came while Temporal was away", func() bool {
+		call(t, http.MethodPost, api+"/fhir/process-pending/", admin, "", nil)
+		return transmitted(t, api, admin, early)
+	})
+	for _, p := range []*process{server, deliverer, ehr} {
+		p.signal(t, syscall.SIGTERM)
+		if code := p.wait(t); code != 0 {
+			t.Errorf("SIGTERM ended vantrexia %s with %d, want 0\n%s", p.cmd.Args[1], code, p.stderr.text())
+		}
+	}
+}
+
+func mustSay(t *testing.T, p *process, code int, text string) {
+	t.Helper()
+	said := p.stderr.text()
+	if got := p.wait(t); got != code || !strings.Contains(said, text) {
+		t.Fatalf("vantrexia %v ended with %d, want %d, and said %q, want %q in it", p.cmd.Args[1:], got, code, said, text)
+	}
+	if code != 0 && strings.Count(said, "\n") != 1 {
+		t.Errorf("vantrexia %v said more than a line: %q", p.cmd.Args[1:], said)
+	}
+}
+
+// freeAddress was free a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// startTemporalAt starts a server that knows none of our search attributes, as in a new installation.
+func startTemporalAt(t *testing.T, address string) {
+	t.Helper()
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := net.LookupPort("tcp", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	server, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
+		Binary: temporalBinary(t), Dir: filepath.Join(t.TempDir(), "temporal"), InMemory: true, Headless: true, Port: port,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// postReading posts a reading of a patient whom the sandbox knows, and returns its id.
+func postReading(t *testing.T, api, token, at string) string {
+	t.Helper()
+	var known struct {
+		Results []struct{ ID string } `json:"results"`
+	}
+	call(t, http.MethodGet, api+"/patients/?ecw_fhir_id=ecw-patient-2004454", token, "", &known)
+	if len(known.Results) == 0 {
+		known.Results = make([]struct{ ID string }, 1)
+		body := `{"first_name": "A", "last_name": "B", "birth_date": "1950-01-01", "mrn": "M", "ecw_fhir_id": "ecw-patient-2004454"}`
+		if status := call(t, http.MethodPost, api+"/patients/", token, body, &known.Results[0]); status != http.StatusCreated {
+			t.Fatalf("the patient gave %d", status)
+		}
+	}
+	body, err := json.Marshal(map[string]any{
+		"patient_id": known.Results[0].ID, "observation_type": "weight", "effective_at": at, "device": "scale",
+		"values": map[string]any{"value": 81.6, "unit": "kg"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stored struct{ ID string }
+	if status := call(t, http.MethodPost, api+"/observations/", token, string(body), &stored); status != http.StatusCreated {
+		t.Fatalf("the reading gave %d", status)
+	}
+	return stored.ID
+}
+
+func transmitted(t *testing.T, api, token, id string) bool {
+	t.Helper()
+	var stored struct {
+		Transmission *struct{ Status string } `json:"transmission"`
+	}
+	call(t, http.MethodGet, api+"/observations/"+id+"/", token, "", &stored)
+	return stored.Transmission != nil && stored.Transmission.Status == "transmitted"
+}
+
+func TestKeysGenerateNeverOverwrites(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keys", "new.pem")
+	generate := []string{"keys", "generate", "--out", path, "--kid", "vantrexia-ecw-key-2"}
+	first := run(t, dir, nil, generate...)
+	mustSay(t, first, 0, path)
+	var jwks struct {
+		Keys []struct{ Kty, Kid, Alg, Use, N, D string }
+	}
+	if err := json.Unmarshal([]byte(first.stdout.text()), &jwks); err != nil || len(jwks.Keys) != 1 ||
+		jwks.Keys[0].Kid != "vantrexia-ecw-key-2" || jwks.Keys[0].Alg != "RS384" || jwks.Keys[0].D != "" {
+		t.Errorf("printed %s (%v)", first.stdout.text(), err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the key's file: %v, %v", info, err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSay(t, run(t, dir, nil, generate...), 1, "exists already")
+	after, err := os.ReadFile(path)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the key has changed (%v)", err)
+	}
+}
+
+func TestTokenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	secret := []string{"API_TOKEN_SECRET=" + strings.Repeat("s", 32)}
+	for name, c := range map[string]struct {
+		settings, flags []string
+		want            string
+	}{
+		"no secret":    {nil, nil, "API_TOKEN_SECRET"},
+		"short secret": {[]string{"API_TOKEN_SECRET=short"}, nil, "32 bytes"},
+		"unknown role": {secret, []string{"--role", "boss"}, "admin, provider or service"},
+		"negative ttl": {secret, []string{"--ttl", "-1h"}, "1h"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mustSay(t, run(t, t.TempDir(), c.settings, append([]string{"token"}, c.flags...)...), 1, c.want)
+		})
+	}
+}
+
+func TestSimulateSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	secret := []string{"API_TOKEN_SECRET=" + strings.Repeat("s", 32)}
+	mustSay(t, run(t, t.TempDir(), nil, "simulate"), 1, "--token")
+	mustSay(t, run(t, t.TempDir(), secret, "simulate", "--visits", "-1"), 1, "-1 visits")
+	began := time.Now()
+	away := run(t, t.TempDir(), secret, "simulate", "--visits", "1", "--url", "http://127.0.0.1:1")
+	mustSay(t, away, 1, "make run")
+	if away.stdout.text() != "" || time.Since(began) > patience/2 {
+		t.Errorf("said %q after %s", away.stdout.text(), time.Since(began))
+	}
+}
