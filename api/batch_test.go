@@ -160,7 +160,9 @@ func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	patient := s.patient(kevin)
-	post := func(key, body string) answer { return s.do("POST", "/api/v1/observations/", body, "Idempotency-Key", key) }
+	post := func(key, body string) answer {
+		return s.do("POST", "/api/v1/observations/", body, "Idempotency-Key", key)
+	}
 
 	one, other := weight(patient), weight(patient)
 	first := post("key-1", one).want(t, http.StatusCreated, "")

@@ -119,7 +119,9 @@ func TestAPersonEndsAnImport(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			s, importID, location, _ := stopped(t)
-			end := func() error { return s.temporal.CancelWorkflow(t.Context(), workflows.ImportPatientsWorkflowID(importID), "") }
+			end := func() error {
+				return s.temporal.CancelWorkflow(t.Context(), workflows.ImportPatientsWorkflowID(importID), "")
+			}
 			if how == "terminate" {
 				end = func() error {
 					return s.temporal.TerminateWorkflow(t.Context(), workflows.ImportPatientsWorkflowID(importID), "", "a test")
