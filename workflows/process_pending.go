@@ -12,8 +12,8 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 )
 
-// pendingLimit is how many transmissions one sweep starts; eCW takes fewer in the five minutes until the next.
-const pendingLimit = 2000
+// pendingLimit is how many transmissions one sweep starts: half of the children that Temporal lets a workflow have.
+const pendingLimit = 1000
 
 // TransmissionSummary is the line that the Temporal Web UI shows for a transmission.
 const TransmissionSummary = "Carries one reading into the EHR"
