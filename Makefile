@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## run everything in this terminal, until Ctrl-C
-	@$(MAKE) --no-print-directory -j2 bin/vantrexia bin/temporaldev
+	@$(MAKE) -s --no-print-directory -j2 bin/vantrexia bin/temporaldev
 	@exec bin/vantrexia dev
 
 build: bin/vantrexia ## build bin/vantrexia

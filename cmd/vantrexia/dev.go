@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -60,7 +61,7 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	children, stop, err := startChildren(ctx, &cfg, log, out)
 	defer stop()
 	if err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err) // a Ctrl-C in the terminal ends initdb too, which then complains
 	}
 	store, err := openStore(ctx, cfg)
 	if err != nil {
