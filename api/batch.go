@@ -14,8 +14,6 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-const maxBatch = 1000
-
 type batchRequest struct {
 	Observations []json.RawMessage `json:"observations"`
 }
@@ -38,19 +36,10 @@ type batchItem struct {
 
 func (s *server) createObservations(c echo.Context) error {
 	var req batchRequest
-	if err := decode(c, &req); err != nil {
+	if err := bind(c, &req); err != nil {
 		return err
 	}
-	if len(req.Observations) == 0 || len(req.Observations) > maxBatch {
-		var b broken
-		b.add("observations", "holds %d readings: send 1 to %d", len(req.Observations), maxBatch)
-		return b.err()
-	}
-	key, err := idempotencyKey(c)
-	if err != nil {
-		return err
-	}
-	ctx := c.Request().Context()
+	ctx, key := c.Request().Context(), idempotencyKey(c)
 	answer := batchAnswer{Results: make([]batchItem, len(req.Observations))}
 	var created []uuid.UUID
 	for i, raw := range req.Observations {
@@ -81,7 +70,12 @@ func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage)
 		refused := malformed("The item is not a JSON object: send a reading as POST /api/v1/observations/ takes it.")
 		return batchItem{Status: refused.Status, Error: refused}, nil
 	}
-	stored, created, err := s.takeReading(ctx, key, raw)
+	var stored db.Observation
+	var created bool
+	err := checkObject(s.contract.doc.Components.Schemas["Reading"].Value, raw)
+	if err == nil {
+		stored, created, err = s.takeReading(ctx, key, raw)
+	}
 	var refused *Error
 	switch {
 	case err == nil && created:

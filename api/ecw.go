@@ -117,15 +117,8 @@ type ecwPatient struct {
 }
 
 func (s *server) listECWPatients(c echo.Context) error {
-	if err := checkQuery(c); err != nil {
-		return err
-	}
-	var b broken
-	p := b.page(c)
-	search := b.queryText(c, "search")
-	if err := b.err(); err != nil {
-		return err
-	}
+	p := queryPage(c)
+	search := queryText(c, "search")
 	query := ecw.PatientQuery{Page: p.number, PageSize: p.size}
 	if search != nil {
 		query.Name = *search
@@ -134,6 +127,7 @@ func (s *server) listECWPatients(c echo.Context) error {
 	found, err := s.EHR.SearchPatients(ctx, query)
 	var refused *ecw.Error
 	if errors.As(err, &refused) && refused.Code == ecw.CodeInvalidPage {
+		var b broken
 		b.add("page", "%s", refused.Message)
 		return b.err()
 	}

@@ -17,28 +17,39 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// intake is the part of a POST that needs no database: limits, decoding, validation, and the answer to what is refused.
-func intake(take func(echo.Context) error) http.Handler {
+// intake is the part of a request that needs no database: limits, the contract, validation, and the answer to what is
+// refused.
+type intake struct {
+	method, path string
+	contract     *contract
+}
+
+func newIntake(f *testing.F, method, path string) intake {
+	f.Helper()
+	contract, err := loadContract()
+	if err != nil {
+		f.Fatal(err)
+	}
+	return intake{method, path, contract}
+}
+
+// send sends a body to a handler, and fails unless it is taken or refused as the API refuses.
+func (in intake) send(t *testing.T, body []byte, take echo.HandlerFunc) {
+	t.Helper()
 	s := &server{Config: Config{Logger: slog.New(slog.DiscardHandler)}}
 	e := echo.New()
 	e.HTTPErrorHandler = s.writeError
 	e.Use(middleware.BodyLimit(maxBody))
-	e.POST("/", func(c echo.Context) error {
+	e.Add(in.method, in.path, func(c echo.Context) error {
 		if err := take(c); err != nil {
 			return err
 		}
 		return c.NoContent(http.StatusNoContent)
-	})
-	return e
-}
-
-// wantAnswer sends a body, and fails unless it is taken or refused as the API refuses.
-func wantAnswer(t *testing.T, handler http.Handler, body []byte) {
-	t.Helper()
-	req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+	}, in.contract.check)
+	req := httptest.NewRequest(in.method, strings.Replace(in.path, ":id", "d4e5f6a7-b8c9-0123-defa-234567890123", 1), bytes.NewReader(body))
 	req.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 	res := httptest.NewRecorder()
-	handler.ServeHTTP(res, req)
+	e.ServeHTTP(res, req)
 	if res.Code == http.StatusNoContent {
 		return
 	}
@@ -65,22 +76,23 @@ func FuzzCreateObservation(f *testing.F) {
 		f.Add([]byte(`{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","observation_type":"` + string(kind) +
 			`","effective_at":"2026-02-06T10:30:00.123456789+14:00","device":"D","values":{"value":37.50,"unit":"kg","method":"cgm"}}`))
 	}
+	in := newIntake(f, http.MethodPost, "/api/v1/observations")
 	f.Fuzz(func(t *testing.T, body []byte) {
-		wantAnswer(t, intake(func(c echo.Context) error {
+		in.send(t, body, func(c echo.Context) error {
 			var req observationRequest
-			if err := decode(c, &req); err != nil {
+			if err := bind(c, &req); err != nil {
 				return err
 			}
-			reading, patientID, err := parseReading(req)
+			reading, err := req.reading(time.Now())
 			if err == nil {
 				wantStorable(t, reading)
-				reading.ID = patientID.String() // any UUID
-				if _, err := fhir.Observation(reading, fhir.Subject{PatientID: patientID.String(), Display: "Jane Doe"}, 1, time.Now()); err != nil {
+				reading.ID = req.PatientID.String() // any UUID
+				if _, err := fhir.Observation(reading, fhir.Subject{PatientID: reading.ID, Display: "Jane Doe"}, 1, time.Now()); err != nil {
 					t.Fatalf("%q was taken and cannot be transformed: %v", body, err)
 				}
 			}
 			return err
-		}), body)
+		})
 	})
 }
 
@@ -103,21 +115,18 @@ func FuzzPatient(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	in := newIntake(f, http.MethodPatch, "/api/v1/patients/:id")
 	f.Fuzz(func(t *testing.T, body []byte) {
-		fields := patientFields{FirstName: "A", LastName: "B", BirthDate: "1957-03-21", MRN: "M", Active: true}
-		wantAnswer(t, intake(func(c echo.Context) error {
-			body, err := readObject(c)
-			if err != nil {
+		in.send(t, body, func(c echo.Context) error {
+			fields := patientFields{FirstName: "A", LastName: "B", BirthDate: "1957-03-21", MRN: "M", Active: true}
+			if err := bind(c, &fields); err != nil {
 				return err
 			}
-			if err := decodePatch(body, &fields); err != nil {
-				return err
-			}
-			_, err = fields.check()
+			_, err := fields.check()
 			if err == nil && strings.ContainsRune(fmt.Sprint(fields), 0) {
 				t.Fatalf("%q was taken, and PostgreSQL stores no NUL", body)
 			}
 			return err
-		}), body)
+		})
 	})
 }

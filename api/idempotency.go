@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -18,14 +17,8 @@ import (
 // requestKey is the header Idempotency-Key; empty means that the client sent none.
 type requestKey string
 
-func idempotencyKey(c echo.Context) (requestKey, error) {
-	var b broken
-	key := c.Request().Header.Get("Idempotency-Key")
-	if !utf8.ValidString(key) {
-		b.add("Idempotency-Key", "is not valid UTF-8")
-	}
-	b.text("Idempotency-Key", &key, 200, false)
-	return requestKey(key), b.err()
+func idempotencyKey(c echo.Context) requestKey {
+	return requestKey(c.Request().Header.Get("Idempotency-Key"))
 }
 
 // item is the key of one item of a batch.

@@ -20,11 +20,8 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-const (
-	maxImport = 10_000
-	// defaultImportWait is the longest that a client with the usual limit of 30 s can be kept waiting.
-	defaultImportWait = 20 * time.Second
-)
+// defaultImportWait is the longest that a client with the usual limit of 30 s can be kept waiting.
+const defaultImportWait = 20 * time.Second
 
 type importRequest struct {
 	ECWPatientIDs []string `json:"ecw_patient_ids"`
@@ -63,10 +60,7 @@ type importStatus struct {
 
 func (s *server) importPatients(c echo.Context) error {
 	var req importRequest
-	if err := decode(c, &req); err != nil {
-		return err
-	}
-	if err := req.check(); err != nil {
+	if err := bind(c, &req); err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
@@ -111,19 +105,6 @@ func (s *server) awaitImport(ctx context.Context, run client.WorkflowRun) {
 	}
 }
 
-func (r importRequest) check() error {
-	var b broken
-	if len(r.ECWPatientIDs) == 0 || len(r.ECWPatientIDs) > maxImport {
-		b.add("ecw_patient_ids", "holds %d ids: send 1 to %d", len(r.ECWPatientIDs), maxImport)
-	}
-	for i, id := range r.ECWPatientIDs {
-		if !isFHIRID(id) && len(b) < 20 {
-			b.add(fmt.Sprintf("ecw_patient_ids[%d]", i), "is not a FHIR id (1 to 64 letters, digits, '-' and '.')")
-		}
-	}
-	return b.err()
-}
-
 func (s *server) storeImport(ctx context.Context, ids []string) (created db.PatientImport, err error) {
 	err = s.Store.InTx(ctx, func(q *db.Queries) error {
 		if created, err = q.CreateImport(ctx, s.PracticeCode); err != nil {
@@ -159,11 +140,7 @@ func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.Workflow
 }
 
 func (s *server) getImport(c echo.Context) error {
-	id, err := idParam(c)
-	if err != nil {
-		return err
-	}
-	status, err := s.loadImport(c.Request().Context(), id)
+	status, err := s.loadImport(c.Request().Context(), idParam(c))
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (l *leakCheck) secret(words ...string) {
 // private is what no log may hold, whoever the patient is: measurements by name, the readings of these tests as numbers
 // of their own, devices, credentials.
 var private = regexp.MustCompile(`(?i)systolic|diastolic|heart_rate|\bvalues?\b|BP-OMRON|SCALE-7|bearer |eyJ[A-Za-z0-9_-]{8}|access_token|client_assertion|` +
-	`(^|[^0-9A-Za-z.:-])(142|92|78|81\.60?|900)([^0-9A-Za-z.:-]|$)`)
+	`(^|[^0-9A-Za-z._:-])(142|92|78|81\.60?|900)([^0-9A-Za-z.:-]|$)`)
 
 func (l *leakCheck) leaks() (found []string) {
 	for line := range strings.Lines(l.text()) {

@@ -24,9 +24,9 @@ const startTimeout = 2 * time.Second
 
 // observationRequest is a reading as a device's gateway posts it.
 type observationRequest struct {
-	PatientID       string          `json:"patient_id"`
-	ObservationType string          `json:"observation_type"`
-	EffectiveAt     string          `json:"effective_at"`
+	PatientID       uuid.UUID       `json:"patient_id"`
+	ObservationType fhir.Type       `json:"observation_type"`
+	EffectiveAt     time.Time       `json:"effective_at"`
 	Device          string          `json:"device"`
 	Values          json.RawMessage `json:"values"`
 }
@@ -62,16 +62,8 @@ type transmission struct {
 }
 
 func (s *server) createObservation(c echo.Context) error {
-	raw, err := readObject(c)
-	if err != nil {
-		return err
-	}
-	key, err := idempotencyKey(c)
-	if err != nil {
-		return err
-	}
 	ctx := c.Request().Context()
-	stored, created, err := s.takeReading(ctx, string(key), raw)
+	stored, created, err := s.takeReading(ctx, string(idempotencyKey(c)), body(c))
 	if err != nil {
 		return err
 	}
@@ -80,15 +72,15 @@ func (s *server) createObservation(c echo.Context) error {
 		status = http.StatusCreated
 		s.startTransmission(ctx, stored.ID)
 	}
-	body, err := s.showObservation(ctx, stored)
+	answer, err := s.showObservation(ctx, stored)
 	if err != nil {
 		return err
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/observations/"+stored.ID.String()+"/")
-	return c.JSON(status, body)
+	return c.JSON(status, answer)
 }
 
-// takeReading checks and stores one reading. A request that was made before, by its key or by what it says, gives the
+// takeReading stores one reading, which the contract has seen. A request that was made before, by its key or by what it says, gives the
 // observation that is stored already.
 func (s *server) takeReading(ctx context.Context, key string, raw []byte) (stored db.Observation, created bool, err error) {
 	known, err := s.earlier(ctx, key, raw)
@@ -99,13 +91,14 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 		return *known, false, nil
 	}
 	var req observationRequest
-	if err := decodeObject(raw, &req); err != nil {
+	if err := unmarshal(raw, &req); err != nil {
 		return stored, false, err
 	}
-	reading, patientID, err := parseReading(req)
+	reading, err := req.reading(time.Now())
 	if err != nil {
 		return stored, false, err
 	}
+	patientID := req.PatientID
 	if err := s.checkPatient(ctx, patientID); err != nil {
 		return stored, false, err
 	}
@@ -124,26 +117,15 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 	return stored, created, err
 }
 
-func parseReading(req observationRequest) (fhir.Reading, uuid.UUID, error) {
-	var b broken
-	patientID, ok := parseUUID(req.PatientID)
-	if !ok {
-		b.add("patient_id", "is not a UUID: send the id of a patient from /api/v1/patients/")
-	}
-	observationType, err := fhir.ParseType(req.ObservationType)
-	b.addFrom(err)
-	effectiveAt, err := time.Parse(time.RFC3339, req.EffectiveAt)
-	if err != nil {
-		b.add("effective_at", "is not an RFC 3339 time such as 2026-02-06T10:30:00Z")
-	}
+// reading is what was measured, or an error that names the values which are impossible.
+func (r observationRequest) reading(now time.Time) (fhir.Reading, error) {
 	reading := fhir.Reading{
-		Type: observationType, Device: req.Device, Values: req.Values,
-		EffectiveAt: effectiveAt.UTC().Truncate(time.Microsecond), // the database keeps microseconds
+		Type: r.ObservationType, Device: r.Device, Values: r.Values,
+		EffectiveAt: r.EffectiveAt.UTC().Truncate(time.Microsecond), // the database keeps microseconds
 	}
-	if len(b) == 0 {
-		b.addFrom(reading.Validate(time.Now()))
-	}
-	return reading, patientID, b.err()
+	var b broken
+	b.addFrom(reading.Validate(now))
+	return reading, b.err()
 }
 
 func (s *server) checkPatient(ctx context.Context, id uuid.UUID) error {
@@ -224,10 +206,7 @@ func (s *server) getObservation(c echo.Context) error {
 
 // loadObservation loads the observation that the path names.
 func (s *server) loadObservation(c echo.Context) (db.Observation, error) {
-	id, err := idParam(c)
-	if err != nil {
-		return db.Observation{}, err
-	}
+	id := idParam(c)
 	stored, err := s.Store.GetObservation(c.Request().Context(), db.GetObservationParams{PracticeCode: s.PracticeCode, ID: id})
 	if db.IsNotFound(err) {
 		return stored, notFound("observation", id.String())

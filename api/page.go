@@ -3,16 +3,12 @@ package api
 import (
 	"net/url"
 	"strconv"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 )
 
-const (
-	defaultPageSize = 20
-	maxPageSize     = 100
-	maxPage         = 1_000_000
-)
+const defaultPageSize = 20
 
 // page is one page of a list; the first is 1.
 type page struct{ number, size int }
@@ -27,41 +23,22 @@ type list[T any] struct {
 	Results  []T     `json:"results"`
 }
 
-func (b *broken) page(c echo.Context) page {
-	return page{
-		number: b.queryInt(c, "page", 1, maxPage),
-		size:   b.queryInt(c, "page_size", defaultPageSize, maxPageSize),
-	}
+// queryPage reads the page; the contract has bounded both numbers.
+func queryPage(c echo.Context) page {
+	return page{number: queryInt(c, "page", 1), size: queryInt(c, "page_size", defaultPageSize)}
 }
 
-// checkQuery refuses a query string of which net/url would drop a part: a filter that is lost lists everybody.
-func checkQuery(c echo.Context) error {
-	if _, err := url.ParseQuery(c.Request().URL.RawQuery); err != nil {
-		return badRequest("malformed_query", "The query string cannot be read: percent-encode its values (RFC 3986).")
-	}
-	return nil
-}
-
-// queryText is nil when the query does not name the parameter.
-func (b *broken) queryText(c echo.Context, name string) *string {
-	value := c.QueryParam(name)
-	if !utf8.ValidString(value) {
-		b.add(name, "is not valid UTF-8")
-	}
-	b.text(name, &value, 100, false)
-	return nullable(value)
-}
-
-func (b *broken) queryInt(c echo.Context, name string, fallback, max int) int {
-	text := c.QueryParam(name)
-	if text == "" {
+func queryInt(c echo.Context, name string, fallback int) int {
+	n, err := strconv.Atoi(c.QueryParam(name))
+	if err != nil { // it is empty
 		return fallback
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > max {
-		b.add(name, "is not a whole number from 1 to %d", max)
-	}
 	return n
+}
+
+// queryText is nil when the query does not name the parameter, or names it with nothing.
+func queryText(c echo.Context, name string) *string {
+	return nullable(strings.TrimSpace(c.QueryParam(name)))
 }
 
 func newList[T any](c echo.Context, p page, count int64, results []T) list[T] {

@@ -2,11 +2,8 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +45,7 @@ type patient struct {
 
 func (s *server) createPatient(c echo.Context) error {
 	fields := patientFields{Active: true}
-	if err := decode(c, &fields); err != nil {
+	if err := bind(c, &fields); err != nil {
 		return err
 	}
 	birthDate, err := fields.check()
@@ -74,14 +71,10 @@ func (s *server) updatePatient(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := readObject(c)
-	if err != nil {
-		return err
-	}
 	var fields patientFields
 	var updated db.Patient
 	err = s.Store.InTx(c.Request().Context(), func(q *db.Queries) error {
-		fields, updated, err = s.patchPatient(c.Request().Context(), q, row.ID, body)
+		fields, updated, err = s.patchPatient(c.Request().Context(), q, row.ID, body(c))
 		return err
 	})
 	if db.IsUniqueViolation(err) {
@@ -95,7 +88,7 @@ func (s *server) updatePatient(c echo.Context) error {
 
 // patchPatient reads, changes and writes the patient under a lock: two requests at once change one after the other, and
 // neither undoes the other's fields.
-func (s *server) patchPatient(ctx context.Context, q *db.Queries, id uuid.UUID, body []byte) (fields patientFields, updated db.Patient, err error) {
+func (s *server) patchPatient(ctx context.Context, q *db.Queries, id uuid.UUID, patch []byte) (fields patientFields, updated db.Patient, err error) {
 	row, err := q.LockPatient(ctx, db.LockPatientParams{PracticeCode: s.PracticeCode, ID: id})
 	if db.IsNotFound(err) {
 		return fields, updated, notFound("patient", id.String())
@@ -104,7 +97,7 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, id uuid.UUID, 
 		return fields, updated, fmt.Errorf("load patient: %w", err)
 	}
 	fields = showPatient(row).patientFields
-	if err := decodePatch(body, &fields); err != nil {
+	if err := unmarshal(patch, &fields); err != nil {
 		return fields, updated, err
 	}
 	birthDate, err := fields.check()
@@ -122,62 +115,21 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, id uuid.UUID, 
 	return fields, updated, nil
 }
 
-func decodePatch(body []byte, fields *patientFields) error {
-	if err := decodeObject(body, fields); err != nil {
-		return err
-	}
-	var b broken
-	b.nulls(body, "")
-	return b.err()
-}
-
-// nulls adds the fields of an object that are null where they may not be. encoding/json leaves such a field as it was,
-// and the caller would believe it gone.
-func (b *broken) nulls(object json.RawMessage, path string) {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(object, &members) != nil {
-		return // a text or a number, which has no members
-	}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		switch value := members[name]; {
-		case path+name == "ecw_fhir_id":
-		case string(value) == "null":
-			b.add(path+name, `is null: leave it out to keep it, or send "" to empty a text`)
-		default:
-			b.nulls(value, path+name+".")
-		}
-	}
-}
-
-// check trims and validates the fields.
+// check trims the texts, and looks at what a schema cannot know.
 func (f *patientFields) check() (birthDate time.Time, err error) {
-	var b broken
-	b.text("first_name", &f.FirstName, 100, true)
-	b.text("last_name", &f.LastName, 100, true)
-	b.text("mrn", &f.MRN, 64, true)
-	b.text("phone", &f.Phone, 40, false)
-	b.text("address.line", &f.Address.Line, 200, false)
-	b.text("address.city", &f.Address.City, 100, false)
-	b.text("address.state", &f.Address.State, 100, false)
-	b.text("address.postal_code", &f.Address.PostalCode, 20, false)
-	b.text("address.country", &f.Address.Country, 100, false)
-	birthDate, err = time.Parse(time.DateOnly, f.BirthDate)
-	if err != nil || birthDate.After(time.Now()) || birthDate.Year() < 1850 {
-		b.add("birth_date", "is not a past date such as 1957-03-21")
+	a := &f.Address
+	for _, text := range []*string{&f.FirstName, &f.LastName, &f.MRN, &f.Phone, &a.Line, &a.City, &a.State, &a.PostalCode, &a.Country} {
+		*text = strings.TrimSpace(*text)
 	}
 	if f.ECWFHIRID != nil && *f.ECWFHIRID == "" {
 		f.ECWFHIRID = nil
 	}
-	if f.ECWFHIRID != nil && !isFHIRID(*f.ECWFHIRID) {
-		b.add("ecw_fhir_id", "is not a FHIR id (1 to 64 letters, digits, '-' and '.'): copy it from eCW's Patient resource")
+	var b broken
+	birthDate, err = time.Parse(time.DateOnly, f.BirthDate)
+	if err != nil || birthDate.After(time.Now()) || birthDate.Year() < 1850 {
+		b.add("birth_date", "is not a past date such as 1957-03-21")
 	}
 	return birthDate, b.err()
-}
-
-// isFHIRID follows FHIR R4 §2.24.0.1, id.
-func isFHIRID(s string) bool {
-	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-."
-	return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, allowed) == ""
 }
 
 // patientError explains why a row was refused: which other patient holds the MRN or the eCW id already. self is the
@@ -214,10 +166,7 @@ func (s *server) getPatient(c echo.Context) error {
 }
 
 func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
-	id, err := idParam(c)
-	if err != nil {
-		return db.Patient{}, err
-	}
+	id := idParam(c)
 	row, err := s.Store.GetPatient(c.Request().Context(), db.GetPatientParams{PracticeCode: s.PracticeCode, ID: id})
 	if db.IsNotFound(err) {
 		return row, notFound("patient", id.String())
@@ -230,15 +179,8 @@ func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
 
 // listPatients takes the exact filters mrn and ecw_fhir_id.
 func (s *server) listPatients(c echo.Context) error {
-	if err := checkQuery(c); err != nil {
-		return err
-	}
-	var b broken
-	p := b.page(c)
-	mrn, ecwID := b.queryText(c, "mrn"), b.queryText(c, "ecw_fhir_id")
-	if err := b.err(); err != nil {
-		return err
-	}
+	p := queryPage(c)
+	mrn, ecwID := queryText(c, "mrn"), queryText(c, "ecw_fhir_id")
 	ctx := c.Request().Context()
 	count, err := s.Store.CountPatients(ctx, db.CountPatientsParams{PracticeCode: s.PracticeCode, MRN: mrn, ECWFHIRID: ecwID})
 	if err != nil {

@@ -29,6 +29,9 @@ func routesOf(patient string) []route {
 		{"GET", "/healthz", "", 200, "", nil},
 		{"GET", "/readyz", "", 200, "", nil},
 		{"GET", "/.well-known/jwks.json", "", 200, "", nil},
+		{"GET", "/openapi.yaml", "", 200, "", nil},
+		{"GET", "/docs", "", 200, "", nil},
+		{"GET", "/docs/:file", "", 200, "", nil},
 		{"POST", "/api/v1/observations", bloodPressure(patient), 200, "", services},
 		{"POST", "/api/v1/observations/batch", `{"observations":[` + bloodPressure(patient) + `]}`, 200, "", services},
 		{"GET", "/api/v1/observations/:id", "", 200, "", services},
@@ -68,7 +71,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		callers[role] = s.as(role)
 	}
 	for _, r := range routes {
-		path := strings.Replace(r.pattern, ":id", patient, 1)
+		path := strings.NewReplacer(":id", patient, ":file", "docs.js").Replace(r.pattern)
 		if strings.Contains(r.pattern, "observations/:id") {
 			path = strings.Replace(r.pattern, ":id", observation, 1)
 		}
@@ -147,7 +150,7 @@ func TestNoSuchPathOrMethod(t *testing.T) {
 		{"POST", "/.well-known/jwks.json", 405, "method_not_allowed"},
 	} {
 		t.Run(test.method+" "+test.path, func(t *testing.T) {
-			got := s.in(t).do(test.method, test.path, "").want(t, test.status, test.code)
+			got := s.in(t).do(test.method, test.path, "{}").want(t, test.status, test.code)
 			if allow := got.header.Get("Allow"); (allow != "") != (test.status == http.StatusMethodNotAllowed) {
 				t.Errorf("Allow is %q (RFC 9110 §15.5.6)", allow)
 			}

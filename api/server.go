@@ -47,8 +47,9 @@ type Config struct {
 
 type server struct {
 	Config
-	started time.Time
-	probe   *probe
+	contract *contract
+	started  time.Time
+	probe    *probe
 }
 
 // New returns the API as a handler.
@@ -56,8 +57,12 @@ func New(cfg Config) (http.Handler, error) {
 	if len(cfg.TokenSecret) < minSecretBytes {
 		return nil, errShortSecret
 	}
+	contract, err := loadContract()
+	if err != nil {
+		return nil, err
+	}
 	cfg.ImportWait = cmp.Or(cfg.ImportWait, defaultImportWait)
-	s := &server{Config: cfg, started: time.Now(), probe: &probe{ask: func(ctx context.Context) error {
+	s := &server{Config: cfg, contract: contract, started: time.Now(), probe: &probe{ask: func(ctx context.Context) error {
 		if err := cfg.EHR.Authenticate(ctx); err != nil {
 			return err
 		}
@@ -73,28 +78,33 @@ func New(cfg Config) (http.Handler, error) {
 	e.GET("/healthz", s.health)
 	e.GET("/readyz", s.ready)
 	e.GET("/.well-known/jwks.json", s.jwks)
+	e.GET("/openapi.yaml", s.getContract)
+	e.GET("/docs", s.getDocs)
+	e.GET("/docs/:file", s.getDocsFile)
 
-	v1 := e.Group("/api/v1")
-	v1.POST("/observations", s.createObservation, s.allow(RoleProvider, RoleService))
-	v1.POST("/observations/batch", s.createObservations, s.allow(RoleProvider, RoleService))
-	v1.GET("/observations/:id", s.getObservation, s.allow(RoleProvider, RoleService))
-	v1.POST("/patients", s.createPatient, s.allow(RoleProvider))
-	v1.GET("/patients", s.listPatients, s.allow(RoleProvider))
-	v1.GET("/patients/:id", s.getPatient, s.allow(RoleProvider))
-	v1.PATCH("/patients/:id", s.updatePatient, s.allow(RoleProvider))
-	v1.GET("/patients/:id/sync-status", s.getSyncStatus, s.allow(RoleProvider))
-	v1.POST("/patients/import_selected_from_ecw", s.importPatients, s.allow(RoleProvider))
-	v1.GET("/patients/imports/:id", s.getImport, s.allow(RoleProvider))
-	v1.POST("/ecw/test/jwt", s.testJWT, s.allow(RoleProvider))
-	v1.POST("/ecw/test/connection", s.testConnection, s.allow(RoleProvider))
-	v1.GET("/ecw/patients", s.listECWPatients, s.allow(RoleProvider))
-	v1.GET("/fhir/observations/:id", s.getFHIRObservation, s.allow(RoleProvider))
-	v1.POST("/fhir/observations/:id/transform", s.transformObservation, s.allow(RoleProvider))
-	v1.POST("/fhir/observations/:id/transmit", s.transmitObservation, s.allow(RoleProvider))
-	v1.POST("/fhir/process-pending", s.processPending, s.allow())
-	v1.GET("/fhir/status", s.getStatus, s.allow(RoleProvider))
-	v1.GET("/fhir/transmissions", s.listTransmissions, s.allow(RoleProvider))
-	v1.GET("/fhir/transmissions/:id", s.getTransmission, s.allow(RoleProvider))
+	take := func(method, path string, handle echo.HandlerFunc, roles ...string) {
+		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), contract.check)
+	}
+	take("POST", "/observations", s.createObservation, RoleProvider, RoleService)
+	take("POST", "/observations/batch", s.createObservations, RoleProvider, RoleService)
+	take("GET", "/observations/:id", s.getObservation, RoleProvider, RoleService)
+	take("POST", "/patients", s.createPatient, RoleProvider)
+	take("GET", "/patients", s.listPatients, RoleProvider)
+	take("GET", "/patients/:id", s.getPatient, RoleProvider)
+	take("PATCH", "/patients/:id", s.updatePatient, RoleProvider)
+	take("GET", "/patients/:id/sync-status", s.getSyncStatus, RoleProvider)
+	take("POST", "/patients/import_selected_from_ecw", s.importPatients, RoleProvider)
+	take("GET", "/patients/imports/:id", s.getImport, RoleProvider)
+	take("POST", "/ecw/test/jwt", s.testJWT, RoleProvider)
+	take("POST", "/ecw/test/connection", s.testConnection, RoleProvider)
+	take("GET", "/ecw/patients", s.listECWPatients, RoleProvider)
+	take("GET", "/fhir/observations/:id", s.getFHIRObservation, RoleProvider)
+	take("POST", "/fhir/observations/:id/transform", s.transformObservation, RoleProvider)
+	take("POST", "/fhir/observations/:id/transmit", s.transmitObservation, RoleProvider)
+	take("POST", "/fhir/process-pending", s.processPending)
+	take("GET", "/fhir/status", s.getStatus, RoleProvider)
+	take("GET", "/fhir/transmissions", s.listTransmissions, RoleProvider)
+	take("GET", "/fhir/transmissions/:id", s.getTransmission, RoleProvider)
 	return e, nil
 }
 

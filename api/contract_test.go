@@ -1,0 +1,159 @@
+package api_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/api"
+)
+
+// contract is openapi.yaml as a client reads it, with a router of its own: what the server makes of the file is not
+// believed.
+type contract struct {
+	doc    *openapi3.T
+	router routers.Router
+}
+
+var theContract = sync.OnceValues(func() (contract, error) {
+	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
+	if err != nil {
+		return contract{}, err
+	}
+	doc.Servers = nil // "/" would be cut off each path
+	for _, schema := range doc.Components.Schemas {
+		closed(schema.Value)
+	}
+	router, err := legacy.NewRouter(doc) // validates the document, and each example in it
+	return contract{doc, router}, err
+})
+
+// closed lets an object have no members but those that the contract names. Clients must take more, in another version;
+// the tests must not.
+func closed(schema *openapi3.Schema) {
+	if schema.Type.Is(openapi3.TypeObject) && len(schema.Properties) > 0 {
+		schema.AdditionalProperties.Has = new(false)
+	}
+	for _, property := range schema.Properties {
+		closed(property.Value)
+	}
+}
+
+func loadContract(tb testing.TB) contract {
+	tb.Helper()
+	k, err := theContract()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+func contractOptions() *openapi3filter.Options {
+	return &openapi3filter.Options{
+		MultiError: true, IncludeResponseStatus: true, SkipSettingDefaults: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+		SchemaValidationOptions: []openapi3.SchemaValidationOption{
+			openapi3.WithStringFormatValidator("uuid", openapi3.NewCallbackValidator(uuid.Validate)),
+		},
+	}
+}
+
+// holds returns what is wrong with a request that was taken, or with its answer. A request that was refused may be
+// anything, and so may an item of a batch. A body of nil was sent as a stream and is not looked at.
+func (k contract) holds(req *http.Request, body []byte, a answer) error {
+	req.URL.Path = req.URL.EscapedPath() // a%2Fb is one segment
+	if strings.HasPrefix(req.URL.Path, "/api/") && !strings.HasSuffix(req.URL.Path, "/") {
+		req.URL.Path, req.URL.RawPath = req.URL.Path+"/", "" // both are taken, one is documented
+	}
+	route, path, err := k.router.FindRoute(req)
+	if err != nil || strings.Contains(req.URL.Path, "//") {
+		if a.status != http.StatusNotFound && a.status != http.StatusMethodNotAllowed {
+			return fmt.Errorf("a path that the contract does not have (%w) was answered", err)
+		}
+		return nil
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	asked := &openapi3filter.RequestValidationInput{Request: req, PathParams: path, Route: route, Options: contractOptions()}
+	var refused error
+	if a.status < 300 && body != nil && route.Operation.OperationID != "createObservations" {
+		refused = openapi3filter.ValidateRequest(req.Context(), asked)
+	}
+	given := &openapi3filter.ResponseValidationInput{RequestValidationInput: asked, Status: a.status, Header: a.header, Options: asked.Options}
+	return errors.Join(refused, openapi3filter.ValidateResponse(req.Context(), given.SetBodyBytes(a.body)))
+}
+
+// The router, the table of who may do what, and the contract have the same operations and the same roles.
+func TestTheContractHasEveryRoute(t *testing.T) {
+	t.Parallel()
+	var documented, routed, tabled []string
+	for path, item := range loadContract(t).doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			roles := "anybody"
+			if operation.Security == nil {
+				named, _ := operation.Extensions["x-roles"].([]any)
+				roles = fmt.Sprint(append([]any{api.RoleAdmin}, named...))
+			}
+			pattern := strings.NewReplacer("{", ":", "}", "").Replace(strings.TrimSuffix(path, "/"))
+			documented = append(documented, method+" "+pattern+" "+roles)
+			routed = append(routed, method+" "+pattern)
+		}
+	}
+	for _, r := range routesOf("") {
+		roles := "anybody"
+		if r.roles != nil {
+			roles = fmt.Sprint(r.roles)
+		}
+		tabled = append(tabled, r.method+" "+r.pattern+" "+roles)
+	}
+	slices.Sort(documented)
+	slices.Sort(tabled)
+	if !slices.Equal(documented, tabled) {
+		t.Errorf("the contract has %v\nthe table %v", documented, tabled)
+	}
+
+	handler := newAPI(t, api.Config{TokenSecret: []byte(tokenSecret)})
+	var served []string
+	for _, r := range handler.(*echo.Echo).Routes() {
+		served = append(served, r.Method+" "+r.Path)
+	}
+	slices.Sort(served)
+	slices.Sort(routed)
+	if !slices.Equal(served, routed) {
+		t.Errorf("the server has %v\nthe contract %v", served, routed)
+	}
+}
+
+// Who reads the contract alone must learn from it who may do what.
+func TestTheContractNamesTheRoles(t *testing.T) {
+	t.Parallel()
+	for path, item := range loadContract(t).doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			if operation.Security != nil {
+				continue
+			}
+			want := "Role: admin only."
+			if named, _ := operation.Extensions["x-roles"].([]any); len(named) > 0 {
+				want = "Roles: admin"
+				for _, role := range named {
+					want += fmt.Sprintf(", %s", role)
+				}
+				want += "."
+			}
+			if !strings.HasSuffix(strings.TrimSpace(operation.Description), want) {
+				t.Errorf("%s %s: the description does not end with %q", method, path, want)
+			}
+		}
+	}
+}

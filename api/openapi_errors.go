@@ -1,0 +1,140 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+)
+
+// addParameter adds what is wrong with a parameter.
+func (b *broken) addParameter(p *openapi3.Parameter, err error) {
+	var unparsed *openapi3filter.ParseError
+	var refused *openapi3filter.RequestError
+	switch {
+	case errors.As(err, &unparsed):
+		b.add(p.Name, "%s", remedy(p.Schema.Value, "type", ""))
+	case errors.As(err, &refused):
+		b.addSchema(p.Schema.Value, p.Name, refused.Err)
+	default:
+		b.add(p.Name, "is not as the contract wants it")
+	}
+}
+
+// addSchema adds what is wrong with a value of this schema.
+func (b *broken) addSchema(schema *openapi3.Schema, name string, err error) {
+	for _, err := range flatten(err) {
+		var e *openapi3.SchemaError
+		if !errors.As(err, &e) {
+			b.add(name, "is not as the contract wants it")
+			continue
+		}
+		path, message := e.JSONPointer(), remedy(e.Schema, e.SchemaField, e.Value)
+		if e.SchemaField == "properties" { // the object is refused, for one of its members
+			path, message = append(path, strayMember(e)), "is not a field of this request: remove it or check its spelling"
+		}
+		if !judgedLater(schema, path, e.SchemaField) {
+			b.add(fieldName(name, path), "%s", message)
+		}
+	}
+}
+
+// judgedLater tells whether a handler will say more about what is wrong with a member than its schema can. Whether the
+// member is there, and of what type, is always the schema's to say.
+func judgedLater(schema *openapi3.Schema, path []string, keyword string) bool {
+	if len(path) == 0 || schema.Properties[path[0]] == nil || schema.Properties[path[0]].Value.Extensions["x-judged-by"] == nil {
+		return false
+	}
+	return len(path) > 1 || !slices.Contains([]string{"required", "nullable", "type", "minItems", "maxItems"}, keyword)
+}
+
+// strayMember is the name that stands in the reason of such an error, and nowhere else in it.
+func strayMember(e *openapi3.SchemaError) string {
+	quoted := strings.TrimSuffix(strings.TrimPrefix(e.Reason, "property "), " is unsupported")
+	if name, err := strconv.Unquote(quoted); err == nil {
+		return strings.ToValidUTF8(name, "?")
+	}
+	return quoted
+}
+
+// fieldName writes a path as people do: address.city, ecw_patient_ids[3].
+func fieldName(name string, path []string) string {
+	for _, step := range path {
+		switch _, err := strconv.Atoi(step); {
+		case err == nil:
+			name += "[" + step + "]"
+		case name == "":
+			name = step
+		default:
+			name += "." + step
+		}
+	}
+	return name
+}
+
+// remedy says what is wrong with a value, and what to send instead. It never repeats the value, which may be personal.
+func remedy(schema *openapi3.Schema, keyword string, value any) string {
+	switch keyword {
+	case "required":
+		return "is required"
+	case "nullable":
+		return "is null: send a value, or leave the field out"
+	case "maxLength":
+		return "has more than " + strconv.FormatUint(*schema.MaxLength, 10) + " characters"
+	case "minItems", "maxItems":
+		items, _ := value.([]any)
+		return "holds " + strconv.Itoa(len(items)) + ": send 1 to " + strconv.FormatUint(*schema.MaxItems, 10)
+	case "enum":
+		choices := make([]string, len(schema.Enum))
+		for i, choice := range schema.Enum {
+			choices[i], _ = choice.(string)
+		}
+		return "is not one of " + strings.Join(choices, ", ")
+	case "type", "minimum", "maximum":
+		if schema.Type.Is(openapi3.TypeInteger) && schema.Max != nil {
+			return "is not a whole number from 1 to " + strconv.FormatFloat(*schema.Max, 'f', -1, 64)
+		}
+		return "is a JSON " + jsonType(value) + ", want " + strings.Join(*schema.Type, " or ")
+	}
+	if text, ok := schema.Extensions["x-remedy"].(string); ok {
+		return text
+	}
+	return "is not as the contract wants it"
+}
+
+func jsonType(value any) string {
+	switch value.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return openapi3.TypeBoolean
+	case json.Number:
+		return openapi3.TypeNumber
+	case string:
+		return openapi3.TypeString
+	case []any:
+		return openapi3.TypeArray
+	default:
+		return openapi3.TypeObject
+	}
+}
+
+// flatten lists the errors of a MultiError, which may hold others.
+func flatten(err error) []error {
+	all, ok := err.(openapi3.MultiError) // errors.As would take the first within
+	if !ok {
+		if err == nil {
+			return nil
+		}
+		return []error{err}
+	}
+	var flat []error
+	for _, one := range all {
+		flat = append(flat, flatten(one)...)
+	}
+	return flat
+}
