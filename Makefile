@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate bench clean
+.PHONY: help run build test lint generate histories bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: $(TOOLS) ## check formatting, go vet, staticcheck, generated code, determi
 
 generate: bin/sqlc ## write the code that sqlc makes of db/queries
 	bin/sqlc generate --file db/sqlc.yaml
+
+histories: bin/temporaldev ## record today's workflow histories, which every later version must replay
+	$(GO) test ./worker -run TestRecordHistories -record $$(date +%Y-%m-%d)
 
 bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -124,7 +124,7 @@ func (r *rig) on(t *testing.T) *rig {
 // dial makes a client of the rig's namespace.
 func (r *rig) dial(intercept grpc.UnaryClientInterceptor) client.Client {
 	r.t.Helper()
-	options := client.Options{HostPort: r.address, Namespace: r.namespace, Logger: temporallog.NewStructuredLogger(r.log)}
+	options := client.Options{HostPort: r.address, Namespace: r.namespace, Identity: "tests", Logger: temporallog.NewStructuredLogger(r.log)}
 	if intercept != nil {
 		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)}
 	}

@@ -1,0 +1,138 @@
+package worker_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+var record = flag.String("record", "", "write fresh histories into this folder below testdata/histories (`make histories`)")
+
+// Some transmissions wait six hours for their next delivery: a worker of the next version must be able to go on with
+// every history that an earlier version wrote. The files are recorded from the real server and never changed.
+func TestEarlierHistoriesReplay(t *testing.T) {
+	t.Parallel()
+	files := must(filepath.Glob("testdata/histories/*/*.json"))(t)
+	if len(files) == 0 {
+		t.Fatal("no recorded histories: run `make histories`")
+	}
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			replayer := sdkworker.NewWorkflowReplayer()
+			for _, w := range []any{workflows.Transmission, workflows.ProcessPending, workflows.ImportPatients, workflows.ImportPatient, workflows.RefreshPatients} {
+				replayer.RegisterWorkflow(w)
+			}
+			if err := replayer.ReplayWorkflowHistoryFromJSONFile(nil, file); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestRecordHistories runs each workflow through what it can meet, and writes the histories when -record asks for it.
+func TestRecordHistories(t *testing.T) {
+	if *record == "" {
+		t.Skip("only with -record: it writes files")
+	}
+	r := newRig(t, setup{})
+	r.recordTransmissions()
+	r.recordPending()
+	r.recordImports()
+}
+
+func (r *rig) recordTransmissions() {
+	delivered := r.start(r.storeReading(fhir.BloodPressure, bloodPressure))
+	r.mustDeliver(delivered)
+	r.save("transmission-delivered", delivered)
+
+	r.breakEHR(fault{Kind: "error_503", Target: "create"})
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	retried := r.start(id)
+	r.awaitRetry(id)
+	r.save("transmission-waiting", retried)
+	r.transmitNow(id)
+	r.mustDeliver(retried)
+	r.save("transmission-retried", retried)
+
+	r.breakEHR(fault{Kind: "throttle", Target: "create", RetryAfter: "1s"})
+	throttled := r.start(r.storeReading(fhir.BloodPressure, bloodPressure))
+	r.mustDeliver(throttled)
+	r.save("transmission-throttled", throttled)
+
+	r.breakEHR(fault{Kind: "forbidden", Target: "create"})
+	refused := r.start(r.storeReading(fhir.BloodPressure, bloodPressure))
+	r.mustFail(refused, "permanent_credentials")
+	r.save("transmission-refused", refused)
+
+	r.breakEHR(fault{Kind: "error_503", Target: "create"})
+	id = r.storeReading(fhir.BloodPressure, bloodPressure)
+	cancelled := r.start(id)
+	r.awaitRetry(id)
+	if err := r.temporal.SignalWorkflow(r.t.Context(), cancelled.GetID(), "", workflows.SignalCancel, nil); err != nil {
+		r.t.Fatal(err)
+	}
+	r.mustFail(cancelled, workflows.ClassCancelled)
+	r.save("transmission-cancelled", cancelled)
+}
+
+func (r *rig) recordPending() {
+	r.storeReading(fhir.BloodPressure, bloodPressure)
+	r.save("process-pending", r.finish("process-pending", workflows.ProcessPending, workflows.PendingInput{PracticeCode: practice, Wait: patience}))
+}
+
+func (r *rig) recordImports() {
+	created := must(r.store.CreateImport(r.t.Context(), practice))(r.t)
+	ids := []string{sandbox.People()[0].FHIRID, sandbox.People()[1].FHIRID, "nobody"}
+	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
+		r.t.Fatal(err)
+	}
+	id := workflows.ImportPatientsWorkflowID(created.ID)
+	r.save("import-patients", r.finish(id, workflows.ImportPatients, workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: created.ID}}))
+	r.save("import-patients-last-run", r.temporal.GetWorkflow(r.t.Context(), id, ""))
+	r.save("import-patient", r.temporal.GetWorkflow(r.t.Context(), id+"/1", ""))
+	r.save("import-patient-unknown", r.temporal.GetWorkflow(r.t.Context(), id+"/3", ""))
+	r.save("refresh-patients", r.finish("refresh-patients", workflows.RefreshPatients, practice))
+}
+
+// finish runs a workflow to its end, and returns the first of its runs.
+func (r *rig) finish(id string, workflow any, input any) client.WorkflowRun {
+	r.t.Helper()
+	options := client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TransmissionTaskQueue}
+	run := must(r.temporal.ExecuteWorkflow(r.t.Context(), options, workflow, input))(r.t)
+	first := r.temporal.GetWorkflow(r.t.Context(), id, run.GetRunID())
+	if err := run.Get(r.t.Context(), nil); err != nil {
+		r.t.Fatal(err)
+	}
+	return first
+}
+
+// save writes the history of a run, as far as it has come.
+func (r *rig) save(name string, run client.WorkflowRun) {
+	r.t.Helper()
+	var history historypb.History
+	events := r.temporal.GetWorkflowHistory(r.t.Context(), run.GetID(), run.GetRunID(), false, 0)
+	for events.HasNext() {
+		history.Events = append(history.Events, must(events.Next())(r.t))
+	}
+	dir := filepath.Join("testdata", "histories", *record)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	text := must(protojson.MarshalOptions{Multiline: true}.Marshal(&history))(r.t)
+	if err := os.WriteFile(filepath.Join(dir, name+".json"), text, 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+}
