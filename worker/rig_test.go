@@ -78,7 +78,8 @@ type setup struct {
 	watch             func(http.Handler) http.Handler // sees every request to the EHR
 	intercept         grpc.UnaryClientInterceptor     // sees every call to Temporal
 	log               slog.Handler
-	idle              bool // no worker runs until the test starts one
+	idle              bool            // no worker runs until the test starts one
+	delays            []time.Duration // between deliveries; nil: the documented ones
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -94,11 +95,15 @@ type rig struct {
 	log       *slog.Logger
 	patient   db.Patient
 	worker    sdkworker.Worker // nil when idle
+	delays    []time.Duration
 }
 
 func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
-	r := &rig{t: t, log: slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler))}
+	r := &rig{t: t, log: slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)), delays: s.delays}
+	if r.delays == nil {
+		r.delays = documentedDelays()
+	}
 	url := stack.Postgres(t)
 	r.store = must(db.Open(t.Context(), url))(t)
 	t.Cleanup(r.store.Close)
@@ -174,7 +179,7 @@ func (r *rig) linkPatient() {
 func (r *rig) startWorker(c client.Client) sdkworker.Worker {
 	r.t.Helper()
 	w := worker.New(c, worker.Activities{
-		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, RetryDelays: documentedDelays(), Logger: r.log},
+		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
 		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
 	})
