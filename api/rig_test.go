@@ -90,6 +90,7 @@ const (
 // setup is what a test changes about its system; the zero value is the normal case.
 type setup struct {
 	missing    without
+	temporal   string // the address of a server of the test's own
 	zone       *time.Location
 	ehr        func(*ecw.Config)
 	importWait time.Duration
@@ -116,7 +117,7 @@ func startWith(tb testing.TB, how setup) *system {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = s.conn.Close(context.Background()) })
-	s.temporal = temporalClient(tb, missing, s.log.logger())
+	s.temporal = temporalClient(tb, how, s.log.logger())
 
 	var routes late // the sandbox wants the API's address, and the API the sandbox's
 	s.caller = serve(tb, &routes, s.log)
@@ -169,15 +170,15 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 	return c.as(api.RoleAdmin)
 }
 
-func temporalClient(tb testing.TB, missing without, log *slog.Logger) client.Client {
+func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
 	tb.Helper()
-	options := client.Options{Logger: temporallog.NewStructuredLogger(log)}
-	switch missing {
-	case temporal:
+	options := client.Options{HostPort: how.temporal, Logger: temporallog.NewStructuredLogger(log)}
+	switch {
+	case how.missing == temporal:
 		options.HostPort = silentPort(tb, false)
-	case anAnswer:
+	case how.missing == anAnswer:
 		options.HostPort = silentPort(tb, true)
-	default:
+	case how.temporal == "":
 		options.HostPort, options.Namespace = stack.Temporal(tb)
 	}
 	c, err := client.NewLazyClient(options)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 // logged is a transmission as the worker would have recorded it.
@@ -217,5 +219,32 @@ func TestTransmissionIDs(t *testing.T) {
 		if got := s.do("GET", "/api/v1/fhir/transmissions/"+strings.ReplaceAll(id, " ", "%20")+"/", ""); got.status != http.StatusNotFound && got.status != http.StatusBadRequest {
 			t.Errorf("%s: got %d %s", id, got.status, got.body)
 		}
+	}
+}
+
+// A person cancels in the Temporal Web UI; the API shows it, and transmit begins anew.
+func TestACancelledTransmissionIsShown(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	s.fault(`{"kind":"error_503","target":"create"}`)
+	id := s.post(weight(s.patient(kevin)))
+	first := s.await(id, "failed").text("transmission", "id")
+	if err := s.temporal.SignalWorkflow(t.Context(), workflows.TransmissionWorkflowID(uuid.MustParse(id)), "", workflows.SignalCancel, nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "cancelled", func() bool { return s.observation(id).text("transmission", "error_class") == "cancelled" })
+	got := s.do("GET", "/api/v1/fhir/transmissions/"+first+"/", "").want(t, http.StatusOK, "")
+	if got.text("status") != "failed" || got.get("next_retry_at") != nil || !strings.Contains(got.text("error_message"), "Cancelled") ||
+		got.text("attempts", 0, "error_class") != "unknown" || got.get("attempts", 1) != nil {
+		t.Errorf("it is shown as %s", got.body)
+	}
+	var second string
+	eventually(t, "started anew", func() bool { // the workflow ends a moment after it recorded that
+		answered := s.transmit(id)
+		second = answered.text("transmission_id")
+		return answered.status == http.StatusOK
+	})
+	if done := s.await(id, "transmitted"); done.text("transmission", "id") != second || second == first || done.get("transmission", "attempt_count") != number("1") {
+		t.Errorf("afterwards: %s", done.body)
 	}
 }
