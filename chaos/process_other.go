@@ -1,0 +1,8 @@
+//go:build !linux
+
+package main
+
+import "syscall"
+
+// dieWithParent: only Linux has a death signal.
+func dieWithParent(*syscall.SysProcAttr) {}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"time"
+)
+
+// transmission is a row of the API's transmission log.
+type transmission struct {
+	ID               string     `json:"id"`
+	ObservationID    string     `json:"observation_id"`
+	Status           string     `json:"status"`
+	NextRetryAt      *time.Time `json:"next_retry_at"`
+	ECWObservationID *string    `json:"ecw_observation_id"`
+	ErrorClass       *string    `json:"error_class"`
+	ErrorMessage     *string    `json:"error_message"`
+}
+
+// settled tells whether nothing more happens by itself.
+func (t transmission) settled() bool {
+	return t.Status == "transmitted" || t.Status == "failed" && t.NextRetryAt == nil
+}
+
+// operator is the person who looks after the system when it is healthy again.
+type operator struct {
+	api, token string
+	log        *slog.Logger
+}
+
+// settle runs the sweep until every observation is transmitted or has failed for good, and returns where each stands.
+func (o operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
+	for {
+		err := callJSON(ctx, http.MethodPost, o.api+"/api/v1/fhir/process-pending/", o.token, nil, nil)
+		if err != nil {
+			o.log.Info("process-pending", "error", err)
+		}
+		latest, err := o.latest(ctx)
+		if err != nil {
+			o.log.Info("transmission log", "error", err)
+		}
+		open := 0
+		for _, id := range observations {
+			if t, ok := latest[id]; !ok || !t.settled() {
+				open++
+			}
+		}
+		if open == 0 && err == nil {
+			return latest, nil
+		}
+		o.log.Info("settling", "open", open)
+		pause(ctx, time.Second)
+		if ctx.Err() != nil {
+			return latest, fmt.Errorf("%d readings do not settle: %w", open, ctx.Err())
+		}
+	}
+}
+
+// latest reads the transmission log: the newest transmission of each observation.
+func (o operator) latest(ctx context.Context) (map[string]transmission, error) {
+	latest := map[string]transmission{}
+	next := o.api + "/api/v1/fhir/transmissions/?ordering=created_at&page_size=100"
+	for next != "" {
+		var page struct {
+			Next    *string
+			Results []transmission
+		}
+		if err := callJSON(ctx, http.MethodGet, next, o.token, nil, &page); err != nil {
+			return latest, err
+		}
+		for _, t := range page.Results {
+			latest[t.ObservationID] = t
+		}
+		next = ""
+		if page.Next != nil {
+			next = *page.Next
+		}
+	}
+	return latest, nil
+}
+
+// transmitFailed says "transmit" for every observation that has failed, as its error asks a person to, and returns where
+// each stands then.
+func (o operator) transmitFailed(ctx context.Context, first map[string]transmission) (map[string]transmission, error) {
+	var failed []string
+	for id, t := range first {
+		if t.Status != "failed" {
+			continue
+		}
+		o.log.Info("failed, transmitted by a person", "observation_id", id, "class", text(t.ErrorClass), "message", text(t.ErrorMessage))
+		err := callJSON(ctx, http.MethodPost, o.api+"/api/v1/fhir/observations/"+id+"/transmit/", o.token, nil, nil)
+		var refused *refusal
+		if errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity {
+			o.log.Info("transmit refused", "observation_id", id, "error", err)
+		} else if err != nil {
+			return nil, fmt.Errorf("transmit %s: %w", id, err)
+		}
+		failed = append(failed, id)
+	}
+	if len(failed) == 0 {
+		return first, nil
+	}
+	again, err := o.settle(ctx, failed)
+	last := maps.Clone(first)
+	maps.Copy(last, again)
+	return last, err
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
