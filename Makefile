@@ -20,7 +20,7 @@ test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Tempora
 	$(GO) test -race ./...
 	cd tools/temporaldev && $(GO) test -trimpath ./...
 
-lint: $(TOOLS) ## check formatting, go vet, staticcheck, generated code, determinism
+lint: $(TOOLS) tools/openapi-lint/node_modules ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
@@ -28,6 +28,8 @@ lint: $(TOOLS) ## check formatting, go vet, staticcheck, generated code, determi
 	bin/staticcheck ./...
 	bin/sqlc diff --file db/sqlc.yaml
 	bin/workflowcheck ./workflows
+	@out=$$(REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true tools/openapi-lint/node_modules/.bin/redocly lint \
+		--config tools/openapi-lint/redocly.yaml api/openapi.yaml 2>&1) || { echo "$$out"; exit 1; }
 
 generate: bin/sqlc ## write the code that sqlc makes of db/queries
 	bin/sqlc generate --file db/sqlc.yaml
@@ -39,7 +41,7 @@ bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 clean: ## remove what was built; .local/ with its data stays
-	rm -rf bin
+	rm -rf bin tools/openapi-lint/node_modules
 
 # go build knows what has changed, so it is asked every time.
 .PHONY: bin/vantrexia
@@ -58,3 +60,8 @@ bin/staticcheck: tools/go.mod
 
 bin/workflowcheck: tools/go.mod
 	cd tools && $(GO) build -o ../bin/ go.temporal.io/sdk/contrib/tools/workflowcheck
+
+tools/openapi-lint/node_modules: tools/openapi-lint/package-lock.json
+	@command -v npm >/dev/null || { echo "the linter of api/openapi.yaml needs Node.js 20.19 or later, with npm"; exit 1; }
+	@cd tools/openapi-lint && npm ci --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
