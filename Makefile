@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories bench clean
+.PHONY: help run build test lint generate histories fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ generate: bin/sqlc ## write the code that sqlc makes of db/queries
 
 histories: bin/temporaldev ## record today's workflow histories, which every later version must replay
 	$(GO) test ./worker -run TestRecordHistories -record $$(date +%Y-%m-%d)
+
+FUZZTIME ?= 20s
+
+fuzz: ## run each fuzzer for FUZZTIME, 20s by default
+	@set -e; for package in ./api ./fhir; do \
+		for name in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
 
 bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
