@@ -43,19 +43,12 @@ func startWithExamples(t *testing.T) *system {
 // example is an answer as the contract shows it.
 func (k contract) example(t *testing.T, operationID, status string) string {
 	t.Helper()
-	for _, item := range k.doc.Paths.Map() {
-		for _, operation := range item.Operations() {
-			if operation.OperationID != operationID {
-				continue
-			}
-			for _, media := range operation.Responses.Value(status).Value.Content {
-				text, err := json.Marshal(media.Example)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return string(text)
-			}
+	for _, media := range k.operation(t, operationID).Responses.Value(status).Value.Content {
+		text, err := json.Marshal(media.Example)
+		if err != nil {
+			t.Fatal(err)
 		}
+		return string(text)
 	}
 	t.Fatalf("%s has no example for %s", operationID, status)
 	return ""

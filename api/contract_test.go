@@ -135,25 +135,41 @@ func TestTheContractHasEveryRoute(t *testing.T) {
 	}
 }
 
-// Who reads the contract alone must learn from it who may do what.
-func TestTheContractNamesTheRoles(t *testing.T) {
+// Who reads the contract alone must learn from it who may do what, and what may go wrong.
+func TestTheContractSaysWhoAndWhatMayGoWrong(t *testing.T) {
 	t.Parallel()
 	for path, item := range loadContract(t).doc.Paths.Map() {
 		for method, operation := range item.Operations() {
-			if operation.Security != nil {
-				continue
-			}
-			want := "Role: admin only."
-			if named, _ := operation.Extensions["x-roles"].([]any); len(named) > 0 {
-				want = "Roles: admin"
-				for _, role := range named {
-					want += fmt.Sprintf(", %s", role)
+			statuses := []int{http.StatusInternalServerError}
+			if operation.Security == nil {
+				statuses = append(statuses, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
+				if want := rolesSentence(operation); !strings.HasSuffix(strings.TrimSpace(operation.Description), want) {
+					t.Errorf("%s %s: the description does not end with %q", method, path, want)
 				}
-				want += "."
 			}
-			if !strings.HasSuffix(strings.TrimSpace(operation.Description), want) {
-				t.Errorf("%s %s: the description does not end with %q", method, path, want)
+			if strings.Contains(path, "{") {
+				statuses = append(statuses, http.StatusNotFound)
+			}
+			if operation.RequestBody != nil {
+				statuses = append(statuses, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+			}
+			for _, status := range statuses {
+				if operation.Responses.Status(status) == nil {
+					t.Errorf("%s %s: no answer %d", method, path, status)
+				}
 			}
 		}
 	}
+}
+
+func rolesSentence(operation *openapi3.Operation) string {
+	named, _ := operation.Extensions["x-roles"].([]any)
+	if len(named) == 0 {
+		return "Role: admin only."
+	}
+	text := "Roles: admin"
+	for _, role := range named {
+		text += fmt.Sprintf(", %s", role)
+	}
+	return text + "."
 }
