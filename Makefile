@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories fuzz bench clean
+.PHONY: help run build test lint generate histories fuzz chaos bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ fuzz: ## run each fuzzer for FUZZTIME, 20s by default
 			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+chaos: bin/temporaldev bin/vantrexia ## kill every process for CHAOS_DURATION, 3m by default: is nothing lost, nothing sent twice? (CHAOS_SEED)
+	@$(GO) build -o bin/chaos ./chaos
+	@exec bin/chaos
 
 bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -22,11 +22,11 @@ import (
 
 // config is how a run is chosen.
 type config struct {
-	Seed           uint64        `env:"CHAOS_SEED"`                     // 0: a new one
-	Duration       time.Duration `env:"CHAOS_DURATION" envDefault:"3m"` // of the disturbances; settling comes on top
-	Every          time.Duration `env:"CHAOS_EVERY" envDefault:"300ms"` // a reading
-	Binary         string        `env:"CHAOS_BINARY" envDefault:"bin/vantrexia"`
-	TemporalBinary string        `env:"CHAOS_TEMPORAL" envDefault:"bin/temporaldev"`
+	Seed           uint64        `env:"CHAOS_SEED"`     // 0: a new one
+	Duration       time.Duration `env:"CHAOS_DURATION"` // of the disturbances; settling comes on top
+	Every          time.Duration `env:"CHAOS_EVERY"`    // a reading
+	Binary         string        `env:"CHAOS_BINARY"`
+	TemporalBinary string        `env:"CHAOS_TEMPORAL"`
 }
 
 func main() {
@@ -39,8 +39,8 @@ func main() {
 }
 
 func runFromEnvironment(ctx context.Context) error {
-	cfg, err := env.ParseAs[config]()
-	if err != nil {
+	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
+	if err := env.Parse(&cfg); err != nil {
 		return err
 	}
 	if cfg.Seed == 0 {

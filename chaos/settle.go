@@ -19,6 +19,8 @@ type transmission struct {
 	ECWObservationID *string    `json:"ecw_observation_id"`
 	ErrorClass       *string    `json:"error_class"`
 	ErrorMessage     *string    `json:"error_message"`
+
+	nth int // transmission of its observation
 }
 
 // settled tells whether nothing more happens by itself.
@@ -73,6 +75,7 @@ func (o operator) latest(ctx context.Context) (map[string]transmission, error) {
 			return latest, err
 		}
 		for _, t := range page.Results {
+			t.nth = latest[t.ObservationID].nth + 1
 			latest[t.ObservationID] = t
 		}
 		next = ""
@@ -92,12 +95,8 @@ func (o operator) transmitFailed(ctx context.Context, first map[string]transmiss
 			continue
 		}
 		o.log.Info("failed, transmitted by a person", "observation_id", id, "class", text(t.ErrorClass), "message", text(t.ErrorMessage))
-		err := callJSON(ctx, http.MethodPost, o.api+"/api/v1/fhir/observations/"+id+"/transmit/", o.token, nil, nil)
-		var refused *refusal
-		if errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity {
-			o.log.Info("transmit refused", "observation_id", id, "error", err)
-		} else if err != nil {
-			return nil, fmt.Errorf("transmit %s: %w", id, err)
+		if err := o.transmit(ctx, id); err != nil {
+			return first, fmt.Errorf("transmit %s: %w", id, err)
 		}
 		failed = append(failed, id)
 	}
@@ -108,6 +107,18 @@ func (o operator) transmitFailed(ctx context.Context, first map[string]transmiss
 	last := maps.Clone(first)
 	maps.Copy(last, again)
 	return last, err
+}
+
+// transmit asks until the workflow that failed has quite ended and a new one is started.
+func (o operator) transmit(ctx context.Context, id string) error {
+	for {
+		err := callJSON(ctx, http.MethodPost, o.api+"/api/v1/fhir/observations/"+id+"/transmit/", o.token, nil, nil)
+		var refused *refusal
+		if !errors.As(err, &refused) || refused.status != http.StatusConflict || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, time.Second)
+	}
 }
 
 func text(s *string) string {

@@ -59,6 +59,9 @@ func judge(e evidence) verdict {
 		if transmitted != (held.count > 0) || transmitted && text(t.ECWObservationID) != held.found {
 			v.WrongStatus++
 		}
+		if e.first[id].nth > 1 {
+			v.Problems = append(v.Problems, fmt.Sprintf("observation %s had %d transmissions, though nobody had asked for another", id, e.first[id].nth))
+		}
 		if wrong != "" {
 			v.Problems = append(v.Problems, fmt.Sprintf("observation %s %s; the database has %s %s as %q, %s %s",
 				id, wrong, t.ID, t.Status, text(t.ECWObservationID), text(t.ErrorClass), text(t.ErrorMessage)))
