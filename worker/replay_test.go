@@ -101,7 +101,6 @@ func (r *rig) recordImports() {
 	}
 	id := workflows.ImportPatientsWorkflowID(created.ID)
 	r.save("import-patients", r.finish(id, workflows.ImportPatients, workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: created.ID}}))
-	r.save("import-patients-last-run", r.temporal.GetWorkflow(r.t.Context(), id, ""))
 	r.save("import-patient", r.temporal.GetWorkflow(r.t.Context(), id+"/1", ""))
 	r.save("import-patient-unknown", r.temporal.GetWorkflow(r.t.Context(), id+"/3", ""))
 	r.save("refresh-patients", r.finish("refresh-patients", workflows.RefreshPatients, practice))

@@ -34,8 +34,8 @@ func ImportPatientsWorkflowID(importID uuid.UUID) string {
 // recorded with the reason and never stops the others. When a person cancels the import, its result says so of each
 // patient that was not done by then.
 func ImportPatients(ctx workflow.Context, in ImportPatientsInput) error {
-	last, err := importNext(ctx, in)
-	if err == nil && last > 0 {
+	last, more, err := importNext(ctx, in)
+	if err == nil && more {
 		return workflow.NewContinueAsNewError(ctx, ImportPatients, ImportPatientsInput{ImportRef: in.ImportRef, After: last})
 	}
 	var do *activities.PatientImport
@@ -46,19 +46,19 @@ func ImportPatients(ctx workflow.Context, in ImportPatientsInput) error {
 	return err
 }
 
-// importNext imports the next patients and returns the number of the last one, 0 when none is left. An error means that
-// the workflow was cancelled.
-func importNext(ctx workflow.Context, in ImportPatientsInput) (last int, err error) {
+// importNext imports the next patients and returns the number of the last one, and whether there may be more. An error
+// means that the workflow was cancelled.
+func importNext(ctx workflow.Context, in ImportPatientsInput) (last int, more bool, err error) {
 	var do *activities.PatientImport
 	var batch activities.ImportBatch
 	query := activities.ImportBatchQuery{ImportRef: in.ImportRef, After: in.After, Limit: importBatch}
 	err = workflow.ExecuteActivity(untilDone(ctx, "next patients"), do.NextImportItems, query).Get(ctx, &batch)
 	if err != nil || len(batch.Ordinals) == 0 {
-		return 0, err
+		return 0, false, err
 	}
 	last = int(batch.Ordinals[len(batch.Ordinals)-1])
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Importing patients **%d to %d** of the request, %d at a time.", batch.Ordinals[0], last, batch.Parallel))
-	return last, importEach(ctx, in.ImportRef, batch)
+	return last, len(batch.Ordinals) == importBatch, importEach(ctx, in.ImportRef, batch)
 }
 
 // importEach runs a child for each item, at most batch.Parallel at a time, and returns when all have ended.
