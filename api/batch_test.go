@@ -33,7 +33,7 @@ func TestBatchOfAThousand(t *testing.T) {
 	s := start(t, nothing)
 	patient, inactive := s.patient(kevin), s.patient(susan)
 	s.do("PATCH", "/api/v1/patients/"+inactive+"/", `{"active":false}`).want(t, http.StatusOK, "")
-	const valid = 60 // delivered ones cost the time of a workflow each
+	const valid = 20 // delivered ones cost the time of a workflow each
 	good := weights(patient, valid)
 	future := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	broken := []struct{ reading, code, field string }{

@@ -49,7 +49,7 @@ func (s *system) awaitImport(location string) (got answer) {
 func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
-	const total = 620
+	const total = 230
 	var ids []string
 	for _, p := range sandbox.People() {
 		ids = append(ids, p.FHIRID)
@@ -71,12 +71,11 @@ func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	var runs []*workflowservice.DescribeWorkflowExecutionResponse
 	eventually(t, "listed", func() bool {
 		runs = s.executions(fmt.Sprintf("WorkflowId = '%s'", run.GetID()))
-		return len(runs) == 2 // 500 and 120
+		return len(runs) == 2 // 200 and 30
 	})
 	for _, r := range runs {
 		info := r.GetWorkflowExecutionInfo()
-		t.Logf("%s: %d events, %d bytes", info.GetStatus(), info.GetHistoryLength(), info.GetHistorySizeBytes())
-		if info.GetHistoryLength() > 5000 || info.GetHistorySizeBytes() > 2<<20 {
+		if info.GetHistoryLength() > 2000 || info.GetHistorySizeBytes() > 1<<20 {
 			t.Errorf("a run has %d events of %d bytes", info.GetHistoryLength(), info.GetHistorySizeBytes())
 		}
 	}

@@ -317,7 +317,7 @@ func (s *system) rows(table string) (n int) {
 // eventually asks until the answer is yes.
 func eventually(tb testing.TB, what string, ask func() bool) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeoutCause(tb.Context(), 20*time.Second, errors.New("never "+what))
+	ctx, cancel := context.WithTimeoutCause(tb.Context(), time.Minute, errors.New("never "+what))
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()

@@ -16,7 +16,7 @@ import (
 
 // importBatch is how many patients one run of ImportPatients takes before it continues as new: its history stays small
 // however many there are.
-const importBatch = 500
+const importBatch = 200
 
 // ImportPatientsInput names the import, whose items stand in the database.
 type ImportPatientsInput struct {
