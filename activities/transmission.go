@@ -34,6 +34,8 @@ type Transmission struct {
 type ObservationRef struct {
 	PracticeCode  string
 	ObservationID uuid.UUID
+	// Unasked marks what a sweep starts: a transmission that failed for good is left alone until a person asks.
+	Unasked bool `json:",omitempty"`
 }
 
 // Opened is a transmission that is ready to be delivered, or was delivered already.
@@ -43,6 +45,8 @@ type Opened struct {
 	ObservationType string
 	// Delivered is set when eCW holds the observation: nothing is left to do.
 	Delivered bool
+	// LeftAlone is set when the last transmission failed for good and nobody asked for another: nothing is to be done.
+	LeftAlone bool `json:",omitempty"`
 	// AttemptsMade and DeliveriesMade are not zero when a new workflow takes over a transmission whose workflow was lost.
 	AttemptsMade   int
 	DeliveriesMade int
@@ -55,6 +59,18 @@ func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, er
 	row, err := a.load(ctx, ref)
 	if err != nil {
 		return Opened{}, err
+	}
+	if ref.Unasked {
+		last, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+		if err != nil && !db.IsNotFound(err) {
+			return Opened{}, fmt.Errorf("load transmission: %w", err)
+		}
+		if last.Status == db.StatusFailed && last.NextRetryAt == nil {
+			return Opened{
+				TransmissionID: last.ID, PatientID: row.Patient.ID, ObservationType: row.Observation.ObservationType,
+				AttemptsMade: int(last.AttemptCount), LeftAlone: true,
+			}, nil
+		}
 	}
 	err = a.Store.OpenTransmission(ctx, db.OpenTransmissionParams{
 		PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID, MaxAttempts: int32(len(a.RetryDelays) + 1),

@@ -68,7 +68,7 @@ func startTransmissions(ctx workflow.Context, practice string, ids []uuid.UUID) 
 			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 			StaticSummary:         TransmissionSummary,
 		})
-		children[i] = workflow.ExecuteChildWorkflow(child, Transmission, activities.ObservationRef{PracticeCode: practice, ObservationID: id})
+		children[i] = workflow.ExecuteChildWorkflow(child, Transmission, activities.ObservationRef{PracticeCode: practice, ObservationID: id, Unasked: true})
 	}
 	for _, child := range children {
 		err := child.GetChildWorkflowExecution().Get(ctx, nil)

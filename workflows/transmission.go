@@ -95,7 +95,7 @@ func (t *transmission) state() TransmissionState {
 // workflow is cancelled meanwhile.
 func (t *transmission) run(ctx workflow.Context) error {
 	work, _ := workflow.NewDisconnectedContext(ctx)
-	if err := t.open(work); err != nil || t.opened.Delivered {
+	if err := t.open(work); err != nil || t.opened.Delivered || t.opened.LeftAlone {
 		return err
 	}
 	if err := t.transform(work); err != nil {

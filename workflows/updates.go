@@ -29,9 +29,13 @@ func (t *transmission) takeCancel(ctx workflow.Context) {
 
 func (t *transmission) refuseWhileDelivering(workflow.Context) error {
 	if t.phase == delivering || t.phase == finished {
-		return temporal.NewNonRetryableApplicationError("a delivery is in progress: wait for its outcome", ErrInProgress, nil)
+		return inProgress()
 	}
 	return nil
+}
+
+func inProgress() error {
+	return temporal.NewNonRetryableApplicationError("a delivery is in progress: wait for its outcome", ErrInProgress, nil)
 }
 
 // onTransmitNow ends the wait. A transmission that is only starting delivers at once anyway.
@@ -54,7 +58,11 @@ func (t *transmission) onTransform(ctx workflow.Context) (TransmissionState, err
 // whenOpened answers after the first Transform, which names the transmission or refuses the reading.
 func (t *transmission) whenOpened(ctx workflow.Context) (TransmissionState, error) {
 	err := workflow.Await(ctx, func() bool { return t.phase != starting })
-	if err == nil && t.transformed.IsZero() && !t.opened.Delivered {
+	switch {
+	case err != nil:
+	case t.opened.LeftAlone: // this run is a sweep's and about to end; the next request starts one of its own
+		err = inProgress()
+	case t.transformed.IsZero() && !t.opened.Delivered:
 		err = temporal.NewNonRetryableApplicationError("The reading makes no valid Observation: see the transmission's error", string(ecw.ClassPermanentData), nil)
 	}
 	return t.state(), err

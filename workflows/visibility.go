@@ -47,8 +47,11 @@ const (
 // showOpened makes a transmission findable once it is known what it carries.
 func (t *transmission) showOpened(ctx workflow.Context) error {
 	status, details := statusPending, "Queued for delivery."
-	if t.opened.Delivered {
+	switch {
+	case t.opened.Delivered:
 		status, details = statusTransmitted, "Was delivered before."
+	case t.opened.LeftAlone:
+		status, details = statusFailed, "Failed before: a person has to act, then transmit again through the API."
 	}
 	return t.show(ctx, status, details,
 		temporal.NewSearchAttributeKeyKeyword(attrObservationID).ValueSet(t.ref.ObservationID.String()),
