@@ -116,13 +116,18 @@ func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v ver
 		defer close(fed)
 		g.feed(bounded, cfg.Duration, cfg.Every)
 	}()
+	o := operator{api: s.url(apiPart), token: token, log: log}
+	disturbed, healed := context.WithCancel(bounded)
+	defer healed()
+	go o.sweepOften(disturbed)
 	s.disturb(bounded, plan(cfg.Seed, cfg.Duration))
 	if err := s.heal(bounded); err != nil {
 		return v, err
 	}
+	healed()
 	<-fed
 	log.Info("all readings are accepted", "answers", g.answers)
-	e, err := gather(bounded, s, g, operator{api: s.url(apiPart), token: token, log: log})
+	e, err := gather(bounded, s, g, o)
 	return judge(e), err
 }
 

@@ -34,6 +34,17 @@ type operator struct {
 	log        *slog.Logger
 }
 
+// sweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
+// whenever something dies.
+func (o operator) sweepOften(ctx context.Context) {
+	for ctx.Err() == nil {
+		started, cancel := context.WithTimeout(ctx, time.Second) // its outcome is nobody's business
+		_ = callJSON(started, http.MethodPost, o.api+"/api/v1/fhir/process-pending/", o.token, nil, nil)
+		cancel()
+		pause(ctx, 2*time.Second)
+	}
+}
+
 // settle runs the sweep until every observation is transmitted or has failed for good, and returns where each stands.
 func (o operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
 	for {
