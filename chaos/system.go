@@ -47,6 +47,8 @@ const sandboxPart = "sandbox"
 
 // startSystem starts everything in dir and returns when it is ready for readings. stop must be called, after an error too.
 func startSystem(ctx context.Context, cfg config, dir string, log *slog.Logger) (*system, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	s := &system{binary: cfg.Binary, temporalBinary: cfg.TemporalBinary, dir: dir, log: log, parts: map[string]*part{}}
 	var err error
 	if s.ports, err = choosePorts(postgresPart, temporalPart, apiPart, sandboxPart); err != nil {

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// errBroken means that a promise was broken; the table says which.
+var errBroken = errors.New("not every reading was delivered exactly once")
+
+// run runs one plan to its verdict. The directory with all logs and data stays when the verdict is bad.
+func run(ctx context.Context, cfg config, out io.Writer) error {
+	dir, err := os.MkdirTemp("", "vantrexia-chaos-")
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL may run in another account than ours
+		return err
+	}
+	fmt.Fprintf(out, "CHAOS_SEED=%d CHAOS_DURATION=%s, logs and data in %s\n", cfg.Seed, cfg.Duration, dir)
+	v, err := runIn(ctx, cfg, dir, slog.New(slog.NewTextHandler(out, nil)))
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), os.RemoveAll(dir))
+	}
+	if err == nil {
+		err = v.write(out)
+	}
+	if err == nil && !v.ok() {
+		err = errBroken
+	}
+	if err != nil {
+		return fmt.Errorf("%w; again with CHAOS_SEED=%d CHAOS_DURATION=%s, look into %s", err, cfg.Seed, cfg.Duration, dir)
+	}
+	return os.RemoveAll(dir)
+}
+
+// What a start and an end of the disturbances may take at most; seconds and a minute are usual.
+const (
+	startTimeout  = 3 * time.Minute
+	settleTimeout = 5 * time.Minute
+)
+
+// runIn starts the system, lets it suffer, and judges. Nothing that it started runs when it returns.
+func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v verdict, err error) {
+	s, err := startSystem(ctx, cfg, dir, log)
+	defer func() { v.Problems = append(v.Problems, s.stop()...) }()
+	if err != nil {
+		return v, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+settleTimeout)
+	defer cancel()
+	token, err := s.command(ctx, "token", "--role", "admin", "--ttl", "24h")
+	if err != nil {
+		return v, err
+	}
+	g, err := newGateway(ctx, s.url(apiPart), token)
+	if err != nil {
+		return v, err
+	}
+	o := operator{api: s.url(apiPart), token: token, log: log}
+	if err := suffer(ctx, cfg, s, g, o); err != nil {
+		return v, err
+	}
+	e, err := gather(ctx, s, g, o)
+	return judge(e), err
+}
+
+// suffer feeds readings while the plan is carried out, and returns when everything runs again and the API has taken every
+// reading.
+func suffer(ctx context.Context, cfg config, s *system, g *gateway, o operator) error {
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		g.feed(ctx, cfg.Duration, cfg.Every)
+	}()
+	disturbed, healed := context.WithCancel(ctx)
+	defer healed()
+	go o.sweepOften(disturbed)
+	s.disturb(ctx, plan(cfg.Seed, cfg.Duration))
+	if err := s.clearFaults(ctx); err != nil {
+		return fmt.Errorf("end the faults: %w", err)
+	}
+	if err := s.awaitReady(ctx); err != nil {
+		return err
+	}
+	<-fed
+	s.log.Info("all readings are accepted", "answers", g.answers)
+	return nil
+}
+
+// disturb does what the plan says, when it says so.
+func (s *system) disturb(ctx context.Context, events []event) {
+	began := time.Now()
+	for _, e := range events {
+		pause(ctx, e.At-time.Since(began))
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Info(e.String())
+		if e.Fault == nil {
+			s.parts[e.Kill].kill(e.Down)
+		} else if err := s.addFault(ctx, *e.Fault); err != nil {
+			s.log.Error("fault not set", "error", err)
+		}
+	}
+}
