@@ -101,8 +101,9 @@ func TestTemporalDown(t *testing.T) {
 	s.transmit(id).want(t, http.StatusServiceUnavailable, "temporal_unavailable")
 }
 
-// Nothing can be stored then, and the sender must not believe that something was.
-func TestDatabaseDown(t *testing.T) {
+// What nobody foresaw, here a pool that is closed while requests come: the sender must not believe that anything was stored,
+// and learns nothing of our insides.
+func TestInternalError(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	patient := s.patient(kevin)
