@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -33,7 +34,8 @@ type contract struct {
 	routes map[string]*routers.Route // by method and Echo's pattern
 }
 
-func loadContract() (*contract, error) {
+// loadContract reads what was compiled in, once: it takes longer than the rest of a start. Nobody writes to it.
+var loadContract = sync.OnceValues(func() (*contract, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(openapiYAML)
 	if err != nil {
 		return nil, fmt.Errorf("load openapi.yaml: %w", err)
@@ -45,7 +47,7 @@ func loadContract() (*contract, error) {
 		}
 	}
 	return k, nil
-}
+})
 
 // echoPattern is how the router writes a path: /patients/:id for /patients/{id}/.
 func echoPattern(path string) string {
