@@ -267,17 +267,19 @@ func TestBadBodies(t *testing.T) {
 				t.Errorf("got %d %s", got.status, got.body)
 			}
 		})
-		const twoMB = 2 << 20
-		for body, text := range map[string]string{
-			"a long text":         `{"device":"` + strings.Repeat("x", twoMB) + `"}`,
-			"blanks at the end":   "{}" + strings.Repeat(" ", twoMB),
-			"blanks at the start": strings.Repeat(" ", twoMB) + "{}",
+		// A server may close the connection on a body that it does not want. A client that asks first reads the answer all
+		// the same; one that does not tell the length gets it when little is left to send.
+		const told, untold = 2 << 20, 1<<20 + 100<<10
+		for body, write := range map[string]func(int) string{
+			"a long text":         func(n int) string { return `{"device":"` + strings.Repeat("x", n) + `"}` },
+			"blanks at the end":   func(n int) string { return "{}" + strings.Repeat(" ", n) },
+			"blanks at the start": func(n int) string { return strings.Repeat(" ", n) + "{}" },
 		} {
 			t.Run(name+" of 2 MB, "+body, func(t *testing.T) {
-				s.in(t).do(route[0], route[1], text).want(t, http.StatusRequestEntityTooLarge, "too_large")
+				s.in(t).do(route[0], route[1], write(told), "Expect", "100-continue").want(t, http.StatusRequestEntityTooLarge, "too_large")
 			})
-			t.Run(name+" of 2 MB, length untold, "+body, func(t *testing.T) {
-				s.in(t).send(route[0], route[1], io.MultiReader(strings.NewReader(text))).want(t, http.StatusRequestEntityTooLarge, "too_large")
+			t.Run(name+" of too much, length untold, "+body, func(t *testing.T) {
+				s.in(t).send(route[0], route[1], io.MultiReader(strings.NewReader(write(untold)))).want(t, http.StatusRequestEntityTooLarge, "too_large")
 			})
 		}
 	}

@@ -166,7 +166,9 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 	tb.Helper()
 	web := httptest.NewServer(handler)
 	tb.Cleanup(web.Close)
-	c := caller{tb: tb, base: web.URL, client: web.Client(), secret: log.secret}
+	client := web.Client()
+	client.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+	c := caller{tb: tb, base: web.URL, client: client, secret: log.secret}
 	return c.as(api.RoleAdmin)
 }
 
