@@ -14,11 +14,21 @@ const (
 	throttlePause = time.Second      // at least, when eCW names no later moment
 )
 
-// untilDone suits an activity that may run twice: Temporal repeats it through every fault of ours (a database that is
-// down, a lost worker). What eCW refuses is a non-retryable error, and comes back at once.
+// untilDone suits an activity that only needs our database and may run twice: Temporal repeats it through every fault of
+// ours (a database that is down, a lost worker). No statement runs longer than 15 s.
 func untilDone(ctx workflow.Context, summary string) workflow.Context {
+	return untilDoneWithin(ctx, 20*time.Second, summary)
+}
+
+// untilAuthenticated is untilDone for an activity that also asks eCW for a token. What eCW refuses is a non-retryable
+// error, and comes back at once.
+func untilAuthenticated(ctx workflow.Context, summary string) workflow.Context {
+	return untilDoneWithin(ctx, time.Minute, summary)
+}
+
+func untilDoneWithin(ctx workflow.Context, limit time.Duration, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Minute,
+		StartToCloseTimeout: limit,
 		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute},
 		Summary:             summary,
 	})

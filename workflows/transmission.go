@@ -176,7 +176,7 @@ func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, err
 	attempt := activities.Attempt{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, Number: t.attempt, StartedAt: workflow.Now(ctx)}
 	post := activities.PostInput{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
 	for {
-		err = workflow.ExecuteActivity(untilDone(ctx, try), t.do.Authenticate, attempt).Get(ctx, nil)
+		err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, nil)
 		if err == nil {
 			err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, post).Get(ctx, &posted)
 		}
