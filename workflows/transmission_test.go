@@ -258,33 +258,25 @@ func TestDeliveredObservationIsLeftAlone(t *testing.T) {
 
 func TestCancelWhileWaiting(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.post = []error{eCWTimeout}
-	w.env.RegisterDelayedCallback(w.env.CancelWorkflow, 10*time.Minute)
-	_, err := w.run(t)
-	var app *temporal.ApplicationError
-	if !errors.As(err, &app) || app.Type() != ClassCancelled {
-		t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
-	}
-	last := w.outcomes[len(w.outcomes)-1]
-	if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
-		t.Errorf("recorded %+v", last)
-	}
-}
-
-func TestCancelSignalEndsTheWait(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.post = []error{eCWTimeout}
-	w.env.RegisterDelayedCallback(func() { w.env.SignalWorkflow(SignalCancel, nil) }, 10*time.Minute)
-	_, err := w.run(t)
-	var app *temporal.ApplicationError
-	if !errors.As(err, &app) || app.Type() != ClassCancelled {
-		t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
-	}
-	last := w.outcomes[len(w.outcomes)-1]
-	if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
-		t.Errorf("recorded %+v", last)
+	for name, cancel := range map[string]func(*testsuite.TestWorkflowEnvironment){
+		"by the signal":                func(env *testsuite.TestWorkflowEnvironment) { env.SignalWorkflow(SignalCancel, nil) },
+		"by Temporal's cancel request": (*testsuite.TestWorkflowEnvironment).CancelWorkflow,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.post = []error{eCWTimeout}
+			w.env.RegisterDelayedCallback(func() { cancel(w.env) }, 10*time.Minute)
+			_, err := w.run(t)
+			var app *temporal.ApplicationError
+			if !errors.As(err, &app) || app.Type() != ClassCancelled {
+				t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
+			}
+			last := w.outcomes[len(w.outcomes)-1]
+			if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
+				t.Errorf("recorded %+v", last)
+			}
+		})
 	}
 }
 
