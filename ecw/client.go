@@ -54,7 +54,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := newWire(cfg.Timeout)
+	w := newWire(cfg)
 	logger := cfg.Logger.With(slog.String("practice", cfg.PracticeCode))
 	return &Client{
 		wire:      w,

@@ -66,6 +66,9 @@ type Config struct {
 	WriteMode    WriteMode   // ECW_WRITE_MODE, default WriteObservation
 	Key          *Key        // ECW_PRIVATE_KEY, required for BackendService
 
+	// Limiter is asked before every request, token requests included; default: none, nothing is limited.
+	Limiter Limiter
+
 	Timeout time.Duration    // of one request, answer included; default DefaultTimeout
 	Logger  *slog.Logger     // default: no logs
 	Now     func() time.Time // default time.Now

@@ -43,11 +43,15 @@ var errTooLarge = errors.New("the answer is too large")
 type wire struct {
 	http    *http.Client
 	timeout time.Duration
+	limiter Limiter // nil: none
+	now     func() time.Time
 }
 
-func newWire(timeout time.Duration) *wire {
+func newWire(cfg Config) *wire {
 	return &wire{
-		timeout: timeout,
+		timeout: cfg.Timeout,
+		limiter: cfg.Limiter,
+		now:     cfg.Now,
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
@@ -80,8 +84,20 @@ type response struct {
 	bodyErr *Error
 }
 
-// send sends req once and reads the answer, whatever its status. The error is an *Error: no answer came.
+// send sends req once, if the limiter lets it, and reads the answer, whatever its status. The error is an *Error: no
+// answer came.
 func (w *wire) send(ctx context.Context, req request) (*response, error) {
+	if err := w.allowed(ctx, req.op); err != nil {
+		return nil, err
+	}
+	res, err := w.exchange(ctx, req)
+	if err == nil && res.status == http.StatusTooManyRequests {
+		w.pause(ctx, res.header)
+	}
+	return res, err
+}
+
+func (w *wire) exchange(ctx context.Context, req request) (*response, error) {
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	f := &flight{op: req.op, caller: ctx, timeout: w.timeout, limit: orDefault(req.limit, maxBody)}
