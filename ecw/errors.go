@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
 	"time"
 )
 
@@ -66,6 +69,30 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// Unavailable tells whether the failure says that eCW as a whole cannot be reached or is failing, rather than that this
+// one request is at fault: the next reading would meet the same. What a FHIR server says of a request of ours, one of
+// eCW's numbers or a FHIR issue in an answer that is not a 5xx, is never that, nor is a limit or a caller that gave up.
+func (e *Error) Unavailable() bool {
+	switch {
+	case e.Class != ClassRetryable && e.Class != ClassUnknown, e.Code == "canceled", e.Code == "duplicate", eCWNumber.MatchString(e.Code):
+		return false
+	case e.Op == OpToken: // one token serves every reading
+		return true
+	case e.HTTPStatus == http.StatusRequestTimeout, e.HTTPStatus >= 500:
+		return true
+	}
+	switch e.Code {
+	case "dns", "connect", "tls", "timeout", "reset", "redirect", "malformed_response":
+		return true
+	case "http_404", "http_408": // a 404 of a FHIR server has an OperationOutcome and is not retryable
+		return true
+	}
+	return strings.HasPrefix(e.Code, "http_5") // of a Bundle's entry
+}
+
+// eCWNumber is the form of the numbers that eCW answers with.
+var eCWNumber = regexp.MustCompile(`^[0-9]+$`)
 
 // LogValue gives the fields to structured logs.
 func (e *Error) LogValue() slog.Value {

@@ -140,7 +140,7 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	case known:
 		return Delivered{}, &Error{Class: rule.class, Op: OpCreate, Code: number, HTTPStatus: res.status, Message: rule.message}
 	}
-	code := "malformed_response"
+	code := "unknown_status"
 	if err == nil {
 		code = strconv.Itoa(status)
 	}
