@@ -63,7 +63,16 @@ bin/vantrexia:
 	@$(GO) build -o $@ ./cmd/vantrexia
 
 bin/temporaldev: $(wildcard tools/temporaldev/*.go) tools/temporaldev/go.mod tools/temporaldev/go.sum
-	@tools/build-with-progress.sh "Building Temporal (first time only, about 5 minutes)" tools/temporaldev $@ -trimpath -ldflags='-s -w'
+	@tools/build-with-progress.sh "Building Temporal (first time only, about 5 minutes)" tools/temporaldev . $@ -trimpath -ldflags='-s -w'
+	@touch $@
+
+# The server and its schema tool as Temporal publishes them, of temporaldev's versions.
+bin/temporal-server: tools/temporaldev/go.mod tools/temporaldev/go.sum
+	@tools/build-with-progress.sh "Building the Temporal server (first time only, about 5 minutes)" tools/temporaldev go.temporal.io/server/cmd/server $@ -trimpath -ldflags='-s -w'
+	@touch $@
+
+bin/temporal-sql-tool: tools/temporaldev/go.mod tools/temporaldev/go.sum
+	@tools/build-with-progress.sh "Building Temporal's schema tool (first time only)" tools/temporaldev go.temporal.io/server/cmd/tools/sql $@ -trimpath -ldflags='-s -w'
 	@touch $@
 
 bin/sqlc: tools/go.mod

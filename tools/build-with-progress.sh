@@ -1,18 +1,19 @@
 #!/bin/sh
-# Builds the Go command in DIR and says how far it is: for builds that take minutes when the build cache is cold.
+# Builds the Go command PACKAGE with the module in DIR and says how far it is: for builds that take minutes when the build
+# cache is cold.
 #
-#   build-with-progress.sh LABEL DIR OUTPUT [go build flags]
+#   build-with-progress.sh LABEL DIR PACKAGE OUTPUT [go build flags]
 #
 # On a terminal one line is kept up to date; elsewhere (CI logs) a line is written every ten per cent. What the
 # compiler says is shown only when the build fails, and the exit status is go build's.
 set -u
 
-if [ $# -lt 3 ]; then
-	echo "usage: build-with-progress.sh LABEL DIR OUTPUT [go build flags]" >&2
+if [ $# -lt 4 ]; then
+	echo "usage: build-with-progress.sh LABEL DIR PACKAGE OUTPUT [go build flags]" >&2
 	exit 2
 fi
-label=$1 dir=$2 shown=$3
-shift 3
+label=$1 dir=$2 package=$3 shown=$4
+shift 4
 case $shown in
 /*) output=$shown ;;
 *) output=$PWD/$shown ;;
@@ -26,10 +27,10 @@ trap 'exit 143' TERM
 # build writes go's own lines (packages, downloads, errors) and, between them, its own that begin with "::".
 build() {
 	cd "$dir" || { echo "::exit 1"; return; }
-	if go list -deps . >"$work/packages"; then
+	if go list -deps "$package" >"$work/packages"; then
 		echo "::total $(($(wc -l <"$work/packages")))"
 		echo "::main $(tail -n 1 "$work/packages")"
-		go build -v -o "$output" "$@" .
+		go build -v -o "$output" "$@" "$package"
 	fi
 	echo "::exit $?"
 }
