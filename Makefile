@@ -20,7 +20,7 @@ test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Tempora
 	$(GO) test -race -timeout 20m ./...
 	cd tools/temporaldev && $(GO) test -trimpath ./...
 
-lint: $(TOOLS) tools/openapi-lint/node_modules ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml
+lint: $(TOOLS) bin/temporal-server tools/openapi-lint/node_modules ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml, temporal-config
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
@@ -28,6 +28,8 @@ lint: $(TOOLS) tools/openapi-lint/node_modules ## check formatting, go vet, stat
 	bin/staticcheck ./...
 	bin/sqlc diff --file db/sqlc.yaml
 	bin/workflowcheck ./workflows
+	@said=$$(bin/temporal-server validate-dynamic-config temporal-config/dynamicconfig.yaml); \
+	if [ "$$said" != temporal-config/dynamicconfig.yaml ]; then echo "$$said"; exit 1; fi # it exits with 0 whatever it finds
 	@out=$$(REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true tools/openapi-lint/node_modules/.bin/redocly lint \
 		--config tools/openapi-lint/redocly.yaml api/openapi.yaml 2>&1) || { echo "$$out"; exit 1; }
 

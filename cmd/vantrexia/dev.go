@@ -76,7 +76,7 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 		return err
 	}
 	defer temporal.Close()
-	if _, err := registerSearchAttributes(ctx, temporal, cfg); err != nil {
+	if _, _, err := prepareNamespace(ctx, temporal, cfg); err != nil {
 		return err
 	}
 	d := dependencies{cfg: cfg, log: log, store: store, temporal: temporal}

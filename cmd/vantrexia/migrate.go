@@ -2,16 +2,20 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vantrexia/vantrexia/worker"
 )
 
 func migrateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring the database schema and Temporal's search attributes up to date",
-		Long: `Runs the migrations that DATABASE_URL lacks, under a lock, so that several may start together, and registers the search
-attributes that the Temporal namespace lacks. Run it before an upgrade's first new process; running it again does nothing.`,
+		Short: "Bring the database schema and Temporal's namespace up to date",
+		Long: `Runs the migrations that DATABASE_URL lacks, under a lock, so that several may start together, creates TEMPORAL_NAMESPACE
+when the server does not have it, and registers the search attributes that it lacks. Run it before an upgrade's first new
+process; running it again does nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -33,9 +37,13 @@ attributes that the Temporal namespace lacks. Run it before an upgrade's first n
 				return err
 			}
 			defer temporal.Close()
-			added, err := registerSearchAttributes(cmd.Context(), temporal, cfg)
+			created, added, err := prepareNamespace(cmd.Context(), temporal, cfg)
 			if err != nil {
 				return err
+			}
+			if created {
+				fmt.Fprintf(cmd.OutOrStdout(), "The namespace %q is created; it keeps the history of ended workflows for %d days.\n",
+					cfg.TemporalNamespace, worker.Retention/(24*time.Hour))
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d search attributes registered; the namespace %q has them all.\n", len(added), cfg.TemporalNamespace)
 			return nil

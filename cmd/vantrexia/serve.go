@@ -128,18 +128,21 @@ func newTemporalClient(cfg config) (client.Client, error) {
 // temporalTimeout bounds the first question to Temporal, whose client would ask for ever.
 const temporalTimeout = 15 * time.Second
 
-// registerSearchAttributes adds what the namespace lacks, and returns the names.
-func registerSearchAttributes(ctx context.Context, c client.Client, cfg config) ([]string, error) {
+// prepareNamespace creates the namespace when it is missing, and adds the search attributes that it lacks.
+func prepareNamespace(ctx context.Context, c client.Client, cfg config) (created bool, added []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 	defer cancel()
-	added, err := worker.RegisterSearchAttributes(ctx, c, cfg.TemporalNamespace)
+	created, err = worker.EnsureNamespace(ctx, c, cfg.TemporalNamespace)
+	if err == nil {
+		added, err = worker.RegisterSearchAttributes(ctx, c, cfg.TemporalNamespace)
+	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, ctx.Err() // not the way in which Temporal's client says so
+		return created, nil, ctx.Err() // not the way in which Temporal's client says so
 	}
 	if err != nil {
-		return nil, temporalError(cfg, err)
+		return created, nil, temporalError(cfg, err)
 	}
-	return added, nil
+	return created, added, nil
 }
 
 func temporalError(cfg config, err error) error {
