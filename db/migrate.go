@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -19,7 +21,7 @@ var migrations embed.FS
 var ErrMigrationsPending = errors.New("the database schema is older than this binary: run `vantrexia migrate`")
 
 // Migrate brings the schema up to date and returns how many migrations it ran. It holds an advisory lock meanwhile, so
-// that two processes starting together are safe.
+// that processes starting together are safe: one migrates, the others wait for it.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
 	provider, err := s.migrationProvider()
 	if err != nil {
@@ -33,14 +35,46 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	return len(results), nil
 }
 
-// CheckMigrated returns ErrMigrationsPending when the schema is older than this binary.
+// migrationLockTimeout bounds how long a migration waits for a table that somebody else holds: everybody who wants the
+// table meanwhile waits behind it. It then fails, and can be run again.
+const migrationLockTimeout = 10 * time.Second
+
+// migrationProvider has a connection of its own: an index on a large table takes longer than the pool's limit permits.
+func (s *Store) migrationProvider() (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("open embedded migrations: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 600)) // asks every second, for ten minutes
+	if err != nil {
+		return nil, fmt.Errorf("make migration lock: %w", err)
+	}
+	cfg := s.pool.Config().ConnConfig
+	cfg.RuntimeParams["application_name"] = "vantrexia migrate"
+	cfg.RuntimeParams["statement_timeout"] = "0"
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	cfg.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
+	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files, goose.WithSessionLocker(locker))
+	if err != nil {
+		return nil, fmt.Errorf("read embedded migrations: %w", err)
+	}
+	return provider, nil
+}
+
+// CheckMigrated returns ErrMigrationsPending when the schema is older than this binary; a newer one is fine, for that is
+// what an upgrade looks like to the processes that are still to be replaced. It is one cheap query, fit for probes.
 func (s *Store) CheckMigrated(ctx context.Context) error {
-	provider, err := s.migrationProvider()
+	known, err := migrationVersions()
 	if err != nil {
 		return err
 	}
-	defer provider.Close()
-	pending, err := provider.HasPending(ctx)
+	var pending bool
+	const query = "SELECT NOT ARRAY(SELECT version_id FROM goose_db_version WHERE is_applied) @> $1::bigint[]"
+	err = s.pool.QueryRow(ctx, query, known).Scan(&pending)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == undefinedTable { // nothing was ever migrated here
+		return ErrMigrationsPending
+	}
 	if err != nil {
 		return fmt.Errorf("read schema version: %w", err)
 	}
@@ -50,19 +84,17 @@ func (s *Store) CheckMigrated(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) migrationProvider() (*goose.Provider, error) {
-	files, err := fs.Sub(migrations, "migrations")
+// migrationVersions are the numbers of the embedded migrations.
+func migrationVersions() ([]int64, error) {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
-		return nil, fmt.Errorf("open embedded migrations: %w", err)
+		return nil, err
 	}
-	locker, err := lock.NewPostgresSessionLocker()
-	if err != nil {
-		return nil, fmt.Errorf("make migration lock: %w", err)
+	versions := make([]int64, len(names))
+	for i, name := range names {
+		if versions[i], err = goose.NumericComponent(name); err != nil {
+			return nil, fmt.Errorf("embedded migration %s: %w", name, err)
+		}
 	}
-	pool := stdlib.OpenDBFromPool(s.pool)
-	provider, err := goose.NewProvider(goose.DialectPostgres, pool, files, goose.WithSessionLocker(locker))
-	if err != nil {
-		return nil, fmt.Errorf("read embedded migrations: %w", err)
-	}
-	return provider, nil
+	return versions, nil
 }

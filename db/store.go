@@ -29,8 +29,16 @@ const (
 	StatusFailed      = "failed"
 )
 
-// A statement that runs longer than this is stuck, not slow: every query here reads or writes a few indexed rows.
-const statementTimeout = 15 * time.Second
+const (
+	// A statement that runs longer than this is stuck, not slow: every query here reads or writes a few indexed rows.
+	statementTimeout = 15 * time.Second
+	// lockTimeout is how long a statement waits for a row or a table that another transaction holds. Ours hold theirs for
+	// milliseconds.
+	lockTimeout    = 5 * time.Second
+	connectTimeout = 5 * time.Second
+	pingTimeout    = 2 * time.Second
+	restedFor      = 100 * time.Millisecond // a server needs longer to die and come back
+)
 
 // Store is the database: every query, and transactions over several of them.
 type Store struct {
@@ -38,27 +46,63 @@ type Store struct {
 	pool *pgxpool.Pool
 }
 
-// Open makes a pool for the given URL and checks that the database answers. The caller closes the store.
-func Open(ctx context.Context, url string) (*Store, error) {
-	cfg, err := pgxpool.ParseConfig(url)
+// NewStore makes a pool for the given URL, without connecting: the database may be away, now and later, and every query
+// tries again. pgxpool's parameters in the URL (pool_max_conns and others) win over what is set here. The caller closes
+// the store.
+func NewStore(ctx context.Context, url string) (*Store, error) {
+	cfg, err := poolConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like postgres://user:password@host:5432/database: %w", err)
 	}
-	timeout := strconv.FormatInt(statementTimeout.Milliseconds(), 10)
-	params := cfg.ConnConfig.RuntimeParams
-	params["application_name"] = "vantrexia"
-	params["statement_timeout"] = timeout
-	params["idle_in_transaction_session_timeout"] = timeout
-	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
-	cfg.AfterConnect = scanTimesInUTC
-
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
-	store := &Store{Queries: New(pool), pool: pool}
+	return &Store{Queries: New(pool), pool: pool}, nil
+}
+
+// maxConns is the same on every machine, unlike pgxpool's default: on a node of 64 cores that is 64 for each process, and
+// a server takes 100 in all.
+const maxConns = 10
+
+func poolConfig(url string) (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	if _, set := asked.RuntimeParams["pool_max_conns"]; !set {
+		cfg.MaxConns = maxConns
+	}
+	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10 // not all are renewed at once
+	// A connection that rested is tried before it is used, which hides a restart of the server.
+	cfg.ShouldPing = func(_ context.Context, c pgxpool.ShouldPingParams) bool { return c.IdleDuration > restedFor }
+	cfg.PingTimeout = pingTimeout // a host that vanished does not even refuse
+	cfg.ConnConfig.ConnectTimeout = connectTimeout
+	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
+	cfg.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	params := cfg.ConnConfig.RuntimeParams
+	params["application_name"] = "vantrexia"
+	params["statement_timeout"] = milliseconds(statementTimeout)
+	params["lock_timeout"] = milliseconds(lockTimeout)
+	params["idle_in_transaction_session_timeout"] = milliseconds(statementTimeout)
+	cfg.AfterConnect = scanTimesInUTC
+	return cfg, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// Open is NewStore for who cannot do without the database: it fails when that does not answer.
+func Open(ctx context.Context, url string) (*Store, error) {
+	store, err := NewStore(ctx, url)
+	if err != nil {
+		return nil, err
+	}
 	if err := store.Ping(ctx); err != nil {
-		pool.Close()
+		store.Close()
 		return nil, err
 	}
 	return store, nil
@@ -83,23 +127,45 @@ func (s *Store) InTx(ctx context.Context, fn func(*Queries) error) error {
 // IsNotFound tells whether a query for one row found none.
 func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 
+// The error codes of PostgreSQL that are looked at, and the beginnings of those that are looked at as a class.
+const (
+	uniqueViolation  = "23505"
+	queryCanceled    = "57014" // by statement_timeout
+	lockNotAvailable = "55P03" // by lock_timeout
+	undefinedTable   = "42P01"
+	unknownDatabase  = "3D000"
+
+	classConnectionException   = "08"
+	classInvalidAuthorization  = "28"
+	classInsufficientResources = "53"
+	classOperatorIntervention  = "57P" // shutting down, starting up, a session ended by an administrator
+)
+
 // IsUniqueViolation tells whether a row was refused because another one holds the same unique key.
 func IsUniqueViolation(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23505"
+	return errors.As(err, &pg) && pg.Code == uniqueViolation
 }
 
-// IsUnavailable tells whether the database could not be asked: it is down, starting, shutting down or has no connection
-// left. What was to be written may have been, if the connection was lost in the middle.
+// IsUnavailable tells whether asking again later may help: the database is down, starting or shutting down, has no
+// connection left, or was too slow. What was to be written may have been, if the connection was lost in the middle.
 func IsUnavailable(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && !errors.As(err, &connect) {
-		// Classes 08 (connection exception), 53 (insufficient resources) and 57P (operator intervention).
-		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57P")
+		return pg.Code == queryCanceled || pg.Code == lockNotAvailable || strings.HasPrefix(pg.Code, classConnectionException) ||
+			strings.HasPrefix(pg.Code, classInsufficientResources) || strings.HasPrefix(pg.Code, classOperatorIntervention)
 	}
-	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return pgconn.SafeToRetry(err) || errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// IsRefused tells whether the server answered, and will not let us in however long we wait: the password, the user or the
+// database is wrong.
+func IsRefused(err error) bool {
+	var connect *pgconn.ConnectError
+	var pg *pgconn.PgError
+	return errors.As(err, &connect) && errors.As(err, &pg) && (strings.HasPrefix(pg.Code, classInvalidAuthorization) || pg.Code == unknownDatabase)
 }
 
 func scanTimesInUTC(_ context.Context, conn *pgx.Conn) error {
