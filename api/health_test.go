@@ -61,6 +61,10 @@ func TestReadyz(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.wantReadiness(http.StatusServiceUnavailable, "unavailable", "migrations pending", "ok")
+		got := s.do("GET", "/api/v1/patients/", "").want(t, http.StatusServiceUnavailable, "database_unavailable")
+		if !strings.Contains(got.text("detail"), "vantrexia migrate") {
+			t.Errorf("no remedy in %q", got.text("detail"))
+		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/health"
 )
 
 // maxBody is the largest request body taken, in the notation of Echo's BodyLimit.
@@ -50,6 +52,7 @@ type server struct {
 	contract *contract
 	started  time.Time
 	probe    *probe
+	migrated atomic.Bool // the schema is as new as this binary; it never gets older
 }
 
 // New returns the API as a handler.
@@ -75,15 +78,16 @@ func New(cfg Config) (http.Handler, error) {
 	e.Pre(middleware.RemoveTrailingSlash())
 	e.Use(s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
 
-	e.GET("/healthz", s.health)
-	e.GET("/readyz", s.ready)
+	ready := &health.Probe{Store: cfg.Store, Temporal: cfg.Temporal, Logger: cfg.Logger, TakesRequests: true}
+	e.GET("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))
+	e.GET("/readyz", echo.WrapHandler(http.HandlerFunc(ready.ServeReadiness)))
 	e.GET("/.well-known/jwks.json", s.jwks)
 	e.GET("/openapi.yaml", s.getContract)
 	e.GET("/docs", s.getDocs)
 	e.GET("/docs/:file", s.getDocsFile)
 
 	take := func(method, path string, handle echo.HandlerFunc, roles ...string) {
-		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), contract.check)
+		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), s.whenMigrated, contract.check)
 	}
 	take("POST", "/observations", s.createObservation, RoleProvider, RoleService)
 	take("POST", "/observations/batch", s.createObservations, RoleProvider, RoleService)
