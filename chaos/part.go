@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// running is a process of the system: a *process, *devstack.Postgres or *devstack.Temporal.
+// running is a process of the system: a *devstack.Program, *devstack.Postgres or *devstack.Temporal.
 type running interface {
 	Done() <-chan struct{}
 	Kill() error
@@ -75,9 +77,10 @@ func (p *part) run(ctx context.Context) {
 
 // endedByItself is in order, for example, for a worker that is started while Temporal is away; a panic never is.
 func (p *part) endedByItself(r running) {
-	own, ours := r.(*process)
+	own, ours := r.(*devstack.Program)
 	p.log.Info("ended by itself", "process", p.name)
-	if !ours || own.crashed() {
+	const panicked = 2 // the exit code of a Go program
+	if !ours || own.ExitCode() == panicked {
 		p.note(fmt.Errorf("%s crashed by itself", p.name))
 	}
 }

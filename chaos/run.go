@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"github.com/vantrexia/vantrexia/proof"
 )
 
 // errBroken means that a promise was broken; the table says which.
@@ -28,9 +30,9 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return errors.Join(ctx.Err(), os.RemoveAll(dir))
 	}
 	if err == nil {
-		err = v.write(out)
+		err = v.Write(out)
 	}
-	if err == nil && !v.ok() {
+	if err == nil && !v.OK() {
 		err = errBroken
 	}
 	if err != nil {
@@ -46,7 +48,7 @@ const (
 )
 
 // runIn starts the system, lets it suffer, and judges. Nothing that it started runs when it returns.
-func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v verdict, err error) {
+func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v proof.Verdict, err error) {
 	s, err := startSystem(ctx, cfg, dir, log)
 	defer func() { v.Problems = append(v.Problems, s.stop()...) }()
 	if err != nil {
@@ -54,33 +56,36 @@ func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v ver
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+settleTimeout)
 	defer cancel()
-	token, err := s.command(ctx, "token", "--role", "admin", "--ttl", "24h")
+	token, err := s.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "24h")
 	if err != nil {
 		return v, err
 	}
-	g, err := newGateway(ctx, s.url(apiPart), token)
+	devices, err := proof.NewDevices(ctx, token, s.url(apiPart))
 	if err != nil {
 		return v, err
 	}
-	o := operator{api: s.url(apiPart), token: token, log: log}
-	if err := suffer(ctx, cfg, s, g, o); err != nil {
+	witnesses, closeAll, err := s.witnesses(proof.Operator{API: s.url(apiPart), Token: token, Log: log})
+	if err != nil {
 		return v, err
 	}
-	e, err := gather(ctx, s, g, o)
-	return judge(e), err
+	defer closeAll()
+	if err := suffer(ctx, cfg, s, devices, witnesses.Operator); err != nil {
+		return v, err
+	}
+	return witnesses.Judge(ctx, devices)
 }
 
 // suffer feeds readings while the plan is carried out, and returns when everything runs again and the API has taken every
 // reading.
-func suffer(ctx context.Context, cfg config, s *system, g *gateway, o operator) error {
+func suffer(ctx context.Context, cfg config, s *system, devices *proof.Devices, o proof.Operator) error {
 	fed := make(chan struct{})
 	go func() {
 		defer close(fed)
-		g.feed(ctx, cfg.Duration, cfg.Every)
+		devices.Feed(ctx, cfg.Duration, cfg.Every)
 	}()
 	disturbed, healed := context.WithCancel(ctx)
 	defer healed()
-	go o.sweepOften(disturbed)
+	go o.SweepOften(disturbed)
 	s.disturb(ctx, plan(cfg.Seed, cfg.Duration))
 	if err := s.clearFaults(ctx); err != nil {
 		return fmt.Errorf("end the faults: %w", err)
@@ -89,7 +94,7 @@ func suffer(ctx context.Context, cfg config, s *system, g *gateway, o operator) 
 		return err
 	}
 	<-fed
-	s.log.Info("all readings are accepted", "answers", g.answers)
+	s.log.Info("all readings are accepted", "answers", devices.Answers())
 	return nil
 }
 

@@ -5,20 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/client"
+
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/proof"
 )
 
 // How the sandbox EHR knows us.
@@ -34,13 +34,13 @@ const retryDelays = "1s,2s,3s,5s,8s,8s,8s,8s,8s,8s,8s,8s"
 
 // system is everything that runs: two servers, and three roles of the binary as processes of their own.
 type system struct {
-	binary, temporalBinary string
-	dir                    string
-	log                    *slog.Logger
-	settings               []string
-	ports                  map[string]int
-	parts                  map[string]*part
-	order                  []*part // of their start
+	vantrexia      devstack.Vantrexia
+	temporalBinary string
+	dir            string
+	log            *slog.Logger
+	ports          map[string]int
+	parts          map[string]*part
+	order          []*part // of their start
 }
 
 const sandboxPart = "sandbox"
@@ -49,16 +49,17 @@ const sandboxPart = "sandbox"
 func startSystem(ctx context.Context, cfg config, dir string, log *slog.Logger) (*system, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s := &system{binary: cfg.Binary, temporalBinary: cfg.TemporalBinary, dir: dir, log: log, parts: map[string]*part{}}
+	s := &system{temporalBinary: cfg.TemporalBinary, dir: dir, log: log, parts: map[string]*part{}}
+	s.vantrexia = devstack.Vantrexia{Binary: cfg.Binary, Dir: dir}
 	var err error
-	if s.ports, err = choosePorts(postgresPart, temporalPart, apiPart, sandboxPart); err != nil {
+	if s.ports, err = devstack.ChoosePorts(postgresPart, temporalPart, apiPart, sandboxPart); err != nil {
 		return s, err
 	}
 	if err := s.startServers(ctx); err != nil {
 		return s, err
 	}
 	for _, args := range [][]string{{"keys", "generate", "--out", keyFile, "--kid", keyID}, {"migrate"}} {
-		if _, err := s.command(ctx, args...); err != nil {
+		if _, err := s.vantrexia.Output(ctx, args...); err != nil {
 			return s, err
 		}
 	}
@@ -89,7 +90,7 @@ func (s *system) startServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.settings = s.environment(database)
+	s.vantrexia.Settings = s.environment(database)
 	return s.keep(ctx, temporalPart, func(ctx context.Context) (running, error) {
 		server, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
 			Binary: s.temporalBinary, Dir: filepath.Join(s.dir, temporalPart), Port: s.ports[temporalPart], Headless: true,
@@ -104,7 +105,6 @@ func (s *system) startServers(ctx context.Context) error {
 // environment is what every role of the binary is told.
 func (s *system) environment(database string) []string {
 	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(),
 		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=" + s.address(temporalPart), "API_ADDRESS=" + s.address(apiPart),
 		"API_TOKEN_SECRET=" + strings.Repeat("chaos", 8), "LOG_FORMAT=json", "RETRY_DELAYS=" + retryDelays,
 		"SANDBOX_ADDRESS=" + s.address(sandboxPart), "SANDBOX_DATA_DIR=" + filepath.Join(s.dir, sandboxPart), "SANDBOX_JWKS_URL=" + s.url(apiPart) + "/.well-known/jwks.json",
@@ -131,36 +131,19 @@ func (s *system) keep(ctx context.Context, name string, start func(context.Conte
 // role starts "vantrexia api" and the like.
 func (s *system) role(name string) func(context.Context) (running, error) {
 	return func(context.Context) (running, error) {
-		cmd := exec.Command(s.binary, name)
-		cmd.Dir, cmd.Env = s.dir, s.settings
-		p, err := startProcess(cmd, s.logFile(name))
-		if err != nil {
+		p, err := s.vantrexia.Start(name, name)
+		if err != nil { // never a typed nil
 			return nil, err
 		}
 		return p, nil
 	}
 }
 
-func (s *system) logFile(name string) string { return filepath.Join(s.dir, name+".log") }
-
-// command runs the binary to its end and returns what it prints.
-func (s *system) command(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, s.binary, args...)
-	cmd.Dir, cmd.Env = s.dir, s.settings
-	var complaint strings.Builder
-	cmd.Stderr = &complaint
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("vantrexia %s: %w: %s", args[0], err, complaint.String())
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
 // awaitReady asks until the API reaches both servers.
 func (s *system) awaitReady(ctx context.Context) error {
 	for {
 		var answer struct{ Status string }
-		err := callJSON(ctx, http.MethodGet, s.url(apiPart)+"/readyz", "", nil, &answer)
+		err := proof.Call(ctx, http.MethodGet, s.url(apiPart)+"/readyz", "", nil, &answer)
 		if err == nil && answer.Status == "ready" {
 			return nil
 		}
@@ -169,6 +152,14 @@ func (s *system) awaitReady(ctx context.Context) error {
 			return fmt.Errorf("the system does not get ready: %w", ctx.Err())
 		}
 	}
+}
+
+func (s *system) addFault(ctx context.Context, f fault) error {
+	return proof.Call(ctx, http.MethodPost, s.url(sandboxPart)+"/admin/faults", "", f, nil)
+}
+
+func (s *system) clearFaults(ctx context.Context) error {
+	return proof.Call(ctx, http.MethodDelete, s.url(sandboxPart)+"/admin/faults", "", nil, nil)
 }
 
 // ehr asks the sandbox as eCW would be asked.
@@ -183,6 +174,23 @@ func (s *system) ehr() (*ecw.Client, error) {
 	})
 }
 
+// witnesses are asked in the end; closeAll ends the connection to Temporal.
+func (s *system) witnesses(o proof.Operator) (w proof.Witnesses, closeAll func(), err error) {
+	ehr, err := s.ehr()
+	if err != nil {
+		return w, nil, err
+	}
+	temporal, err := client.NewLazyClient(client.Options{HostPort: s.address(temporalPart), Logger: s.log})
+	if err != nil {
+		return w, nil, err
+	}
+	w = proof.Witnesses{Operator: o, Sandbox: s.url(sandboxPart), EHR: ehr, Temporal: temporal}
+	for _, role := range []string{apiPart, workerPart, sandboxPart} {
+		w.Processes = append(w.Processes, s.vantrexia.LogFile(role))
+	}
+	return w, temporal.Close, nil
+}
+
 // stop stops everything from the top down, and returns what went wrong with the processes.
 func (s *system) stop() (problems []string) {
 	for _, p := range slices.Backward(s.order) {
@@ -190,25 +198,4 @@ func (s *system) stop() (problems []string) {
 		problems = append(problems, p.problems...)
 	}
 	return problems
-}
-
-// choosePorts finds a free port for each name, below those that the kernel hands out to outgoing connections: one of these
-// could take the port of a process that is down.
-func choosePorts(names ...string) (map[string]int, error) {
-	ports := map[string]int{}
-	for _, name := range names {
-		for range 100 {
-			listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(15000+rand.IntN(15000))))
-			if err != nil {
-				continue
-			}
-			defer listener.Close() // not before all are chosen
-			ports[name] = listener.Addr().(*net.TCPAddr).Port
-			break
-		}
-		if ports[name] == 0 {
-			return nil, errors.New("no free port on 127.0.0.1 between 15000 and 30000")
-		}
-	}
-	return ports, nil
 }

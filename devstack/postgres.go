@@ -130,7 +130,7 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 	cmd := exec.Command(filepath.Join(c.binaries.dir, "postgres"), serverArgs(c.data, port, cfg.Durable)...)
 	c.confine(cmd)
 	// SIGINT is PostgreSQL's "fast" stop: sessions are ended, everything is written.
-	child, err := startProcess(cmd, filepath.Join(c.dir, "log"), syscall.SIGINT)
+	child, err := startProcess(cmd, filepath.Join(c.dir, "log"), os.O_TRUNC, syscall.SIGINT)
 	if err != nil {
 		return nil, err
 	}

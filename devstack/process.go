@@ -20,10 +20,10 @@ type process struct {
 	err     error         // how it ended; read after done is closed
 }
 
-// startProcess starts cmd with its standard error in logFile, replacing what an earlier run wrote there. The child gets deathSignal
-// when this process dies, on systems that can do that.
-func startProcess(cmd *exec.Cmd, logFile string, deathSignal syscall.Signal) (*process, error) {
-	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+// startProcess starts cmd with its standard error in logFile; earlier is what becomes of what an earlier run wrote there:
+// os.O_TRUNC or os.O_APPEND. The child gets deathSignal when this process dies, on systems that can do that.
+func startProcess(cmd *exec.Cmd, logFile string, earlier int, deathSignal syscall.Signal) (*process, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|earlier, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func startTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 	if err != nil {
 		return nil, err
 	}
-	child, err := startProcess(cmd, filepath.Join(cfg.Dir, "temporal.log"), syscall.SIGTERM)
+	child, err := startProcess(cmd, filepath.Join(cfg.Dir, "temporal.log"), os.O_TRUNC, syscall.SIGTERM)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package main
+package proof
 
 import (
 	"context"
@@ -28,33 +28,33 @@ func (t transmission) settled() bool {
 	return t.Status == "transmitted" || t.Status == "failed" && t.NextRetryAt == nil
 }
 
-// operator is the person who looks after the system when it is healthy again.
-type operator struct {
-	api, token string
-	log        *slog.Logger
+// Operator is the person who looks after the system when it is healthy again.
+type Operator struct {
+	API, Token string // Token is an admin's
+	Log        *slog.Logger
 }
 
-// sweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
+// SweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
 // whenever something dies.
-func (o operator) sweepOften(ctx context.Context) {
+func (o Operator) SweepOften(ctx context.Context) {
 	for ctx.Err() == nil {
 		started, cancel := context.WithTimeout(ctx, time.Second) // its outcome is nobody's business
-		_ = callJSON(started, http.MethodPost, o.api+"/api/v1/fhir/process-pending/", o.token, nil, nil)
+		_ = Call(started, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
 		cancel()
 		pause(ctx, 2*time.Second)
 	}
 }
 
 // settle runs the sweep until every observation is transmitted or has failed for good, and returns where each stands.
-func (o operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
+func (o Operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
 	for {
-		err := callJSON(ctx, http.MethodPost, o.api+"/api/v1/fhir/process-pending/", o.token, nil, nil)
+		err := Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
 		if err != nil {
-			o.log.Info("process-pending", "error", err)
+			o.Log.Info("process-pending", "error", err)
 		}
 		latest, err := o.latest(ctx)
 		if err != nil {
-			o.log.Info("transmission log", "error", err)
+			o.Log.Info("transmission log", "error", err)
 		}
 		open := 0
 		for _, id := range observations {
@@ -65,7 +65,7 @@ func (o operator) settle(ctx context.Context, observations []string) (map[string
 		if open == 0 && err == nil {
 			return latest, nil
 		}
-		o.log.Info("settling", "open", open)
+		o.Log.Info("settling", "open", open)
 		pause(ctx, time.Second)
 		if ctx.Err() != nil {
 			return latest, fmt.Errorf("%d readings do not settle: %w", open, ctx.Err())
@@ -74,15 +74,15 @@ func (o operator) settle(ctx context.Context, observations []string) (map[string
 }
 
 // latest reads the transmission log: the newest transmission of each observation.
-func (o operator) latest(ctx context.Context) (map[string]transmission, error) {
+func (o Operator) latest(ctx context.Context) (map[string]transmission, error) {
 	latest := map[string]transmission{}
-	next := o.api + "/api/v1/fhir/transmissions/?ordering=created_at&page_size=100"
+	next := o.API + "/api/v1/fhir/transmissions/?ordering=created_at&page_size=100"
 	for next != "" {
 		var page struct {
 			Next    *string
 			Results []transmission
 		}
-		if err := callJSON(ctx, http.MethodGet, next, o.token, nil, &page); err != nil {
+		if err := Call(ctx, http.MethodGet, next, o.Token, nil, &page); err != nil {
 			return latest, err
 		}
 		for _, t := range page.Results {
@@ -99,13 +99,13 @@ func (o operator) latest(ctx context.Context) (map[string]transmission, error) {
 
 // transmitFailed says "transmit" for every observation that has failed, as its error asks a person to, and returns where
 // each stands then.
-func (o operator) transmitFailed(ctx context.Context, first map[string]transmission) (map[string]transmission, error) {
+func (o Operator) transmitFailed(ctx context.Context, first map[string]transmission) (map[string]transmission, error) {
 	var failed []string
 	for id, t := range first {
 		if t.Status != "failed" {
 			continue
 		}
-		o.log.Info("failed, transmitted by a person", "observation_id", id, "class", text(t.ErrorClass), "message", text(t.ErrorMessage))
+		o.Log.Info("failed, transmitted by a person", "observation_id", id, "class", text(t.ErrorClass), "message", text(t.ErrorMessage))
 		if err := o.transmit(ctx, id); err != nil {
 			return first, fmt.Errorf("transmit %s: %w", id, err)
 		}
@@ -121,11 +121,11 @@ func (o operator) transmitFailed(ctx context.Context, first map[string]transmiss
 }
 
 // transmit asks until the workflow that failed has quite ended and a new one is started.
-func (o operator) transmit(ctx context.Context, id string) error {
+func (o Operator) transmit(ctx context.Context, id string) error {
 	for {
-		err := callJSON(ctx, http.MethodPost, o.api+"/api/v1/fhir/observations/"+id+"/transmit/", o.token, nil, nil)
-		var refused *refusal
-		if !errors.As(err, &refused) || refused.status != http.StatusConflict || ctx.Err() != nil {
+		err := Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/observations/"+id+"/transmit/", o.Token, nil, nil)
+		var refused *Refusal
+		if !errors.As(err, &refused) || refused.Status != http.StatusConflict || ctx.Err() != nil {
 			return err
 		}
 		pause(ctx, time.Second)

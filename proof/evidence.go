@@ -1,4 +1,4 @@
-package main
+package proof
 
 import (
 	"bufio"
@@ -19,24 +19,39 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// gather waits until all is settled and asks the witnesses.
-func gather(ctx context.Context, s *system, g *gateway, o operator) (evidence, error) {
-	e := evidence{accepted: slices.Collect(maps.Keys(g.accepted)), problems: g.problems}
+// Witnesses are whom Judge asks beside the senders.
+type Witnesses struct {
+	Operator  Operator
+	Sandbox   string      // URL of the sandbox EHR
+	EHR       *ecw.Client // reaches it as eCW is reached
+	Temporal  client.Client
+	Processes []string // the log files of our own processes
+}
+
+// Judge waits until all is settled and compares what the witnesses say of each reading that the devices' APIs accepted. No
+// device may be sending any more.
+func (w Witnesses) Judge(ctx context.Context, d *Devices) (Verdict, error) {
+	e, err := w.gather(ctx, d)
+	return judge(e), err
+}
+
+func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
+	e := evidence{accepted: slices.Collect(maps.Keys(d.accepted)), problems: d.problems}
 	var err error
-	if e.first, err = o.settle(ctx, e.accepted); err != nil {
+	if e.first, err = w.Operator.settle(ctx, e.accepted); err != nil {
 		e.problems = append(e.problems, err.Error())
 	}
-	if e.last, err = o.transmitFailed(ctx, e.first); err != nil {
+	if e.last, err = w.Operator.transmitFailed(ctx, e.first); err != nil {
 		e.problems = append(e.problems, err.Error())
 	}
-	if e.ehr, err = s.inEHR(ctx, g.accepted); err != nil {
+	if e.ehr, err = w.inEHR(ctx, d.accepted); err != nil {
 		return e, err
 	}
-	if e.running, err = s.runningWorkflows(ctx); err != nil {
+	if e.running, err = w.runningWorkflows(ctx); err != nil {
 		return e, err
 	}
-	for _, role := range []string{apiPart, workerPart, sandboxPart} {
-		found, err := alarms(s.logFile(role))
+	for _, logFile := range w.Processes {
+		found, err := alarms(logFile)
 		if err != nil {
 			return e, err
 		}
@@ -45,30 +60,18 @@ func gather(ctx context.Context, s *system, g *gateway, o operator) (evidence, e
 	return e, nil
 }
 
-func (s *system) addFault(ctx context.Context, f fault) error {
-	return callJSON(ctx, http.MethodPost, s.url(sandboxPart)+"/admin/faults", "", f, nil)
-}
-
-func (s *system) clearFaults(ctx context.Context) error {
-	return callJSON(ctx, http.MethodDelete, s.url(sandboxPart)+"/admin/faults", "", nil, nil)
-}
-
 // inEHR lists what the EHR stored under our identifiers, and searches it for every accepted observation.
-func (s *system) inEHR(ctx context.Context, accepted map[string]patient) (map[string]holdings, error) {
+func (w Witnesses) inEHR(ctx context.Context, accepted map[string]patient) (map[string]holdings, error) {
 	var stats sandbox.Stats
-	if err := callJSON(ctx, http.MethodGet, s.url(sandboxPart)+"/admin/stats", "", nil, &stats); err != nil {
+	if err := Call(ctx, http.MethodGet, w.Sandbox+"/admin/stats", "", nil, &stats); err != nil {
 		return nil, err
 	}
 	held := map[string]holdings{}
 	for identifier, count := range stats.Creates.Stored {
 		held[strings.TrimPrefix(identifier, fhir.IdentifierSystem+"|")] = holdings{count: count}
 	}
-	ehr, err := s.ehr()
-	if err != nil {
-		return nil, err
-	}
 	for id, p := range accepted {
-		found, ok, err := ehr.FindObservation(ctx, ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, p.fhirID)
+		found, ok, err := w.EHR.FindObservation(ctx, ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, p.fhirID)
 		if err != nil {
 			return nil, fmt.Errorf("search the EHR for %s: %w", id, err)
 		}
@@ -81,14 +84,9 @@ func (s *system) inEHR(ctx context.Context, accepted map[string]patient) (map[st
 }
 
 // runningWorkflows counts the transmissions that have not ended; those that just did get a moment.
-func (s *system) runningWorkflows(ctx context.Context) (int, error) {
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.address(temporalPart), Logger: s.log})
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
+func (w Witnesses) runningWorkflows(ctx context.Context) (int, error) {
 	for end := time.Now().Add(time.Minute); ; pause(ctx, time.Second) {
-		answer, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
+		answer, err := w.Temporal.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 			Query: `WorkflowType = "Transmission" AND ExecutionStatus = "Running"`,
 		})
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package proof
 
 import (
 	"fmt"
@@ -23,8 +23,8 @@ type evidence struct {
 	problems    []string                // what went wrong beside the readings
 }
 
-// verdict counts the readings. Only the first three counters may be above zero.
-type verdict struct {
+// Verdict counts the readings. Only the first three counters may be above zero; Problems say more about the others.
+type Verdict struct {
 	Accepted            int
 	Delivered           int // by itself
 	DeliveredByTransmit int // after a person transmitted it
@@ -36,8 +36,8 @@ type verdict struct {
 }
 
 // judge compares. It says of every reading that is not delivered exactly once what is wrong with it.
-func judge(e evidence) verdict {
-	v := verdict{Accepted: len(e.accepted), StuckWorkflows: e.running, Problems: e.problems}
+func judge(e evidence) Verdict {
+	v := Verdict{Accepted: len(e.accepted), StuckWorkflows: e.running, Problems: e.problems}
 	for _, id := range slices.Sorted(slices.Values(e.accepted)) {
 		t, held := e.last[id], e.ehr[id]
 		transmitted := t.Status == "transmitted"
@@ -75,13 +75,13 @@ func judge(e evidence) verdict {
 	return v
 }
 
-// ok tells whether every reading was delivered exactly once and nothing else went wrong.
-func (v verdict) ok() bool {
+// OK tells whether every reading was delivered exactly once and nothing else went wrong.
+func (v Verdict) OK() bool {
 	return v.Accepted > 0 && v.Duplicates+v.Lost+v.WrongStatus+v.StuckWorkflows+len(v.Problems) == 0
 }
 
-// write prints the table, and below it what is wrong.
-func (v verdict) write(out io.Writer) error {
+// Write prints the table, and below it what is wrong.
+func (v Verdict) Write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, row := range []struct {
 		name  string

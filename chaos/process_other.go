@@ -1,8 +1,0 @@
-//go:build !linux
-
-package main
-
-import "syscall"
-
-// dieWithParent: only Linux has a death signal.
-func dieWithParent(*syscall.SysProcAttr) {}

@@ -1,0 +1,68 @@
+// Package proof tells whether every reading was delivered exactly once. Devices send readings and remember which were
+// accepted; an Operator waits until all is settled; and a Verdict compares what the senders, our database and the EHR say.
+// `make chaos` and `make test-cluster` end in it.
+package proof
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// callTimeout bounds one request; processing what is pending takes the longest.
+const callTimeout = 70 * time.Second
+
+// Refusal is an answer that is not a success.
+type Refusal struct {
+	Status int // of HTTP
+	Body   string
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("HTTP %d: %s", r.Status, r.Body) }
+
+// Call makes one request and reads the JSON answer into out, when there is an out. An answer that is not a success is a
+// *Refusal. The token may be empty.
+func Call(ctx context.Context, method, url, token string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= 300 {
+		return &Refusal{Status: res.StatusCode, Body: string(answer)}
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}
+
+// pause waits, or returns earlier when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
