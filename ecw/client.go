@@ -26,6 +26,7 @@ type Client struct {
 	tokens    *tokenSource
 	baseURL   string // without a trailing slash
 	writeMode WriteMode
+	habits    *habits
 	log       *slog.Logger
 	now       func() time.Time
 }
@@ -43,7 +44,8 @@ type Delivered struct {
 	ID string
 	// HTTPStatus is that of the answer that showed it (in bundle mode the transaction's, not the entry's).
 	HTTPStatus int
-	// Existing is true when eCW had the Observation already: an earlier delivery had arrived.
+	// Existing is true when eCW had the Observation already: an earlier delivery had arrived. In bundle mode eCW's "1" does
+	// not tell, and Existing is false; a "200 OK" does.
 	Existing bool
 }
 
@@ -61,6 +63,7 @@ func New(cfg Config) (*Client, error) {
 		tokens:    newTokenSource(cfg, w, logger),
 		baseURL:   cfg.FHIRBaseURL,
 		writeMode: cfg.WriteMode,
+		habits:    &habits{now: cfg.Now},
 		log:       logger,
 		now:       cfg.Now,
 	}, nil
@@ -85,14 +88,15 @@ func (c *Client) Authenticate(ctx context.Context) error {
 // confirmed by reading it back.
 //
 // A server that does not support conditional create ("not-supported") is asked whether it holds the Observation, and if
-// not, to create it without the condition. That leaves a small window: a write that arrives between the two requests, or
-// is not yet visible to the search, is not seen, and the reading would stand in the chart twice.
+// not, to create it without the condition; for an hour after that the condition is left out at once. That leaves a small
+// window: a write that arrives between the two requests, or is not yet visible to the search, is not seen, and the reading
+// would stand in the chart twice.
 //
-// One call makes one request, as a rule, and when eCW refuses tokens, condition and searches up to 25; each is bounded by
-// [Config.Timeout], their sum by ctx. The error is an [*Error] and has Op "create", or "token" when no token could be had
-// and so nothing was sent, or "find" when nothing was stored because the search in place of the condition failed, or when
-// reading a duplicate back was throttled. After [ClassUnknown] the caller must ask [Client.FindObservation] before the
-// next call.
+// One call makes one request as a rule, two where conditional create is not supported, and 12 when eCW refuses all but the
+// last form of everything; after a 401 each is made once more, with a new token. Each is bounded by [Config.Timeout], their
+// sum by ctx. The error is an [*Error] and has Op "create", or "token" when no token could be had and so nothing was sent,
+// or "find" when nothing was stored because the search in place of the condition failed, or when reading a duplicate back
+// was throttled. After [ClassUnknown] the caller must ask [Client.FindDelivered] before the next call.
 func (c *Client) CreateObservation(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
 	start := c.now()
 	d, err := c.create(ctx, resource, id)
@@ -100,16 +104,37 @@ func (c *Client) CreateObservation(ctx context.Context, resource json.RawMessage
 	return d, err
 }
 
-// FindObservation looks for the Observation that carries id. ecwPatientID (the Patient's FHIR id in eCW) narrows the
-// search, and eCW wants it; "" leaves it out. A server that refuses the search is asked once more for each category that
-// we write. Only an Observation that really carries id counts: servers may ignore a search parameter they do not know and
-// return others.
+// FindDelivered looks for what an earlier [Client.CreateObservation] of the same resource and id has left in eCW: for an
+// Observation that carries id, whichever patient it belongs to, else, where the server cannot search by identifier or has
+// not shown yet that it keeps ours, for one of the resource's patient and time. Of the latter, one without an identifier
+// of our system counts if its code, its time and every value are the resource's; anything less is another reading.
 //
+// A server that wants a patient in every search hides what was delivered before the patient was linked to another chart.
 // False does not prove absence: eCW may hold a new write in a queue for a while. An error (an [*Error] with Op "find"
-// or "token") tells nothing about the reading, whatever its class: what was unknown before the call still is.
+// or "token", or "create" for a resource that does not carry id) tells nothing about the reading, whatever its class:
+// what was unknown before the call still is.
+//
+// One call makes one request, as a rule, or two, and at most five.
+func (c *Client) FindDelivered(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, bool, error) {
+	about, err := readable(resource, id)
+	if err != nil {
+		return Delivered{}, false, err
+	}
+	return c.logged(ctx, id, func() (Delivered, bool, error) { return c.lookUp(ctx, id, about, true) })
+}
+
+// FindObservation looks for the Observation that carries id when nothing else is known of it; ecwPatientID (the Patient's
+// FHIR id in eCW) is used where eCW wants a patient in its searches, and may be "". What [Client.FindDelivered] says of
+// absence and of errors holds here too.
 func (c *Client) FindObservation(ctx context.Context, id Identifier, ecwPatientID string) (Delivered, bool, error) {
+	about := observation{Subject: reference{Reference: "Patient/" + ecwPatientID}}
+	return c.logged(ctx, id, func() (Delivered, bool, error) { return c.findByIdentifier(ctx, id, about) })
+}
+
+// logged writes down what a look-up found, unless it found nothing.
+func (c *Client) logged(ctx context.Context, id Identifier, lookUp func() (Delivered, bool, error)) (Delivered, bool, error) {
 	start := c.now()
-	d, found, err := c.find(ctx, id, ecwPatientID)
+	d, found, err := lookUp()
 	if found || err != nil {
 		c.logResult(ctx, OpFind, id, d, err, c.now().Sub(start))
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"sync"
 	"testing"
+	"time"
 )
 
 // conditional answers a create that carries a condition with a, one without it with b.
@@ -65,4 +67,60 @@ func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
 		}
 	}
 	e.checkLogs(t)
+}
+
+// TestRefusedConditionIsRemembered: the condition is left out for an hour, but never the look-up in its place.
+func TestRefusedConditionIsRemembered(t *testing.T) {
+	t.Parallel()
+	e := newEHR(t)
+	created := reply(201, "Location: Observation/obs-1", "")
+	e.write = conditional(reply(400, "", outcome("error", "not-supported")), created)
+	clk := newClock(time.Now())
+	c := e.client(t, withClock(clk))
+	deliver := func(when string, posts, finds int) {
+		t.Helper()
+		postsBefore, findsBefore := len(e.requests("POST")), len(e.requests("GET"))
+		if d, err := c.CreateObservation(context.Background(), testResource, testID); err != nil || d.ID == "" {
+			t.Errorf("%s: %+v %v", when, d, err)
+		}
+		if p, f := len(e.requests("POST"))-postsBefore, len(e.requests("GET"))-findsBefore; p != posts || f != finds {
+			t.Errorf("%s: %d creates and %d searches, want %d and %d", when, p, f, posts, finds)
+		}
+	}
+	deliver("first", 2, 1)
+	deliver("second", 1, 1)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := c.CreateObservation(context.Background(), testResource, testID); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := len(e.requests("POST")); n != 11 {
+		t.Errorf("%d creates, want one for each of 8 at once", n)
+	}
+	e.find = reply(200, "", searchset(stored("obs-9")))
+	deliver("there already", 0, 1)
+	clk.advance(rememberFor)
+	e.write = created // the server has learned it
+	deliver("an hour later", 1, 0)
+	deliver("and from then on", 1, 0)
+}
+
+// TestRefusalOfSomethingElseIsNotRemembered: only a create that works without the condition proves that it was the condition.
+func TestRefusalOfSomethingElseIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	e := newEHR(t)
+	e.write = reply(400, "", outcome("error", "not-supported"))
+	c := e.client(t)
+	for range 2 {
+		if _, err := c.CreateObservation(context.Background(), testResource, testID); err == nil {
+			t.Error("created")
+		}
+	}
+	if n := len(e.requests("POST")); n != 4 {
+		t.Errorf("%d creates, want 4", n)
+	}
 }

@@ -23,7 +23,9 @@ var (
 	testID = Identifier{System: "https://vantrexia.com/fhir/sid/observation", Value: "d4e5f6a7-b8c9-0123-defa-234567890123"}
 
 	testResource = json.RawMessage(`{"resourceType":"Observation","identifier":[{"system":"` + testID.System + `","value":"` + testID.Value + `"}],` +
-		`"subject":{"reference":"Patient/pat-1"},"valueQuantity":{"value":98.60}}`)
+		`"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],` +
+		`"code":{"coding":[{"system":"http://loinc.org","code":"8310-5"}]},"subject":{"reference":"Patient/pat-1"},"effectiveDateTime":"2026-02-06T10:30:00Z",` +
+		`"device":{"display":"TEMP-1"},"valueQuantity":{"value":98.60,"unit":"degrees F","system":"http://unitsofmeasure.org","code":"[degF]"}}`)
 
 	// testKey is made once: generating keys takes longer than all the rest.
 	testKey = sync.OnceValue(func() *Key {

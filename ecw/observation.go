@@ -13,43 +13,36 @@ import (
 	"github.com/google/uuid"
 )
 
-// outgoing is what must be known of a resource before it is sent.
-type outgoing struct {
-	ResourceType string          `json:"resourceType"`
-	Identifier   json.RawMessage `json:"identifier"`
-	Subject      struct {
-		Reference string `json:"reference"`
-	} `json:"subject"`
-}
-
-// patientID is the id in "Patient/{id}", "" if the subject is something else.
-func (o outgoing) patientID() string {
-	id, isPatient := strings.CutPrefix(o.Subject.Reference, "Patient/")
-	if !isPatient {
-		return ""
-	}
-	return id
-}
-
 func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
-	var out outgoing
-	if json.Unmarshal(resource, &out) != nil || out.ResourceType != "Observation" || id.Value == "" || !carries(out.Identifier, id) {
-		// Without its identifier an Observation could never be looked up again.
-		return Delivered{}, invalidResource()
+	about, err := readable(resource, id)
+	if err != nil {
+		return Delivered{}, err
 	}
-	d, err := c.post(ctx, resource, ifNoneExist(id))
-	if refusesCondition(err) {
-		c.log.WarnContext(ctx, "eCW refuses a conditional create; looking the Observation up instead", slog.String("observation_id", id.Value))
-		var found bool
-		if d, found, err = c.find(ctx, id, out.patientID()); found || err != nil {
-			return d, err
+	conditional := !c.habits.refusesConditions()
+	if conditional {
+		d, err := c.post(ctx, resource, ifNoneExist(id))
+		if !refusesCondition(err) {
+			return c.confirmed(ctx, id, about, d, err)
 		}
-		d, err = c.post(ctx, resource, "")
+		c.log.WarnContext(ctx, "eCW refuses a conditional create; looking the Observation up instead", slog.String("observation_id", id.Value))
 	}
-	if errors.Is(err, errDuplicate) {
-		return c.confirm(ctx, id, out.patientID(), err)
+	if d, found, err := c.lookUp(ctx, id, about, false); found || err != nil {
+		return d, err
 	}
-	return d, err
+	d, err := c.post(ctx, resource, "")
+	if conditional && err == nil {
+		c.habits.noteRefusedCondition() // it was the condition, and nothing else, that was refused
+	}
+	return c.confirmed(ctx, id, about, d, err)
+}
+
+// readable reads what is to be sent. Without its identifier an Observation could never be looked up again.
+func readable(resource json.RawMessage, id Identifier) (observation, error) {
+	var o observation
+	if json.Unmarshal(resource, &o) != nil || o.ResourceType != "Observation" || id.Value == "" || !carries(o.Identifier, id) {
+		return observation{}, invalidResource()
+	}
+	return o, nil
 }
 
 // refusesCondition tells whether eCW may have refused a create for its condition. It has stored nothing then.
@@ -138,28 +131,41 @@ func transaction(resource json.RawMessage, condition string) (json.RawMessage, e
 	}}})
 }
 
-// confirm reads back what eCW called a duplicate. Until it is seen, the outcome stays unknown; only a throttled search
-// is passed on as such, since it costs no attempt and repeating the create is refused as a duplicate again.
-func (c *Client) confirm(ctx context.Context, id Identifier, ecwPatientID string, reported error) (Delivered, error) {
-	d, found, err := c.find(ctx, id, ecwPatientID)
+// confirmed passes on what came of a create, except that it reads back what eCW called a duplicate. Until it is seen, the
+// outcome stays unknown; only a throttled search is passed on as such, since it costs no attempt and repeating the create
+// is refused as a duplicate again.
+func (c *Client) confirmed(ctx context.Context, id Identifier, about observation, created Delivered, err error) (Delivered, error) {
+	if !errors.Is(err, errDuplicate) {
+		return created, err
+	}
+	d, found, searchErr := c.lookUp(ctx, id, about, true)
 	var search *Error
 	switch {
 	case found:
 		return d, nil
-	case errors.As(err, &search) && search.Class == ClassThrottled:
+	case errors.As(searchErr, &search) && search.Class == ClassThrottled:
 		return Delivered{}, search
-	case errors.As(err, &search):
+	case errors.As(searchErr, &search):
 		unknown := *search
 		unknown.Class = ClassUnknown
 		unknown.Op = OpCreate
 		unknown.Message = "eCW reports a duplicate that could not be confirmed: " + search.Message
 		return Delivered{}, &unknown
 	}
-	return Delivered{}, reported
+	return Delivered{}, err
 }
 
 // carries tells whether an Observation's identifiers, as JSON, include want.
 func carries(identifiers json.RawMessage, want Identifier) bool {
 	var list []Identifier
 	return json.Unmarshal(identifiers, &list) == nil && slices.Contains(list, want)
+}
+
+// mayCarry tells whether an Observation's identifiers, as JSON, include one of that system, or cannot be read.
+func mayCarry(identifiers json.RawMessage, system string) bool {
+	var list []Identifier
+	if len(identifiers) == 0 {
+		return false
+	}
+	return json.Unmarshal(identifiers, &list) != nil || slices.ContainsFunc(list, func(i Identifier) bool { return i.System == system })
 }

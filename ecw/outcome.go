@@ -13,20 +13,27 @@ import (
 // answer is as much as we read of any FHIR resource eCW answers with: an Observation, an OperationOutcome, or a Bundle
 // with a transaction's response or a search's result.
 type answer struct {
-	ResourceType string `json:"resourceType"`
-	ID           string `json:"id"`
-	// Identifier is a list in an Observation and a single one in a Bundle, so it is decoded when its owner is known.
-	Identifier json.RawMessage `json:"identifier"`
-	Issue      []issue         `json:"issue"`
-	Entry      []entry         `json:"entry"`
-	Link       []struct {
+	ResourceType string  `json:"resourceType"`
+	ID           string  `json:"id"`
+	Issue        []issue `json:"issue"`
+	Entry        []entry `json:"entry"`
+	Link         []struct {
 		Relation string `json:"relation"`
 	} `json:"link"`
 }
 
 type entry struct {
-	Resource answer         `json:"resource"`
-	Response *entryResponse `json:"response"`
+	Resource json.RawMessage `json:"resource"`
+	Response *entryResponse  `json:"response"`
+}
+
+// head is what the entry's resource is; nothing where there is none.
+func (e entry) head() answer {
+	var a answer
+	if json.Unmarshal(e.Resource, &a) != nil {
+		return answer{}
+	}
+	return a
 }
 
 // entryResponse is Bundle.entry.response; eCW puts numbers of its own into Status.
@@ -132,7 +139,7 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	case hasBad && (number == numberSuccess || number == numberGeneric || isHTTP && status/100 == 2):
 		return Delivered{}, issueError(OpCreate, res, bad, now)
 	case number == numberSuccess, isHTTP && status/100 == 2:
-		return delivered(res, e.Response.Location, e.Resource, isHTTP && status == http.StatusOK)
+		return delivered(res, e.Response.Location, e.head(), isHTTP && status == http.StatusOK)
 	case isHTTP, status >= 400 && status < 600:
 		return Delivered{}, refusal(OpCreate, res, status, issues, now)
 	case number == numberExists:

@@ -2,31 +2,47 @@ package ecw
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 )
 
-// find asks by identifier; a server that refuses that may want a category, so it is then asked for each that we write
-// (laboratory is glucose's). One search with both would be shorter, but a server that does not know the list form could
-// answer it with nothing found.
-func (c *Client) find(ctx context.Context, id Identifier, ecwPatientID string) (Delivered, bool, error) {
-	query := url.Values{"identifier": {searchToken(id)}}
-	if ecwPatientID != "" {
-		query.Set("patient", ecwPatientID)
-	}
-	d, found, err := c.search(ctx, id, query)
-	if !refusedAsInvalid(err) {
+// searchForm is a form of the search by identifier. Each is tried when the server refuses the one before it.
+type searchForm int
+
+const (
+	// byIdentifierAlone looks at all patients, so that it also finds what was delivered before the patient was linked
+	// to another chart.
+	byIdentifierAlone searchForm = iota
+	byIdentifierAndCategory
+	byIdentifierCategoryAndPatient
+)
+
+// codeIncompleteSearch is the [Error.Code] of a search that listed others, and from which absence cannot be concluded.
+const codeIncompleteSearch = "incomplete_search"
+
+// lookUp asks whether the reading about, which carries id, is in eCW: by identifier, and where that cannot tell, by
+// patient, time and content. thorough also asks the second time when the first found nothing, until the server has once
+// shown that it finds by identifier: one that drops identifiers finds nothing either.
+func (c *Client) lookUp(ctx context.Context, id Identifier, about observation, thorough bool) (Delivered, bool, error) {
+	d, found, err := c.findByIdentifier(ctx, id, about)
+	cannotTell := cannotSearch(err) || err == nil && thorough && !c.habits.findsByIdentifier()
+	if found || !cannotTell || !about.recognisable() {
 		return d, found, err
 	}
-	for _, category := range []string{"vital-signs", "laboratory"} {
-		query.Set("category", category)
-		if d, found, err = c.search(ctx, id, query); found || err != nil {
-			break
-		}
+	d, found, contentErr := c.findByContent(ctx, id, about)
+	if cannotSearch(contentErr) {
+		return Delivered{}, false, err
 	}
-	return d, found, err
+	return d, found, contentErr
+}
+
+// cannotSearch tells whether the error is about the search itself, which may do in another form.
+func cannotSearch(err error) bool {
+	var e *Error
+	return refusedAsInvalid(err) || errors.As(err, &e) && e.Code == codeIncompleteSearch
 }
 
 // refusedAsInvalid tells whether eCW refused a request for what it asks, which it may not do in another form.
@@ -36,55 +52,190 @@ func refusedAsInvalid(err error) bool {
 		(e.HTTPStatus == http.StatusBadRequest || e.HTTPStatus == http.StatusUnprocessableEntity)
 }
 
-// search asks once. It reads the first page only: a search by identifier has one result, and a server that returns
-// pages of others has ignored the identifier, so that absence cannot be concluded.
-func (c *Client) search(ctx context.Context, id Identifier, query url.Values) (Delivered, bool, error) {
-	res, err := c.authorized(ctx, c.fhirRequest(OpFind, http.MethodGet, "/Observation", query))
-	if err != nil {
-		return Delivered{}, false, err
+// findByIdentifier searches in the simplest form that the server takes. The error is that of the last form if all are
+// refused.
+func (c *Client) findByIdentifier(ctx context.Context, id Identifier, about observation) (d Delivered, found bool, err error) {
+	last := byIdentifierCategoryAndPatient
+	if about.patientID() == "" {
+		last = byIdentifierAndCategory
 	}
-	if res.status != http.StatusOK {
-		return Delivered{}, false, refusal(OpFind, res, res.status, res.issues(), c.now())
+	for form := min(c.habits.firstForm(), last); form <= last; form++ {
+		d, found, err = c.findInForm(ctx, id, about, form)
+		if refusedAsInvalid(err) {
+			continue
+		}
+		if err == nil && form != byIdentifierAlone {
+			c.habits.noteForm(form)
+		}
+		break
 	}
-	a, err := res.decode(OpFind)
-	if err != nil {
-		return Delivered{}, false, err
+	if found {
+		c.habits.noteFound()
 	}
-	if bad, is := firstError(a.Issue); is {
-		return Delivered{}, false, issueError(OpFind, res, bad, c.now())
-	}
-	if a.ResourceType != "Bundle" {
-		return Delivered{}, false, &Error{Class: ClassRetryable, Op: OpFind, Code: "malformed_response", HTTPStatus: res.status,
-			Message: "eCW's answer to the search is not a Bundle; check ECW_FHIR_BASE_URL"}
-	}
-	return c.pick(ctx, res, a, id)
+	return d, found, err
 }
 
-// pick takes the Observation that carries id out of a search's result.
-func (c *Client) pick(ctx context.Context, res *response, bundle answer, id Identifier) (Delivered, bool, error) {
-	var ids []string
-	for _, e := range bundle.Entry {
-		r := e.Resource
-		if r.ResourceType == "Observation" && idForm.MatchString(r.ID) && carries(r.Identifier, id) {
-			ids = append(ids, r.ID)
-		}
+// findInForm searches by identifier, once, or once for each category that we write if the reading's is not known
+// (laboratory is glucose's). One search with both would be shorter, but a server that does not know the list form could
+// answer it with nothing found.
+func (c *Client) findInForm(ctx context.Context, id Identifier, about observation, form searchForm) (Delivered, bool, error) {
+	query := url.Values{"identifier": {searchToken(id)}}
+	if form == byIdentifierCategoryAndPatient {
+		query.Set("patient", about.patientID())
 	}
-	switch {
-	case len(ids) > 1:
-		c.log.WarnContext(ctx, "eCW holds several Observations with one identifier; look at the chart",
-			slog.String("observation_id", id.Value), slog.Any("fhir_observation_ids", ids))
-		fallthrough
-	case len(ids) == 1:
-		return Delivered{ID: ids[0], HTTPStatus: res.status, Existing: true}, true, nil
-	case hasNext(bundle):
-		return Delivered{}, false, &Error{Class: ClassRetryable, Op: OpFind, Code: "incomplete_search", HTTPStatus: res.status,
-			Message: "eCW's search did not keep to the identifier, so the Observation cannot be looked up; look at the chart"}
+	categories := []string{"vital-signs", "laboratory"}
+	switch known := about.category(); {
+	case form == byIdentifierAlone:
+		categories = []string{""}
+	case known != "":
+		categories = []string{known}
+	}
+	for _, category := range categories {
+		if category != "" {
+			query.Set("category", category)
+		}
+		list, err := c.search(ctx, query)
+		if err != nil {
+			return Delivered{}, false, err
+		}
+		if held := list.carrying(id); len(held) > 0 {
+			c.warnOfOddities(ctx, id, about, held)
+			return list.delivered(held[0]), true, nil
+		}
+		if len(list.observations) > 0 || list.more {
+			// The server has ignored the identifier, so that ours may be missing among those shown.
+			return Delivered{}, false, list.incomplete()
+		}
 	}
 	return Delivered{}, false, nil
 }
 
-func hasNext(bundle answer) bool {
-	for _, l := range bundle.Link {
+// findByContent searches by patient and time. Of what it finds only an Observation counts that carries id, or none of
+// our identifiers and the very same content (see sameReading). The code is compared here: a pulse oximetry has two, of
+// which the server may have kept either.
+func (c *Client) findByContent(ctx context.Context, id Identifier, about observation) (Delivered, bool, error) {
+	list, err := c.searchAround(ctx, about)
+	if err != nil {
+		return Delivered{}, false, err
+	}
+	if held := list.carrying(id); len(held) > 0 {
+		return list.delivered(held[0]), true, nil
+	}
+	if held := list.sameReading(about, id.System); len(held) > 0 {
+		c.log.WarnContext(ctx, "eCW has dropped the Observation's identifier; it was recognised by patient, code, time and values",
+			slog.String("observation_id", id.Value), slog.String("fhir_observation_id", held[0].ID), slog.Int("alike", len(held)))
+		return list.delivered(held[0]), true, nil
+	}
+	if list.more {
+		return Delivered{}, false, list.incomplete()
+	}
+	return Delivered{}, false, nil
+}
+
+// searchAround lists what the patient has of the reading's time. US Core obliges servers to search by patient, category
+// and date; by patient, code and date they should.
+func (c *Client) searchAround(ctx context.Context, about observation) (list listing, err error) {
+	code := about.Code.Coding[0]
+	query := url.Values{"patient": {about.patientID()}, "date": {about.EffectiveDateTime}}
+	if category := about.category(); category != "" {
+		query.Set("category", category)
+		if list, err = c.search(ctx, query); !refusedAsInvalid(err) {
+			return list, err
+		}
+		query.Del("category")
+	}
+	query.Set("code", searchToken(Identifier{code.System, code.Code}))
+	return c.search(ctx, query)
+}
+
+// listing is the first page of a search's result. One is enough: what we search for has one result.
+type listing struct {
+	status       int // HTTP
+	observations []observation
+	more         bool // there are further pages
+}
+
+// search asks once.
+func (c *Client) search(ctx context.Context, query url.Values) (listing, error) {
+	res, err := c.authorized(ctx, c.fhirRequest(OpFind, http.MethodGet, "/Observation", query))
+	if err != nil {
+		return listing{}, err
+	}
+	if res.status != http.StatusOK {
+		return listing{}, refusal(OpFind, res, res.status, res.issues(), c.now())
+	}
+	a, err := res.decode(OpFind)
+	if err != nil {
+		return listing{}, err
+	}
+	if bad, is := firstError(a.Issue); is {
+		return listing{}, issueError(OpFind, res, bad, c.now())
+	}
+	if a.ResourceType != "Bundle" {
+		return listing{}, &Error{Class: ClassRetryable, Op: OpFind, Code: "malformed_response", HTTPStatus: res.status,
+			Message: "eCW's answer to the search is not a Bundle; check ECW_FHIR_BASE_URL"}
+	}
+	list := listing{status: res.status, more: a.hasNext()}
+	for _, e := range a.Entry {
+		var o observation
+		if json.Unmarshal(e.Resource, &o) != nil {
+			// A form that we do not know does not hide the identifier, but nothing can be compared.
+			o = observation{ResourceType: o.ResourceType, ID: o.ID, Identifier: o.Identifier, Subject: o.Subject}
+		}
+		if o.ResourceType == "Observation" && idForm.MatchString(o.ID) {
+			list.observations = append(list.observations, o)
+		}
+	}
+	return list, nil
+}
+
+func (l listing) delivered(o observation) Delivered {
+	return Delivered{ID: o.ID, HTTPStatus: l.status, Existing: true}
+}
+
+func (l listing) incomplete() *Error {
+	return &Error{Class: ClassRetryable, Op: OpFind, Code: codeIncompleteSearch, HTTPStatus: l.status,
+		Message: "eCW's search listed other Observations, so that this one cannot be looked up; look at the chart"}
+}
+
+func (l listing) carrying(id Identifier) []observation {
+	var held []observation
+	for _, o := range l.observations {
+		if carries(o.Identifier, id) {
+			held = append(held, o)
+		}
+	}
+	return held
+}
+
+// sameReading leaves out what carries another identifier of that system: it is another reading of ours.
+func (l listing) sameReading(about observation, system string) []observation {
+	var held []observation
+	for _, o := range l.observations {
+		if about.sameReading(o) && !mayCarry(o.Identifier, system) {
+			held = append(held, o)
+		}
+	}
+	return held
+}
+
+// warnOfOddities tells a person what should not be: the look-up goes on with the first one held.
+func (c *Client) warnOfOddities(ctx context.Context, id Identifier, about observation, held []observation) {
+	ids := make([]string, len(held))
+	for i, o := range held {
+		ids[i] = o.ID
+	}
+	attrs := []any{slog.String("observation_id", id.Value), slog.Any("fhir_observation_ids", ids)}
+	if len(held) > 1 {
+		c.log.WarnContext(ctx, "eCW holds several Observations with one identifier; look at the chart", attrs...)
+	}
+	if linked := about.patientID(); linked != "" && linked != held[0].patientID() {
+		c.log.WarnContext(ctx, "eCW holds the Observation in the chart of another patient than the one linked now; look at both charts", attrs...)
+	}
+}
+
+func (a answer) hasNext() bool {
+	for _, l := range a.Link {
 		if l.Relation == "next" {
 			return true
 		}

@@ -1,0 +1,130 @@
+package ecw
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+)
+
+// observation is as much of an Observation as tells one reading from another: of ours before it is sent, and of those
+// that eCW's searches return.
+type observation struct {
+	ResourceType      string          `json:"resourceType"`
+	ID                string          `json:"id"`
+	Identifier        json.RawMessage `json:"identifier"`
+	Status            string          `json:"status"`
+	Category          []concept       `json:"category"`
+	Code              concept         `json:"code"`
+	Subject           reference       `json:"subject"`
+	EffectiveDateTime string          `json:"effectiveDateTime"`
+	Device            reference       `json:"device"`
+	ValueQuantity     *quantity       `json:"valueQuantity"`
+	Component         []component     `json:"component"`
+}
+
+type concept struct {
+	Coding []coding `json:"coding"`
+}
+
+type coding struct {
+	System string `json:"system"`
+	Code   string `json:"code"`
+}
+
+type reference struct {
+	Reference string `json:"reference"`
+	Display   string `json:"display"`
+}
+
+type quantity struct {
+	Value      json.Number `json:"value"`
+	Comparator string      `json:"comparator"`
+	Unit       string      `json:"unit"`
+	System     string      `json:"system"`
+	Code       string      `json:"code"`
+}
+
+type component struct {
+	Code          concept   `json:"code"`
+	ValueQuantity *quantity `json:"valueQuantity"`
+}
+
+// patientID is the id in "Patient/{id}", relative or at the end of a URL; "" if the subject is something else.
+func (o observation) patientID() string {
+	at := strings.LastIndex("/"+o.Subject.Reference, "/Patient/")
+	if at < 0 {
+		return ""
+	}
+	id, _, _ := strings.Cut(o.Subject.Reference[at+len("Patient/"):], "/")
+	return id
+}
+
+// category is the code of the first category, "" if there is none.
+func (o observation) category() string {
+	for _, c := range o.Category {
+		for _, coding := range c.Coding {
+			return coding.Code
+		}
+	}
+	return ""
+}
+
+// recognisable tells whether the Observation could be told from others without its identifier.
+func (o observation) recognisable() bool {
+	_, err := o.effective()
+	return err == nil && o.patientID() != "" && len(o.Code.Coding) > 0 && len(o.values()) > 0
+}
+
+func (o observation) effective() (time.Time, error) {
+	return time.Parse(time.RFC3339, o.EffectiveDateTime)
+}
+
+// values are all measured values, that of the Observation itself and those of its components.
+func (o observation) values() []component {
+	values := []component{{o.Code, o.ValueQuantity}}
+	values = append(values, o.Component...)
+	return slices.DeleteFunc(values, func(c component) bool { return c.ValueQuantity == nil })
+}
+
+// sameReading tells whether other is this reading although it does not carry the reading's identifier, because the EHR
+// has dropped it: patient, status, code, the instant and every value must be equal, with no value more, and the device if
+// the EHR shows one. To take another reading for this one would lose it, so what is not plainly equal is another.
+func (o observation) sameReading(other observation) bool {
+	ours, err := o.effective()
+	theirs, theirErr := other.effective()
+	return err == nil && theirErr == nil && ours.Equal(theirs) &&
+		o.recognisable() && o.patientID() == other.patientID() && o.Status == other.Status && o.Code.shares(other.Code) &&
+		(other.Device.Display == "" || o.Device.Display == other.Device.Display) &&
+		sameValues(o.values(), other.values())
+}
+
+// sameValues tells whether each of ours has its equal among theirs, and nothing is left over.
+func sameValues(ours, theirs []component) bool {
+	left := slices.Clone(theirs)
+	for _, our := range ours {
+		equal := slices.IndexFunc(left, func(their component) bool {
+			return our.Code.shares(their.Code) && our.ValueQuantity.equals(*their.ValueQuantity)
+		})
+		if equal < 0 {
+			return false
+		}
+		left = slices.Delete(left, equal, equal+1)
+	}
+	return len(left) == 0
+}
+
+// shares tells whether two concepts have a coding in common. One is enough: an EHR adds codes of its own, and may keep
+// one of the two that US Core wants on a pulse oximetry.
+func (c concept) shares(other concept) bool {
+	return slices.ContainsFunc(c.Coding, func(mine coding) bool { return mine.Code != "" && slices.Contains(other.Coding, mine) })
+}
+
+// equals tells whether two quantities are the same number of the same unit; nothing is converted.
+func (q quantity) equals(other quantity) bool {
+	sameUnit := q.System == other.System && q.Code == other.Code
+	if other.Code == "" {
+		sameUnit = other.Unit != "" && (other.Unit == q.Unit || other.Unit == q.Code)
+	}
+	return sameUnit && q.Comparator == other.Comparator && sameNumber(q.Value, other.Value)
+}
