@@ -23,6 +23,7 @@ import (
 // config is every setting of every role, read once from the environment. .env.example explains each.
 type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
+	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`
@@ -41,6 +42,7 @@ type config struct {
 	RetryDelays       []time.Duration `env:"RETRY_DELAYS" envDefault:"5m,15m,45m,2h,6h"`
 	LogLevel          slog.Level      `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat         string          `env:"LOG_FORMAT" envDefault:"text"`
+	Temporal          temporalConfig  `envPrefix:"TEMPORAL_"`
 	ECW               ecwConfig       `envPrefix:"ECW_"`
 }
 
@@ -48,6 +50,7 @@ type config struct {
 type ecwConfig struct {
 	ClientID       string        `env:"CLIENT_ID"`
 	ClientSecret   string        `env:"CLIENT_SECRET"`
+	SecretFile     string        `env:"CLIENT_SECRET_FILE"`
 	Environment    string        `env:"ENVIRONMENT" envDefault:"staging"`
 	PracticeCode   string        `env:"PRACTICE_CODE"`
 	AppType        string        `env:"APP_TYPE" envDefault:"backend_service"`
@@ -72,6 +75,9 @@ func loadConfig() (config, error) {
 	if err != nil {
 		return config{}, nameSettings(err)
 	}
+	if err := cfg.readSecretFiles(); err != nil {
+		return config{}, err
+	}
 	return cfg, cfg.check()
 }
 
@@ -94,13 +100,47 @@ func nameSettings(err error) error {
 
 // variable is the environment variable that a field is read from.
 func variable(field string) string {
-	if f, ok := reflect.TypeFor[config]().FieldByName(field); ok {
+	all := reflect.TypeFor[config]()
+	if f, ok := all.FieldByName(field); ok {
 		return f.Tag.Get("env")
 	}
-	if f, ok := reflect.TypeFor[ecwConfig]().FieldByName(field); ok {
-		return "ECW_" + f.Tag.Get("env")
+	for group := range all.Fields() {
+		prefix, ok := group.Tag.Lookup("envPrefix")
+		if !ok {
+			continue
+		}
+		if f, ok := group.Type.FieldByName(field); ok {
+			return prefix + f.Tag.Get("env")
+		}
 	}
 	return field
+}
+
+// readSecretFiles fills in what is set as a file, as Docker and Kubernetes hand secrets over.
+func (c *config) readSecretFiles() error {
+	for _, secret := range []struct {
+		setting string
+		value   *string
+		file    string
+	}{
+		{"DATABASE_URL", &c.DatabaseURL, c.DatabaseURLFile},
+		{"ECW_CLIENT_SECRET", &c.ECW.ClientSecret, c.ECW.SecretFile},
+	} {
+		if secret.file == "" {
+			continue
+		}
+		if *secret.value != "" {
+			return fmt.Errorf("%s and %s_FILE are both set: set one of them", secret.setting, secret.setting)
+		}
+		text, err := os.ReadFile(secret.file)
+		if err != nil {
+			return fmt.Errorf("%s_FILE: %w", secret.setting, err)
+		}
+		if *secret.value = strings.TrimSpace(string(text)); *secret.value == "" {
+			return fmt.Errorf("%s_FILE: %s is empty", secret.setting, secret.file)
+		}
+	}
+	return nil
 }
 
 func (c config) check() error {

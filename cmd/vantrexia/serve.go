@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
-	temporallog "go.temporal.io/sdk/log"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/api"
@@ -111,18 +110,6 @@ func openStore(ctx context.Context, cfg config) (*db.Store, error) {
 	}
 	return nil, fmt.Errorf("no connection to the database %q at %s (%s): check that it runs and that DATABASE_URL is right",
 		refused.Config.Database, net.JoinHostPort(refused.Config.Host, strconv.Itoa(int(refused.Config.Port))), reason)
-}
-
-// newTemporalClient connects when it is first used, so that Temporal may start after us.
-func newTemporalClient(cfg config) (client.Client, error) {
-	c, err := client.NewLazyClient(client.Options{
-		HostPort: cfg.temporalAddress(), Namespace: cfg.TemporalNamespace,
-		Logger: temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("TEMPORAL_ADDRESS %s: %w", cfg.temporalAddress(), err)
-	}
-	return c, nil
 }
 
 // temporalTimeout bounds the first question to Temporal, whose client would ask for ever.
