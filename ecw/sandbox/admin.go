@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -22,8 +24,8 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 	}{s.faults.active(s.now()), faultKinds()}))
 }
 
-// addFault takes {"kind": …, "target": …, "count": n or "for": "30s", "delay": "2s", "retry_after": "7s"}. Without count and
-// for, the fault hits one request.
+// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and what some kinds want besides: "delay": "2s",
+// "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault hits one request.
 func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -46,6 +48,7 @@ func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
 // faultRequest is the body of POST /admin/faults; a pointer tells absent from empty.
 type faultRequest struct {
 	kind, target           string
+	location, number       string
 	count                  *int
 	period, delay, retryIn *time.Duration
 }
@@ -76,8 +79,29 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	case req.period != nil:
 		f.Remaining, f.Until = 0, s.now().Add(*req.period)
 	}
-	mistake = f.times(req)
-	return f, mistake
+	if mistake := f.times(req); mistake != nil {
+		return fault{}, mistake
+	}
+	return f, f.contents(req)
+}
+
+// contents sets what the kinds with an answer of their own want to be told.
+func (f *fault) contents(req faultRequest) *adminError {
+	redirects, refuses := f.Kind == kindRedirect, f.Kind == kindNumber
+	target, err := url.Parse(req.location)
+	number, numberErr := strconv.Atoi(req.number)
+	switch {
+	case req.location != "" && !redirects:
+		return &adminError{"location: only redirect takes it", "location"}
+	case req.number != "" && !refuses:
+		return &adminError{"number: only ecw_number takes it", "number"}
+	case redirects && (err != nil || target.Host == ""):
+		return &adminError{"location: redirect needs an absolute URL", "location"}
+	case refuses && (numberErr != nil || number < 2):
+		return &adminError{"number: ecw_number needs one of eCW's numbers for a failure, such as 613", "number"}
+	}
+	f.Location, f.Number = req.location, req.number
+	return nil
 }
 
 // times sets the durations that some kinds take.
@@ -134,8 +158,12 @@ func (req *faultRequest) set(name string, value json.RawMessage) error {
 		return durationField(value, &req.delay)
 	case "retry_after":
 		return durationField(value, &req.retryIn)
+	case "location":
+		return stringField(value, &req.location)
+	case "number":
+		return stringField(value, &req.number)
 	default:
-		return fmt.Errorf("unknown field; use kind, target, count, for, delay, retry_after")
+		return fmt.Errorf("unknown field; use kind, target, count, for, delay, retry_after, location, number")
 	}
 }
 

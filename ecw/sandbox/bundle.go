@@ -60,7 +60,9 @@ func (s *Server) transaction(c *call) reply {
 	if p != nil {
 		return p.outcome()
 	}
-	created, existing, err := s.store.create(creation{resource: entry.Resource, body: body, unless: unless, uniqueIDs: true})
+	toStore := c.creation(entry.Resource, body, unless)
+	toStore.uniqueIDs = true
+	created, existing, err := s.store.create(toStore)
 	switch {
 	case err != nil:
 		return s.cannotStore(err).outcome()

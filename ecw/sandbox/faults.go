@@ -1,12 +1,7 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -21,7 +16,11 @@ const (
 	kindStandardStatus    = "standard_status"
 	kindEmptySearch       = "empty_search"
 	kindStrictSearch      = "strict_search"
+	kindRefuseIdentifier  = "refuse_identifier"
+	kindIgnoreIdentifier  = "ignore_identifier"
+	kindDropIdentifier    = "drop_identifier"
 	kindNarrowScope       = "narrow_scope"
+	kindNoExpiresIn       = "no_expires_in"
 
 	kindResetBefore  = "reset_before"
 	kindUnauthorized = "unauthorized"
@@ -32,6 +31,8 @@ const (
 	kindError503     = "error_503"
 	kindError504     = "error_504"
 	kindHTML         = "html"
+	kindRedirect     = "redirect"
+	kindNumber       = "ecw_number"
 	kindTokenDown    = "token_down"
 	kindAccessDenied = "access_denied"
 
@@ -40,6 +41,8 @@ const (
 	kindTruncated  = "truncated"
 	kindNoID       = "no_id"
 	kindDuplicate  = "duplicate"
+	kindLarge      = "large_body"
+	kindWrongType  = "wrong_type"
 )
 
 type phase int
@@ -71,7 +74,11 @@ func faultKinds() []faultKind {
 		{kindStandardStatus, create, `answers a Bundle with "201 Created" in place of "1"`, changesHandling},
 		{kindEmptySearch, search, "finds nothing, as while a write waits in a queue", changesHandling},
 		{kindStrictSearch, search, "refuses a search for Observations with _count or without category", changesHandling},
+		{kindRefuseIdentifier, search, "refuses a search for Observations by identifier", changesHandling},
+		{kindIgnoreIdentifier, search, "ignores the identifier in a search for Observations, and finds too much", changesHandling},
+		{kindDropIdentifier, create, "stores the Observation without its identifiers", changesHandling},
 		{kindNarrowScope, token, "grants no scope that writes Observations", changesHandling},
+		{kindNoExpiresIn, token, "issues a token without expires_in", changesHandling},
 		{kindResetBefore, every, "resets the connection, nothing is handled", insteadOfHandling},
 		{kindUnauthorized, every, "answers 401 and revokes the access token used", insteadOfHandling},
 		{kindForbidden, every, "answers 403", insteadOfHandling},
@@ -81,6 +88,8 @@ func faultKinds() []faultKind {
 		{kindError503, every, "answers 503, with Retry-After if retry_after is given", insteadOfHandling},
 		{kindError504, every, "answers 504 with HTML, as a gateway does", insteadOfHandling},
 		{kindHTML, every, "answers 200 with an HTML page of a gateway, nothing is handled", insteadOfHandling},
+		{kindRedirect, every, "answers 307 with location, which must be given, nothing is handled", insteadOfHandling},
+		{kindNumber, create, "refuses with number, one of eCW's, which must be given: alone in a Bundle's entry, in an OperationOutcome with 400 otherwise", insteadOfHandling},
 		{kindTokenDown, token, "answers 503 with HTML: the token server is down", insteadOfHandling},
 		{kindAccessDenied, token, "answers access_denied, which eCW sends with status 500", insteadOfHandling},
 		{kindResetAfter, every, "handles (stores), then resets the connection", afterHandling},
@@ -88,6 +97,8 @@ func faultKinds() []faultKind {
 		{kindTruncated, every, "handles (stores), then sends half of the answer, without Location, and closes", afterHandling},
 		{kindNoID, create, "handles (stores), then answers without id and Location", afterHandling},
 		{kindDuplicate, create, "handles (stores), then answers 200 with an OperationOutcome duplicate", afterHandling},
+		{kindLarge, every, "handles (stores), then answers with 10 MB and no Location", afterHandling},
+		{kindWrongType, every, "handles (stores), then calls the answer text/plain, without Location", afterHandling},
 	}
 }
 
@@ -109,6 +120,8 @@ type fault struct {
 	Until      time.Time `json:"until,omitzero"`
 	Delay      string    `json:"delay,omitempty"`
 	RetryAfter string    `json:"retry_after,omitempty"`
+	Location   string    `json:"location,omitempty"`
+	Number     string    `json:"number,omitempty"`
 	Hits       int       `json:"hits"`
 
 	phase      phase
@@ -199,126 +212,4 @@ func (fs *faults) take(op operation, now time.Time) effects {
 		}
 	}
 	return e
-}
-
-// underFault handles a request, or not, as the fault in force has it.
-func (s *Server) underFault(c *call, next endpoint) reply {
-	f := c.effects.decisive
-	switch {
-	case f.Kind == "":
-		return next(c)
-	case f.phase == insteadOfHandling:
-		return s.refuseByFault(c, f)
-	default:
-		return spoil(f.Kind, next(c))
-	}
-}
-
-func (s *Server) refuseByFault(c *call, f fault) reply {
-	failure := func(status int, code, detail string) reply {
-		return c.fail(problem{status: status, code: code, detail: detail + " (a fault asked for)"})
-	}
-	switch f.Kind {
-	case kindResetBefore:
-		return reply{reset: true}
-	case kindUnauthorized:
-		return s.unauthorizedByFault(c)
-	case kindForbidden:
-		return failure(http.StatusForbidden, "forbidden", "the app may not do this")
-	case kindThrottle:
-		return s.throttleByFault(c, f)
-	case kindError500:
-		return failure(http.StatusInternalServerError, "exception", "internal error")
-	case kindError503:
-		return announce(failure(http.StatusServiceUnavailable, "transient", "down for maintenance"), f.retryAfter)
-	case kindAccessDenied:
-		return oauthError(http.StatusInternalServerError, "access_denied", "a fault asked for")
-	case kindError502:
-		return gatewayPage(http.StatusBadGateway)
-	case kindError504:
-		return gatewayPage(http.StatusGatewayTimeout)
-	case kindTokenDown:
-		return gatewayPage(http.StatusServiceUnavailable)
-	default: // kindHTML
-		return gatewayPage(http.StatusOK)
-	}
-}
-
-// unauthorizedByFault revokes the token as well: a client that goes on with it stays out, one that mints another gets in.
-func (s *Server) unauthorizedByFault(c *call) reply {
-	if c.op == opToken {
-		return oauthError(http.StatusUnauthorized, "invalid_client", "a fault asked for")
-	}
-	if token, ok := bearer(c.Request); ok {
-		s.tokens.revoke(token)
-	}
-	return unauthorized("invalid_token", "the access token was revoked (a fault asked for)")
-}
-
-func (s *Server) throttleByFault(c *call, f fault) reply {
-	now := s.now()
-	until := now.Truncate(time.Minute).Add(time.Minute)
-	if f.retryAfter > 0 {
-		until = now.Add(f.retryAfter)
-	}
-	s.limiter.block(until)
-	return announce(c.fail(throttled()), f.retryAfter)
-}
-
-// announce adds Retry-After, in whole seconds and never too early.
-func announce(rep reply, after time.Duration) reply {
-	if after > 0 {
-		rep.header.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
-	}
-	return rep
-}
-
-func gatewayPage(status int) reply {
-	body := fmt.Sprintf("<!DOCTYPE html><html><head><title>%[1]d</title></head><body><h1>%[1]d %[2]s</h1><p>gateway</p></body></html>\n", status, http.StatusText(status))
-	return reply{status: status, contentType: typeHTML, header: http.Header{}, body: []byte(body)}
-}
-
-// spoil takes from a good answer what the client would need. An answer that refuses anyway stays as it is, except that the
-// connection may be cut.
-func spoil(kind string, rep reply) reply {
-	switch {
-	case kind == kindResetAfter:
-		return reply{reset: true}
-	case rep.status >= 300:
-		return rep
-	}
-	if rep.header != nil {
-		rep.header.Del("Location")
-	}
-	switch kind {
-	case kindMalformed:
-		rep.body = bytes.Replace(rep.body, []byte(":"), []byte(" "), 1)
-	case kindTruncated:
-		rep.cut = true
-	case kindNoID:
-		rep.body = withoutID(rep.body)
-	case kindDuplicate:
-		rep = outcomeReply(http.StatusOK, problem{code: "duplicate", detail: "this Observation was received before (a fault asked for)"})
-	}
-	return rep
-}
-
-// withoutID is the answer to a create with everything but the id.
-func withoutID(body []byte) []byte {
-	var r struct {
-		ResourceType string          `json:"resourceType"`
-		Type         string          `json:"type,omitempty"`
-		Entry        []responseEntry `json:"entry,omitempty"`
-	}
-	if json.Unmarshal(body, &r) != nil {
-		return nil
-	}
-	for i := range r.Entry {
-		r.Entry[i].Response.Location = ""
-	}
-	stripped, err := encode(r)
-	if err != nil {
-		return nil
-	}
-	return stripped
 }

@@ -38,16 +38,25 @@ func TestFaultsOnCreate(t *testing.T) {
 		"truncated":            {201, 1, func(a answer) bool { return errors.Is(a.err, io.ErrUnexpectedEOF) }},
 		"no_id":                {201, 1, func(a answer) bool { return a.get() != nil && a.str("id") == "" && a.header.Get("Location") == "" }},
 		"duplicate":            {200, 1, func(a answer) bool { return a.str("issue", 0, "code") == "duplicate" }},
+		"drop_identifier":      {201, 0, func(a answer) bool { return a.str("id") != "" && a.get("identifier") == nil }},
+		"large_body":           {201, 1, func(a answer) bool { return len(a.text) > 10<<20 && a.header.Get("Location") == "" }},
+		"wrong_type":           {201, 1, func(a answer) bool { return strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") }},
+		"ecw_number": {400, 0, func(a answer) bool {
+			return a.str("issue", 0, "details", "coding", 0, "code") == "103"
+		}},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			r := start(t)
 			token := r.token(allScopes)
-			delay := ""
-			if strings.HasPrefix(kind, "slow") {
-				delay = `, "delay": "1ms"`
+			more := ""
+			switch kind {
+			case "slow", "slow_after":
+				more = `, "delay": "1ms"`
+			case "ecw_number":
+				more = `, "number": "103"`
 			}
-			r.fault(`{"kind": "` + kind + `", "target": "create", "count": 1` + delay + `}`)
+			r.fault(`{"kind": "` + kind + `", "target": "create", "count": 1` + more + `}`)
 			if other := r.fhirGet(token, "/Patient"); other.status != 200 {
 				t.Errorf("a request that is not the target: got %d", other.status)
 			}
@@ -90,6 +99,10 @@ func TestFaultsOnTokens(t *testing.T) {
 	r.fault(`{"kind": "narrow_scope"}`)
 	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("scope") != "system/Patient.read system/Observation.read" || r.create(a.str("access_token"), weight("w")).status != 403 {
 		t.Errorf("narrow_scope: %s", a.text)
+	}
+	r.fault(`{"kind": "no_expires_in"}`)
+	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("access_token") == "" || strings.Contains(a.text, "expires_in") {
+		t.Errorf("no_expires_in: %s", a.text)
 	}
 }
 
@@ -305,6 +318,13 @@ func TestFaultRequestsAreChecked(t *testing.T) {
 		`{"kind": "html", "delay": "1s"}`:          "delay",
 		`{"kind": "slow", "retry_after": "1s"}`:    "retry_after",
 		`{"kind": "slow", "seconds": 3}`:           "seconds",
+		`{"kind": "redirect"}`:                     "location",
+		`{"kind": "redirect", "location": "/x"}`:   "location",
+		`{"kind": "html", "location": "http://x"}`: "location",
+		`{"kind": "ecw_number"}`:                   "number",
+		`{"kind": "ecw_number", "number": "1"}`:    "number",
+		`{"kind": "ecw_number", "number": 613}`:    "number",
+		`{"kind": "html", "number": "613"}`:        "number",
 	} {
 		a := r.do("POST", "/admin/faults", body)
 		if a.status != 400 || a.str("field") != field || a.str("detail") == "" {

@@ -17,7 +17,7 @@ func (s *Server) createObservation(c *call) reply {
 	if err != nil {
 		return err.outcome()
 	}
-	created, existing, storeErr := s.store.create(creation{resource: c.body, body: body, unless: unless})
+	created, existing, storeErr := s.store.create(c.creation(c.body, body, unless))
 	switch {
 	case storeErr != nil:
 		return s.cannotStore(storeErr).outcome()
@@ -27,6 +27,28 @@ func (s *Server) createObservation(c *call) reply {
 		return s.observationReply(http.StatusOK, existing[0], c.Request)
 	}
 	return s.observationReply(http.StatusCreated, created, c.Request)
+}
+
+// creation is what to store, which a fault may have changed.
+func (c *call) creation(resource json.RawMessage, body observationBody, unless *query[*observation]) creation {
+	if c.effects.has(kindDropIdentifier) {
+		resource, body.Identifier = withoutIdentifier(resource), nil
+	}
+	return creation{resource: resource, body: body, unless: unless}
+}
+
+// withoutIdentifier takes the identifiers off an Observation that was decoded before.
+func withoutIdentifier(resource json.RawMessage) json.RawMessage {
+	var elements map[string]json.RawMessage
+	if json.Unmarshal(resource, &elements) != nil {
+		return resource
+	}
+	delete(elements, "identifier")
+	stripped, err := encode(elements)
+	if err != nil {
+		return resource
+	}
+	return stripped
 }
 
 // received decodes, counts and checks an Observation sent to be created.
@@ -102,6 +124,12 @@ func (s *Server) readObservation(c *call) reply {
 
 func (s *Server) searchObservations(c *call) reply {
 	values := c.URL.Query()
+	if c.effects.has(kindRefuseIdentifier) && values.Has("identifier") {
+		return refuseSearch(fmt.Errorf("a search for Observations takes no identifier"))
+	}
+	if c.effects.has(kindIgnoreIdentifier) {
+		values.Del("identifier")
+	}
 	if c.effects.has(kindStrictSearch) && (values.Has("_count") || !values.Has("category")) {
 		return refuseSearch(fmt.Errorf("a search for Observations needs category and takes no _count"))
 	}

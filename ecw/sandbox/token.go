@@ -117,7 +117,7 @@ func invalidGrant(format string, args ...any) error {
 type tokenResponse struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
-	ExpiresIn   int    `json:"expires_in"`
+	ExpiresIn   int    `json:"expires_in,omitempty"`
 	Scope       string `json:"scope"`
 }
 
@@ -138,9 +138,13 @@ func (s *Server) token(c *call) reply {
 	now := s.now()
 	token := s.tokens.issue(scopes, now.Add(s.cfg.TokenLifetime), now)
 	s.stats.tokenIssued()
-	rep := jsonReply(http.StatusOK, typeJSON, tokenResponse{
+	granted := tokenResponse{
 		AccessToken: token, TokenType: "bearer", ExpiresIn: int(s.cfg.TokenLifetime.Seconds()), Scope: strings.Join(scopes, " "),
-	})
+	}
+	if c.effects.has(kindNoExpiresIn) {
+		granted.ExpiresIn = 0
+	}
+	rep := jsonReply(http.StatusOK, typeJSON, granted)
 	noStore(rep.header)
 	return rep
 }

@@ -1,0 +1,69 @@
+package sandbox_test
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestFaultsOnIdentifiers(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	token := r.token(allScopes)
+	r.create(token, weight("v"))
+	r.fault(`{"kind": "drop_identifier"}`)
+	r.create(token, weight("w"))
+	if a := r.fhirGet(token, "/Observation?identifier=w"); a.num("total") != 0 {
+		t.Errorf("drop_identifier: %s", a.text)
+	}
+	if a := r.fhirGet(token, "/Observation?patient="+patientID); a.num("total") != 2 {
+		t.Errorf("the Observation itself: %s", a.text)
+	}
+	r.fault(`{"kind": "refuse_identifier"}`)
+	if a := r.fhirGet(token, "/Observation?identifier=v"); a.status != 400 {
+		t.Errorf("refuse_identifier: got %d", a.status)
+	}
+	r.fault(`{"kind": "ignore_identifier"}`)
+	if a := r.fhirGet(token, "/Observation?identifier=v"); a.num("total") != 2 {
+		t.Errorf("ignore_identifier: %s", a.text)
+	}
+}
+
+func TestNumberInBundle(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.fault(`{"kind": "ecw_number", "number": "308"}`)
+	if a := r.transact(r.token(allScopes), bundle(weight("w"), "w")); a.status != 200 || a.entryStatus() != "308" || r.stored("w") != 0 {
+		t.Errorf("got %s", a.text)
+	}
+}
+
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	token := r.token(allScopes)
+	r.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	r.fault(`{"kind": "redirect", "location": "https://elsewhere.example/x"}`)
+	if a := r.fhirGet(token, "/Patient"); a.status != 307 || a.header.Get("Location") != "https://elsewhere.example/x" {
+		t.Errorf("got %d %v", a.status, a.header)
+	}
+}
+
+// TestReadmeNamesEveryKind keeps the list of faults whole.
+func TestReadmeNamesEveryKind(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := start(t).do("GET", "/admin/faults", "")
+	for i := 0; list.get("kinds", i) != nil; i++ {
+		if kind := list.str("kinds", i, "kind"); !strings.Contains(string(readme), "`"+kind+"`") {
+			t.Errorf("README.md does not name %s", kind)
+		}
+	}
+	if list.get("kinds", 20) == nil {
+		t.Errorf("list: %s", list.text)
+	}
+}
