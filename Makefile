@@ -5,10 +5,10 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories fuzz chaos bench clean
+.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## run everything in this terminal, until Ctrl-C
 	@$(MAKE) -s --no-print-directory -j2 bin/vantrexia bin/temporaldev
@@ -52,6 +52,13 @@ fuzz: ## run each fuzzer for FUZZTIME, 20s by default
 chaos: bin/temporaldev bin/vantrexia ## kill every process for CHAOS_DURATION, 3m by default: is nothing lost, nothing sent twice? (CHAOS_SEED)
 	@$(GO) build -o bin/chaos ./chaos
 	@exec bin/chaos
+
+cluster: bin/temporal-server bin/temporal-sql-tool bin/vantrexia ## run two APIs and three workers on a Temporal server on PostgreSQL, until Ctrl-C
+	@$(GO) build -o bin/cluster ./cluster
+	@exec bin/cluster
+
+test-cluster: bin/temporal-server bin/temporal-sql-tool ## replace processes of such a cluster while 1,000 readings go through it
+	TEST_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./cluster
 
 bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/proof"
+)
+
+// What a cluster consists of, beside PostgreSQL, Temporal and the sandbox EHR.
+const (
+	apis    = 2
+	workers = 3
+)
+
+// The names of the processes that there is one of; they choose ports and log files.
+const (
+	postgresName = "postgres"
+	temporalName = "temporal"
+	sandboxName  = "sandbox"
+)
+
+// How the sandbox EHR knows us.
+const (
+	clientID = "vantrexia-sandbox-client"
+	practice = "FFHEDD"
+	keyFile  = "ecw.pem"
+	keyID    = "cluster-key"
+	// The namespace is none that a Temporal server has by itself, so that ours to create it is tried.
+	namespace = "vantrexia"
+)
+
+// config is what a cluster is made of and where.
+type config struct {
+	root     string   // of the repository: the servers in bin/ and the files in temporal-config/
+	dir      string   // takes data and logs
+	binary   string   // vantrexia
+	settings []string // of every role, beside those that it takes to find each other: "NAME=value"
+}
+
+// cluster is everything that runs.
+type cluster struct {
+	cfg       config
+	ports     map[string]int
+	postgres  *devstack.Postgres
+	temporal  *devstack.Program
+	vantrexia devstack.Vantrexia
+	members   []*member // in the order of their start
+}
+
+// member is a role of our binary that runs as a process.
+type member struct {
+	name, role string
+	settings   []string
+	program    *devstack.Program
+}
+
+// startTimeout is for all of it; half a minute is usual.
+const startTimeout = 3 * time.Minute
+
+// start starts everything and returns when both APIs are ready. stop must be called, after an error too.
+func start(ctx context.Context, cfg config) (*cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	c := &cluster{cfg: cfg}
+	var err error
+	if c.ports, err = devstack.ChoosePorts(slices.Concat([]string{postgresName, sandboxName}, apiNames(), temporalPorts())...); err != nil {
+		return c, err
+	}
+	if err := c.startPostgres(ctx); err != nil {
+		return c, err
+	}
+	if err := c.startTemporal(ctx); err != nil {
+		return c, err
+	}
+	if err := c.install(ctx); err != nil {
+		return c, err
+	}
+	for _, m := range c.plan() {
+		if err := c.add(m); err != nil {
+			return c, err
+		}
+	}
+	for _, name := range apiNames() {
+		if err := c.awaitReady(ctx, name); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *cluster) startPostgres(ctx context.Context) (err error) {
+	c.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
+		Dir: filepath.Join(c.cfg.dir, postgresName), Port: c.ports[postgresName], Install: true,
+	})
+	if err != nil {
+		return err
+	}
+	return c.postgres.CreateDatabase(ctx, "vantrexia")
+}
+
+// install does what an installation does once: secrets, the key for eCW, the schema and the namespace.
+func (c *cluster) install(ctx context.Context) error {
+	database, err := c.secret("database-url", c.postgres.URL("vantrexia"))
+	if err != nil {
+		return err
+	}
+	tokens, err := c.secret("api-token-secret", rand.Text()+rand.Text())
+	if err != nil {
+		return err
+	}
+	settings := append(c.environment(), "DATABASE_URL_FILE="+database, "API_TOKEN_SECRET_FILE="+tokens)
+	c.vantrexia = devstack.Vantrexia{Binary: c.cfg.binary, Dir: c.cfg.dir, Settings: append(settings, c.cfg.settings...)}
+	for _, args := range [][]string{{"keys", "generate", "--out", keyFile, "--kid", keyID}, {"migrate"}} {
+		if _, err := c.vantrexia.Output(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// secret writes one to a file of its own, as compose and Kubernetes mount them.
+func (c *cluster) secret(name, value string) (path string, err error) {
+	path = filepath.Join(c.cfg.dir, name)
+	return path, os.WriteFile(path, []byte(value+"\n"), 0o600)
+}
+
+// environment is what every role is told.
+func (c *cluster) environment() []string {
+	return []string{
+		"TEMPORAL_ADDRESS=" + c.address(temporalName), "TEMPORAL_NAMESPACE=" + namespace, "LOG_FORMAT=json",
+		"SANDBOX_ADDRESS=" + c.address(sandboxName), "SANDBOX_DATA_DIR=" + sandboxName, "SANDBOX_JWKS_URL=" + c.url(apiNames()[1]) + "/.well-known/jwks.json",
+		"ECW_CLIENT_ID=" + clientID, "ECW_PRACTICE_CODE=" + practice, "ECW_PRIVATE_KEY_FILE=" + keyFile, "ECW_KEY_ID=" + keyID,
+		"ECW_TOKEN_URL=" + c.url(sandboxName) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + c.url(sandboxName) + sandbox.FHIRPath + practice,
+	}
+}
+
+// plan lists the roles in the order of their start.
+func (c *cluster) plan() []*member {
+	all := []*member{{name: sandboxName, role: "sandbox"}}
+	for _, name := range apiNames() {
+		all = append(all, &member{name: name, role: "api", settings: []string{"API_ADDRESS=" + c.address(name)}})
+	}
+	for n := range workers {
+		all = append(all, &member{name: fmt.Sprint("worker-", n+1), role: "worker"})
+	}
+	return all
+}
+
+func apiNames() (names []string) {
+	for n := range apis {
+		names = append(names, fmt.Sprint("api-", n+1))
+	}
+	return names
+}
+
+func (c *cluster) add(m *member) (err error) {
+	if m.program, err = c.vantrexia.Start(m.name, m.role, m.settings...); err != nil {
+		return fmt.Errorf("start %s: %w", m.name, err)
+	}
+	c.members = append(c.members, m)
+	return nil
+}
+
+// replace stops a process in order, as a deploy does, and starts it anew.
+func (c *cluster) replace(name string) (err error) {
+	at := slices.IndexFunc(c.members, func(m *member) bool { return m.name == name })
+	m := c.members[at]
+	if err := m.program.Stop(); err != nil {
+		return fmt.Errorf("stop %s: %w", name, err)
+	}
+	if code := m.program.ExitCode(); code != 0 {
+		return fmt.Errorf("%s ended with %d when it was told to stop", name, code)
+	}
+	m.program, err = c.vantrexia.Start(m.name, m.role, m.settings...)
+	return err
+}
+
+func (c *cluster) address(name string) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.ports[name]))
+}
+
+func (c *cluster) url(name string) string { return "http://" + c.address(name) }
+
+// awaitReady asks until that API reaches both servers.
+func (c *cluster) awaitReady(ctx context.Context, name string) error {
+	for {
+		var answer struct{ Status string }
+		err := proof.Call(ctx, http.MethodGet, c.url(name)+"/readyz", "", nil, &answer)
+		if err == nil && answer.Status == "ready" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not get ready (%w); its log is %s", name, ctx.Err(), c.vantrexia.LogFile(name))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// wait returns when ctx ends, or with an error when a process does.
+func (c *cluster) wait(ctx context.Context) error {
+	ended := make(chan string, len(c.members)+2)
+	watch := func(name string, done <-chan struct{}) {
+		go func() {
+			<-done
+			ended <- name
+		}()
+	}
+	watch(postgresName, c.postgres.Done())
+	watch(temporalName, c.temporal.Done())
+	for _, m := range c.members {
+		watch(m.name, m.program.Done())
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case name := <-ended:
+		return fmt.Errorf("%s ended by itself; the logs in %s tell why", name, c.cfg.dir)
+	}
+}
+
+// stop stops everything from the top down.
+func (c *cluster) stop() error {
+	var errs []error
+	for _, m := range slices.Backward(c.members) {
+		errs = append(errs, m.program.Stop())
+	}
+	if c.temporal != nil {
+		errs = append(errs, c.temporal.Stop())
+	}
+	if c.postgres != nil {
+		errs = append(errs, c.postgres.Stop())
+	}
+	return errors.Join(errs...)
+}
