@@ -257,7 +257,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 		},
 		Pending:       &activities.Pending{Store: s.store},
 		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Parallel: 10},
-	})
+	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
-	sdkworker "go.temporal.io/sdk/worker"
 	"google.golang.org/grpc"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -80,6 +79,7 @@ type setup struct {
 	log               slog.Handler
 	idle              bool            // no worker runs until the test starts one
 	delays            []time.Duration // between deliveries; nil: the documented ones
+	drain             time.Duration   // that a worker which stops has; 0: enough
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -94,13 +94,14 @@ type rig struct {
 	ehrURL    string
 	log       *slog.Logger
 	patient   db.Patient
-	worker    sdkworker.Worker // nil when idle
+	worker    *worker.Worker // nil when idle
 	delays    []time.Duration
+	drain     time.Duration
 }
 
 func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
-	r := &rig{t: t, log: slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)), delays: s.delays}
+	r := &rig{t: t, log: slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)), delays: s.delays, drain: cmp.Or(s.drain, patience)}
 	if r.delays == nil {
 		r.delays = documentedDelays()
 	}
@@ -176,13 +177,13 @@ func (r *rig) linkPatient() {
 }
 
 // startWorker runs a worker until the test ends, or stops it.
-func (r *rig) startWorker(c client.Client) sdkworker.Worker {
+func (r *rig) startWorker(c client.Client) *worker.Worker {
 	r.t.Helper()
 	w := worker.New(c, worker.Activities{
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
 		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
-	})
+	}, r.drain)
 	if err := w.Start(); err != nil {
 		r.t.Fatal(err)
 	}

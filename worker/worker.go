@@ -3,17 +3,16 @@
 package worker
 
 import (
+	"context"
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/workflows"
 )
-
-// stopTimeout lets a delivery that has begun end before the process does: one request to eCW takes 30 s at most.
-const stopTimeout = 40 * time.Second
 
 // Activities is everything that the workflows ask for.
 type Activities struct {
@@ -22,9 +21,22 @@ type Activities struct {
 	PatientImport *activities.PatientImport
 }
 
-// New makes a worker for everything on the transmissions queue. The caller starts and stops it.
-func New(c client.Client, do Activities) worker.Worker {
-	w := worker.New(c, workflows.TransmissionTaskQueue, worker.Options{WorkerStopTimeout: stopTimeout})
+// Worker takes work from the transmissions queue.
+type Worker struct {
+	worker.Worker
+	drain  time.Duration
+	failed chan error
+}
+
+// New makes a worker for everything on the transmissions queue. drain is how long it may take, when it stops, to finish
+// what it holds.
+func New(c client.Client, do Activities, drain time.Duration) *Worker {
+	failed := make(chan error, 1)
+	w := worker.New(c, workflows.TransmissionTaskQueue, worker.Options{
+		WorkerStopTimeout: drain + ReportTime,
+		Interceptors:      []interceptor.WorkerInterceptor{&drainer{after: drain}},
+		OnFatalError:      func(err error) { failed <- err },
+	})
 	w.RegisterWorkflow(workflows.Transmission)
 	w.RegisterWorkflow(workflows.ProcessPending)
 	w.RegisterWorkflow(workflows.ImportPatients)
@@ -33,5 +45,29 @@ func New(c client.Client, do Activities) worker.Worker {
 	w.RegisterActivity(do.Transmission)
 	w.RegisterActivity(do.Pending)
 	w.RegisterActivity(do.PatientImport)
-	return w
+	return &Worker{Worker: w, drain: drain, failed: failed}
+}
+
+// Run works until ctx ends, then takes nothing new and finishes what it holds. It returns at the latest drain + ReportTime
+// after that, and with an error when Temporal does not let it start or go on. started is called when it takes work.
+func (w *Worker) Run(ctx context.Context, started func()) error {
+	if err := w.Start(); err != nil {
+		return err
+	}
+	started()
+	select {
+	case err := <-w.failed: // the SDK has stopped the worker
+		return err
+	case <-ctx.Done():
+	}
+	stopped := make(chan struct{})
+	go func() {
+		w.Stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(w.drain + ReportTime): // Temporal is away too; it notices that the worker is gone
+	}
+	return nil
 }

@@ -30,6 +30,8 @@ type config struct {
 	TemporalUIAddress string          `env:"TEMPORAL_UI_ADDRESS" envDefault:"127.0.0.1:8233"`
 	TemporalUIURL     string          `env:"TEMPORAL_UI_URL"`
 	APIAddress        string          `env:"API_ADDRESS" envDefault:":8000"`
+	HealthAddress     string          `env:"HEALTH_ADDRESS"`
+	DrainTimeout      time.Duration   `env:"DRAIN_TIMEOUT" envDefault:"40s"`
 	SandboxAddress    string          `env:"SANDBOX_ADDRESS" envDefault:"127.0.0.1:8090"`
 	SandboxJWKSURL    string          `env:"SANDBOX_JWKS_URL"`
 	SandboxDataDir    string          `env:"SANDBOX_DATA_DIR" envDefault:".local/sandbox"`
@@ -153,6 +155,9 @@ func (c config) check() error {
 	}
 	if c.TemporalPort < 0 || c.TemporalPort > 65535 {
 		errs = append(errs, fmt.Errorf("TEMPORAL_PORT %d is no port: use 1 to 65535", c.TemporalPort))
+	}
+	if c.DrainTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("DRAIN_TIMEOUT %s is not positive: use for example 40s", c.DrainTimeout))
 	}
 	if c.ImportParallel < 1 {
 		errs = append(errs, fmt.Errorf("IMPORT_PARALLEL %d is too small: use 1 or more", c.ImportParallel))

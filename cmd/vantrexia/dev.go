@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 )
@@ -79,7 +80,7 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	if _, _, err := prepareNamespace(ctx, temporal, cfg); err != nil {
 		return err
 	}
-	d := dependencies{cfg: cfg, log: log, store: store, temporal: temporal}
+	d := dependencies{cfg: cfg, log: log, store: store, temporal: temporal, working: new(atomic.Bool)}
 	welcome, err := newWelcome(ctx, d, withSandbox)
 	if err != nil {
 		return err

@@ -13,9 +13,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
+	ctx := stopOnSignal()
 	err := rootCommand().ExecuteContext(ctx)
 	switch {
 	case err == nil:
@@ -26,6 +24,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "vantrexia:", err)
 		os.Exit(1)
 	}
+}
+
+// stopOnSignal returns a context that ends with the first signal. A second one ends us at once, and not by the signal's own
+// effect, from which the kernel spares the first process of a container.
+func stopOnSignal() context.Context {
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, stopSignals()...)
+	go func() {
+		<-signals
+		stop()
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	return ctx
 }
 
 // exitInterrupted is what shells report for a command that Ctrl-C ended.
@@ -53,6 +66,6 @@ explains them all.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(devCommand(), apiCommand(), workerCommand(), migrateCommand(), sandboxCommand(), simulateCommand(), tokenCommand(), keysCommand())
+	root.AddCommand(devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(), simulateCommand(), tokenCommand(), keysCommand())
 	return root
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// TestSeparateProcesses runs an installation as in production: sandbox, API and worker are processes of their own, and
-// the API is there before Temporal is.
+// TestSeparateProcesses runs an installation as in production: sandbox, API and worker are processes of their own, started
+// before what they need is there.
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
-	temporalAddress, apiAddress, sandboxAddress := freeAddress(t), freeAddress(t), freeAddress(t)
+	temporalAddress, apiAddress, sandboxAddress, healthAddress := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
 	settings := []string{
 		"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + temporalAddress, "API_ADDRESS=" + apiAddress,
 		"SANDBOX_ADDRESS=" + sandboxAddress, "SANDBOX_JWKS_URL=http://" + apiAddress + "/.well-known/jwks.json",
@@ -29,26 +29,44 @@ func TestSeparateProcesses(t *testing.T) {
 		"ECW_TOKEN_URL=http://" + sandboxAddress + "/oauth/oauth2/token",
 		"ECW_FHIR_BASE_URL=http://" + sandboxAddress + "/fhir/r4/{practice_code}",
 	}
-	mustSay(t, run(t, dir, settings, "api"), 1, "run `vantrexia migrate`")
-	mustSay(t, run(t, dir, settings, "migrate"), 1, "TEMPORAL_ADDRESS") // the schema is up to date from here on
+	workerSettings := append([]string{"HEALTH_ADDRESS=" + healthAddress}, settings...)
+	mustSay(t, run(t, dir, settings, "api"), 1, "keys generate")
 	mustSay(t, run(t, dir, settings, "worker"), 1, "keys generate")
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "private key written")
+	mustSay(t, run(t, dir, settings, "health"), 1, apiAddress)
 
 	ehr := start(t, dir, settings, "sandbox")
 	ehr.await(t, &ehr.stderr, "listening")
 	server := start(t, dir, settings, "api")
 	server.await(t, &server.stderr, "listening")
-	mustSay(t, run(t, dir, settings, "worker"), 1, "TEMPORAL_ADDRESS")
-
+	deliverer := start(t, dir, workerSettings, "worker")
+	deliverer.await(t, &deliverer.stderr, "waiting for the database")
+	server.await(t, &server.stderr, "run `vantrexia migrate`")
 	admin := strings.TrimSpace(run(t, dir, settings, "token", "--role", "admin").stdout.text())
 	api := "http://" + apiAddress + "/api/v1"
+	if status := call(t, http.MethodGet, api+"/patients/", admin, "", nil); status != http.StatusServiceUnavailable {
+		t.Errorf("before the migration the API answers %d", status)
+	}
+	for _, of := range [][]string{settings, workerSettings} {
+		mustSay(t, run(t, dir, of, "health"), 0, "")
+		waiting := run(t, dir, of, "health", "--ready")
+		mustSay(t, waiting, 1, "503")
+		if got := waiting.stdout.text(); !strings.Contains(got, `"database":"migrations pending"`) {
+			t.Errorf("/readyz says %s", got)
+		}
+	}
+
+	mustSay(t, run(t, dir, settings, "migrate"), 1, "TEMPORAL_ADDRESS") // the schema is up to date from here on
+	deliverer.await(t, &deliverer.stderr, "waiting for Temporal")
+	eventually(t, "the API is ready", func() bool { return run(t, dir, settings, "health", "--ready").wait(t) == 0 })
 	early := postReading(t, api, admin, "2026-02-06T10:30:00Z")
+	mustSay(t, run(t, dir, workerSettings, "health", "--ready"), 1, "503")
 
 	startTemporalAt(t, temporalAddress)
-	mustSay(t, run(t, dir, settings, "worker"), 1, "run `vantrexia migrate`")
+	deliverer.await(t, &deliverer.stderr, "search attributes")
 	mustSay(t, run(t, dir, settings, "migrate"), 0, "")
-	deliverer := start(t, dir, settings, "worker")
 	deliverer.await(t, &deliverer.stderr, "worker started")
+	eventually(t, "the worker is ready", func() bool { return run(t, dir, workerSettings, "health", "--ready").wait(t) == 0 })
 	late := postReading(t, api, admin, "2026-02-06T10:45:00Z")
 	eventually(t, "the reading is delivered", func() bool { return transmitted(t, api, admin, late) })
 	eventually(t, "the sweep delivers what came while Temporal was away", func() bool {
@@ -65,8 +83,8 @@ func TestSeparateProcesses(t *testing.T) {
 
 func mustSay(t *testing.T, p *process, code int, text string) {
 	t.Helper()
-	said := p.stderr.text()
-	if got := p.wait(t); got != code || !strings.Contains(said, text) {
+	got, said := p.wait(t), p.stderr.text()
+	if got != code || !strings.Contains(said, text) {
 		t.Fatalf("vantrexia %v ended with %d, want %d, and said %q, want %q in it", p.cmd.Args[1:], got, code, said, text)
 	}
 	if code != 0 && strings.Count(said, "\n") != 1 {
@@ -82,6 +100,26 @@ func freeAddress(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// silentAddress takes connections and says nothing.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = conn.Close() }() // when the test ends
+		}
+	}()
 	return listener.Addr().String()
 }
 

@@ -78,5 +78,5 @@ func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener ne
 	defer ehr.Close()
 	context.AfterFunc(ctx, func() { _ = ehr.Close() }) // ends the slow answers on demand, which would hold up the stop
 	log.InfoContext(ctx, "sandbox EHR listening", "address", listener.Addr().String())
-	return serveHTTP(ctx, listener, ehr)
+	return serveHTTP(ctx, listener, ehr, cfg.DrainTimeout)
 }

@@ -9,11 +9,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -22,78 +22,44 @@ import (
 	"github.com/vantrexia/vantrexia/worker"
 )
 
-// drainTimeout bounds how long requests that are under way may take to end after a signal.
-const drainTimeout = 15 * time.Second
-
-func apiCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "api",
-		Short: "Serve the HTTP API",
-		Long: `Serves the HTTP API on API_ADDRESS until SIGTERM or Ctrl-C, then lets the requests under way end. Needs DATABASE_URL
-with a migrated schema; Temporal may come and go, readings are stored meanwhile.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDependencies(cmd.Context(), func(ctx context.Context, d dependencies) error {
-				listener, err := listen(d.cfg.APIAddress, "API_ADDRESS")
-				if err != nil {
-					return err
-				}
-				return serveAPI(ctx, d, listener)
-			})
-		},
-	}
-}
-
-func workerCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "worker",
-		Short: "Run the workflows and activities that deliver readings",
-		Long: `Takes work from Temporal's task queue "transmissions" until SIGTERM or Ctrl-C, then lets the deliveries under way end.
-Run as many as you like.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return withDependencies(cmd.Context(), runWorker) },
-	}
-}
-
 // dependencies is what the API and the worker both stand on.
 type dependencies struct {
 	cfg      config
 	log      *slog.Logger
 	store    *db.Store
 	temporal client.Client
+	working  *atomic.Bool // set while the worker takes work
 }
 
-// withDependencies opens what a role needs, runs it until ctx ends, and closes everything again.
-func withDependencies(ctx context.Context, run func(context.Context, dependencies) error) error {
-	cfg, err := loadConfig()
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	if err := store.CheckMigrated(ctx); err != nil {
-		return err
-	}
-	temporal, err := newTemporalClient(cfg)
-	if err != nil {
-		return err
-	}
-	defer temporal.Close()
-	return run(ctx, dependencies{cfg: cfg, log: cfg.logger(slog.LevelDebug), store: store, temporal: temporal})
-}
-
-// openStore opens the database, and says in one line what is wrong when that fails.
-func openStore(ctx context.Context, cfg config) (*db.Store, error) {
+// newStore makes the pool without connecting.
+func newStore(ctx context.Context, cfg config) (*db.Store, error) {
 	if cfg.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, which brings a database of its own")
 	}
-	store, err := db.Open(ctx, cfg.DatabaseURL)
+	return db.NewStore(ctx, cfg.DatabaseURL)
+}
+
+// openStore is newStore for commands that need the database at once.
+func openStore(ctx context.Context, cfg config) (*db.Store, error) {
+	store, err := newStore(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Ping(ctx); err != nil {
+		store.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, databaseError(err)
+	}
+	return store, nil
+}
+
+// databaseError says in one line why there is no connection.
+func databaseError(err error) error {
 	var refused *pgconn.ConnectError
-	if err == nil || !errors.As(err, &refused) || ctx.Err() != nil {
-		return store, err
+	if !errors.As(err, &refused) {
+		return err
 	}
 	// Of the addresses and encryptions that pgx tried, one reason is enough.
 	reason := strings.ReplaceAll(refused.Unwrap().Error(), "\n", "; ")
@@ -108,9 +74,20 @@ func openStore(ctx context.Context, cfg config) (*db.Store, error) {
 	case errors.As(refused, &lookup):
 		reason = lookup.Error()
 	}
-	return nil, fmt.Errorf("no connection to the database %q at %s (%s): check that it runs and that DATABASE_URL is right",
+	text := fmt.Sprintf("no connection to the database %q at %s (%s): check that it runs and that DATABASE_URL is right",
 		refused.Config.Database, net.JoinHostPort(refused.Config.Host, strconv.Itoa(int(refused.Config.Port))), reason)
+	return &explained{text: text, cause: err}
 }
+
+// explained is an error in our words.
+type explained struct {
+	text  string
+	cause error
+}
+
+func (e *explained) Error() string { return e.text }
+
+func (e *explained) Unwrap() error { return e.cause }
 
 // temporalTimeout bounds the first question to Temporal, whose client would ask for ever.
 const temporalTimeout = 15 * time.Second
@@ -142,7 +119,7 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 		return errors.Join(err, listener.Close())
 	}
 	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String())
-	return serveHTTP(ctx, listener, handler)
+	return serveHTTP(ctx, listener, handler, d.cfg.DrainTimeout)
 }
 
 func newAPI(d dependencies) (http.Handler, error) {
@@ -180,30 +157,31 @@ func runWorker(ctx context.Context, d dependencies) error {
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
 		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
-	})
-	err = prepareTemporal(ctx, d)
+	}, d.cfg.DrainTimeout)
+	started := func() {
+		d.working.Store(true)
+		log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
+	}
+	err = await(ctx, log, "Temporal", func(ctx context.Context) error { return prepareTemporal(ctx, d) }, refusedByTemporal)
 	if ctx.Err() != nil { // told to stop before it had quite started
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := w.Start(); err != nil {
+	if err := w.Run(ctx, started); err != nil {
 		return temporalError(d.cfg, err)
 	}
-	log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
-	<-ctx.Done()
-	w.Stop()
 	return nil
 }
 
 // prepareTemporal makes sure of what the workflows need around them, before the first of them runs.
 func prepareTemporal(ctx context.Context, d dependencies) error {
-	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
-	defer cancel()
-	if _, err := d.temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+	if err := checkTemporal(ctx, d); err != nil {
 		return temporalError(d.cfg, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
+	defer cancel()
 	if err := worker.CheckSearchAttributes(ctx, d.temporal, d.cfg.TemporalNamespace); err != nil {
 		return err
 	}
@@ -223,13 +201,17 @@ func listen(address, setting string) (net.Listener, error) {
 }
 
 // serveHTTP serves until ctx ends, then lets the requests under way end.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
-		stopped <- server.Shutdown(drain)
+		err := server.Shutdown(limited)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errors.Join(fmt.Errorf("requests were cut off that had not ended after %s (DRAIN_TIMEOUT)", drain), server.Close())
+		}
+		stopped <- err
 	})
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		stop()
