@@ -1,6 +1,7 @@
 package ecw_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,7 @@ var sharedKey = sync.OnceValue(func() *ecw.Key {
 })
 
 // start runs a sandbox EHR that trusts our published key, and returns a client of it and its URL.
-func start(t *testing.T, mode ecw.WriteMode) (*ecw.Client, string) {
+func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.Client, string) {
 	t.Helper()
 	jwks, err := ecw.PublicJWKS(sharedKey())
 	if err != nil {
@@ -57,12 +58,22 @@ func start(t *testing.T, mode ecw.WriteMode) (*ecw.Client, string) {
 		_ = server.Close()
 		web.Close()
 	})
-	client, err := ecw.New(ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), WriteMode: mode,
-		TokenURL: server.TokenURL(), FHIRBaseURL: server.FHIRBaseURL()})
+	return join(t, mode, web.URL, adjust...), web.URL
+}
+
+// join returns a client of a sandbox that runs.
+func join(t *testing.T, mode ecw.WriteMode, url string, adjust ...func(*ecw.Config)) *ecw.Client {
+	t.Helper()
+	cfg := ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), WriteMode: mode,
+		TokenURL: url + sandbox.TokenPath, FHIRBaseURL: url + sandbox.FHIRPath + "FFHEDD"}
+	for _, a := range adjust {
+		a(&cfg)
+	}
+	client, err := ecw.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return client, web.URL
+	return client
 }
 
 // fault asks the sandbox for one fault at the next request that it fits.
@@ -84,6 +95,11 @@ func breakSandbox(t *testing.T, url, body string) {
 	}
 }
 
+// withValue replaces the heart rate of 78.
+func withValue(resource json.RawMessage, value string) json.RawMessage {
+	return bytes.Replace(resource, []byte(`"value":78`), []byte(`"value":`+value), 1)
+}
+
 func heartRate(patient string) (json.RawMessage, ecw.Identifier) {
 	id := ecw.Identifier{System: idSystem, Value: uuid.NewString()}
 	return json.RawMessage(`{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
@@ -100,7 +116,7 @@ func TestAgainstSandbox(t *testing.T) {
 	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
-			client, url := start(t, mode)
+			client, _ := start(t, mode)
 			t.Run("once", func(t *testing.T) { deliverTwice(t, client) })
 			t.Run("unknown patient", func(t *testing.T) {
 				resource, id := heartRate("nobody")
@@ -110,60 +126,13 @@ func TestAgainstSandbox(t *testing.T) {
 					t.Errorf("got %v", err)
 				}
 			})
-			// The EHR stored each of these, whatever it said: the answer must not be a plain failure, and the
-			// Observation must be found.
-			for _, kind := range []string{"reset_after", "malformed_json", "truncated", "no_id"} {
-				t.Run(kind, func(t *testing.T) {
-					fault(t, url, kind, "create")
-					resource, id := heartRate(patient)
-					_, err := client.CreateObservation(context.Background(), resource, id)
-					var e *ecw.Error
-					if !errors.As(err, &e) || e.Class != ecw.ClassUnknown {
-						t.Fatalf("got %v, want an unknown outcome", err)
-					}
-					if _, found, err := client.FindObservation(context.Background(), id, patient); !found || err != nil {
-						t.Errorf("find: %v %v", found, err)
-					}
-				})
-			}
-			for _, kind := range []string{"duplicate", "unauthorized"} {
-				t.Run(kind, func(t *testing.T) {
-					fault(t, url, kind, "create")
-					resource, id := heartRate(patient)
-					d, err := client.CreateObservation(context.Background(), resource, id)
-					if err != nil || d.ID == "" || d.Existing != (kind == "duplicate") {
-						t.Errorf("got %+v %v", d, err)
-					}
-				})
-			}
 		})
-	}
-}
-
-// TestAgainstALimitedSandbox delivers to an EHR that lacks conditional create and wants a category in every search.
-func TestAgainstALimitedSandbox(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
-		for name, faults := range map[string][]string{
-			"no conditional create": {"reject_if_none_exist"},
-			"strict search":         {"strict_search"},
-			"both":                  {"reject_if_none_exist", "strict_search"},
-		} {
-			t.Run(string(mode)+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				client, url := start(t, mode)
-				for _, kind := range faults {
-					breakSandbox(t, url, `{"kind":"`+kind+`","for":"1h"}`)
-				}
-				deliverTwice(t, client)
-			})
-		}
 	}
 }
 
 func deliverTwice(t *testing.T, client *ecw.Client) {
 	resource, id := heartRate(patient)
-	if _, found, err := client.FindObservation(context.Background(), id, patient); found || err != nil {
+	if _, found, err := client.FindDelivered(context.Background(), resource, id); found || err != nil {
 		t.Fatalf("before: %v %v", found, err)
 	}
 	first, err := client.CreateObservation(context.Background(), resource, id)
@@ -174,7 +143,7 @@ func deliverTwice(t *testing.T, client *ecw.Client) {
 	if err != nil || second.ID != first.ID {
 		t.Errorf("second: %+v %v, want id %s", second, err, first.ID)
 	}
-	found, ok, err := client.FindObservation(context.Background(), id, patient)
+	found, ok, err := client.FindDelivered(context.Background(), resource, id)
 	if err != nil || !ok || found.ID != first.ID {
 		t.Errorf("find: %+v %v %v", found, ok, err)
 	}
