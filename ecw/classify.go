@@ -79,6 +79,8 @@ func numberRule(number string) (rule, bool) {
 	case "102":
 		return data("eCW does not support a coding system of the Observation; check the observation type")
 	case "103":
+		// Nothing is stored. eCW's documents are said to allow one retry; the schedule makes its usual five, hours apart,
+		// since a mapping that a person mends meanwhile is worth them, and each is looked up first like any other.
 		return rule{ClassRetryable, "eCW reports an unknown mapping error"}, true
 	case "108":
 		return data("eCW does not accept a character in the Observation; check the device's name")

@@ -156,6 +156,15 @@ func reset(w http.ResponseWriter, _ *http.Request) {
 	_ = conn.Close()
 }
 
+// hangUp closes the connection instead of answering.
+func hangUp(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	_ = conn.Close()
+}
+
 // outcome is an OperationOutcome with one issue and personal free text.
 func outcome(severity, code string) string {
 	return fmt.Sprintf(`{"resourceType":"OperationOutcome","text":{"status":"generated","div":"<div>%[3]s</div>"},"issue":[{"severity":%[1]q,"code":%[2]q,"diagnostics":%[3]q,"details":{"text":%[3]q}}]}`,

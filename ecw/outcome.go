@@ -72,6 +72,16 @@ func (i issue) name() string {
 	return i.Code
 }
 
+// isGeneric tells whether the issue carries eCW's generic failure and nothing that says more.
+func (i issue) isGeneric() bool {
+	for _, c := range i.Details.Coding {
+		if c.Code == numberGeneric {
+			return i.name() == "processing"
+		}
+	}
+	return false
+}
+
 // firstError returns the first issue that is not a mere hint.
 func firstError(issues []issue) (issue, bool) {
 	for _, i := range issues {
@@ -118,7 +128,7 @@ func judgeCreate(res *response, now time.Time) (Delivered, error) {
 		return Delivered{}, err
 	}
 	if bad, is := firstError(a.Issue); is {
-		return Delivered{}, issueError(OpCreate, res, bad, now)
+		return Delivered{}, denied(res, bad, now)
 	}
 	if len(a.Entry) > 0 && a.Entry[0].Response != nil {
 		return judgeEntry(res, a.Entry[0], now)
@@ -137,7 +147,7 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	bad, hasBad := firstError(issues)
 	switch {
 	case hasBad && (number == numberSuccess || number == numberGeneric || isHTTP && status/100 == 2):
-		return Delivered{}, issueError(OpCreate, res, bad, now)
+		return Delivered{}, denied(res, bad, now)
 	case number == numberSuccess, isHTTP && status/100 == 2:
 		return delivered(res, e.Response.Location, e.head(), isHTTP && status == http.StatusOK)
 	case isHTTP, status >= 400 && status < 600:
@@ -153,6 +163,16 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	}
 	return Delivered{}, &Error{Class: ClassUnknown, Op: OpCreate, Code: code, HTTPStatus: res.status,
 		Message: "eCW answered the transaction with a status that is not known to us"}
+}
+
+// denied classes an issue in a 2xx. One that has no reason but eCW's generic failure is that failure, as where the number
+// stands alone.
+func denied(res *response, bad issue, now time.Time) *Error {
+	r, _ := numberRule(numberGeneric)
+	if bad.isGeneric() {
+		return &Error{Class: r.class, Op: OpCreate, Code: numberGeneric, HTTPStatus: res.status, Message: r.message}
+	}
+	return issueError(OpCreate, res, bad, now)
 }
 
 // delivered needs the Observation's id: from the location, else from the resource itself.
