@@ -75,10 +75,11 @@ func stopped(t *testing.T, p *process, within time.Duration, want int) {
 	t.Helper()
 	began := time.Now()
 	p.signal(t, syscall.SIGTERM)
-	code := p.wait(t)
-	if took := time.Since(began); code != want || took > within {
+	code, took := p.wait(t), time.Since(began)
+	if code != want || took > within {
 		t.Errorf("vantrexia %s ended with %d, want %d, %s after SIGTERM\n%s", p.cmd.Args[1], code, want, took, p.stderr.text())
 	}
+	t.Logf("vantrexia %s ended %s after SIGTERM", p.cmd.Args[1], took.Round(time.Millisecond))
 }
 
 // A deploy in working hours: the worker is told to stop in the middle of a delivery. Whether it may finish it or not, the
@@ -151,6 +152,28 @@ func TestServeStopsInTheMiddleOfEverything(t *testing.T) {
 	}
 	in.start(t, "serve", "worker started")
 	eventually(t, "the delivery is recorded", func() bool { return transmitted(t, in.api, in.admin, id) })
+}
+
+// A request that outlasts DRAIN_TIMEOUT is cut off, and the exit code says so.
+func TestRequestThatOutlastsTheDrain(t *testing.T) {
+	t.Parallel()
+	in := install(t, "DRAIN_TIMEOUT=300ms")
+	server := in.start(t, "api", "listening")
+	in.breakEHR(t, `{"kind": "slow", "target": "token", "delay": "20s"}`)
+	over := make(chan error, 1)
+	go func() {
+		req, err := http.NewRequest(http.MethodPost, in.api+"/ecw/test/connection/", nil)
+		if err == nil {
+			req.Header.Set("Authorization", "Bearer "+in.admin)
+			_, err = http.DefaultClient.Do(req)
+		}
+		over <- err
+	}()
+	in.awaitFault(t)
+	stopped(t, server, 10*time.Second, 1)
+	if err := <-over; err == nil || !strings.Contains(server.stderr.text(), "DRAIN_TIMEOUT") {
+		t.Errorf("the request ended with %v, the API said\n%s", err, server.stderr.text())
+	}
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
