@@ -37,7 +37,9 @@ const (
 	lockTimeout    = 5 * time.Second
 	connectTimeout = 5 * time.Second
 	pingTimeout    = 2 * time.Second
-	restedFor      = 100 * time.Millisecond // a server needs longer to die and come back
+	// unansweredTimeout is for hosts that vanished: nothing sent to them is acknowledged. Longer than any statement may take.
+	unansweredTimeout = 20 * time.Second
+	restedFor         = 100 * time.Millisecond // a server needs longer to die and come back
 )
 
 // Store is the database: every query, and transactions over several of them.
@@ -82,8 +84,11 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	cfg.ShouldPing = func(_ context.Context, c pgxpool.ShouldPingParams) bool { return c.IdleDuration > restedFor }
 	cfg.PingTimeout = pingTimeout // a host that vanished does not even refuse
 	cfg.ConnConfig.ConnectTimeout = connectTimeout
-	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
-	cfg.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	dialer := &net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 2},
+		ControlContext:  limitUnanswered,
+	}
+	cfg.ConnConfig.DialFunc = dialer.DialContext
 	params := cfg.ConnConfig.RuntimeParams
 	params["application_name"] = "vantrexia"
 	params["statement_timeout"] = milliseconds(statementTimeout)
