@@ -66,6 +66,10 @@ type Config struct {
 	WriteMode    WriteMode   // ECW_WRITE_MODE, default WriteObservation
 	Key          *Key        // ECW_PRIVATE_KEY, required for BackendService
 
+	// AllowHTTPHost (ECW_ALLOW_HTTP_HOST) is the one host beside this machine that is asked without TLS: a sandbox EHR in a
+	// container of its own. Refused in Production.
+	AllowHTTPHost string
+
 	// Limiter is asked before every request, token requests included; default: none, nothing is limited.
 	Limiter Limiter
 
@@ -106,8 +110,8 @@ func (c Config) complete() (Config, error) {
 	return c, errors.Join(
 		c.checkIdentity(),
 		c.checkNames(),
-		checkURL("ECW_TOKEN_URL", c.TokenURL),
-		checkURL("ECW_FHIR_BASE_URL", c.FHIRBaseURL),
+		c.checkURL("ECW_TOKEN_URL", c.TokenURL),
+		c.checkURL("ECW_FHIR_BASE_URL", c.FHIRBaseURL),
 	)
 }
 
@@ -162,21 +166,24 @@ func (c Config) checkNames() error {
 	if c.WriteMode != WriteObservation && c.WriteMode != WriteBundle {
 		errs = append(errs, fmt.Errorf("ECW_WRITE_MODE %q is unknown; use observation or bundle", c.WriteMode))
 	}
+	if c.AllowHTTPHost != "" && c.Environment == Production {
+		errs = append(errs, errors.New("ECW_ALLOW_HTTP_HOST is for a sandbox EHR only; remove it, or set ECW_ENVIRONMENT to staging"))
+	}
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("the eCW timeout %s is negative; use for example 30s", c.Timeout))
 	}
 	return errors.Join(errs...)
 }
 
-// checkURL demands https except on this machine: a token in the clear opens every chart of the practice.
-func checkURL(setting, raw string) error {
+// checkURL demands https except on this machine and AllowHTTPHost: a token in the clear opens every chart of the practice.
+func (c Config) checkURL(setting, raw string) error {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil, u.Hostname() == "", u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%s is not an absolute http(s) URL; set one like https://host/path", setting)
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
 		return fmt.Errorf("%s must have no user, query or fragment; remove them", setting)
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !isLoopback(u.Hostname()) && u.Hostname() != c.AllowHTTPHost:
 		return fmt.Errorf("%s uses http with host %s; use https (http is allowed only for localhost, because the access token would travel in the clear)", setting, u.Hostname())
 	}
 	return nil

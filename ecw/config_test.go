@@ -33,6 +33,10 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil || got.FHIRBaseURL != "http://127.0.0.1:8090/fhir/r4/FFHEDD" || got.TokenURL != cfg.TokenURL || got.Scope != "a b" {
 		t.Errorf("overrides: %v %v", got, err)
 	}
+	cfg.AllowHTTPHost, cfg.FHIRBaseURL = "sandbox", "http://sandbox:8090/fhir"
+	if _, err := cfg.complete(); err != nil {
+		t.Errorf("the sandbox's host, allowed without TLS: %v", err)
+	}
 }
 
 func TestConfigRefusals(t *testing.T) {
@@ -55,6 +59,8 @@ func TestConfigRefusals(t *testing.T) {
 		{"ECW_TOKEN_URL uses http", func(c *Config) { c.TokenURL = "http://oauth.example/token" }},
 		{"ECW_TOKEN_URL uses http", func(c *Config) { c.TokenURL = "http://localhost.example/token" }},
 		{"ECW_FHIR_BASE_URL uses http", func(c *Config) { c.FHIRBaseURL = "http://10.0.0.1/fhir" }},
+		{"ECW_FHIR_BASE_URL uses http", func(c *Config) { c.AllowHTTPHost, c.FHIRBaseURL = "sandbox", "http://sandbox.example/fhir" }},
+		{"ECW_ALLOW_HTTP_HOST", func(c *Config) { c.AllowHTTPHost, c.Environment = "sandbox", Production }},
 		{"ECW_FHIR_BASE_URL must have", func(c *Config) { c.FHIRBaseURL = "https://u:the-secret@x.example/" }},
 		{"ECW_FHIR_BASE_URL must have", func(c *Config) { c.FHIRBaseURL = "https://x.example/?a=b" }},
 	} {

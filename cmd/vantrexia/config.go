@@ -35,6 +35,7 @@ type config struct {
 	SandboxAddress    string          `env:"SANDBOX_ADDRESS" envDefault:"127.0.0.1:8090"`
 	SandboxJWKSURL    string          `env:"SANDBOX_JWKS_URL"`
 	SandboxDataDir    string          `env:"SANDBOX_DATA_DIR" envDefault:".local/sandbox"`
+	SandboxRateLimit  int             `env:"SANDBOX_RATE_LIMIT" envDefault:"0"`
 	TokenSecret       string          `env:"API_TOKEN_SECRET"`
 	TokenSecretFile   string          `env:"API_TOKEN_SECRET_FILE" envDefault:".local/api-token.secret"`
 	TokenIssuer       string          `env:"API_TOKEN_ISSUER"`
@@ -65,6 +66,7 @@ type ecwConfig struct {
 	WriteMode      string        `env:"WRITE_MODE" envDefault:"observation"`
 	TokenURL       string        `env:"TOKEN_URL"`
 	FHIRBaseURL    string        `env:"FHIR_BASE_URL"`
+	AllowHTTPHost  string        `env:"ALLOW_HTTP_HOST"`
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
 }
 
@@ -272,6 +274,6 @@ func (c config) ehr(log *slog.Logger) (*ecw.Client, error) {
 		ClientID: c.ECW.ClientID, ClientSecret: c.ECW.ClientSecret, PracticeCode: c.ECW.PracticeCode,
 		AppType: ecw.AppType(c.ECW.AppType), Environment: ecw.Environment(c.ECW.Environment),
 		TokenURL: c.ECW.TokenURL, FHIRBaseURL: c.ECW.FHIRBaseURL, Scope: c.ECW.Scope, WriteMode: ecw.WriteMode(c.ECW.WriteMode),
-		Key: key, Timeout: c.ECW.Timeout, Logger: log,
+		AllowHTTPHost: c.ECW.AllowHTTPHost, Key: key, Timeout: c.ECW.Timeout, Logger: log,
 	})
 }

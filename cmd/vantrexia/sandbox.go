@@ -70,7 +70,8 @@ func localURL(address string) string {
 func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener net.Listener) error {
 	ehr, err := sandbox.New(sandbox.Config{
 		ClientID: cfg.ECW.ClientID, PracticeCode: cfg.ECW.PracticeCode, JWKSURL: cfg.SandboxJWKSURL,
-		PublicURL: localURL(cfg.SandboxAddress), DataDir: cfg.SandboxDataDir, Logger: log.With("component", "sandbox"),
+		PublicURL: localURL(cfg.SandboxAddress), DataDir: cfg.SandboxDataDir,
+		RatePerMinute: cfg.SandboxRateLimit, Logger: log.With("component", "sandbox"),
 	})
 	if err != nil {
 		return err
