@@ -9,7 +9,26 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
+
+type Gate struct {
+	PracticeCode string
+	SentMinute   time.Time
+	Sent         int32
+	BlockedUntil time.Time
+	QueueDelay   pgtype.Interval
+	QueueMinute  time.Time
+	QueueUsed    int32
+	Circuit      string
+	Reason       string
+	Message      string
+	Failing      []string
+	FailingSince *time.Time
+	OpenedAt     *time.Time
+	NextTrialAt  *time.Time
+	Trial        string
+}
 
 type IdempotencyKey struct {
 	PracticeCode  string
@@ -84,6 +103,7 @@ type Transmission struct {
 	ECWObservationID *string
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
+	HeldAt           *time.Time
 }
 
 type TransmissionAttempt struct {

@@ -74,6 +74,7 @@ SELECT id FROM (
     WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
       AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)
+      AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))
 ) pending
 ORDER BY created_at
 LIMIT $3
@@ -86,7 +87,7 @@ type ListPendingObservationsParams struct {
 }
 
 // Observations that a workflow should carry and, as far as the database tells, none has touched since the given moment:
-// never started, or stopped half-way. Oldest first.
+// never started, or stopped half-way. What waits for the circuit is carried as long as that is not closed. Oldest first.
 func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingObservationsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, listPendingObservations, arg.PracticeCode, arg.Before, arg.Batch)
 	if err != nil {

@@ -57,7 +57,9 @@ SELECT ((SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.s
           AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id))
      + (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz
           AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
-          AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)))::bigint AS stalled
+          AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)
+          AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))))::bigint AS stalled,
+       (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.held_at IS NOT NULL) AS held
 `
 
 type QueueFiguresParams struct {
@@ -70,6 +72,7 @@ type QueueFiguresRow struct {
 	Processing          int64
 	FailedAwaitingRetry int64
 	Stalled             int64
+	Held                int64
 }
 
 // Readings that no workflow has transformed yet wait like the pending ones.
@@ -81,6 +84,7 @@ func (q *Queries) QueueFigures(ctx context.Context, arg QueueFiguresParams) (Que
 		&i.Processing,
 		&i.FailedAwaitingRetry,
 		&i.Stalled,
+		&i.Held,
 	)
 	return i, err
 }

@@ -118,7 +118,7 @@ func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) er
 }
 
 const getTransmission = `-- name: GetTransmission :one
-SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
+SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, t.held_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
 WHERE t.practice_code = $1 AND t.id = $2
 `
@@ -154,6 +154,7 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 		&i.Transmission.ECWObservationID,
 		&i.Transmission.CreatedAt,
 		&i.Transmission.UpdatedAt,
+		&i.Transmission.HeldAt,
 		&i.PatientID,
 		&i.ObservationType,
 		&i.PatientName,
@@ -162,7 +163,7 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 }
 
 const latestTransmission = `-- name: LatestTransmission :one
-SELECT id, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at FROM transmissions
+SELECT id, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at, held_at FROM transmissions
 WHERE practice_code = $1 AND observation_id = $2
 ORDER BY created_at DESC, id DESC
 LIMIT 1
@@ -192,6 +193,7 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 		&i.ECWObservationID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.HeldAt,
 	)
 	return i, err
 }
@@ -298,7 +300,7 @@ func (q *Queries) ListPatientAttempts(ctx context.Context, arg ListPatientAttemp
 }
 
 const listTransmissions = `-- name: ListTransmissions :many
-SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
+SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, t.held_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
 WHERE t.practice_code = $1
   AND ($2::text IS NULL OR t.status = $2)
@@ -367,6 +369,7 @@ func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsPa
 			&i.Transmission.ECWObservationID,
 			&i.Transmission.CreatedAt,
 			&i.Transmission.UpdatedAt,
+			&i.Transmission.HeldAt,
 			&i.PatientID,
 			&i.ObservationType,
 			&i.PatientName,
@@ -401,15 +404,17 @@ func (q *Queries) OpenTransmission(ctx context.Context, arg OpenTransmissionPara
 
 const recordOutcome = `-- name: RecordOutcome :exec
 UPDATE transmissions
-SET status = $1, attempt_count = $2, next_retry_at = $3, http_status = $4, ecw_observation_id = $5,
-    error_class = $6, error_message = $7, updated_at = now()
-WHERE id = $8
+SET status = $1, attempt_count = $2, next_retry_at = $3,
+    held_at = CASE WHEN $4::boolean THEN now() END, http_status = $5, ecw_observation_id = $6,
+    error_class = $7, error_message = $8, updated_at = now()
+WHERE id = $9
 `
 
 type RecordOutcomeParams struct {
 	Status           string
 	AttemptCount     int32
 	NextRetryAt      *time.Time
+	Held             bool
 	HTTPStatus       *int32
 	ECWObservationID *string
 	ErrorClass       string
@@ -422,6 +427,7 @@ func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) er
 		arg.Status,
 		arg.AttemptCount,
 		arg.NextRetryAt,
+		arg.Held,
 		arg.HTTPStatus,
 		arg.ECWObservationID,
 		arg.ErrorClass,
@@ -438,7 +444,7 @@ WITH attempt AS (
     ON CONFLICT (transmission_id, delivery) DO NOTHING
 )
 UPDATE transmissions
-SET status = 'processing', attempt_count = $1, next_retry_at = NULL,
+SET status = 'processing', attempt_count = $1, next_retry_at = NULL, held_at = NULL,
     first_attempted_at = coalesce(first_attempted_at, $2::timestamptz), last_attempted_at = $2::timestamptz, updated_at = now()
 WHERE id = $3
 `

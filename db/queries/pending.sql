@@ -1,6 +1,6 @@
 -- name: ListPendingObservations :many
 -- Observations that a workflow should carry and, as far as the database tells, none has touched since the given moment:
--- never started, or stopped half-way. Oldest first.
+-- never started, or stopped half-way. What waits for the circuit is carried as long as that is not closed. Oldest first.
 SELECT id FROM (
     SELECT o.id, o.created_at
     FROM observations o
@@ -12,6 +12,7 @@ SELECT id FROM (
     WHERE t.practice_code = @practice_code AND t.updated_at < @before::timestamptz
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
       AND (t.next_retry_at IS NULL OR t.next_retry_at < @before::timestamptz)
+      AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))
 ) pending
 ORDER BY created_at
 LIMIT @batch;

@@ -21,7 +21,7 @@ WITH attempt AS (
     ON CONFLICT (transmission_id, delivery) DO NOTHING
 )
 UPDATE transmissions
-SET status = 'processing', attempt_count = @number, next_retry_at = NULL,
+SET status = 'processing', attempt_count = @number, next_retry_at = NULL, held_at = NULL,
     first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz), last_attempted_at = @started_at::timestamptz, updated_at = now()
 WHERE id = @transmission_id;
 
@@ -40,7 +40,8 @@ WHERE transmission_id = @transmission_id AND delivery = @delivery;
 
 -- name: RecordOutcome :exec
 UPDATE transmissions
-SET status = @status, attempt_count = @attempt_count, next_retry_at = @next_retry_at, http_status = @http_status, ecw_observation_id = @ecw_observation_id,
+SET status = @status, attempt_count = @attempt_count, next_retry_at = @next_retry_at,
+    held_at = CASE WHEN @held::boolean THEN now() END, http_status = @http_status, ecw_observation_id = @ecw_observation_id,
     error_class = @error_class, error_message = @error_message, updated_at = now()
 WHERE id = @id;
 

@@ -1,0 +1,104 @@
+-- name: CreateGate :exec
+INSERT INTO ecw_gates (practice_code) VALUES (@practice_code) ON CONFLICT DO NOTHING;
+
+-- name: GetGate :one
+SELECT * FROM ecw_gates WHERE practice_code = @practice_code;
+
+-- name: LockGate :one
+-- Nobody else acts on the circuit, or changes it, until the transaction ends.
+SELECT * FROM ecw_gates WHERE practice_code = @practice_code FOR UPDATE;
+
+-- name: AllowRequest :one
+-- Counts one request in this minute, if it may leave; otherwise says when to ask again.
+WITH allowed AS (
+    UPDATE ecw_gates u
+    SET sent_minute = date_trunc('minute', now()), sent = CASE WHEN u.sent_minute = date_trunc('minute', now()) THEN u.sent + 1 ELSE 1 END
+    WHERE u.practice_code = @practice_code AND u.blocked_until <= now()
+      AND (u.sent_minute <> date_trunc('minute', now()) OR u.sent < @per_minute::integer)
+    RETURNING u.practice_code
+)
+SELECT EXISTS (SELECT FROM allowed) AS allowed,
+       (CASE WHEN g.blocked_until > now() THEN g.blocked_until ELSE date_trunc('minute', now()) + interval '1 minute' END)::timestamptz AS ask_again_at,
+       now()::timestamptz AS asked_at
+FROM ecw_gates g WHERE g.practice_code = @practice_code;
+
+-- name: PauseRequests :exec
+-- Nothing leaves for a while. Several 429s of one block add up to the block, not to several.
+UPDATE ecw_gates
+SET queue_delay = queue_delay + greatest(now() + sqlc.arg(pause)::float8 * interval '1 second' - greatest(blocked_until, now()), '0'),
+    blocked_until = greatest(blocked_until, now() + sqlc.arg(pause)::float8 * interval '1 second')
+WHERE practice_code = @practice_code;
+
+-- name: TakeTurn :one
+-- Hands out the next free place in the queue. Within the current minute a turn comes at once; in a later one the turns
+-- are spread evenly. The place is a moment on the queue's clock; comes_at is when that is, as things stand.
+WITH clock AS (
+    SELECT now() - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = @practice_code FOR UPDATE
+), filling AS (
+    SELECT at, greatest(queue_minute, date_trunc('minute', at)) AS minute,
+           CASE WHEN queue_minute >= date_trunc('minute', at) THEN queue_used ELSE 0 END AS used
+    FROM clock
+), free AS (
+    SELECT at, minute, used FROM filling WHERE used + @requests::integer <= @per_minute::integer
+    UNION ALL
+    SELECT at, minute + interval '1 minute', 0 FROM filling WHERE used + @requests::integer > @per_minute::integer
+), turn AS (
+    SELECT minute, used, CASE WHEN minute > at THEN minute + used * interval '1 minute' / @per_minute::integer ELSE at END AS place FROM free
+)
+UPDATE ecw_gates g
+SET queue_minute = turn.minute, queue_used = turn.used + @requests::integer
+FROM turn
+WHERE g.practice_code = @practice_code
+RETURNING turn.place::timestamptz AS place, (turn.place + g.queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at;
+
+-- name: TurnComesAt :one
+SELECT (sqlc.arg(place)::timestamptz + queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at
+FROM ecw_gates WHERE practice_code = @practice_code;
+
+-- name: SetCircuit :exec
+UPDATE ecw_gates
+SET circuit = @circuit, reason = @reason, message = @message, failing = @failing, failing_since = @failing_since,
+    opened_at = @opened_at, next_trial_at = @next_trial_at, trial = @trial
+WHERE practice_code = @practice_code;
+
+-- name: ForgetFailures :exec
+-- eCW answered: what failed before was not the start of an outage.
+UPDATE ecw_gates SET failing = '{}', failing_since = NULL
+WHERE practice_code = @practice_code AND circuit = 'closed' AND failing <> '{}';
+
+-- name: PlanTrial :exec
+UPDATE ecw_gates SET next_trial_at = now() + sqlc.arg(wait)::float8 * interval '1 second'
+WHERE practice_code = @practice_code AND circuit <> 'closed';
+
+-- name: HoldTransmission :exec
+-- Waits for the circuit to close.
+UPDATE transmissions SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now()
+WHERE id = @id;
+
+-- name: QueueTransmission :exec
+-- Waits for its turn within the request limit.
+UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = @turn_comes_at::timestamptz, updated_at = now()
+WHERE id = @id;
+
+-- name: ListHeld :many
+-- What a closed circuit releases: whatever waits for it, and what failed during the outage and waits for its retry. First
+-- in, first out.
+SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted FROM transmissions
+WHERE practice_code = @practice_code
+  AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
+ORDER BY created_at, id
+LIMIT @batch;
+
+-- name: ListTrials :many
+-- Who might be let through next: the one that was left alone the longest.
+SELECT id, observation_id FROM transmissions
+WHERE practice_code = @practice_code
+  AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz))
+ORDER BY updated_at, id
+LIMIT @batch;
+
+-- name: TouchTransmission :exec
+UPDATE transmissions SET updated_at = now() WHERE id = @id;
+
+-- name: CountHeld :one
+SELECT count(*) FROM transmissions WHERE practice_code = @practice_code AND held_at IS NOT NULL;
