@@ -17,8 +17,14 @@ type Failure struct {
 	Code       string
 	HTTPStatus int
 	Message    string
-	// RetryAt is set when eCW throttled the request: nothing may be sent before this moment.
+	// RetryAt is set when eCW throttled the request, or our own limit held it back: nothing may be sent before this moment.
 	RetryAt time.Time
+	// Unavailable means that eCW as a whole could not be reached or failed, not at this reading alone.
+	Unavailable bool `json:",omitempty"`
+	// Place is the place in the queue for the request limit that is held meanwhile.
+	Place time.Time `json:",omitzero"`
+	// Trial means that the delivery was to decide whether the circuit closes.
+	Trial bool `json:",omitempty"`
 }
 
 // failure is an activity error whose type is the class. It is expected, so it is neither retried by Temporal nor logged
@@ -35,23 +41,13 @@ func retryable(class ecw.Class, f Failure) error {
 	return temporal.NewApplicationErrorWithOptions(f.Message, string(class), options)
 }
 
-// lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
-// the reading: what was unknown before still is.
-func lookUpFailed(err error) error {
-	var e *ecw.Error
-	if errors.As(err, &e) && e.Class == ecw.ClassPermanentData {
-		return failure(ecw.ClassUnknown, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: "eCW could not be asked whether an earlier delivery arrived"})
-	}
-	return classified(err)
-}
-
-// classified turns an error of the eCW client into an activity error.
-func classified(err error) error {
+// classify reads the class and the recorded part out of an error of the eCW client.
+func classify(err error) (ecw.Class, Failure) {
 	var e *ecw.Error
 	if !errors.As(err, &e) {
-		return failure(ecw.ClassUnknown, Failure{Code: "internal", Message: "The delivery broke off inside Vantrexia"})
+		return ecw.ClassUnknown, Failure{Code: "internal", Message: "The delivery broke off inside Vantrexia"}
 	}
-	return failure(e.Class, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt})
+	return e.Class, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt, Unavailable: e.Unavailable()}
 }
 
 func notSent(err error) error {

@@ -11,12 +11,14 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // PatientImport holds the activities of the patient import workflows.
 type PatientImport struct {
 	Store *db.Store
 	EHR   *ecw.Client
+	Gate  *gate.Gate
 	// Parallel is how many patients are imported at a time.
 	Parallel int
 }
@@ -60,6 +62,8 @@ func (a *PatientImport) NextImportItems(ctx context.Context, q ImportBatchQuery)
 type ImportItem struct {
 	ImportRef
 	Ordinal int32
+	// Place is the place in the queue for eCW's request limit, zero while there is none.
+	Place time.Time `json:",omitzero"`
 }
 
 // LinkPatient reads one patient from eCW and creates or refreshes ours. It may run twice. What a person has to mend is a
@@ -68,6 +72,13 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error 
 	row, err := a.Store.GetImportItem(ctx, db.GetImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
 	if err != nil {
 		return fmt.Errorf("load import item: %w", err)
+	}
+	turn, err := a.Gate.TakeTurn(ctx, item.Place, 1)
+	if err != nil {
+		return err
+	}
+	if turn.Wait > 0 {
+		return failure(ecw.ClassThrottled, Failure{Code: ecw.CodeRateLimited, Message: "waits for its turn", RetryAt: time.Now().Add(turn.Wait), Place: turn.Place})
 	}
 	resource, err := a.EHR.ReadPatient(ctx, row.ECWFHIRID)
 	if err != nil {
@@ -186,11 +197,11 @@ func readFailed(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	f := Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt}
-	if e.Class == ecw.ClassRetryable {
-		return retryable(e.Class, f)
+	class, f := classify(err)
+	if class == ecw.ClassRetryable {
+		return retryable(class, f)
 	}
-	return failure(e.Class, f)
+	return failure(class, f)
 }
 
 func unusable(message string) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // Outcome is what became of one delivery, and what comes next.
@@ -21,12 +22,22 @@ type Outcome struct {
 	Posted  *Posted
 	Class   string
 	Failure Failure
-	// NextRetryAt is when the next delivery may start at the earliest; nil means that none will.
+	// NextRetryAt is when the next delivery may start at the earliest; nil means that none will, or that it is Held.
 	NextRetryAt *time.Time
+	// Held means that the next delivery starts when the circuit closes.
+	Held bool `json:",omitempty"`
+	// StartedAt is when the delivery began.
+	StartedAt time.Time `json:",omitzero"`
 }
 
-// Record writes the outcome of a delivery to the attempt and to the transmission, both or neither.
-func (a *Transmission) Record(ctx context.Context, out Outcome) error {
+// Recorded says what an outcome did to the practice's circuit.
+type Recorded struct {
+	// CircuitUnsettled means that the circuit breaker has something to do.
+	CircuitUnsettled bool `json:",omitempty"`
+}
+
+// Record writes the outcome of a delivery to the attempt, to the transmission and to the practice's circuit, all or none.
+func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error) {
 	attempt := db.FinishAttemptParams{
 		TransmissionID: out.TransmissionID, Delivery: int32(out.Delivery), FinishedAt: out.FinishedAt,
 		ErrorClass: out.Class, ErrorCode: out.Failure.Code, ErrorMessage: out.Failure.Message, HTTPStatus: status(out.Failure.HTTPStatus),
@@ -34,26 +45,64 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) error {
 	if out.Posted != nil {
 		attempt.HTTPStatus, attempt.ECWObservationID = status(out.Posted.HTTPStatus), &out.Posted.ECWObservationID
 	}
+	var change gate.Change
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
 		if err := q.FinishAttempt(ctx, attempt); err != nil {
 			return err
 		}
-		return q.RecordOutcome(ctx, db.RecordOutcomeParams{
-			ID: out.TransmissionID, Status: out.status(), AttemptCount: int32(out.AttemptCount), NextRetryAt: out.NextRetryAt,
+		err := q.RecordOutcome(ctx, db.RecordOutcomeParams{
+			ID: out.TransmissionID, Status: out.status(), AttemptCount: int32(out.AttemptCount), NextRetryAt: out.NextRetryAt, Held: out.Held,
 			HTTPStatus: attempt.HTTPStatus, ECWObservationID: attempt.ECWObservationID, ErrorClass: out.Class, ErrorMessage: out.Failure.Message,
 		})
+		if err != nil {
+			return err
+		}
+		report := gate.Report{TransmissionID: out.TransmissionID, StartedAt: out.StartedAt, Finding: out.finding(), Message: out.Failure.Message}
+		change, err = a.Gate.Take(ctx, q, report)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("record outcome: %w", err)
+		return Recorded{}, fmt.Errorf("record outcome: %w", err)
 	}
-	return nil
+	a.announce(ctx, change, out)
+	return Recorded{CircuitUnsettled: change.Unsettled}, nil
+}
+
+// announce tells the operators what concerns all readings.
+func (a *Transmission) announce(ctx context.Context, change gate.Change, out Outcome) {
+	switch {
+	case change.Opened && change.Reason == gate.ReasonCredentials:
+		a.Logger.ErrorContext(ctx, "eCW refuses our credentials: no reading is delivered until this is mended", "code", out.Failure.Code, "remedy", out.Failure.Message)
+	case change.Opened:
+		a.Logger.WarnContext(ctx, "eCW is unavailable: readings wait until it answers again", "code", out.Failure.Code, "message", out.Failure.Message)
+	case change.Closed:
+		a.Logger.InfoContext(ctx, "eCW takes readings again")
+	}
+}
+
+// finding is what the outcome says about eCW itself.
+func (out Outcome) finding() gate.Finding {
+	switch {
+	case out.Posted != nil:
+		return gate.Answers
+	case out.Class == string(ecw.ClassPermanentCredentials) && !out.Held:
+		return gate.Nothing // eCW takes other readings: it refuses this one only
+	case out.Class == string(ecw.ClassPermanentCredentials):
+		return gate.Refuses
+	case out.Failure.Unavailable:
+		return gate.Unavailable
+	case out.Failure.HTTPStatus != 0:
+		return gate.Answers
+	default:
+		return gate.Nothing
+	}
 }
 
 func (out Outcome) status() string {
 	switch {
 	case out.Posted != nil:
 		return db.StatusTransmitted
-	case out.Class == string(ecw.ClassThrottled):
+	case out.Class == string(ecw.ClassThrottled), out.Held:
 		return db.StatusPending
 	default:
 		return db.StatusFailed

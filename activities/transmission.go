@@ -18,12 +18,14 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // Transmission holds the activities of the Transmission workflow.
 type Transmission struct {
 	Store *db.Store
 	EHR   *ecw.Client
+	Gate  *gate.Gate
 	// RetryDelays are the waits between deliveries; there is one delivery more than there are delays.
 	RetryDelays []time.Duration
 	// Logger writes the ecw_sync lines.
@@ -164,21 +166,51 @@ type Attempt struct {
 	Delivery  int
 	Number    int
 	StartedAt time.Time
+	// Place is the place in the queue for eCW's request limit, zero while there is none.
+	Place time.Time `json:",omitzero"`
+	// Asked means that a person wants this delivery now.
+	Asked bool `json:",omitempty"`
 }
 
-// Authenticate marks the transmission as processing and makes sure that this worker holds a valid access token. The
-// token stays in the worker's memory.
-func (a *Transmission) Authenticate(ctx context.Context, at Attempt) error {
-	err := a.Store.StartAttempt(ctx, db.StartAttemptParams{
+// Admission says whether a delivery may begin.
+type Admission = gate.Admission
+
+// Authenticate asks the gate whether the delivery may begin, and if so marks the transmission as processing and makes
+// sure that this worker holds a valid access token. The token stays in the worker's memory.
+func (a *Transmission) Authenticate(ctx context.Context, at Attempt) (Admission, error) {
+	request := gate.Request{TransmissionID: at.TransmissionID, Place: at.Place, Asked: at.Asked, Requests: 1}
+	if at.Delivery > 1 {
+		request.Requests++ // it is looked up first
+	}
+	admission, err := a.Gate.Admit(ctx, request)
+	if err != nil || admission.Held || admission.Wait > 0 {
+		return admission, err
+	}
+	err = a.Store.StartAttempt(ctx, db.StartAttemptParams{
 		TransmissionID: at.TransmissionID, Delivery: int32(at.Delivery), Number: int32(at.Number), StartedAt: at.StartedAt,
 	})
 	if err != nil {
-		return fmt.Errorf("record the attempt's start: %w", err)
+		return admission, fmt.Errorf("record the attempt's start: %w", err)
 	}
 	if err := a.EHR.Authenticate(ctx); err != nil {
-		return classified(err)
+		return admission, a.failed(ctx, at.TransmissionID, admission, err)
 	}
-	return nil
+	return admission, nil
+}
+
+// failed turns an error of the eCW client into an activity error. What our own limit held back was not sent: it goes
+// back into the queue. The error carries what a workflow must know of the admission, since a result is lost with it.
+func (a *Transmission) failed(ctx context.Context, transmissionID string, admission Admission, err error) error {
+	class, f := classify(err)
+	f.Place, f.Trial = admission.Place, admission.Trial
+	if f.Code != ecw.CodeRateLimited {
+		return failure(class, f)
+	}
+	err = a.Store.QueueTransmission(ctx, db.QueueTransmissionParams{ID: transmissionID, TurnComesAt: f.RetryAt})
+	if err != nil {
+		a.Logger.WarnContext(ctx, "the transmission's wait for the request limit could not be recorded", "transmission_id", transmissionID, "error", err)
+	}
+	return failure(TypeNotSent, f)
 }
 
 // PostInput names what to deliver.
@@ -218,7 +250,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	if earlier > 0 {
 		found, exists, err := a.EHR.FindObservation(ctx, identifier, *row.Patient.ECWFHIRID)
 		if err != nil {
-			return Posted{}, lookUpFailed(err)
+			return Posted{}, a.lookUpFailed(ctx, in.TransmissionID, err)
 		}
 		if exists {
 			log.InfoContext(ctx, "Observation found in eCW, an earlier delivery had arrived", "ecw_observation_id", found.ID)
@@ -227,11 +259,21 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	}
 	created, err := a.EHR.CreateObservation(ctx, resource, identifier)
 	if err != nil {
-		return Posted{}, classified(err)
+		return Posted{}, a.failed(ctx, in.TransmissionID, Admission{}, err)
 	}
 	log.InfoContext(ctx, "Pushed Observation to eCW", "http_status", created.HTTPStatus, "ecw_observation_id", created.ID)
 	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
 	return Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}, nil
+}
+
+// lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
+// the reading: what was unknown before still is.
+func (a *Transmission) lookUpFailed(ctx context.Context, transmissionID string, err error) error {
+	var e *ecw.Error
+	if errors.As(err, &e) && e.Class == ecw.ClassPermanentData {
+		return failure(ecw.ClassUnknown, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: "eCW could not be asked whether an earlier delivery arrived"})
+	}
+	return a.failed(ctx, transmissionID, Admission{}, err)
 }
 
 // outgoing is the resource as eCW gets it. What stands in the way of making it is for a person to mend.

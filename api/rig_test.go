@@ -25,6 +25,7 @@ import (
 	"github.com/vantrexia/vantrexia/devstack/devtest"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -251,12 +252,14 @@ func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server, change func(*ecw.
 
 func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	tb.Helper()
+	entry := gate.New(s.store, practice, 100_000)
 	w := worker.New(s.temporal, worker.Activities{
 		Transmission: &activities.Transmission{
-			Store: s.store, EHR: ehr, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
+			Store: s.store, EHR: ehr, Gate: entry, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
 		},
 		Pending:       &activities.Pending{Store: s.store},
-		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Parallel: 10},
+		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Gate: entry, Parallel: 10},
+		Circuit:       &activities.Circuit{Store: s.store, Gate: entry, Proceed: worker.Proceed(s.temporal)},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)

@@ -12,13 +12,13 @@ import (
 // missed, and the next worker asks the EHR before it sends anything.
 func TestStoppedWorkerGivesUpADeliveryThatTakesTooLong(t *testing.T) {
 	t.Parallel()
-	r, gate, id, run := startGated(t, setup{drain: 100 * time.Millisecond})
+	r, barrier, id, run := startBarred(t, setup{drain: 100 * time.Millisecond})
 	began := time.Now()
 	r.worker.Stop()
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the worker stopped after %s", took)
 	}
-	gate.open()
+	barrier.open()
 	eventually(t, "the EHR to store what had been sent", func() bool { _, stored := r.creates(id); return stored == 1 })
 
 	r.startWorker(r.temporal)

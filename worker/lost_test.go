@@ -21,20 +21,20 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// gate holds back the first create that reaches the EHR until it is opened.
-type gate struct {
+// barrier holds back the first create that reaches the EHR until it is opened.
+type barrier struct {
 	taken           atomic.Bool
 	reached, opened chan struct{}
 	open            func()
 }
 
-func newGate() *gate {
-	g := &gate{reached: make(chan struct{}), opened: make(chan struct{})}
+func newBarrier() *barrier {
+	g := &barrier{reached: make(chan struct{}), opened: make(chan struct{})}
 	g.open = sync.OnceFunc(func() { close(g.opened) })
 	return g
 }
 
-func (g *gate) wrap(next http.Handler) http.Handler {
+func (g *barrier) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/Observation") && g.taken.CompareAndSwap(false, true) {
 			close(g.reached)
@@ -44,10 +44,10 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// startGated makes a rig with a transmission whose create waits at a gate.
-func startGated(t *testing.T, s setup) (*rig, *gate, uuid.UUID, client.WorkflowRun) {
+// startBarred makes a rig with a transmission whose create waits at a barrier.
+func startBarred(t *testing.T, s setup) (*rig, *barrier, uuid.UUID, client.WorkflowRun) {
 	t.Helper()
-	g := newGate()
+	g := newBarrier()
 	s.watch = g.wrap
 	r := newRig(t, s)
 	t.Cleanup(g.open) // else a test that fails would wait for ever
@@ -104,7 +104,7 @@ func shorten(activity *commandpb.ScheduleActivityTaskCommandAttributes) {
 
 func TestLostWorkerLeavesAnUnknownOutcomeThatIsLookedUp(t *testing.T) {
 	t.Parallel()
-	r, gate, id, run := startGated(t, setup{intercept: impatient})
+	r, barrier, id, run := startBarred(t, setup{intercept: impatient})
 	row := r.awaitRetry(id)
 	if row.Status != db.StatusFailed || row.ErrorClass != string(ecw.ClassUnknown) || row.AttemptCount != 1 {
 		t.Errorf("the transmission is recorded as %+v, want it failed with an unknown outcome", row)
@@ -112,7 +112,7 @@ func TestLostWorkerLeavesAnUnknownOutcomeThatIsLookedUp(t *testing.T) {
 	if made := r.attempts(row.ID); len(made) != 1 || made[0].ErrorCode != "worker_lost" {
 		t.Errorf("the attempts are recorded as %+v, want one whose worker was lost", made)
 	}
-	gate.open()
+	barrier.open()
 	eventually(t, "the EHR to store what the lost worker sent", func() bool { _, stored := r.creates(id); return stored == 1 })
 	r.transmitNow(id)
 	r.mustDeliver(run)
@@ -124,11 +124,11 @@ func TestLostWorkerLeavesAnUnknownOutcomeThatIsLookedUp(t *testing.T) {
 
 func TestWhatALostWorkerSentMayArriveLast(t *testing.T) {
 	t.Parallel()
-	r, gate, id, run := startGated(t, setup{intercept: impatient})
+	r, barrier, id, run := startBarred(t, setup{intercept: impatient})
 	r.awaitRetry(id)
 	r.transmitNow(id)
 	r.mustDeliver(run)
-	gate.open()
+	barrier.open()
 	r.awaitBothCreates()
 	r.checkDelivered(id, r.transmission(id), 2)
 }
@@ -162,12 +162,12 @@ func TestNewWorkflowTakesOverWhileTheLostOneWaited(t *testing.T) {
 
 func TestNewWorkflowTakesOverInTheMiddleOfADelivery(t *testing.T) {
 	t.Parallel()
-	r, gate, id, lost := startGated(t, setup{})
+	r, barrier, id, lost := startBarred(t, setup{})
 	if err := r.temporal.TerminateWorkflow(t.Context(), lost.GetID(), lost.GetRunID(), "a test"); err != nil {
 		t.Fatal(err)
 	}
 	r.mustDeliver(r.start(id))
-	gate.open()
+	barrier.open()
 	r.awaitBothCreates()
 	row := r.transmission(id)
 	r.checkDelivered(id, row, 1)

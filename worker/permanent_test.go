@@ -16,25 +16,19 @@ func TestPermanentFailureStopsAtOnceAndCanBeMended(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		ecwFHIRID *string // of the patient, while it is wrong
-		fault     *fault
 		class     ecw.Class
 		code      string
 		message   string
 		status    int32
 		sent      int // creates, before it is mended
 	}{
-		{"patient unknown in eCW", &nobody, nil, ecw.ClassPermanentData, "207", "Patient not found in eCW; check the patient's ecw_fhir_id", 422, 1},
-		{"patient not linked", nil, nil, ecw.ClassPermanentData, "patient_not_linked", "set the patient's ecw_fhir_id", 0, 0},
-		{"create forbidden", link(), &fault{Kind: "forbidden", Target: "create"}, ecw.ClassPermanentCredentials, "forbidden", "check the app's scopes", 403, 0},
-		{"token refused", link(), &fault{Kind: "unauthorized", Target: "token"}, ecw.ClassPermanentCredentials, "invalid_client", "check ECW_CLIENT_ID", 401, 0},
+		{"patient unknown in eCW", &nobody, ecw.ClassPermanentData, "207", "Patient not found in eCW; check the patient's ecw_fhir_id", 422, 1},
+		{"patient not linked", nil, ecw.ClassPermanentData, "patient_not_linked", "set the patient's ecw_fhir_id", 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, setup{})
 			r.relink(test.ecwFHIRID)
-			if test.fault != nil {
-				r.breakEHR(*test.fault)
-			}
 			id := r.storeReading(fhir.BloodPressure, bloodPressure)
 			r.mustFail(r.start(id), string(test.class))
 

@@ -26,6 +26,7 @@ import (
 	"github.com/vantrexia/vantrexia/devstack/devtest"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -80,6 +81,7 @@ type setup struct {
 	idle              bool            // no worker runs until the test starts one
 	delays            []time.Duration // between deliveries; nil: the documented ones
 	drain             time.Duration   // that a worker which stops has; 0: enough
+	perMinute         int             // requests to eCW, for us and for the sandbox; 0: more than a test sends
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -91,6 +93,7 @@ type rig struct {
 	namespace string
 	temporal  client.Client
 	ehr       *ecw.Client
+	gate      *gate.Gate
 	ehrURL    string
 	log       *slog.Logger
 	patient   db.Patient
@@ -112,6 +115,7 @@ func newRig(t *testing.T, s setup) *rig {
 	t.Cleanup(func() { _ = r.sql.Close(context.Background()) })
 	r.address, r.namespace = stack.Temporal(t)
 	r.temporal = r.dial(s.intercept)
+	r.gate = gate.New(r.store, practice, cmp.Or(s.perMinute, 100_000))
 	r.startEHR(s)
 	r.linkPatient()
 	if !s.idle {
@@ -150,6 +154,7 @@ func (r *rig) startEHR(s setup) {
 	r.ehrURL = "http://" + listener.Addr().String()
 	server := must(sandbox.New(sandbox.Config{
 		ClientID: clientID, PracticeCode: practice, JWKSURL: app.URL, PublicURL: r.ehrURL, IgnoreIfNoneExist: s.ignoreIfNoneExist,
+		RatePerMinute: s.perMinute,
 	}))(r.t)
 	var handler http.Handler = server
 	if s.watch != nil {
@@ -162,7 +167,7 @@ func (r *rig) startEHR(s setup) {
 		web.Close()
 	})
 	r.ehr = must(ecw.New(ecw.Config{
-		ClientID: clientID, PracticeCode: practice, Key: key, WriteMode: s.writeMode, Logger: r.log,
+		ClientID: clientID, PracticeCode: practice, Key: key, WriteMode: s.writeMode, Logger: r.log, Limiter: r.gate,
 		TokenURL: server.TokenURL(), FHIRBaseURL: server.FHIRBaseURL(),
 	}))(r.t)
 }
@@ -180,9 +185,10 @@ func (r *rig) linkPatient() {
 func (r *rig) startWorker(c client.Client) *worker.Worker {
 	r.t.Helper()
 	w := worker.New(c, worker.Activities{
-		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, RetryDelays: r.delays, Logger: r.log},
+		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
-		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
+		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 10},
+		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate, Proceed: worker.Proceed(c)},
 	}, r.drain)
 	if err := w.Start(); err != nil {
 		r.t.Fatal(err)

@@ -154,13 +154,13 @@ func TestSweep(t *testing.T) {
 // A sweep that meets running workflows, although the database shows nothing of them for long, starts nothing twice.
 func TestSweepMeetsRunningWorkflows(t *testing.T) {
 	t.Parallel()
-	r, gate, id, run := startGated(t, setup{})
+	r, barrier, id, run := startBarred(t, setup{})
 	r.ensureSchedules()
 	r.age()
 	r.sweep()
 	r.age()
 	r.sweep()
-	gate.open()
+	barrier.open()
 	r.mustDeliver(run)
 	r.checkDelivered(id, r.transmission(id), 1)
 	if received, _ := r.creates(id); received != 1 {
@@ -171,12 +171,12 @@ func TestSweepMeetsRunningWorkflows(t *testing.T) {
 // The workflow is ended by hand in the middle of a delivery; what it sent arrives, and the sweep finds it there.
 func TestSweepAfterATerminatedDelivery(t *testing.T) {
 	t.Parallel()
-	r, gate, id, run := startGated(t, setup{})
+	r, barrier, id, run := startBarred(t, setup{})
 	r.ensureSchedules()
 	if err := r.temporal.TerminateWorkflow(t.Context(), run.GetID(), run.GetRunID(), "by hand"); err != nil {
 		t.Fatal(err)
 	}
-	gate.open()
+	barrier.open()
 	eventually(t, "the EHR to store it", func() bool { _, stored := r.creates(id); return stored == 1 })
 	r.age()
 	r.sweep()

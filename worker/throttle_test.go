@@ -27,6 +27,9 @@ func TestThrottledReadingWaitsAsPendingAndLosesNoAttempt(t *testing.T) {
 			within(t, "next_retry_at", row.NextRetryAt.Sub(*row.LastAttemptedAt), 10*time.Minute-time.Second, 10*time.Minute+patience)
 
 			r.admin(http.MethodPost, "reset", nil, nil) // the minute is over
+			if _, err := r.sql.Exec(t.Context(), "UPDATE ecw_gates SET blocked_until = now()"); err != nil {
+				t.Fatal(err)
+			}
 			r.transmitNow(id)
 			r.mustDeliver(run)
 			row = r.transmission(id)

@@ -7,6 +7,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 // The EHR stores the reading each time, whatever it says. One without conditional create would store it again at every
@@ -111,19 +112,20 @@ func TestNewTransmissionLooksForWhatAnEarlierOneSent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{ignoreIfNoneExist: true})
 	r.breakEHR(fault{Kind: "reset_after", Target: "create"})
-	r.breakEHR(fault{Kind: "forbidden", Target: "search"})
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	run := r.start(id)
 	r.awaitRetry(id)
-	r.transmitNow(id)
-	r.mustFail(run, string(ecw.ClassPermanentCredentials))
+	if err := r.temporal.SignalWorkflow(t.Context(), run.GetID(), "", workflows.SignalCancel, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.mustFail(run, workflows.ClassCancelled)
 
 	r.mustDeliver(r.transmitNow(id))
 	both := r.transmissions(id)
 	if len(both) != 2 {
 		t.Fatalf("%d transmissions are recorded, want a second one", len(both))
 	}
-	r.checkFailed(both[0], string(ecw.ClassPermanentCredentials), "check the app's scopes")
+	r.checkFailed(both[0], workflows.ClassCancelled, "Cancelled")
 	r.checkDelivered(id, both[1], 1)
 	if received, _ := r.creates(id); received != 1 {
 		t.Errorf("the EHR was sent the reading %d times, want once", received)

@@ -170,12 +170,12 @@ func TestCancelledTransmissionInTheWebUI(t *testing.T) {
 // A delivery that is under way when somebody cancels is finished, and counts.
 func TestCancelDuringADelivery(t *testing.T) {
 	t.Parallel()
-	r, gate, id, run := startGated(t, setup{})
+	r, barrier, id, run := startBarred(t, setup{})
 	r.cancel(id)
 	if err := r.temporal.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
 		t.Fatal(err)
 	}
-	gate.open()
+	barrier.open()
 	r.mustDeliver(run)
 	r.checkDelivered(id, r.transmission(id), 1)
 }

@@ -19,6 +19,7 @@ type Activities struct {
 	Transmission  *activities.Transmission
 	Pending       *activities.Pending
 	PatientImport *activities.PatientImport
+	Circuit       *activities.Circuit
 }
 
 // Worker takes work from the transmissions queue.
@@ -39,12 +40,14 @@ func New(c client.Client, do Activities, drain time.Duration) *Worker {
 	})
 	w.RegisterWorkflow(workflows.Transmission)
 	w.RegisterWorkflow(workflows.ProcessPending)
+	w.RegisterWorkflow(workflows.CircuitBreaker)
 	w.RegisterWorkflow(workflows.ImportPatients)
 	w.RegisterWorkflow(workflows.ImportPatient)
 	w.RegisterWorkflow(workflows.RefreshPatients)
 	w.RegisterActivity(do.Transmission)
 	w.RegisterActivity(do.Pending)
 	w.RegisterActivity(do.PatientImport)
+	w.RegisterActivity(do.Circuit)
 	return &Worker{Worker: w, drain: drain, failed: failed}
 }
 

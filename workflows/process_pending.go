@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // pendingLimit is how many transmissions one sweep starts: half of the children that Temporal lets a workflow have.
@@ -40,6 +41,9 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 		if err := workflow.ExecuteActivity(untilDone(ctx, "find pending observations"), do.FindPending, query).Get(ctx, &ids); err != nil {
 			return activities.PendingResult{}, err
 		}
+		if err := attendCircuit(ctx, in.PracticeCode); err != nil {
+			return activities.PendingResult{}, err
+		}
 	}
 	if err := startTransmissions(ctx, in.PracticeCode, ids); err != nil {
 		return activities.PendingResult{}, err
@@ -55,6 +59,22 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 		}
 	}
 	return result, nil
+}
+
+// attendCircuit starts the CircuitBreaker where it should run and may have been lost.
+func attendCircuit(ctx workflow.Context, practice string) error {
+	if workflow.GetVersion(ctx, "attend-circuit", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	var do *activities.Circuit
+	var state activities.CircuitState
+	if err := workflow.ExecuteActivity(untilDone(ctx, "look at the circuit"), do.LookAtCircuit, practice).Get(ctx, &state); err != nil {
+		return err
+	}
+	if state.State == gate.Open || state.Held > 0 {
+		startCircuitBreaker(ctx, practice)
+	}
+	return nil
 }
 
 // startTransmissions starts a workflow for each observation; they go on when this one ends.

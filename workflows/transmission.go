@@ -3,6 +3,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -30,6 +31,10 @@ const (
 // SignalCancel ends a transmission for good: it is recorded as failed, with the class ClassCancelled. A delivery that is
 // under way is finished first, and counts when it succeeds.
 const SignalCancel = "cancel"
+
+// SignalProceed tells a held transmission that the circuit has closed, or tries it as the trial; its argument is an
+// activities.Call.
+const SignalProceed = "proceed"
 
 // ErrInProgress is the type of the error that refuses an update while a delivery is under way.
 const ErrInProgress = "in_progress"
@@ -66,6 +71,12 @@ type transmission struct {
 	phase       phase
 	delivery    int // counts every delivery begun
 	attempt     int // counts those that used up one of the allowed attempts
+
+	authenticated bool      // in this delivery
+	refusals      int       // counts how often eCW refused us at this reading while it took others
+	place         time.Time // in the queue for eCW's request limit, zero while there is none
+
+	called      *activities.Call
 	transmitNow bool
 	cancelled   bool
 }
@@ -77,7 +88,7 @@ func Transmission(ctx workflow.Context, ref activities.ObservationRef) (Transmis
 	if err := t.takeUpdates(ctx); err != nil {
 		return TransmissionState{}, err
 	}
-	t.takeCancel(ctx)
+	t.takeSignals(ctx)
 	err := t.run(ctx)
 	t.phase = finished
 	settled, _ := workflow.NewDisconnectedContext(ctx)
@@ -108,16 +119,11 @@ func (t *transmission) run(ctx workflow.Context) error {
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() { // eCW can throttle for days
 			return workflow.NewContinueAsNewError(ctx, Transmission, t.ref)
 		}
-		out, err := t.deliver(work)
-		switch {
-		case err != nil:
+		next, err := t.deliver(work)
+		if err != nil || next == nil {
 			return err
-		case out.Posted != nil:
-			return nil
-		case out.NextRetryAt == nil:
-			return permanent(out)
 		}
-		t.wait(ctx, out)
+		t.wait(ctx, *next)
 	}
 }
 
@@ -145,87 +151,126 @@ func (t *transmission) refuse(ctx workflow.Context, cause error) error {
 	return permanent(out)
 }
 
-// deliver makes one delivery and records its outcome.
-func (t *transmission) deliver(ctx workflow.Context) (activities.Outcome, error) {
-	t.phase, t.transmitNow = delivering, false
+// deliver makes one delivery and records its outcome. It returns what to wait for before the next one; nil when eCW has
+// the observation. Its error ends the transmission.
+func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
+	asked := t.transmitNow
+	t.phase, t.transmitNow, t.called = delivering, false, nil
 	t.delivery++
 	t.attempt++
 	if err := t.showDelivering(ctx); err != nil {
-		return activities.Outcome{}, err
+		return nil, err
 	}
-
-	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
-	posted, err := t.send(ctx)
+	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, StartedAt: workflow.Now(ctx)}
+	posted, admission, err := t.send(ctx, asked)
+	if admission.Held || admission.Wait > 0 {
+		return t.putOff(ctx, admission)
+	}
 	out.FinishedAt = workflow.Now(ctx)
+	t.place = time.Time{}
 	if err == nil {
 		out.Posted = &posted
 	} else {
 		out.Class, out.Failure = describe(err)
-		out.NextRetryAt = t.nextRetry(out)
+		t.decide(ctx, &out, admission.Trial || out.Failure.Trial)
 	}
-	if out.NextRetryAt != nil {
+	if out.NextRetryAt != nil || out.Held {
 		t.phase = waiting // from here on "transmit now" has something to shorten
 	}
 	out.AttemptCount = t.attempt
-	return out, t.record(ctx, out)
+	if err := t.record(ctx, out); err != nil || out.Posted != nil {
+		return nil, err
+	}
+	switch {
+	case out.Held:
+		return t.held(ctx), nil
+	case out.NextRetryAt == nil:
+		return nil, permanent(out)
+	}
+	return &pause{until: *out.NextRetryAt, summary: t.retrySummary(out)}, nil
 }
 
-// send authenticates and posts, and does both again as long as nothing left for eCW.
-func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, err error) {
+// send authenticates and posts, and does both again as long as nothing left for eCW. Nothing was sent when the admission
+// is held or has a wait.
+func (t *transmission) send(ctx workflow.Context, asked bool) (posted activities.Posted, admission activities.Admission, err error) {
 	try := fmt.Sprintf("attempt %d of %d", t.attempt, t.opened.MaxAttempts)
-	attempt := activities.Attempt{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, Number: t.attempt, StartedAt: workflow.Now(ctx)}
+	attempt := activities.Attempt{
+		TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, Number: t.attempt, StartedAt: workflow.Now(ctx), Place: t.place, Asked: asked,
+	}
 	post := activities.PostInput{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
 	for {
-		err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, nil)
-		if err == nil {
+		err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, &admission)
+		if err == nil && (admission.Held || admission.Wait > 0) {
+			return posted, admission, nil
+		}
+		if t.authenticated = err == nil; t.authenticated {
 			err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, post).Get(ctx, &posted)
 		}
 		var app *temporal.ApplicationError
 		if !errors.As(err, &app) || app.Type() != activities.TypeNotSent {
-			return posted, err
+			return posted, admission, err
+		}
+		if _, f := describe(err); !f.RetryAt.IsZero() { // our own request limit held it back
+			wait := max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause)
+			return posted, activities.Admission{Wait: wait, Place: cmp.Or(f.Place, admission.Place)}, nil
 		}
 		if err := workflow.Sleep(ctx, notSentPause); err != nil {
-			return posted, err
+			return posted, admission, err
 		}
 	}
 }
 
-// nextRetry is when the next delivery may start; nil means that a person has to act first.
-func (t *transmission) nextRetry(out activities.Outcome) *time.Time {
-	at := out.FinishedAt
-	switch ecw.Class(out.Class) {
-	case ecw.ClassPermanentData, ecw.ClassPermanentCredentials:
-		return nil
-	case ecw.ClassThrottled:
+// putOff takes a delivery back that could not begin: an attempt that was never sent is not an attempt.
+func (t *transmission) putOff(ctx workflow.Context, a activities.Admission) (*pause, error) {
+	t.delivery--
+	t.attempt--
+	t.phase, t.place = waiting, a.Place
+	if a.Held {
+		return t.held(ctx), t.showHeld(ctx, a.Reason)
+	}
+	next := pause{until: workflow.Now(ctx).Add(a.Wait), summary: queueSummary}
+	return &next, t.showQueued(ctx, next.until)
+}
+
+// decide says when the next delivery may start, if there is to be one, and whether this one was an attempt.
+func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, trial bool) {
+	switch class := ecw.Class(out.Class); {
+	case class == ecw.ClassPermanentData:
+	case class == ecw.ClassPermanentCredentials:
+		out.Held = t.waitsForCredentials(ctx, trial)
+	case class == ecw.ClassThrottled:
 		t.attempt-- // eCW's limit is no fault of this reading
-		at = at.Add(throttlePause)
+		at := out.FinishedAt.Add(throttlePause)
 		if out.Failure.RetryAt.After(at) {
 			at = out.Failure.RetryAt
 		}
+		out.NextRetryAt = &at
+	case trial && out.Failure.Unavailable:
+		t.attempt-- // it was let through to see whether the outage is over
+		out.Held = true
 	default:
 		delay, ok := retryDelay(t.opened.RetryDelays, t.opened.TransmissionID, t.attempt, t.opened.MaxAttempts)
-		if !ok {
-			return nil
+		if ok {
+			at := out.FinishedAt.Add(delay)
+			out.NextRetryAt = &at
 		}
-		at = at.Add(delay)
 	}
-	return &at
 }
 
-// wait returns at the recorded moment, or as soon as somebody says "transmit now" or cancels.
-func (t *transmission) wait(ctx workflow.Context, out activities.Outcome) {
-	_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{ // its error is ctx's, which run looks at
-		Timeout:      out.NextRetryAt.Sub(workflow.Now(ctx)),
-		TimerOptions: workflow.TimerOptions{Summary: t.waitSummary(out)},
-	}, func() bool { return t.transmitNow || t.cancelled })
-}
-
-// waitSummary labels the timer: "retry 3 of 5 after eCW timeout".
-func (t *transmission) waitSummary(out activities.Outcome) string {
-	if ecw.Class(out.Class) == ecw.ClassThrottled {
-		return "until eCW takes requests again"
+// waitsForCredentials tells whether a refusal of our credentials is to be waited out. It is no fault of this reading,
+// unless eCW gives us tokens and takes others in between: then it is this reading that eCW forbids.
+func (t *transmission) waitsForCredentials(ctx workflow.Context, trial bool) bool {
+	if workflow.GetVersion(ctx, "wait-for-credentials", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return false
 	}
-	return fmt.Sprintf("retry %d of %d after eCW %s", t.attempt, t.opened.MaxAttempts-1, out.Failure.Code)
+	if t.authenticated && !trial {
+		t.refusals++
+	}
+	if t.refusals >= maxRefusals {
+		return false
+	}
+	t.attempt--
+	return true
 }
 
 // cancel records that a person ended the transmission. The attempts made stay as they were recorded.
@@ -242,8 +287,12 @@ func (t *transmission) cancel(ctx workflow.Context) error {
 }
 
 func (t *transmission) record(ctx workflow.Context, out activities.Outcome) error {
-	if err := workflow.ExecuteActivity(untilDone(ctx, "record the outcome"), t.do.Record, out).Get(ctx, nil); err != nil {
+	var recorded activities.Recorded
+	if err := workflow.ExecuteActivity(untilDone(ctx, "record the outcome"), t.do.Record, out).Get(ctx, &recorded); err != nil {
 		return err
+	}
+	if recorded.CircuitUnsettled {
+		startCircuitBreaker(ctx, t.ref.PracticeCode)
 	}
 	return t.showOutcome(ctx, out)
 }

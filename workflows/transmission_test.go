@@ -27,6 +27,8 @@ type world struct {
 	post      []error
 
 	mu       sync.Mutex
+	admit    []activities.Admission
+	recorded activities.Recorded
 	attempts []activities.Attempt
 	posts    []activities.PostInput
 	outcomes []activities.Outcome
@@ -73,11 +75,14 @@ func (w *world) Transform(context.Context, activities.ObservationRef) (time.Time
 	return w.env.Now(), take(&w.transform)
 }
 
-func (w *world) Authenticate(_ context.Context, a activities.Attempt) error {
+func (w *world) Authenticate(_ context.Context, a activities.Attempt) (activities.Admission, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if admission := take(&w.admit); admission.Held || admission.Wait > 0 {
+		return admission, nil
+	}
 	w.attempts = append(w.attempts, a)
-	return take(&w.auth)
+	return activities.Admission{}, take(&w.auth)
 }
 
 func (w *world) Post(_ context.Context, in activities.PostInput) (activities.Posted, error) {
@@ -87,19 +92,19 @@ func (w *world) Post(_ context.Context, in activities.PostInput) (activities.Pos
 	return activities.Posted{ECWObservationID: "obs-fhir-98765", HTTPStatus: 201}, take(&w.post)
 }
 
-func (w *world) Record(_ context.Context, out activities.Outcome) error {
+func (w *world) Record(_ context.Context, out activities.Outcome) (activities.Recorded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outcomes = append(w.outcomes, out)
-	return nil
+	return w.recorded, nil
 }
 
 // take returns the next answer; the last one stays.
-func take(answers *[]error) error {
+func take[T any](answers *[]T) (next T) {
 	if len(*answers) == 0 {
-		return nil
+		return next
 	}
-	next := (*answers)[0]
+	next = (*answers)[0]
 	if len(*answers) > 1 {
 		*answers = (*answers)[1:]
 	}
@@ -161,7 +166,7 @@ func TestTransmissionFollowsTheWholeSchedule(t *testing.T) {
 
 func TestTransmissionStopsAtOnceWhenAPersonMustAct(t *testing.T) {
 	t.Parallel()
-	for _, class := range []ecw.Class{ecw.ClassPermanentData, ecw.ClassPermanentCredentials} {
+	for _, class := range []ecw.Class{ecw.ClassPermanentData} {
 		for name, set := range map[string]func(*world, error){
 			"Authenticate": func(w *world, err error) { w.auth = []error{err} },
 			"Post":         func(w *world, err error) { w.post = []error{err} },

@@ -4,6 +4,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
@@ -19,11 +20,18 @@ func (t *transmission) takeUpdates(ctx workflow.Context) error {
 	})
 }
 
-// takeCancel notes the signal; the next wait ends by it.
-func (t *transmission) takeCancel(ctx workflow.Context) {
+// takeSignals notes the signals; the wait ends by them.
+func (t *transmission) takeSignals(ctx workflow.Context) {
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		workflow.GetSignalChannel(ctx, SignalCancel).Receive(ctx, nil)
 		t.cancelled = true
+	})
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for {
+			var call activities.Call
+			workflow.GetSignalChannel(ctx, SignalProceed).Receive(ctx, &call)
+			t.called = &call
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // The search attributes of a transmission: ids, numbers, times and words of ours, never anything of a patient.
@@ -66,6 +68,25 @@ func (t *transmission) showDelivering(ctx workflow.Context) error {
 		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
 }
 
+// showHeld and showQueued speak of a delivery that has not begun.
+func (t *transmission) showHeld(ctx workflow.Context, reason string) error {
+	return t.show(ctx, statusPending, heldDetails(reason), temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
+}
+
+func heldDetails(reason string) string {
+	why := "eCW is unavailable"
+	if reason == gate.ReasonCredentials {
+		why = "eCW refuses our credentials, which a person has to mend"
+	}
+	return "Held: " + why + ". It goes on by itself when eCW takes readings again.\n\nUpdate `" + UpdateTransmitNow + "` tries at once; signal `" + SignalCancel + "` ends the transmission."
+}
+
+func (t *transmission) showQueued(ctx workflow.Context, until time.Time) error {
+	return t.show(ctx, statusPending, fmt.Sprintf("Queued: its turn within eCW's request limit comes about **%s**.", until.Format(timeForm)),
+		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)),
+		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(until))
+}
+
 func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome) error {
 	attempts := temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(out.AttemptCount))
 	if out.Posted != nil {
@@ -77,11 +98,19 @@ func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome)
 		fmt.Sprintf("Failed: %s (`%s`), with **%d of %d** attempts made.", out.Failure.Message, out.Class, out.AttemptCount, t.opened.MaxAttempts),
 	}
 	status := statusFailed
-	if out.NextRetryAt == nil {
+	switch {
+	case out.Held:
+		status = statusPending
+		reason := gate.ReasonUnavailable
+		if ecw.Class(out.Class) == ecw.ClassPermanentCredentials {
+			reason = gate.ReasonCredentials
+		}
+		lines = append(lines, heldDetails(reason))
+	case out.NextRetryAt == nil:
 		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
 		lines = append(lines, "No retry will come: a person has to act, then transmit again through the API.")
-	} else {
-		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format("2006-01-02 15:04:05 UTC")),
+	default:
+		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format(timeForm)),
 			"Update `"+UpdateTransmitNow+"` delivers at once; signal `"+SignalCancel+"` ends the transmission.")
 		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(*out.NextRetryAt))
 		if ecw.Class(out.Class) == ecw.ClassThrottled {
@@ -90,6 +119,8 @@ func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome)
 	}
 	return t.show(ctx, status, strings.Join(lines, "\n\n"), updates...)
 }
+
+const timeForm = "2006-01-02 15:04:05 UTC"
 
 // show puts the state where people look for stuck transmissions: the list and the page of the Temporal Web UI.
 func (t *transmission) show(ctx workflow.Context, status, details string, updates ...temporal.SearchAttributeUpdate) error {

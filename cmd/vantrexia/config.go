@@ -18,6 +18,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // config is every setting of every role, read once from the environment. .env.example explains each.
@@ -68,6 +69,7 @@ type ecwConfig struct {
 	FHIRBaseURL    string        `env:"FHIR_BASE_URL"`
 	AllowHTTPHost  string        `env:"ALLOW_HTTP_HOST"`
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
+	RateLimit      int           `env:"RATE_LIMIT" envDefault:"240"`
 }
 
 func loadConfig() (config, error) {
@@ -164,6 +166,9 @@ func (c config) check() error {
 	if c.ImportParallel < 1 {
 		errs = append(errs, fmt.Errorf("IMPORT_PARALLEL %d is too small: use 1 or more", c.ImportParallel))
 	}
+	if c.ECW.RateLimit < gate.MinPerMinute {
+		errs = append(errs, fmt.Errorf("ECW_RATE_LIMIT %d is too small: use %d or more requests a minute; eCW allows 250", c.ECW.RateLimit, gate.MinPerMinute))
+	}
 	if len(c.RetryDelays) == 0 {
 		errs = append(errs, errors.New("RETRY_DELAYS is empty: use for example 5m,15m,45m,2h,6h"))
 	}
@@ -251,7 +256,7 @@ func (c config) jwks() ([]byte, error) {
 
 // checkSecrets tells about a key or a secret that does not serve before anything slow starts.
 func (c config) checkSecrets(log *slog.Logger) error {
-	if _, err := c.ehr(log); err != nil {
+	if _, err := c.ehr(log, nil); err != nil {
 		return err
 	}
 	if _, err := c.jwks(); err != nil {
@@ -262,7 +267,7 @@ func (c config) checkSecrets(log *slog.Logger) error {
 }
 
 // ehr is the client of the practice's eCW.
-func (c config) ehr(log *slog.Logger) (*ecw.Client, error) {
+func (c config) ehr(log *slog.Logger, limiter ecw.Limiter) (*ecw.Client, error) {
 	var key *ecw.Key
 	if ecw.AppType(c.ECW.AppType) != ecw.ConfidentialClient {
 		var err error
@@ -274,6 +279,6 @@ func (c config) ehr(log *slog.Logger) (*ecw.Client, error) {
 		ClientID: c.ECW.ClientID, ClientSecret: c.ECW.ClientSecret, PracticeCode: c.ECW.PracticeCode,
 		AppType: ecw.AppType(c.ECW.AppType), Environment: ecw.Environment(c.ECW.Environment),
 		TokenURL: c.ECW.TokenURL, FHIRBaseURL: c.ECW.FHIRBaseURL, Scope: c.ECW.Scope, WriteMode: ecw.WriteMode(c.ECW.WriteMode),
-		AllowHTTPHost: c.ECW.AllowHTTPHost, Key: key, Timeout: c.ECW.Timeout, Logger: log,
+		AllowHTTPHost: c.ECW.AllowHTTPHost, Key: key, Timeout: c.ECW.Timeout, Logger: log, Limiter: limiter,
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -132,7 +133,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 		return nil, err
 	}
 	log := d.log.With("component", "api")
-	ehr, err := d.cfg.ehr(log)
+	ehr, err := d.cfg.ehr(log, gate.New(d.store, d.cfg.ECW.PracticeCode, d.cfg.ECW.RateLimit))
 	if err != nil {
 		return nil, err
 	}
@@ -149,14 +150,16 @@ func newAPI(d dependencies) (http.Handler, error) {
 
 func runWorker(ctx context.Context, d dependencies) error {
 	log := d.log.With("component", "ecw_sync")
-	ehr, err := d.cfg.ehr(log)
+	entry := gate.New(d.store, d.cfg.ECW.PracticeCode, d.cfg.ECW.RateLimit)
+	ehr, err := d.cfg.ehr(log, entry)
 	if err != nil {
 		return err
 	}
 	w := worker.New(d.temporal, worker.Activities{
-		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, RetryDelays: d.cfg.RetryDelays, Logger: log},
+		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
-		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
+		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Gate: entry, Parallel: d.cfg.ImportParallel},
+		Circuit:       &activities.Circuit{Store: d.store, Gate: entry, Proceed: worker.Proceed(d.temporal)},
 	}, d.cfg.DrainTimeout)
 	started := func() {
 		d.working.Store(true)

@@ -71,7 +71,7 @@ func (p parts) check(cfg config, log *slog.Logger) error {
 	if p.api {
 		return cfg.checkSecrets(log)
 	}
-	_, err := cfg.ehr(log) // a worker needs no secret of the API
+	_, err := cfg.ehr(log, nil) // a worker needs no secret of the API
 	return err
 }
 

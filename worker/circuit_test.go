@@ -1,0 +1,168 @@
+package worker_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+// circuit is the state of the practice's circuit.
+func (r *rig) circuit() db.Gate {
+	r.t.Helper()
+	return must(r.gate.Circuit(r.t.Context()))(r.t)
+}
+
+// startHeld starts the transmissions of new readings and waits until the circuit holds all of them.
+func (r *rig) startHeld(n int) (ids []uuid.UUID, runs []client.WorkflowRun) {
+	r.t.Helper()
+	for range n {
+		id := r.storeReading(fhir.BloodPressure, bloodPressure)
+		ids, runs = append(ids, id), append(runs, r.start(id))
+		r.awaitHeld(id)
+	}
+	return ids, runs
+}
+
+func (r *rig) awaitHeld(id uuid.UUID) {
+	r.t.Helper()
+	eventually(r.t, "the transmission to be held", func() bool {
+		all := r.transmissions(id)
+		return len(all) > 0 && all[0].HeldAt != nil
+	})
+}
+
+// openCircuit makes as many readings fail as it takes, and returns them.
+func (r *rig) openCircuit() (ids []uuid.UUID, runs []client.WorkflowRun) {
+	r.t.Helper()
+	for r.circuit().Circuit == gate.Closed {
+		id := r.storeReading(fhir.BloodPressure, bloodPressure)
+		ids, runs = append(ids, id), append(runs, r.start(id))
+		r.awaitRetry(id)
+	}
+	return ids, runs
+}
+
+// tryNow has the circuit breaker let the next one through.
+func (r *rig) tryNow() {
+	r.t.Helper()
+	eventually(r.t, "the circuit breaker to run", func() bool {
+		return r.temporal.SignalWorkflow(r.t.Context(), workflows.CircuitBreakerWorkflowID(practice), "", workflows.SignalTryNow, nil) == nil
+	})
+}
+
+// deliveredInOrder returns the ids by the moment their last delivery began.
+func (r *rig) deliveredInOrder(ids []uuid.UUID) []uuid.UUID {
+	r.t.Helper()
+	return slices.SortedFunc(slices.Values(ids), func(a, b uuid.UUID) int {
+		return r.transmission(a).LastAttemptedAt.Compare(*r.transmission(b).LastAttemptedAt)
+	})
+}
+
+func TestAnOutageOpensTheCircuitAndNoAttemptIsSpentOnIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.breakEHR(fault{Kind: "error_503", Target: "any", For: "1h"})
+	failed, failedRuns := r.openCircuit()
+	if got := r.circuit(); len(failed) != 3 || got.Reason != gate.ReasonUnavailable || got.Message == "" {
+		t.Fatalf("after %d readings the circuit is %+v, want it opened by three", len(failed), got)
+	}
+	held, heldRuns := r.startHeld(4)
+	seen := r.stats()
+	for _, id := range held {
+		if row := r.transmission(id); row.AttemptCount != 0 || row.Status != db.StatusPending || len(r.attempts(row.ID)) != 0 {
+			t.Errorf("a held reading is recorded as %+v, want no attempt", row)
+		}
+	}
+
+	// A trial that fails costs its reading nothing.
+	r.tryNow()
+	eventually(t, "the trial to fail", func() bool { return r.stats().Requests["POST token"]["503"] > seen.Requests["POST token"]["503"] })
+	eventually(t, "the circuit to open again", func() bool { return r.circuit().Circuit == gate.Open })
+
+	r.admin(http.MethodPost, "reset", nil, nil)
+	r.tryNow()
+	for i, run := range append(failedRuns, heldRuns...) {
+		r.mustDeliver(run)
+		id := append(failed, held...)[i]
+		attempts := 1
+		if i < len(failed) {
+			attempts = 2 // the one that found the outage, and the one before it would have been due
+		}
+		r.checkDelivered(id, r.transmission(id), attempts)
+	}
+	if got := r.circuit(); got.Circuit != gate.Closed || got.OpenedAt != nil || len(got.Failing) != 0 {
+		t.Errorf("the circuit is %+v, want it closed", got)
+	}
+}
+
+func TestReleasedReadingsGoFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{perMinute: 40})
+	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	ids, runs := r.startHeld(12)
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.tryNow()
+	for _, run := range runs {
+		r.mustDeliver(run)
+	}
+	// All but the first, which was the trial, have turns of this minute or evenly spread ones of the next.
+	last := r.transmission(ids[len(ids)-1]).LastAttemptedAt
+	for _, id := range ids[:len(ids)/2] {
+		if r.transmission(id).LastAttemptedAt.After(last.Add(time.Second)) {
+			t.Errorf("delivered in the order %v, want about %v", r.deliveredInOrder(ids), ids)
+			break
+		}
+	}
+	if refused := r.stats().Requests["POST Observation"]["429"]; refused != 0 {
+		t.Errorf("the EHR refused %d requests with 429, want none", refused)
+	}
+}
+
+func TestRefusedCredentialsBurnNoAttempts(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]fault{
+		"the token is refused":    {Kind: "unauthorized", Target: "token", For: "1h"},
+		"the create is forbidden": {Kind: "forbidden", Target: "create", For: "1h"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var logs bytes.Buffer
+			r := newRig(t, setup{log: slog.NewTextHandler(&logs, nil)})
+			r.breakEHR(f)
+			ids, runs := r.startHeld(5)
+			if got := r.circuit(); got.Circuit != gate.Open || got.Reason != gate.ReasonCredentials {
+				t.Fatalf("the circuit is %+v, want it opened by the first refusal", got)
+			}
+			if first := r.transmission(ids[0]); first.AttemptCount != 0 || first.ErrorClass != string(ecw.ClassPermanentCredentials) {
+				t.Errorf("the refused reading is recorded as %+v, want no attempt used up", first)
+			}
+			r.tryNow()
+			eventually(t, "a second refusal", func() bool {
+				return r.circuit().Circuit == gate.Open && len(r.attempts(r.transmission(ids[0]).ID)) == 2
+			})
+
+			r.admin(http.MethodDelete, "faults", nil, nil)
+			r.transmitNow(ids[2]) // a person tries whether it is mended: the others follow
+			for i, run := range runs {
+				r.mustDeliver(run)
+				r.checkDelivered(ids[i], r.transmission(ids[i]), 1)
+			}
+			if n := strings.Count(logs.String(), "level=ERROR"); n != 1 {
+				t.Errorf("%d alarms in the log, want one:\n%s", n, logs.String())
+			}
+		})
+	}
+}

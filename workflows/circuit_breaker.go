@@ -1,0 +1,140 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/gate"
+)
+
+// SignalTryNow tells the CircuitBreaker to let the next trial through now: somebody has mended what was wrong.
+const SignalTryNow = "try now"
+
+const (
+	firstTrialAfter = 30 * time.Second // then twice as long each time,
+	longestTrialGap = 5 * time.Minute  // up to this
+	trialCheck      = 5 * time.Second  // how often to look for a trial's outcome
+	trialPatience   = 8 * time.Minute  // longer than a delivery may take
+	releaseBatch    = 200
+)
+
+// CircuitBreakerWorkflowID is the id of the one workflow that looks after a practice's open circuit.
+func CircuitBreakerWorkflowID(practice string) string { return "circuit/" + practice }
+
+// CircuitBreaker runs while the circuit of a practice is not closed. Now and then it lets one waiting transmission
+// through; once one of those has closed the circuit, it releases all that wait, first in, first out.
+func CircuitBreaker(ctx workflow.Context, practice string) error {
+	b := &breaker{practice: practice}
+	tryNow := workflow.GetSignalChannel(ctx, SignalTryNow)
+	for gap := firstTrialAfter; ; gap = min(2*gap, longestTrialGap) {
+		state, err := b.look(ctx)
+		if err != nil {
+			return err
+		}
+		if state.State == gate.Closed {
+			return b.release(ctx)
+		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			return workflow.NewContinueAsNewError(ctx, CircuitBreaker, practice)
+		}
+		if err := b.await(ctx, gap, state, tryNow); err != nil {
+			return err
+		}
+		trial, err := b.try(ctx)
+		if err != nil {
+			return err
+		}
+		if trial == "" { // nobody waits: the next to come is the trial, and starts a CircuitBreaker again
+			return nil
+		}
+	}
+}
+
+type breaker struct {
+	do       *activities.Circuit // nil: it only names the methods
+	practice string
+	since    time.Time // when the outage began
+}
+
+func (b *breaker) look(ctx workflow.Context) (state activities.CircuitState, err error) {
+	err = workflow.ExecuteActivity(untilDone(ctx, "look at the circuit"), b.do.LookAtCircuit, b.practice).Get(ctx, &state)
+	if !state.FailingSince.IsZero() {
+		b.since = state.FailingSince
+	}
+	return state, err
+}
+
+// await waits until the next trial is due.
+func (b *breaker) await(ctx workflow.Context, gap time.Duration, state activities.CircuitState, tryNow workflow.ReceiveChannel) error {
+	plan := activities.TrialPlan{PracticeCode: b.practice, Wait: gap}
+	if err := workflow.ExecuteActivity(untilDone(ctx, "plan the next trial"), b.do.PlanTrial, plan).Get(ctx, nil); err != nil {
+		return err
+	}
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### Circuit open: %s\n\n%s\n\nSince **%s**. %d transmissions are held; one is tried about **%s**. Signal `%s` tries now.",
+		state.Reason, state.Message, b.since.Format(timeForm), state.Held, workflow.Now(ctx).Add(gap).Format(timeForm), SignalTryNow))
+	timer, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	workflow.NewSelector(ctx).
+		AddFuture(workflow.NewTimerWithOptions(timer, gap, workflow.TimerOptions{Summary: "until the next trial"}), func(workflow.Future) {}).
+		AddReceive(tryNow, func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, nil) }).
+		Select(ctx)
+	return ctx.Err()
+}
+
+// try lets one transmission through and waits for its outcome. It returns the transmission's id; "" when none waits.
+func (b *breaker) try(ctx workflow.Context) (trial string, err error) {
+	err = workflow.ExecuteActivity(untilDone(ctx, "let one through"), b.do.StartTrial, b.practice).Get(ctx, &trial)
+	if err != nil || trial == "" {
+		return "", err
+	}
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### Trying %s\n\nIf eCW takes it, everything that waits goes on.", trial))
+	for waited := time.Duration(0); waited < trialPatience; waited += trialCheck {
+		if err := workflow.Sleep(ctx, trialCheck); err != nil {
+			return trial, err
+		}
+		state, err := b.look(ctx)
+		if err != nil || state.State != gate.HalfOpen {
+			return trial, err
+		}
+	}
+	return trial, nil
+}
+
+// release tells everybody who waits, and stops when the circuit opens again meanwhile.
+func (b *breaker) release(ctx workflow.Context) error {
+	batch := activities.Release{PracticeCode: b.practice, Since: b.since, Until: workflow.Now(ctx), Limit: releaseBatch}
+	if batch.Since.IsZero() { // whoever closed it came before us: only those that it held are left
+		batch.Since = batch.Until
+	}
+	workflow.SetCurrentDetails(ctx, "### Circuit closed\n\nWhat waited goes on, first in, first out.")
+	for {
+		state, err := b.look(ctx)
+		if err != nil {
+			return err
+		}
+		if state.State != gate.Closed {
+			return workflow.NewContinueAsNewError(ctx, CircuitBreaker, b.practice)
+		}
+		var released int
+		if err := workflow.ExecuteActivity(untilReleased(ctx), b.do.ReleaseHeld, batch).Get(ctx, &released); err != nil || released == 0 {
+			return err
+		}
+	}
+}
+
+// startCircuitBreaker makes sure that a practice's CircuitBreaker runs. An error means that it does already, or that the
+// next sweep has to see to it.
+func startCircuitBreaker(ctx workflow.Context, practice string) {
+	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            CircuitBreakerWorkflowID(practice),
+		TaskQueue:             TransmissionTaskQueue,
+		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:         "Tries eCW now and then while it is unavailable or refuses us",
+	})
+	_ = workflow.ExecuteChildWorkflow(child, CircuitBreaker, practice).GetChildWorkflowExecution().Get(ctx, nil)
+}

@@ -1,0 +1,49 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+// pause is what a transmission waits for between two deliveries.
+type pause struct {
+	until   time.Time
+	summary string // of the timer
+}
+
+const queueSummary = "until its turn within eCW's request limit"
+
+// held waits for the circuit. The time is only for a signal that was lost with somebody's data: it then asks again.
+func (t *transmission) held(ctx workflow.Context) *pause {
+	return &pause{until: workflow.Now(ctx).Add(heldRecheck), summary: "held until eCW takes readings again"}
+}
+
+// wait returns at the given moment, when it is called and its turn has come, or as soon as somebody says "transmit now"
+// or cancels.
+func (t *transmission) wait(ctx workflow.Context, p pause) {
+	for {
+		_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
+			Timeout:      p.until.Sub(workflow.Now(ctx)),
+			TimerOptions: workflow.TimerOptions{Summary: p.summary},
+		}, func() bool { return t.transmitNow || t.cancelled || t.called != nil })
+		if err != nil || t.called == nil || t.transmitNow || t.cancelled { // its error is ctx's, which run looks at
+			return
+		}
+		t.place = t.called.Place
+		p = pause{until: t.called.ComesAt, summary: queueSummary}
+		t.called = nil
+	}
+}
+
+// retrySummary labels the timer: "retry 3 of 5 after eCW timeout".
+func (t *transmission) retrySummary(out activities.Outcome) string {
+	if ecw.Class(out.Class) == ecw.ClassThrottled {
+		return "until eCW takes requests again"
+	}
+	return fmt.Sprintf("retry %d of %d after eCW %s", t.attempt, t.opened.MaxAttempts-1, out.Failure.Code)
+}
