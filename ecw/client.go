@@ -127,7 +127,7 @@ func (c *Client) FindDelivered(ctx context.Context, resource json.RawMessage, id
 // FHIR id in eCW) is used where eCW wants a patient in its searches, and may be "". What [Client.FindDelivered] says of
 // absence and of errors holds here too.
 func (c *Client) FindObservation(ctx context.Context, id Identifier, ecwPatientID string) (Delivered, bool, error) {
-	about := observation{Subject: reference{Reference: "Patient/" + ecwPatientID}}
+	about := observation{head: head{Subject: reference{Reference: "Patient/" + ecwPatientID}}}
 	return c.logged(ctx, id, func() (Delivered, bool, error) { return c.findByIdentifier(ctx, id, about) })
 }
 

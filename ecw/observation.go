@@ -157,13 +157,13 @@ func (c *Client) confirmed(ctx context.Context, id Identifier, about observation
 
 // carries tells whether an Observation's identifiers, as JSON, include want.
 func carries(identifiers json.RawMessage, want Identifier) bool {
-	var list []Identifier
+	var list short[Identifier]
 	return json.Unmarshal(identifiers, &list) == nil && slices.Contains(list, want)
 }
 
 // mayCarry tells whether an Observation's identifiers, as JSON, include one of that system, or cannot be read.
 func mayCarry(identifiers json.RawMessage, system string) bool {
-	var list []Identifier
+	var list short[Identifier]
 	if len(identifiers) == 0 {
 		return false
 	}

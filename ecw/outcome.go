@@ -1,7 +1,9 @@
 package ecw
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -13,13 +15,43 @@ import (
 // answer is as much as we read of any FHIR resource eCW answers with: an Observation, an OperationOutcome, or a Bundle
 // with a transaction's response or a search's result.
 type answer struct {
-	ResourceType string  `json:"resourceType"`
-	ID           string  `json:"id"`
-	Issue        []issue `json:"issue"`
-	Entry        []entry `json:"entry"`
-	Link         []struct {
-		Relation string `json:"relation"`
-	} `json:"link"`
+	ResourceType string       `json:"resourceType"`
+	ID           string       `json:"id"`
+	Issue        short[issue] `json:"issue"`
+	Entry        short[entry] `json:"entry"`
+	Link         short[link]  `json:"link"`
+}
+
+type link struct {
+	Relation string `json:"relation"`
+}
+
+// maxElements is more than any list in an answer to us has. A list of a million empty elements fits into the limit of an
+// answer's size, and would cost a hundred times that when decoded.
+const maxElements = 1000
+
+// short is a list of at most maxElements. A longer one is an error: what is not read must not be taken for absent.
+type short[T any] []T
+
+func (s *short[T]) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	switch start, err := d.Token(); {
+	case err != nil || start == nil: // null is no list at all
+		return err
+	case start != json.Delim('['):
+		return errors.New("not a list")
+	}
+	for d.More() {
+		if len(*s) == maxElements {
+			return errTooLarge
+		}
+		var element T
+		if err := d.Decode(&element); err != nil {
+			return err
+		}
+		*s = append(*s, element)
+	}
+	return nil
 }
 
 type entry struct {
@@ -46,13 +78,9 @@ type entryResponse struct {
 // issue is one of an OperationOutcome's. Its diagnostics and details.text are left out on purpose: they may hold
 // patient data.
 type issue struct {
-	Severity string `json:"severity"`
-	Code     string `json:"code"`
-	Details  struct {
-		Coding []struct {
-			Code string `json:"code"`
-		} `json:"coding"`
-	} `json:"details"`
+	Severity string  `json:"severity"`
+	Code     string  `json:"code"`
+	Details  concept `json:"details"`
 }
 
 // issueCodeForm keeps anything but a code out of our errors.

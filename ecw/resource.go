@@ -10,21 +10,26 @@ import (
 // observation is as much of an Observation as tells one reading from another: of ours before it is sent, and of those
 // that eCW's searches return.
 type observation struct {
-	ResourceType      string          `json:"resourceType"`
-	ID                string          `json:"id"`
-	Identifier        json.RawMessage `json:"identifier"`
-	Status            string          `json:"status"`
-	Category          []concept       `json:"category"`
-	Code              concept         `json:"code"`
-	Subject           reference       `json:"subject"`
-	EffectiveDateTime string          `json:"effectiveDateTime"`
-	Device            reference       `json:"device"`
-	ValueQuantity     *quantity       `json:"valueQuantity"`
-	Component         []component     `json:"component"`
+	head
+	Status            string           `json:"status"`
+	Category          short[concept]   `json:"category"`
+	Code              concept          `json:"code"`
+	EffectiveDateTime string           `json:"effectiveDateTime"`
+	Device            reference        `json:"device"`
+	ValueQuantity     *quantity        `json:"valueQuantity"`
+	Component         short[component] `json:"component"`
+}
+
+// head says which Observation it is, and whose.
+type head struct {
+	ResourceType string          `json:"resourceType"`
+	ID           string          `json:"id"`
+	Identifier   json.RawMessage `json:"identifier"`
+	Subject      reference       `json:"subject"`
 }
 
 type concept struct {
-	Coding []coding `json:"coding"`
+	Coding short[coding] `json:"coding"`
 }
 
 type coding struct {
@@ -51,12 +56,12 @@ type component struct {
 }
 
 // patientID is the id in "Patient/{id}", relative or at the end of a URL; "" if the subject is something else.
-func (o observation) patientID() string {
-	at := strings.LastIndex("/"+o.Subject.Reference, "/Patient/")
+func (h head) patientID() string {
+	at := strings.LastIndex("/"+h.Subject.Reference, "/Patient/")
 	if at < 0 {
 		return ""
 	}
-	id, _, _ := strings.Cut(o.Subject.Reference[at+len("Patient/"):], "/")
+	id, _, _ := strings.Cut(h.Subject.Reference[at+len("Patient/"):], "/")
 	return id
 }
 

@@ -178,13 +178,14 @@ func (c *Client) search(ctx context.Context, query url.Values) (listing, error) 
 	list := listing{status: res.status, more: a.hasNext()}
 	for _, e := range a.Entry {
 		var o observation
-		if json.Unmarshal(e.Resource, &o) != nil {
+		if json.Unmarshal(e.Resource, &o.head) != nil || o.ResourceType != "Observation" || !idForm.MatchString(o.ID) {
+			continue
+		}
+		if h := o.head; json.Unmarshal(e.Resource, &o) != nil {
 			// A form that we do not know does not hide the identifier, but nothing can be compared.
-			o = observation{ResourceType: o.ResourceType, ID: o.ID, Identifier: o.Identifier, Subject: o.Subject}
+			o = observation{head: h}
 		}
-		if o.ResourceType == "Observation" && idForm.MatchString(o.ID) {
-			list.observations = append(list.observations, o)
-		}
+		list.observations = append(list.observations, o)
 	}
 	return list, nil
 }

@@ -1,7 +1,6 @@
 package ecw
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -130,42 +129,6 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				t.Error("the redirect was followed")
 			}
 		})
-	}
-}
-
-// TestLargeAnswersAreNotRead: an endless answer costs a bounded amount of memory.
-func TestLargeAnswersAreNotRead(t *testing.T) {
-	t.Parallel()
-	const size = 64 << 20
-	var sent atomic.Int64
-	flood := func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", mediaFHIR)
-		chunk := bytes.Repeat([]byte(" "), 64<<10)
-		for sent.Load() < size {
-			n, err := w.Write(chunk)
-			sent.Add(int64(n))
-			if err != nil {
-				return
-			}
-		}
-	}
-	e := newEHR(t)
-	e.write, e.find = flood, flood
-	c := e.client(t)
-	_, err := c.CreateObservation(context.Background(), testResource, testID)
-	if ee := asError(t, err); ee.Class != ClassUnknown || ee.Code != "response_too_large" || ee.HTTPStatus != 200 {
-		t.Errorf("create: %v", ee)
-	}
-	_, _, err = c.FindObservation(context.Background(), testID, "")
-	if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != "response_too_large" {
-		t.Errorf("find: %v", ee)
-	}
-	e.token = flood
-	if ee := asError(t, e.client(t).Authenticate(context.Background())); ee.Class != ClassRetryable || ee.Code != "response_too_large" {
-		t.Errorf("token: %v", ee)
-	}
-	if sent.Load() >= size {
-		t.Errorf("the server could send %d bytes", sent.Load())
 	}
 }
 
