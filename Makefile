@@ -19,6 +19,7 @@ build: bin/vantrexia ## build bin/vantrexia
 test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Temporal
 	$(GO) test -race -timeout 20m ./...
 	cd tools/temporaldev && $(GO) test -trimpath ./...
+	cd tools/deploycheck && $(GO) test -count=1 ./... # what it reads is outside of its module, where a cached result is blind
 
 lint: $(TOOLS) bin/temporal-server tools/openapi-lint/node_modules ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml, temporal-config
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \

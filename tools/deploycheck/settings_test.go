@@ -1,0 +1,93 @@
+package deploycheck
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// root is the directory of the repository.
+const root = "../.."
+
+func readFile(t *testing.T, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// settings lists every one that the binary knows; a test beside the binary keeps .env.example true.
+func settings(t *testing.T) map[string]bool {
+	t.Helper()
+	known := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#([A-Z_]+)=`).FindAllStringSubmatch(readFile(t, ".env.example"), -1) {
+		known[m[1]] = true
+	}
+	if len(known) < 20 {
+		t.Fatalf(".env.example lists only %d settings", len(known))
+	}
+	return known
+}
+
+// required says what a role cannot do without; of settings with a "|" between them, one.
+func required(role string) []string {
+	ecw := []string{"ECW_CLIENT_ID", "ECW_PRACTICE_CODE", "ECW_PRIVATE_KEY|ECW_PRIVATE_KEY_FILE", "ECW_KEY_ID"}
+	servers := []string{"DATABASE_URL|DATABASE_URL_FILE", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
+	switch role {
+	case "migrate":
+		return servers
+	case "worker":
+		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS"})
+	case "api":
+		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS", "API_ADDRESS", "API_TOKEN_SECRET|API_TOKEN_SECRET_FILE"})
+	case "sandbox":
+		return []string{"SANDBOX_ADDRESS", "SANDBOX_JWKS_URL", "SANDBOX_DATA_DIR", "ECW_CLIENT_ID", "ECW_PRACTICE_CODE"}
+	}
+	return nil
+}
+
+// checkSettings holds what a role is told against what it knows and needs. It looks for files of secrets among mounted.
+func checkSettings(t *testing.T, role string, set map[string]string, mounted []string) {
+	t.Helper()
+	if required(role) == nil {
+		t.Errorf("role %q is unknown", role)
+	}
+	known := settings(t)
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if !known[name] {
+			t.Errorf("%s: the binary knows no setting %s", role, name)
+		}
+		isFile := strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_PATH")
+		if isFile && role != "sandbox" && !slices.Contains(mounted, set[name]) {
+			t.Errorf("%s: %s is %s, and what is mounted is %v", role, name, set[name], mounted)
+		}
+	}
+	for _, names := range required(role) {
+		found := false
+		for name := range strings.SplitSeq(names, "|") {
+			found = found || set[name] != ""
+		}
+		if !found {
+			t.Errorf("%s: %s is not set", role, names)
+		}
+	}
+}
+
+// imageSettings are those that deploy/Dockerfile sets.
+func imageSettings(t *testing.T) map[string]string {
+	t.Helper()
+	set := map[string]string{}
+	for _, line := range regexp.MustCompile(`(?m)^ENV (.*)$`).FindAllStringSubmatch(readFile(t, "deploy", "Dockerfile"), -1) {
+		for _, pair := range strings.Fields(line[1]) {
+			name, value, _ := strings.Cut(pair, "=")
+			set[name] = value
+		}
+	}
+	return set
+}
