@@ -34,6 +34,8 @@ type Outcome struct {
 type Recorded struct {
 	// CircuitUnsettled means that the circuit breaker has something to do.
 	CircuitUnsettled bool `json:",omitempty"`
+	// CircuitClosed means that this outcome has closed it.
+	CircuitClosed bool `json:",omitempty"`
 }
 
 // Record writes the outcome of a delivery to the attempt, to the transmission and to the practice's circuit, all or none.
@@ -65,7 +67,7 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error
 		return Recorded{}, fmt.Errorf("record outcome: %w", err)
 	}
 	a.announce(ctx, change, out)
-	return Recorded{CircuitUnsettled: change.Unsettled}, nil
+	return Recorded{CircuitUnsettled: change.Unsettled, CircuitClosed: change.Closed}, nil
 }
 
 // announce tells the operators what concerns all readings.

@@ -248,7 +248,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	log := a.Logger.With("practice", in.PracticeCode, "observation_id", in.ObservationID, "transmission_id", in.TransmissionID)
 	identifier := ecw.Identifier{System: fhir.IdentifierSystem, Value: in.ObservationID.String()}
 	if earlier > 0 {
-		found, exists, err := a.EHR.FindObservation(ctx, identifier, *row.Patient.ECWFHIRID)
+		found, exists, err := a.EHR.FindDelivered(ctx, resource, identifier)
 		if err != nil {
 			return Posted{}, a.lookUpFailed(ctx, in.TransmissionID, err)
 		}

@@ -267,6 +267,20 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	tb.Cleanup(w.Stop)
 }
 
+// mend takes every fault of the EHR back.
+func (s *system) mend() {
+	s.tb.Helper()
+	req, err := http.NewRequestWithContext(s.tb.Context(), http.MethodDelete, s.ehr+"/admin/faults", nil)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	_ = res.Body.Close()
+}
+
 // fault breaks something in the EHR.
 func (s *system) fault(body string) {
 	s.tb.Helper()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // The states of the service, worst first; the rules are in serviceState.
@@ -38,7 +41,19 @@ type statusAnswer struct {
 	ECWLastSuccessfulTransmission *time.Time `json:"ecw_last_successful_transmission"`
 	Queue                         queue      `json:"queue"`
 	TodayStats                    todayStats `json:"today_stats"`
+	Circuit                       circuit    `json:"circuit"`
 	Uptime                        string     `json:"uptime"`
+}
+
+// circuit tells whether readings are let through to eCW. Reason, message, since and next_try_at are null while it is
+// closed.
+type circuit struct {
+	State     string     `json:"state"`
+	Reason    *string    `json:"reason"`
+	Message   *string    `json:"message"`
+	Since     *time.Time `json:"since"`
+	NextTryAt *time.Time `json:"next_try_at"`
+	Held      int64      `json:"held"`
 }
 
 type queue struct {
@@ -65,8 +80,13 @@ func (s *server) getStatus(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("today's figures: %w", err)
 	}
+	way, err := s.circuit(ctx, figures.Held)
+	if err != nil {
+		return err
+	}
 	answer := statusAnswer{
-		ECWConnection: s.probe.connection(ctx),
+		ECWConnection: s.connection(ctx, way),
+		Circuit:       way,
 		Queue:         queue{Pending: figures.Pending, Processing: figures.Processing, FailedAwaitingRetry: figures.FailedAwaitingRetry},
 		TodayStats:    todayStats{Transmitted: today.Transmitted, Failed: today.Failed, SuccessRate: successRate(today)},
 		Uptime:        uptime(now.Sub(s.started)),
@@ -83,7 +103,27 @@ func (s *server) getStatus(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// serviceState is unhealthy when nothing can be delivered (eCW or Temporal does not answer), degraded when readings lie
+// circuit reads the practice's circuit; a practice that never sent anything has none yet.
+func (s *server) circuit(ctx context.Context, held int64) (circuit, error) {
+	row, err := s.Store.GetGate(ctx, s.PracticeCode)
+	if err != nil && !db.IsNotFound(err) {
+		return circuit{}, fmt.Errorf("circuit: %w", err)
+	}
+	if err != nil || row.Circuit == gate.Closed {
+		return circuit{State: gate.Closed, Held: held}, nil
+	}
+	return circuit{State: row.Circuit, Reason: &row.Reason, Message: &row.Message, Since: row.OpenedAt, NextTryAt: row.NextTrialAt, Held: held}, nil
+}
+
+// connection asks eCW only while deliveries go through: otherwise the circuit's trials do.
+func (s *server) connection(ctx context.Context, way circuit) string {
+	if way.State != gate.Closed {
+		return disconnected
+	}
+	return s.probe.connection(ctx)
+}
+
+// serviceState is unhealthy when nothing can be delivered (eCW or Temporal does not answer, or the circuit is not closed), degraded when readings lie
 // about that nobody carries, or when fewer than 95 % of today's transmissions succeeded (judged from 20 on), and healthy
 // otherwise. Failures that wait for their retry are normal.
 func serviceState(a statusAnswer, stalled int64, temporalAnswers bool) string {
@@ -147,7 +187,8 @@ func (p *probe) connection(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ecwProbeTimeout)
 	defer cancel()
 	p.state = connected
-	if err := p.ask(ctx); err != nil {
+	var e *ecw.Error
+	if err := p.ask(ctx); err != nil && !(errors.As(err, &e) && e.Class == ecw.ClassThrottled) { // who is throttled is known
 		p.state = disconnected
 	}
 	p.asked = time.Now()

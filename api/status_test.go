@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ func TestStatusOfAnIdleService(t *testing.T) {
 		"status": "healthy", "ecw_connection": "connected", "ecw_last_successful_transmission": nil,
 		"queue":       map[string]any{"pending": number("0"), "processing": number("0"), "failed_awaiting_retry": number("0")},
 		"today_stats": map[string]any{"transmitted": number("0"), "failed": number("0"), "success_rate": number("1")},
+		"circuit":     map[string]any{"state": "closed", "reason": nil, "message": nil, "since": nil, "next_try_at": nil, "held": number("0")},
 		"uptime":      got.text("uptime"),
 	})
 	if form := regexp.MustCompile(`^\d+d \d+h \d+m$`); !form.MatchString(got.text("uptime")) {
@@ -144,6 +146,38 @@ func TestStatusOfADayInItsZone(t *testing.T) {
 		if got.get("today_stats", "transmitted") != number("1") || got.get("today_stats", "failed") != number("1") {
 			t.Errorf("%+d h: %s", hours, got.body)
 		}
+	}
+}
+
+// A refused key is everybody's trouble: the status says so, and says when it is over.
+func TestStatusShowsTheCircuit(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	if got := s.status(); got.get("circuit", "state") != "closed" || got.get("circuit", "reason") != nil || got.get("circuit", "held") != number("0") {
+		t.Errorf("at first: %s", got.body)
+	}
+	s.fault(`{"kind":"forbidden","target":"create","for":"1h"}`)
+	patient := s.patient(kevin)
+	first, second := s.post(weight(patient)), s.post(weight(patient))
+	var got answer
+	eventually(t, "both to be held", func() bool {
+		got = s.status()
+		return got.get("circuit", "held") == number("2") && got.get("circuit", "next_try_at") != nil
+	})
+	if got.text("status") != "unhealthy" || got.text("ecw_connection") != "disconnected" ||
+		got.get("circuit", "state") != "open" || got.get("circuit", "reason") != "credentials" || got.get("circuit", "since") == nil {
+		t.Errorf("while eCW forbids it: %s", got.body)
+	}
+	if message, _ := got.get("circuit", "message").(string); !strings.Contains(message, "scopes") {
+		t.Errorf("the message %q has no remedy", message)
+	}
+
+	s.mend()
+	eventually(t, "the transmit to be taken", func() bool { return s.transmit(first).status == http.StatusOK })
+	s.await(first, "transmitted")
+	s.await(second, "transmitted")
+	if got := s.status(); got.get("circuit", "state") != "closed" || got.text("status") != "healthy" {
+		t.Errorf("when it is mended: %s", got.body)
 	}
 }
 

@@ -48,8 +48,8 @@ func CircuitBreaker(ctx workflow.Context, practice string) error {
 		if err != nil {
 			return err
 		}
-		if trial == "" { // nobody waits: the next to come is the trial, and starts a CircuitBreaker again
-			return nil
+		if trial == "" {
+			return b.end(ctx)
 		}
 	}
 }
@@ -104,6 +104,16 @@ func (b *breaker) try(ctx workflow.Context) (trial string, err error) {
 	return trial, nil
 }
 
+// end releases those that wait if a person's own try has closed the circuit. Otherwise nobody waits: the next to come is
+// the trial, and starts a CircuitBreaker again.
+func (b *breaker) end(ctx workflow.Context) error {
+	state, err := b.look(ctx)
+	if err != nil || state.State != gate.Closed {
+		return err
+	}
+	return b.release(ctx)
+}
+
 // release tells everybody who waits, and stops when the circuit opens again meanwhile.
 func (b *breaker) release(ctx workflow.Context) error {
 	batch := activities.Release{PracticeCode: b.practice, Since: b.since, Until: workflow.Now(ctx), Limit: releaseBatch}
@@ -126,8 +136,18 @@ func (b *breaker) release(ctx workflow.Context) error {
 	}
 }
 
-// startCircuitBreaker makes sure that a practice's CircuitBreaker runs. An error means that it does already, or that the
-// next sweep has to see to it.
+// attendCircuit makes sure that a practice's CircuitBreaker runs, and that it learns at once of a circuit that has closed.
+// Errors mean that it runs already, or has just ended, or that the next sweep has to see to it.
+func attendCircuit(ctx workflow.Context, practice string, recorded activities.Recorded) {
+	if !recorded.CircuitUnsettled {
+		return
+	}
+	startCircuitBreaker(ctx, practice)
+	if recorded.CircuitClosed {
+		_ = workflow.SignalExternalWorkflow(ctx, CircuitBreakerWorkflowID(practice), "", SignalTryNow, nil).Get(ctx, nil)
+	}
+}
+
 func startCircuitBreaker(ctx workflow.Context, practice string) {
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            CircuitBreakerWorkflowID(practice),

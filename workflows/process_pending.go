@@ -41,7 +41,7 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 		if err := workflow.ExecuteActivity(untilDone(ctx, "find pending observations"), do.FindPending, query).Get(ctx, &ids); err != nil {
 			return activities.PendingResult{}, err
 		}
-		if err := attendCircuit(ctx, in.PracticeCode); err != nil {
+		if err := repairCircuit(ctx, in.PracticeCode); err != nil {
 			return activities.PendingResult{}, err
 		}
 	}
@@ -61,8 +61,8 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 	return result, nil
 }
 
-// attendCircuit starts the CircuitBreaker where it should run and may have been lost.
-func attendCircuit(ctx workflow.Context, practice string) error {
+// repairCircuit starts the CircuitBreaker where it should run and may have been lost.
+func repairCircuit(ctx workflow.Context, practice string) error {
 	if workflow.GetVersion(ctx, "attend-circuit", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}

@@ -291,9 +291,7 @@ func (t *transmission) record(ctx workflow.Context, out activities.Outcome) erro
 	if err := workflow.ExecuteActivity(untilDone(ctx, "record the outcome"), t.do.Record, out).Get(ctx, &recorded); err != nil {
 		return err
 	}
-	if recorded.CircuitUnsettled {
-		startCircuitBreaker(ctx, t.ref.PracticeCode)
-	}
+	attendCircuit(ctx, t.ref.PracticeCode, recorded)
 	return t.showOutcome(ctx, out)
 }
 
