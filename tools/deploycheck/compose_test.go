@@ -66,6 +66,29 @@ func TestComposeExampleOfAPractice(t *testing.T) {
 	}
 }
 
+// TestRotationOfTheRunbook holds the override that docs/operations.md shows against the same.
+func TestRotationOfTheRunbook(t *testing.T) {
+	t.Parallel()
+	_, rest, _ := strings.Cut(readFile(t, "docs", "operations.md"), "```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	override := filepath.Join(t.TempDir(), "override.yml")
+	if err := os.WriteFile(override, []byte(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml"), override}, cli.WithWorkingDirectory(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := project.Services["api"]
+	if file := api.Environment["ECW_OTHER_KEY_FILE"]; file == nil || *file != "/run/secrets/ecw-other-key" || len(api.Secrets) != 4 {
+		t.Errorf("the API has %v and the secrets %v", api.Environment, api.Secrets)
+	}
+}
+
 func TestComposePublishesOnLoopbackOnly(t *testing.T) {
 	t.Parallel()
 	project := compose(t)
