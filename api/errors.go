@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -94,6 +95,9 @@ func (s *server) writeError(err error, c echo.Context) {
 	var answer *Error
 	var echoErr *echo.HTTPError
 	switch {
+	case errors.Is(c.Request().Context().Err(), context.Canceled): // nobody waits for the answer
+		s.Logger.InfoContext(c.Request().Context(), "the caller went away before the answer", "method", c.Request().Method, "route", c.Path())
+		answer = internalError()
 	case errors.As(err, &answer):
 	case errors.As(err, &echoErr):
 		answer = fromEcho(echoErr)

@@ -35,12 +35,6 @@ func (w Witnesses) Judge(ctx context.Context, d *Devices) (Verdict, error) {
 	return judge(e), err
 }
 
-// Settle waits until every reading that was accepted is transmitted or has failed for good. No device may be sending any more.
-func (w Witnesses) Settle(ctx context.Context, d *Devices) error {
-	_, err := w.Operator.settle(ctx, slices.Collect(maps.Keys(d.accepted)))
-	return err
-}
-
 func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
 	e := evidence{accepted: slices.Collect(maps.Keys(d.accepted)), problems: d.problems}
 	var err error

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"flag"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -32,7 +34,7 @@ func TestEarlierHistoriesReplay(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			replayer := sdkworker.NewWorkflowReplayer()
-			for _, w := range []any{workflows.Transmission, workflows.ProcessPending, workflows.ImportPatients, workflows.ImportPatient, workflows.RefreshPatients} {
+			for _, w := range []any{workflows.Transmission, workflows.CircuitBreaker, workflows.ProcessPending, workflows.ImportPatients, workflows.ImportPatient, workflows.RefreshPatients} {
 				replayer.RegisterWorkflow(w)
 			}
 			if err := replayer.ReplayWorkflowHistoryFromJSONFile(nil, file); err != nil {
@@ -49,8 +51,10 @@ func TestRecordHistories(t *testing.T) {
 	}
 	r := newRig(t, setup{})
 	r.recordTransmissions()
+	r.recordCircuit()
 	r.recordPending()
 	r.recordImports()
+	newRig(t, setup{perMinute: 10}).recordQueue()
 }
 
 func (r *rig) recordTransmissions() {
@@ -72,10 +76,12 @@ func (r *rig) recordTransmissions() {
 	r.mustDeliver(throttled)
 	r.save("transmission-throttled", throttled)
 
-	r.breakEHR(fault{Kind: "forbidden", Target: "create"})
+	nobody := "ecw-patient-9999999"
+	r.relink(&nobody)
 	refused := r.start(r.storeReading(fhir.BloodPressure, bloodPressure))
-	r.mustFail(refused, "permanent_credentials")
+	r.mustFail(refused, "permanent_data")
 	r.save("transmission-refused", refused)
+	r.relink(link())
 
 	r.breakEHR(fault{Kind: "error_503", Target: "create"})
 	id = r.storeReading(fhir.BloodPressure, bloodPressure)
@@ -86,6 +92,45 @@ func (r *rig) recordTransmissions() {
 	}
 	r.mustFail(cancelled, workflows.ClassCancelled)
 	r.save("transmission-cancelled", cancelled)
+}
+
+// recordCircuit holds two readings, lets one through in vain, then releases both.
+func (r *rig) recordCircuit() {
+	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	ids, runs := r.startHeld(2)
+	r.save("transmission-held", runs[0])
+	r.tryNow()
+	eventually(r.t, "the trial to fail", func() bool {
+		return len(r.attempts(r.transmission(ids[0]).ID)) == 2 && r.circuit().Circuit == gate.Open
+	})
+	breaker := r.temporal.GetWorkflow(r.t.Context(), workflows.CircuitBreakerWorkflowID(practice), "")
+	r.save("circuit-breaker-open", breaker)
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.transmitNow(ids[1])
+	for i, name := range []string{"transmission-released", "transmission-tried"} {
+		r.mustDeliver(runs[i])
+		r.save(name, runs[i])
+	}
+	if err := breaker.Get(r.t.Context(), nil); err != nil {
+		r.t.Fatal(err)
+	}
+	r.save("circuit-breaker", breaker)
+}
+
+// recordQueue fills this minute of eCW's request limit.
+func (r *rig) recordQueue() {
+	for {
+		id := r.storeReading(fhir.BloodPressure, bloodPressure)
+		run := r.start(id)
+		eventually(r.t, "the reading to be delivered or queued", func() bool {
+			all := r.transmissions(id)
+			return len(all) > 0 && (all[0].Status == db.StatusTransmitted || all[0].NextRetryAt != nil)
+		})
+		if r.transmission(id).NextRetryAt != nil {
+			r.save("transmission-queued", run)
+			return
+		}
+	}
 }
 
 func (r *rig) recordPending() {
