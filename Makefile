@@ -54,11 +54,13 @@ chaos: bin/temporaldev bin/vantrexia ## kill every process for CHAOS_DURATION, 3
 	@$(GO) build -o bin/chaos ./chaos
 	@exec bin/chaos
 
-cluster: bin/temporal-server bin/temporal-sql-tool bin/vantrexia ## run two APIs and three workers on a Temporal server on PostgreSQL, until Ctrl-C
+CLUSTER_SERVERS := bin/temporal-server bin/temporal-sql-tool bin/temporal-ui
+
+cluster: $(CLUSTER_SERVERS) bin/vantrexia ## run two APIs and three workers on a Temporal server on PostgreSQL, until Ctrl-C
 	@$(GO) build -o bin/cluster ./cluster
 	@exec bin/cluster
 
-test-cluster: bin/temporal-server bin/temporal-sql-tool ## replace processes of such a cluster while 1,000 readings go through it
+test-cluster: $(CLUSTER_SERVERS) ## replace processes of such a cluster while 1,000 readings go through it
 	TEST_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./cluster
 
 bench: ## measure speed and memory
@@ -83,6 +85,10 @@ bin/temporal-server: tools/temporaldev/go.mod tools/temporaldev/go.sum
 
 bin/temporal-sql-tool: tools/temporaldev/go.mod tools/temporaldev/go.sum
 	@tools/build-with-progress.sh "Building Temporal's schema tool (first time only)" tools/temporaldev go.temporal.io/server/cmd/tools/sql $@ -trimpath -ldflags='-s -w'
+	@touch $@
+
+bin/temporal-ui: tools/temporaldev/go.mod tools/temporaldev/go.sum
+	@tools/build-with-progress.sh "Building the Temporal Web UI (first time only)" tools/temporaldev github.com/temporalio/ui-server/v2/cmd/server $@ -trimpath -ldflags='-s -w'
 	@touch $@
 
 bin/sqlc: tools/go.mod

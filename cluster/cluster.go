@@ -28,6 +28,7 @@ const (
 const (
 	postgresName = "postgres"
 	temporalName = "temporal"
+	uiName       = "temporal-ui"
 	sandboxName  = "sandbox"
 )
 
@@ -55,6 +56,7 @@ type cluster struct {
 	ports     map[string]int
 	postgres  *devstack.Postgres
 	temporal  *devstack.Program
+	ui        *devstack.Program
 	vantrexia devstack.Vantrexia
 	members   []*member // in the order of their start
 }
@@ -75,13 +77,16 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 	defer cancel()
 	c := &cluster{cfg: cfg}
 	var err error
-	if c.ports, err = devstack.ChoosePorts(slices.Concat([]string{postgresName, sandboxName}, apiNames(), temporalPorts())...); err != nil {
+	if c.ports, err = devstack.ChoosePorts(slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())...); err != nil {
 		return c, err
 	}
 	if err := c.startPostgres(ctx); err != nil {
 		return c, err
 	}
 	if err := c.startTemporal(ctx); err != nil {
+		return c, err
+	}
+	if err := c.startUI(); err != nil {
 		return c, err
 	}
 	if err := c.install(ctx); err != nil {
@@ -139,7 +144,7 @@ func (c *cluster) secret(name, value string) (path string, err error) {
 // environment is what every role is told.
 func (c *cluster) environment() []string {
 	return []string{
-		"TEMPORAL_ADDRESS=" + c.address(temporalName), "TEMPORAL_NAMESPACE=" + namespace, "LOG_FORMAT=json",
+		"TEMPORAL_ADDRESS=" + c.address(temporalName), "TEMPORAL_NAMESPACE=" + namespace, "TEMPORAL_UI_URL=" + c.url(uiName), "LOG_FORMAT=json",
 		"SANDBOX_ADDRESS=" + c.address(sandboxName), "SANDBOX_DATA_DIR=" + sandboxName, "SANDBOX_JWKS_URL=" + c.url(apiNames()[1]) + "/.well-known/jwks.json",
 		"ECW_CLIENT_ID=" + clientID, "ECW_PRACTICE_CODE=" + practice, "ECW_PRIVATE_KEY_FILE=" + keyFile, "ECW_KEY_ID=" + keyID,
 		"ECW_TOKEN_URL=" + c.url(sandboxName) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + c.url(sandboxName) + sandbox.FHIRPath + practice,
@@ -211,7 +216,7 @@ func (c *cluster) awaitReady(ctx context.Context, name string) error {
 
 // wait returns when ctx ends, or with an error when a process does.
 func (c *cluster) wait(ctx context.Context) error {
-	ended := make(chan string, len(c.members)+2)
+	ended := make(chan string, len(c.members)+3)
 	watch := func(name string, done <-chan struct{}) {
 		go func() {
 			<-done
@@ -220,6 +225,7 @@ func (c *cluster) wait(ctx context.Context) error {
 	}
 	watch(postgresName, c.postgres.Done())
 	watch(temporalName, c.temporal.Done())
+	watch(uiName, c.ui.Done())
 	for _, m := range c.members {
 		watch(m.name, m.program.Done())
 	}
@@ -237,8 +243,10 @@ func (c *cluster) stop() error {
 	for _, m := range slices.Backward(c.members) {
 		errs = append(errs, m.program.Stop())
 	}
-	if c.temporal != nil {
-		errs = append(errs, c.temporal.Stop())
+	for _, server := range []*devstack.Program{c.ui, c.temporal} {
+		if server != nil {
+			errs = append(errs, server.Stop())
+		}
 	}
 	if c.postgres != nil {
 		errs = append(errs, c.postgres.Stop())

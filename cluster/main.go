@@ -1,6 +1,6 @@
 // Command cluster runs an installation as production has it, without containers: PostgreSQL, a Temporal server on it,
-// configured by the files that docker-compose.yml mounts, two API processes, three workers, and the sandbox EHR. `make
-// cluster` runs it until Ctrl-C; nothing of it is kept. `make test-cluster` stops and replaces its processes under load.
+// configured by the files that docker-compose.yml mounts, its Web UI, two API processes, three workers, and the sandbox EHR.
+// `make cluster` runs it until Ctrl-C; nothing of it is kept. `make test-cluster` stops and replaces its processes under load.
 package main
 
 import (
@@ -78,7 +78,7 @@ func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(w, "%d workers\tlogs in %s\n", workers, c.vantrexia.LogFile("worker-*"))
 	fmt.Fprintf(w, "sandbox EHR\t%s\n", c.url(sandboxName))
-	fmt.Fprintf(w, "Temporal\t%s\n", c.address(temporalName))
+	fmt.Fprintf(w, "Temporal\t%s, Web UI %s\n", c.address(temporalName), c.url(uiName))
 	fmt.Fprintf(w, "PostgreSQL\t%s\n", c.address(postgresName))
 	if err := w.Flush(); err != nil {
 		return err

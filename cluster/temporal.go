@@ -100,6 +100,22 @@ func (c *cluster) temporalSettings() ([]string, error) {
 	return settings, nil
 }
 
+// startUI starts the Temporal Web UI, which reads its settings from a file.
+func (c *cluster) startUI() (err error) {
+	dir := filepath.Join(c.cfg.dir, uiName)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	settings := fmt.Sprintf("temporalGrpcAddress: %s\nhost: 127.0.0.1\nport: %d\nenableUi: true\ndefaultNamespace: %s\ndisableNewsFetch: true\ncors: {cookieInsecure: true}\n",
+		c.address(temporalName), c.ports[uiName], namespace)
+	if err := os.WriteFile(filepath.Join(dir, "cluster.yaml"), []byte(settings), 0o600); err != nil {
+		return err
+	}
+	server := exec.Command(filepath.Join(c.cfg.root, "bin", "temporal-ui"), "--root", dir, "--config", ".", "--env", "cluster", "start")
+	c.ui, err = devstack.StartProgram(server, dir+".log")
+	return err
+}
+
 // awaitTemporal asks what the health check of the compose file asks.
 func (c *cluster) awaitTemporal(ctx context.Context) error {
 	for {
