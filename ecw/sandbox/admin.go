@@ -189,7 +189,7 @@ func durationField(value json.RawMessage, into **time.Duration) error {
 
 func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
 	stored, total := s.store.counts()
-	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total)))
+	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats())))
 }
 
 // reset returns to the state of a first start: no Observations (the file's are gone too), tokens, faults or counts.

@@ -295,6 +295,13 @@ func TestRatePerMinute(t *testing.T) {
 	if a := r.fhirGet(token, "/Patient/"+patientID); a.status != 200 {
 		t.Errorf("at the top of the minute: got %d", a.status)
 	}
+	r.fault(`{"kind": "throttle"}`)
+	for range 2 {
+		r.fhirGet(token, "/Patient/"+patientID)
+	}
+	if stats := r.do("GET", "/admin/stats", ""); stats.num("limit", "exceeded") != 1 || stats.num("limit", "busiest_minute") != 5 {
+		t.Errorf("want one minute with too many requests, and five in the busiest: %s", stats.text)
+	}
 }
 
 func TestFaultRequestsAreChecked(t *testing.T) {

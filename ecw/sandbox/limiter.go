@@ -13,6 +13,7 @@ type limiter struct {
 	minute       time.Time
 	used         int
 	blockedUntil time.Time
+	seen         LimitStats
 }
 
 func (l *limiter) allow(now time.Time) bool {
@@ -26,10 +27,18 @@ func (l *limiter) allow(now time.Time) bool {
 	}
 	if l.perMinute > 0 && l.used >= l.perMinute {
 		l.blockedUntil = l.minute.Add(time.Minute)
+		l.seen.Exceeded++
 		return false
 	}
 	l.used++
+	l.seen.BusiestMinute = max(l.seen.BusiestMinute, l.used)
 	return true
+}
+
+func (l *limiter) stats() LimitStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen
 }
 
 // block refuses everything until that time.
@@ -42,5 +51,5 @@ func (l *limiter) block(until time.Time) {
 func (l *limiter) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.minute, l.used, l.blockedUntil = time.Time{}, 0, time.Time{}
+	l.minute, l.used, l.blockedUntil, l.seen = time.Time{}, 0, time.Time{}, LimitStats{}
 }

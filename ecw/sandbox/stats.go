@@ -20,6 +20,7 @@ type Stats struct {
 	Tokens   TokenStats                `json:"tokens"`
 	Creates  CreateStats               `json:"creates"`
 	Requests map[string]map[string]int `json:"requests"` // by route and status; "reset" for a connection that was cut
+	Limit    LimitStats                `json:"limit"`
 }
 
 // TokenStats count the answers of the token endpoint.
@@ -34,6 +35,12 @@ type CreateStats struct {
 	Received map[string]int `json:"received"` // creates that reached the FHIR server with a good token, refused ones included
 	Stored   map[string]int `json:"stored"`
 	Total    int            `json:"total"` // Observations stored, those of earlier runs included
+}
+
+// LimitStats tell how a client keeps to the limit on requests.
+type LimitStats struct {
+	Exceeded      int `json:"exceeded"`       // minutes in which it sent too many; those blocked by a fault are not its own doing
+	BusiestMinute int `json:"busiest_minute"` // most requests taken in one clock minute
 }
 
 func newStats() *stats {
@@ -88,7 +95,7 @@ func (st *stats) request(route string, rep reply) {
 	st.requests[route][status]++
 }
 
-func (st *stats) view(stored map[string]int, total int) Stats {
+func (st *stats) view(stored map[string]int, total int, limit LimitStats) Stats {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	requests := make(map[string]map[string]int, len(st.requests))
@@ -99,5 +106,6 @@ func (st *stats) view(stored map[string]int, total int) Stats {
 		Tokens:   TokenStats{Issued: st.issued, Refused: maps.Clone(st.refused)},
 		Creates:  CreateStats{Received: maps.Clone(st.received), Stored: stored, Total: total},
 		Requests: requests,
+		Limit:    limit,
 	}
 }

@@ -89,7 +89,7 @@ func TestReset(t *testing.T) {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
 	stats := r.do("GET", "/admin/stats", "")
-	want := `{"tokens":{"issued":0,"refused":{}},"creates":{"received":{},"stored":{},"total":0},"requests":{}}`
+	want := `{"tokens":{"issued":0,"refused":{}},"creates":{"received":{},"stored":{},"total":0},"requests":{},"limit":{"exceeded":0,"busiest_minute":0}}`
 	if strings.TrimSpace(stats.text) != want {
 		t.Errorf("stats: %s", stats.text)
 	}
