@@ -54,7 +54,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", &table)
-	if !verdict.OK() || verdict.Accepted != readings {
+	if !verdict.OK() || verdict.Delivered != readings {
 		t.Errorf("%d readings were sent; not every one was delivered exactly once", readings)
 	}
 	checkLoad(t, c)

@@ -26,6 +26,9 @@ type Witnesses struct {
 	EHR       *ecw.Client // reaches it as eCW is reached
 	Temporal  client.Client
 	Processes []string // the log files of our own processes
+	// Settled is called before the EHR is asked for every reading; it takes away what would be in the way, such as a limit
+	// on requests. May be nil.
+	Settled func(context.Context) error
 }
 
 // Judge waits until all is settled and compares what the witnesses say of each reading that the devices' APIs accepted. No
@@ -38,11 +41,18 @@ func (w Witnesses) Judge(ctx context.Context, d *Devices) (Verdict, error) {
 func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
 	e := evidence{accepted: slices.Collect(maps.Keys(d.accepted)), problems: d.problems}
 	var err error
-	if e.first, err = w.Operator.settle(ctx, e.accepted); err != nil {
+	if e.latest, err = w.Operator.settle(ctx, e.accepted); err != nil {
 		e.problems = append(e.problems, err.Error())
 	}
-	if e.last, err = w.Operator.transmitFailed(ctx, e.first); err != nil {
-		e.problems = append(e.problems, err.Error())
+	stats, err := w.stats(ctx)
+	if err != nil {
+		return e, err
+	}
+	e.limit = stats.Limit
+	if w.Settled != nil {
+		if err := w.Settled(ctx); err != nil {
+			return e, err
+		}
 	}
 	if e.ehr, err = w.inEHR(ctx, d.accepted); err != nil {
 		return e, err
@@ -60,10 +70,15 @@ func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
 	return e, nil
 }
 
+func (w Witnesses) stats(ctx context.Context) (stats sandbox.Stats, err error) {
+	err = Call(ctx, http.MethodGet, w.Sandbox+"/admin/stats", "", nil, &stats)
+	return stats, err
+}
+
 // inEHR lists what the EHR stored under our identifiers, and searches it for every accepted observation.
 func (w Witnesses) inEHR(ctx context.Context, accepted map[string]patient) (map[string]holdings, error) {
-	var stats sandbox.Stats
-	if err := Call(ctx, http.MethodGet, w.Sandbox+"/admin/stats", "", nil, &stats); err != nil {
+	stats, err := w.stats(ctx)
+	if err != nil {
 		return nil, err
 	}
 	held := map[string]holdings{}

@@ -2,11 +2,10 @@ package proof
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -14,7 +13,7 @@ import (
 type transmission struct {
 	ID               string     `json:"id"`
 	ObservationID    string     `json:"observation_id"`
-	Status           string     `json:"status"`
+	Status           string     `json:"status"` // "" when there is no transmission
 	NextRetryAt      *time.Time `json:"next_retry_at"`
 	ECWObservationID *string    `json:"ecw_observation_id"`
 	ErrorClass       *string    `json:"error_class"`
@@ -28,49 +27,89 @@ func (t transmission) settled() bool {
 	return t.Status == "transmitted" || t.Status == "failed" && t.NextRetryAt == nil
 }
 
+// stage is where a transmission that has not settled stands.
+func (t transmission) stage() string {
+	switch {
+	case t.Status == "":
+		return "not opened"
+	case t.Status == "failed":
+		return "to be retried"
+	}
+	return t.Status
+}
+
 // Operator is the person who looks after the system when it is healthy again.
 type Operator struct {
 	API, Token string // Token is an admin's
 	Log        *slog.Logger
+	// Circuit says what the circuit before the EHR waits for; "" when it is closed. nil: nobody looks at it.
+	Circuit func(context.Context) (string, error)
 }
 
 // SweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
 // whenever something dies.
 func (o Operator) SweepOften(ctx context.Context) {
 	for ctx.Err() == nil {
-		started, cancel := context.WithTimeout(ctx, time.Second) // its outcome is nobody's business
-		_ = Call(started, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
-		cancel()
+		o.sweep(ctx)
 		pause(ctx, 2*time.Second)
 	}
 }
 
-// settle runs the sweep until every observation is transmitted or has failed for good, and returns where each stands.
+// sweep starts one and does not wait for what it brings.
+func (o Operator) sweep(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
+}
+
+// settleWithin is how long Settle waits: a circuit that has opened several times in a row tries eCW every five minutes.
+const settleWithin = 10 * time.Minute
+
+// settle waits until nothing more happens by itself: every observation is transmitted or has failed for good, and the
+// circuit is closed. It returns where each observation stands, and an error that says what it has waited for in vain. It
+// sweeps, as the schedule does, and helps in no other way.
 func (o Operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
-	for {
-		err := Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
-		if err != nil {
-			o.Log.Info("process-pending", "error", err)
-		}
-		latest, err := o.latest(ctx)
-		if err != nil {
-			o.Log.Info("transmission log", "error", err)
-		}
-		open := 0
-		for _, id := range observations {
-			if t, ok := latest[id]; !ok || !t.settled() {
-				open++
-			}
-		}
-		if open == 0 && err == nil {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	for said := time.Now(); ; pause(ctx, time.Second) {
+		o.sweep(ctx)
+		latest, waits, err := o.waits(ctx, observations)
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return latest, fmt.Errorf("not settled after %s: %w", settleWithin, err)
+		case ctx.Err() != nil:
+			return latest, fmt.Errorf("not settled after %s: still waiting for %s", settleWithin, waits)
+		case err == nil && waits == "":
 			return latest, nil
-		}
-		o.Log.Info("settling", "open", open)
-		pause(ctx, time.Second)
-		if ctx.Err() != nil {
-			return latest, fmt.Errorf("%d readings do not settle: %w", open, ctx.Err())
+		case time.Since(said) > 5*time.Second:
+			said = time.Now()
+			o.Log.Info("settling", "waits_for", waits, "error", err)
 		}
 	}
+}
+
+// waits says what there is to wait for: nothing is "".
+func (o Operator) waits(ctx context.Context, observations []string) (latest map[string]transmission, waits string, err error) {
+	if latest, err = o.latest(ctx); err != nil {
+		return latest, "", fmt.Errorf("read the transmission log: %w", err)
+	}
+	open := map[string]int{}
+	for _, id := range observations {
+		if t := latest[id]; !t.settled() {
+			open[t.stage()]++
+		}
+	}
+	if len(open) > 0 {
+		waits = "readings " + counts(open)
+	}
+	if o.Circuit == nil {
+		return latest, waits, nil
+	}
+	circuit, err := o.Circuit(ctx)
+	if circuit != "" {
+		waits = strings.TrimPrefix(waits+", and ", ", and ") + circuit
+	}
+	return latest, waits, err
 }
 
 // latest reads the transmission log: the newest transmission of each observation.
@@ -95,41 +134,6 @@ func (o Operator) latest(ctx context.Context) (map[string]transmission, error) {
 		}
 	}
 	return latest, nil
-}
-
-// transmitFailed says "transmit" for every observation that has failed, as its error asks a person to, and returns where
-// each stands then.
-func (o Operator) transmitFailed(ctx context.Context, first map[string]transmission) (map[string]transmission, error) {
-	var failed []string
-	for id, t := range first {
-		if t.Status != "failed" {
-			continue
-		}
-		o.Log.Info("failed, transmitted by a person", "observation_id", id, "class", text(t.ErrorClass), "message", text(t.ErrorMessage))
-		if err := o.transmit(ctx, id); err != nil {
-			return first, fmt.Errorf("transmit %s: %w", id, err)
-		}
-		failed = append(failed, id)
-	}
-	if len(failed) == 0 {
-		return first, nil
-	}
-	again, err := o.settle(ctx, failed)
-	last := maps.Clone(first)
-	maps.Copy(last, again)
-	return last, err
-}
-
-// transmit asks until the workflow that failed has quite ended and a new one is started.
-func (o Operator) transmit(ctx context.Context, id string) error {
-	for {
-		err := Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/observations/"+id+"/transmit/", o.Token, nil, nil)
-		var refused *Refusal
-		if !errors.As(err, &refused) || refused.Status != http.StatusConflict || ctx.Err() != nil {
-			return err
-		}
-		pause(ctx, time.Second)
-	}
 }
 
 func text(s *string) string {
