@@ -1,6 +1,7 @@
-// Command chaos proves that no reading is lost and none is sent twice: it runs the whole system as separate processes,
-// kills them with SIGKILL and lets the sandbox EHR fail while readings come in, and in the end compares what was accepted
-// with what the database says and what the EHR holds. `make chaos` runs it; everything it does is derived from CHAOS_SEED.
+// Command chaos proves that no reading is lost and none is sent twice: it runs the whole system as separate processes, two
+// APIs and two workers among them, kills and stops them, and lets the sandbox EHR fail while readings come in. In the end it
+// waits until all is settled by itself, and compares what was accepted with what the database says and what the EHR holds.
+// `make chaos` runs it; everything it does is derived from CHAOS_SEED.
 package main
 
 import (
@@ -22,6 +23,7 @@ type config struct {
 	Seed           uint64        `env:"CHAOS_SEED"`     // 0: a new one
 	Duration       time.Duration `env:"CHAOS_DURATION"` // of the disturbances; settling comes on top
 	Every          time.Duration `env:"CHAOS_EVERY"`    // a reading
+	RateLimit      int           `env:"CHAOS_RATE_LIMIT"`
 	Binary         string        `env:"CHAOS_BINARY"`
 	TemporalBinary string        `env:"CHAOS_TEMPORAL"`
 }
@@ -36,7 +38,7 @@ func main() {
 }
 
 func runFromEnvironment(ctx context.Context) error {
-	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
+	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, RateLimit: 180, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
 	if err := env.Parse(&cfg); err != nil {
 		return err
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/proof"
 )
 
 // running is a process of the system: a *devstack.Program, *devstack.Postgres or *devstack.Temporal.
@@ -17,12 +19,13 @@ type running interface {
 	Stop() error
 }
 
-// part keeps one process of the system running, as a service manager would, and kills it on demand.
+// part keeps one process of the system running, as a service manager would, and ends it on demand.
 type part struct {
-	name  string
-	start func(context.Context) (running, error)
-	kills chan time.Duration // how long to leave it dead
-	log   *slog.Logger
+	name   string
+	start  func(context.Context) (running, error)
+	alive  string // URL that answers while the process runs; "" for a server, which is ready when it is started
+	orders chan order
+	log    *slog.Logger
 
 	first sync.Once
 	up    chan struct{} // closed after the first start
@@ -30,15 +33,21 @@ type part struct {
 	ended chan struct{}
 
 	mu       sync.Mutex
-	problems []string // what must not happen: a panic, a process that cannot be stopped
+	problems []string // what must not happen: a panic, a process that does not stop when it is told to
+}
+
+// order ends a process and says how long to leave it dead.
+type order struct {
+	gently bool // by SIGTERM
+	down   time.Duration
 }
 
 // restartPause is how long a process that ended by itself is left alone.
 const restartPause = 500 * time.Millisecond
 
 // keep starts the part and returns when it runs for the first time.
-func keep(ctx context.Context, log *slog.Logger, name string, start func(context.Context) (running, error)) (*part, error) {
-	p := &part{name: name, start: start, kills: make(chan time.Duration, 1), log: log, up: make(chan struct{}), ended: make(chan struct{})}
+func keep(ctx context.Context, p *part) (*part, error) {
+	p.orders, p.up, p.ended = make(chan order, 1), make(chan struct{}), make(chan struct{})
 	var own context.Context
 	own, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go p.run(own)
@@ -47,7 +56,7 @@ func keep(ctx context.Context, log *slog.Logger, name string, start func(context
 		return p, nil
 	case <-ctx.Done():
 		p.end()
-		return nil, fmt.Errorf("start %s: %w", name, ctx.Err())
+		return nil, fmt.Errorf("start %s: %w", p.name, ctx.Err())
 	}
 }
 
@@ -64,9 +73,9 @@ func (p *part) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			p.note(r.Stop())
-		case down := <-p.kills:
-			p.note(r.Kill())
-			pause(ctx, down)
+		case o := <-p.orders:
+			p.obey(ctx, o, r)
+			pause(ctx, o.down)
 		case <-r.Done():
 			p.endedByItself(r)
 			p.note(r.Stop()) // gives back what it held
@@ -75,14 +84,46 @@ func (p *part) run(ctx context.Context) {
 	}
 }
 
-// endedByItself is in order, for example, for a worker that is started while Temporal is away; a panic never is.
-func (p *part) endedByItself(r running) {
-	own, ours := r.(*devstack.Program)
-	p.log.Info("ended by itself", "process", p.name)
-	const panicked = 2 // the exit code of a Go program
-	if !ours || own.ExitCode() == panicked {
-		p.note(fmt.Errorf("%s crashed by itself", p.name))
+func (p *part) obey(ctx context.Context, o order, r running) {
+	program, ours := r.(*devstack.Program)
+	if !o.gently || !ours || !p.awaitAlive(ctx, program) {
+		p.note(r.Kill())
+		return
 	}
+	began := time.Now()
+	p.note(program.Stop())
+	took := time.Since(began)
+	p.log.Info("stopped", "process", p.name, "took", took.Round(time.Millisecond), "exit", program.ExitCode())
+	if program.ExitCode() != 0 || took > stopTimeout {
+		p.note(fmt.Errorf("ended with %d, %s after SIGTERM", program.ExitCode(), took))
+	}
+}
+
+// awaitAlive waits until the process has got as far as handling signals. It may end before, because of a server that is
+// down.
+func (p *part) awaitAlive(ctx context.Context, r running) bool {
+	for {
+		if proof.Call(ctx, http.MethodGet, p.alive, "", nil, nil) == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-r.Done():
+			return false
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// endedByItself must not happen: whatever is down, the processes wait for it.
+func (p *part) endedByItself(r running) {
+	code := -1
+	if own, ours := r.(*devstack.Program); ours {
+		code = own.ExitCode()
+	}
+	p.log.Warn("ended by itself", "process", p.name, "exit", code)
+	p.note(fmt.Errorf("ended by itself with %d", code))
 }
 
 func (p *part) note(err error) {
@@ -94,11 +135,11 @@ func (p *part) note(err error) {
 	p.problems = append(p.problems, p.name+": "+err.Error())
 }
 
-// kill kills the process, or the next one if it is not running at the moment. It does not wait.
-func (p *part) kill(down time.Duration) {
+// order ends the process, or the next one if it is not running at the moment. It does not wait.
+func (p *part) order(o order) {
 	select {
-	case p.kills <- down:
-	default: // it is about to be killed already
+	case p.orders <- o:
+	default: // it is about to end already
 	}
 }
 
@@ -106,6 +147,13 @@ func (p *part) kill(down time.Duration) {
 func (p *part) end() {
 	p.stop()
 	<-p.ended
+}
+
+// wrong is what must not have happened.
+func (p *part) wrong() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.problems
 }
 
 // pause waits, or returns earlier when ctx ends.

@@ -7,37 +7,37 @@ import (
 	"time"
 )
 
-// The processes that a run kills.
+// The processes that a run disturbs.
 const (
 	postgresPart = "postgres"
 	temporalPart = "temporal"
-	apiPart      = "api"
-	workerPart   = "worker"
+	firstAPI     = "api-1"
+	secondAPI    = "api-2"
+	firstWorker  = "worker-1"
+	secondWorker = "worker-2"
 )
 
-// event is one disturbance: a process that is killed, or a fault of the sandbox EHR.
+func disturbed() []string {
+	return []string{postgresPart, temporalPart, firstAPI, secondAPI, firstWorker, secondWorker}
+}
+
+// event is one disturbance: a process that ends, or a fault of the sandbox EHR.
 type event struct {
-	At    time.Duration // since the beginning of the run
-	Kill  string        // the process, or "" for a fault
-	Down  time.Duration // until the killed process is started again
-	Fault *fault
+	At     time.Duration // since the beginning of the run
+	End    string        // the process, or "" for a fault
+	Gently bool          // SIGTERM, as in a deploy, in place of SIGKILL
+	Down   time.Duration // until the process is started again
+	Fault  *fault
 }
 
 func (e event) String() string {
-	if e.Fault == nil {
-		return fmt.Sprintf("%6.1fs kill -9 %s, back after %s", e.At.Seconds(), e.Kill, e.Down)
+	switch {
+	case e.Fault == nil && e.Gently:
+		return fmt.Sprintf("%6.1fs SIGTERM %s, back after %s", e.At.Seconds(), e.End, e.Down)
+	case e.Fault == nil:
+		return fmt.Sprintf("%6.1fs kill -9 %s, back after %s", e.At.Seconds(), e.End, e.Down)
 	}
 	return fmt.Sprintf("%6.1fs EHR: %s", e.At.Seconds(), e.Fault)
-}
-
-// fault is the body of the sandbox's POST /admin/faults; it lasts for a number of requests or for a time.
-type fault struct {
-	Kind       string `json:"kind"`
-	Target     string `json:"target"`
-	Count      int    `json:"count,omitempty"`
-	For        string `json:"for,omitempty"`
-	Delay      string `json:"delay,omitempty"`
-	RetryAfter string `json:"retry_after,omitempty"`
 }
 
 func (f fault) String() string {
@@ -47,56 +47,71 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s (%s) for %s", f.Kind, f.Target, f.For)
 }
 
-// faults are what a run switches on. That the EHR ignores If-None-Exist is not among them: nothing is promised there.
-func faults() []fault {
-	return []fault{
-		{Kind: "reset_before", Target: "any"},
-		{Kind: "reset_after", Target: "create"},
-		{Kind: "reset_after", Target: "any"},
-		{Kind: "error_503", Target: "any"},
-		{Kind: "error_500", Target: "create"},
-		{Kind: "error_500", Target: "any"},
-		{Kind: "slow", Target: "create", Delay: "4s"}, // longer than ECW_TIMEOUT: stored after we gave up
-		{Kind: "slow_after", Target: "create", Delay: "4s"},
-		{Kind: "no_id", Target: "create"},
-		{Kind: "truncated", Target: "create"},
-		{Kind: "truncated", Target: "search"},
-		{Kind: "throttle", Target: "any", Count: 1, RetryAfter: "2s"},
-		{Kind: "unauthorized", Target: "create", Count: 1},
-		{Kind: "unauthorized", Target: "any", Count: 2},
-	}
+// plan is all that a run does beside feeding readings.
+type plan struct {
+	EHR    ehr
+	Events []event // in the order of their time
 }
 
-// plan derives every disturbance of a run from its seed: the same seed and duration give the same plan. Each process is
-// killed at least once when there is time; everything is over when the duration is.
-func plan(seed uint64, duration time.Duration) []event {
+// newPlan derives a plan from a seed: the same seed and duration give the same plan. Each process ends at least once when
+// there is time; everything is over when the duration is.
+func newPlan(seed uint64, duration time.Duration) plan {
 	random := rand.New(rand.NewPCG(seed, 0))
-	between := func(low, high time.Duration) time.Duration {
-		return (low + time.Duration(random.Int64N(int64(high-low)))).Truncate(10 * time.Millisecond)
-	}
-	var events []event
+	p := plan{EHR: newEHR(random)}
+	p.Events = slices.Concat(ends(random, duration), shortFaults(random, duration, p.EHR), longFaults(random, duration))
+	slices.SortStableFunc(p.Events, func(a, b event) int { return int(a.At - b.At) })
+	return p
+}
 
-	parts := []string{postgresPart, temporalPart, apiPart, workerPart}
-	random.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-	parts = append(parts, workerPart, workerPart) // where most of what can break happens
+func between(random *rand.Rand, low, high time.Duration) time.Duration {
+	return (low + time.Duration(random.Int64N(int64(high-low)))).Truncate(10 * time.Millisecond)
+}
+
+// ends lists when which process ends. In a long run there is time in between for something to be delivered.
+func ends(random *rand.Rand, duration time.Duration) (events []event) {
 	const longestDown = 4 * time.Second
-	for i, at := 0, between(time.Second, 3*time.Second); at < duration-longestDown; i, at = i+1, at+between(time.Second, 6*time.Second) {
-		next := parts[i%len(parts)]
-		if i >= len(parts) {
-			next = parts[random.IntN(len(parts))]
+	longestGap := min(max(duration/25, 4*time.Second), 8*time.Second)
+	parts := disturbed()
+	random.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	at := between(random, time.Second, 3*time.Second)
+	for n := 0; at < duration-longestDown; n++ {
+		e := event{At: at, Down: between(random, 0, longestDown)}
+		if n < len(parts) {
+			e.End = parts[n]
+		} else {
+			e.End = parts[random.IntN(len(parts))]
 		}
-		events = append(events, event{At: at, Kill: next, Down: between(0, longestDown)})
+		ours := e.End != postgresPart && e.End != temporalPart
+		e.Gently = ours && random.IntN(2) == 0
+		events = append(events, e)
+		at += between(random, time.Second, longestGap)
 	}
+	return events
+}
 
-	kinds := faults()
-	const longestFault = 3 * time.Second
-	for at := between(0, 2*time.Second); at < duration-longestFault; at += between(500*time.Millisecond, 4*time.Second) {
+func shortFaults(random *rand.Rand, duration time.Duration, ehr ehr) (events []event) {
+	kinds := passing(ehr)
+	const longest = 3 * time.Second
+	for at := between(random, 0, 2*time.Second); at < duration-longest; at += between(random, 500*time.Millisecond, 4*time.Second) {
 		next := kinds[random.IntN(len(kinds))]
 		if next.Count == 0 {
-			next.For = between(300*time.Millisecond, longestFault).String()
+			next.For = between(random, 300*time.Millisecond, longest).String()
 		}
 		events = append(events, event{At: at, Fault: &next})
 	}
-	slices.SortStableFunc(events, func(a, b event) int { return int(a.At - b.At) })
+	return events
+}
+
+// longFaults has one for each minute and a half: readings only wait then.
+func longFaults(random *rand.Rand, duration time.Duration) (events []event) {
+	kinds := lasting()
+	const each, longest = 90 * time.Second, 25 * time.Second
+	for from := time.Duration(0); from+each <= duration; from += each {
+		next := kinds[random.IntN(len(kinds))]
+		if next.Count == 0 {
+			next.For = between(random, 8*time.Second, longest).String()
+		}
+		events = append(events, event{At: from + between(random, 0, each-longest), Fault: &next})
+	}
 	return events
 }

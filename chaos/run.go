@@ -41,54 +41,59 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	return os.RemoveAll(dir)
 }
 
-// What a start and an end of the disturbances may take at most; seconds and a minute are usual.
+// What a start, and all that comes after the disturbances, may take at most; seconds and a minute or two are usual.
 const (
-	startTimeout  = 3 * time.Minute
-	settleTimeout = 5 * time.Minute
+	startTimeout = 3 * time.Minute
+	endTimeout   = 15 * time.Minute
 )
 
 // runIn starts the system, lets it suffer, and judges. Nothing that it started runs when it returns.
 func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v proof.Verdict, err error) {
-	s, err := startSystem(ctx, cfg, dir, log)
+	p := newPlan(cfg.Seed, cfg.Duration)
+	log.Info("the EHR of this run", "kind", p.EHR.String(), "limit", cfg.RateLimit+ehrMargin, "ours", cfg.RateLimit)
+	s, err := startSystem(ctx, cfg, p.EHR, dir, log)
 	defer func() { v.Problems = append(v.Problems, s.stop()...) }()
 	if err != nil {
 		return v, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+settleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+endTimeout)
 	defer cancel()
 	token, err := s.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "24h")
 	if err != nil {
 		return v, err
 	}
-	devices, err := proof.NewDevices(ctx, token, s.url(apiPart))
+	devices, err := proof.NewDevices(ctx, token, s.url(firstAPI), s.url(secondAPI))
 	if err != nil {
 		return v, err
 	}
-	witnesses, closeAll, err := s.witnesses(proof.Operator{API: s.url(apiPart), Token: token, Log: log})
+	witnesses, err := s.witnesses(proof.Operator{API: s.url(firstAPI), Token: token, Log: log})
 	if err != nil {
 		return v, err
 	}
-	defer closeAll()
-	if err := suffer(ctx, cfg, s, devices, witnesses.Operator); err != nil {
+	openings := watchCircuit(ctx, log, witnesses.Operator)
+	if err := suffer(ctx, s, p.Events, devices, witnesses.Operator); err != nil {
 		return v, err
 	}
-	return witnesses.Judge(ctx, devices)
+	v, err = witnesses.Judge(ctx, devices)
+	v.Openings = openings()
+	return v, err
 }
 
-// suffer feeds readings while the plan is carried out, and returns when everything runs again and the API has taken every
+// suffer feeds readings while the events happen, and returns when everything runs again and the API has taken every
 // reading.
-func suffer(ctx context.Context, cfg config, s *system, devices *proof.Devices, o proof.Operator) error {
+func suffer(ctx context.Context, s *system, events []event, devices *proof.Devices, o proof.Operator) error {
 	fed := make(chan struct{})
 	go func() {
 		defer close(fed)
-		devices.Feed(ctx, cfg.Duration, cfg.Every)
+		devices.Feed(ctx, s.cfg.Duration, s.cfg.Every)
 	}()
 	disturbed, healed := context.WithCancel(ctx)
 	defer healed()
 	go o.SweepOften(disturbed)
-	s.disturb(ctx, plan(cfg.Seed, cfg.Duration))
-	if err := s.clearFaults(ctx); err != nil {
-		return fmt.Errorf("end the faults: %w", err)
+	go s.tryOften(disturbed)
+	s.disturb(ctx, events)
+	if err := s.heal(ctx); err != nil {
+		return err
 	}
 	if err := s.awaitReady(ctx); err != nil {
 		return err
@@ -108,7 +113,7 @@ func (s *system) disturb(ctx context.Context, events []event) {
 		}
 		s.log.Info(e.String())
 		if e.Fault == nil {
-			s.parts[e.Kill].kill(e.Down)
+			s.parts[e.End].order(order{gently: e.Gently, down: e.Down})
 		} else if err := s.addFault(ctx, *e.Fault); err != nil {
 			s.log.Error("fault not set", "error", err)
 		}

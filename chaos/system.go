@@ -32,30 +32,44 @@ const (
 // retryDelays are short, and many enough that a reading outlasts a run of faults.
 const retryDelays = "1s,2s,3s,5s,8s,8s,8s,8s,8s,8s,8s,8s"
 
-// system is everything that runs: two servers, and three roles of the binary as processes of their own.
+const (
+	// drainTimeout is what a process that is told to stop may take to finish what it holds, and stopTimeout what that may
+	// take in all: a worker has five seconds to report, and this machine may be busy.
+	drainTimeout = 15 * time.Second
+	stopTimeout  = drainTimeout + 10*time.Second
+	// ehrMargin is by how many requests a minute the EHR's limit is above ours: eCW's is 250, our default 240.
+	ehrMargin = 10
+)
+
+// system is everything that runs: two servers, and the roles of the binary as processes of their own.
 type system struct {
-	vantrexia      devstack.Vantrexia
-	temporalBinary string
-	dir            string
-	log            *slog.Logger
-	ports          map[string]int
-	parts          map[string]*part
-	order          []*part // of their start
+	cfg       config
+	ehr       ehr
+	vantrexia devstack.Vantrexia
+	temporal  client.Client
+	dir       string
+	log       *slog.Logger
+	ports     map[string]int
+	parts     map[string]*part
+	order     []*part // of their start
 }
 
 const sandboxPart = "sandbox"
 
 // startSystem starts everything in dir and returns when it is ready for readings. stop must be called, after an error too.
-func startSystem(ctx context.Context, cfg config, dir string, log *slog.Logger) (*system, error) {
+func startSystem(ctx context.Context, cfg config, e ehr, dir string, log *slog.Logger) (*system, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s := &system{temporalBinary: cfg.TemporalBinary, dir: dir, log: log, parts: map[string]*part{}}
+	s := &system{cfg: cfg, ehr: e, dir: dir, log: log, parts: map[string]*part{}}
 	s.vantrexia = devstack.Vantrexia{Binary: cfg.Binary, Dir: dir}
 	var err error
-	if s.ports, err = devstack.ChoosePorts(postgresPart, temporalPart, apiPart, sandboxPart); err != nil {
+	if s.ports, err = devstack.ChoosePorts(append(disturbed(), sandboxPart)...); err != nil {
 		return s, err
 	}
 	if err := s.startServers(ctx); err != nil {
+		return s, err
+	}
+	if s.temporal, err = client.NewLazyClient(client.Options{HostPort: s.address(temporalPart), Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		return s, err
 	}
 	for _, args := range [][]string{{"keys", "generate", "--out", keyFile, "--kid", keyID}, {"migrate"}} {
@@ -63,18 +77,25 @@ func startSystem(ctx context.Context, cfg config, dir string, log *slog.Logger) 
 			return s, err
 		}
 	}
-	for _, role := range []string{sandboxPart, apiPart, workerPart} {
-		if err := s.keep(ctx, role, s.role(role)); err != nil {
+	for _, start := range []func(context.Context) error{
+		s.startRole(sandboxPart, "sandbox", "SANDBOX_RATE_LIMIT="+strconv.Itoa(cfg.RateLimit+ehrMargin)),
+		s.startRole(firstAPI, "api", "API_ADDRESS="+s.address(firstAPI)), s.startRole(secondAPI, "api", "API_ADDRESS="+s.address(secondAPI)),
+		s.startRole(firstWorker, "worker", "HEALTH_ADDRESS="+s.address(firstWorker)), s.startRole(secondWorker, "worker", "HEALTH_ADDRESS="+s.address(secondWorker)),
+	} {
+		if err := start(ctx); err != nil {
 			return s, err
 		}
 	}
-	return s, s.awaitReady(ctx)
+	if err := s.awaitReady(ctx); err != nil {
+		return s, err
+	}
+	return s, s.heal(ctx)
 }
 
 // startServers starts PostgreSQL and Temporal. Neither syncs to the disk, as only processes die here.
 func (s *system) startServers(ctx context.Context) error {
 	var database string
-	err := s.keep(ctx, postgresPart, func(ctx context.Context) (running, error) {
+	err := s.keep(ctx, postgresPart, "", func(ctx context.Context) (running, error) {
 		server, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{Dir: filepath.Join(s.dir, postgresPart), Port: s.ports[postgresPart], Install: true})
 		if err != nil {
 			return nil, err
@@ -91,9 +112,9 @@ func (s *system) startServers(ctx context.Context) error {
 		return err
 	}
 	s.vantrexia.Settings = s.environment(database)
-	return s.keep(ctx, temporalPart, func(ctx context.Context) (running, error) {
+	return s.keep(ctx, temporalPart, "", func(ctx context.Context) (running, error) {
 		server, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
-			Binary: s.temporalBinary, Dir: filepath.Join(s.dir, temporalPart), Port: s.ports[temporalPart], Headless: true,
+			Binary: s.cfg.TemporalBinary, Dir: filepath.Join(s.dir, temporalPart), Port: s.ports[temporalPart], Headless: true,
 		})
 		if err != nil { // never a typed nil
 			return nil, err
@@ -105,11 +126,12 @@ func (s *system) startServers(ctx context.Context) error {
 // environment is what every role of the binary is told.
 func (s *system) environment(database string) []string {
 	return []string{
-		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=" + s.address(temporalPart), "API_ADDRESS=" + s.address(apiPart),
+		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=" + s.address(temporalPart), "DRAIN_TIMEOUT=" + drainTimeout.String(),
 		"API_TOKEN_SECRET=" + strings.Repeat("chaos", 8), "LOG_FORMAT=json", "RETRY_DELAYS=" + retryDelays,
-		"SANDBOX_ADDRESS=" + s.address(sandboxPart), "SANDBOX_DATA_DIR=" + filepath.Join(s.dir, sandboxPart), "SANDBOX_JWKS_URL=" + s.url(apiPart) + "/.well-known/jwks.json",
+		"SANDBOX_ADDRESS=" + s.address(sandboxPart), "SANDBOX_DATA_DIR=" + filepath.Join(s.dir, sandboxPart), "SANDBOX_JWKS_URL=" + s.url(firstAPI) + "/.well-known/jwks.json",
 		"ECW_CLIENT_ID=" + clientID, "ECW_PRACTICE_CODE=" + practice, "ECW_PRIVATE_KEY_FILE=" + keyFile, "ECW_KEY_ID=" + keyID,
-		"ECW_TOKEN_URL=" + s.url(sandboxPart) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + s.url(sandboxPart) + sandbox.FHIRPath + practice, "ECW_TIMEOUT=3s",
+		"ECW_TOKEN_URL=" + s.url(sandboxPart) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + s.url(sandboxPart) + sandbox.FHIRPath + practice,
+		"ECW_WRITE_MODE=" + s.ehr.WriteMode, "ECW_TIMEOUT=3s", "ECW_RATE_LIMIT=" + strconv.Itoa(s.cfg.RateLimit),
 	}
 }
 
@@ -119,8 +141,8 @@ func (s *system) address(name string) string {
 
 func (s *system) url(name string) string { return "http://" + s.address(name) }
 
-func (s *system) keep(ctx context.Context, name string, start func(context.Context) (running, error)) error {
-	p, err := keep(ctx, s.log, name, start)
+func (s *system) keep(ctx context.Context, name, alive string, start func(context.Context) (running, error)) error {
+	p, err := keep(ctx, &part{name: name, start: start, alive: alive, log: s.log})
 	if err != nil {
 		return err
 	}
@@ -128,42 +150,71 @@ func (s *system) keep(ctx context.Context, name string, start func(context.Conte
 	return nil
 }
 
-// role starts "vantrexia api" and the like.
-func (s *system) role(name string) func(context.Context) (running, error) {
-	return func(context.Context) (running, error) {
-		p, err := s.vantrexia.Start(name, name)
+// startRole starts "vantrexia api" and the like.
+func (s *system) startRole(name, role string, settings ...string) func(context.Context) error {
+	start := func(context.Context) (running, error) {
+		p, err := s.vantrexia.Start(name, role, settings...)
 		if err != nil { // never a typed nil
 			return nil, err
 		}
 		return p, nil
 	}
+	return func(ctx context.Context) error { return s.keep(ctx, name, s.url(name)+"/healthz", start) }
 }
 
-// awaitReady asks until the API reaches both servers.
+// awaitReady asks until every API and every worker reaches both servers.
 func (s *system) awaitReady(ctx context.Context) error {
-	for {
-		var answer struct{ Status string }
-		err := proof.Call(ctx, http.MethodGet, s.url(apiPart)+"/readyz", "", nil, &answer)
-		if err == nil && answer.Status == "ready" {
-			return nil
-		}
-		pause(ctx, 100*time.Millisecond)
-		if ctx.Err() != nil {
-			return fmt.Errorf("the system does not get ready: %w", ctx.Err())
+	for _, name := range []string{firstAPI, secondAPI, firstWorker, secondWorker} {
+		for {
+			var answer struct{ Status string }
+			err := proof.Call(ctx, http.MethodGet, s.url(name)+"/readyz", "", nil, &answer)
+			if err == nil && answer.Status == "ready" {
+				break
+			}
+			pause(ctx, 100*time.Millisecond)
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s does not get ready: %w", name, ctx.Err())
+			}
 		}
 	}
+	return nil
 }
 
 func (s *system) addFault(ctx context.Context, f fault) error {
 	return proof.Call(ctx, http.MethodPost, s.url(sandboxPart)+"/admin/faults", "", f, nil)
 }
 
-func (s *system) clearFaults(ctx context.Context) error {
-	return proof.Call(ctx, http.MethodDelete, s.url(sandboxPart)+"/admin/faults", "", nil, nil)
+// heal ends every fault of the EHR. What is its habit stays.
+func (s *system) heal(ctx context.Context) error {
+	if err := proof.Call(ctx, http.MethodDelete, s.url(sandboxPart)+"/admin/faults", "", nil, nil); err != nil {
+		return fmt.Errorf("end the faults: %w", err)
+	}
+	for _, habit := range s.ehr.Habits {
+		if err := s.addFault(ctx, habit); err != nil {
+			return fmt.Errorf("set the EHR's habit %s: %w", habit.Kind, err)
+		}
+	}
+	return nil
 }
 
-// ehr asks the sandbox as eCW would be asked.
-func (s *system) ehr() (*ecw.Client, error) {
+// openEHR starts the EHR anew with what it has stored, without its limit and its habits, so that every reading can be
+// searched for.
+func (s *system) openEHR(ctx context.Context) error {
+	s.parts[sandboxPart].end()
+	if err := s.startRole(sandboxPart, "sandbox")(ctx); err != nil {
+		return err
+	}
+	for proof.Call(ctx, http.MethodGet, s.url(sandboxPart)+"/admin/faults", "", nil, nil) != nil {
+		pause(ctx, 100*time.Millisecond)
+		if ctx.Err() != nil {
+			return fmt.Errorf("the EHR does not start again: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// ehrClient asks the sandbox as eCW would be asked.
+func (s *system) ehrClient() (*ecw.Client, error) {
 	key, err := ecw.LoadKeyFile(filepath.Join(s.dir, keyFile), keyID)
 	if err != nil {
 		return nil, err
@@ -174,28 +225,27 @@ func (s *system) ehr() (*ecw.Client, error) {
 	})
 }
 
-// witnesses are asked in the end; closeAll ends the connection to Temporal.
-func (s *system) witnesses(o proof.Operator) (w proof.Witnesses, closeAll func(), err error) {
-	ehr, err := s.ehr()
+// witnesses are asked in the end.
+func (s *system) witnesses(o proof.Operator) (w proof.Witnesses, err error) {
+	client, err := s.ehrClient()
 	if err != nil {
-		return w, nil, err
+		return w, err
 	}
-	temporal, err := client.NewLazyClient(client.Options{HostPort: s.address(temporalPart), Logger: s.log})
-	if err != nil {
-		return w, nil, err
+	w = proof.Witnesses{Operator: o, Sandbox: s.url(sandboxPart), EHR: client, Temporal: s.temporal, Settled: s.openEHR}
+	for _, name := range []string{firstAPI, secondAPI, firstWorker, secondWorker, sandboxPart} {
+		w.Processes = append(w.Processes, s.vantrexia.LogFile(name))
 	}
-	w = proof.Witnesses{Operator: o, Sandbox: s.url(sandboxPart), EHR: ehr, Temporal: temporal}
-	for _, role := range []string{apiPart, workerPart, sandboxPart} {
-		w.Processes = append(w.Processes, s.vantrexia.LogFile(role))
-	}
-	return w, temporal.Close, nil
+	return w, nil
 }
 
 // stop stops everything from the top down, and returns what went wrong with the processes.
 func (s *system) stop() (problems []string) {
 	for _, p := range slices.Backward(s.order) {
 		p.end()
-		problems = append(problems, p.problems...)
+		problems = append(problems, p.wrong()...)
+	}
+	if s.temporal != nil {
+		s.temporal.Close()
 	}
 	return problems
 }

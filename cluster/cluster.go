@@ -178,8 +178,8 @@ func (c *cluster) add(m *member) (err error) {
 	return nil
 }
 
-// replace stops a process in order, as a deploy does, and starts it anew.
-func (c *cluster) replace(name string) (err error) {
+// replace stops a process in order, as a deploy does, and starts it anew, with other settings if there are any.
+func (c *cluster) replace(name string, settings ...string) (err error) {
 	at := slices.IndexFunc(c.members, func(m *member) bool { return m.name == name })
 	m := c.members[at]
 	if err := m.program.Stop(); err != nil {
@@ -188,7 +188,7 @@ func (c *cluster) replace(name string) (err error) {
 	if code := m.program.ExitCode(); code != 0 {
 		return fmt.Errorf("%s ended with %d when it was told to stop", name, code)
 	}
-	m.program, err = c.vantrexia.Start(m.name, m.role, m.settings...)
+	m.program, err = c.vantrexia.Start(m.name, m.role, slices.Concat(m.settings, settings)...)
 	return err
 }
 

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -22,6 +24,13 @@ import (
 
 // readings are sent through the cluster while it is disturbed.
 const readings = 1000
+
+// perMinute is what the workers may ask of the EHR together. They could do more, and the EHR refuses what is more by the same
+// margin as eCW.
+const (
+	perMinute    = 500
+	ehrPerMinute = perMinute * 250 / 240
+)
 
 // TestReplacedUnderLoad sends readings through both APIs while one worker and one API are stopped and started anew, as in a
 // deploy: every reading must be in the EHR once.
@@ -45,7 +54,12 @@ func TestReplacedUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log("all readings are accepted; answers:", devices.Answers())
-	verdict, err := witnesses(t, c, admin).Judge(ctx, devices)
+	asked := witnesses(t, c, admin)
+	asked.Settled = func(context.Context) error {
+		checkLoad(t, c)
+		return c.replace(sandboxName, "SANDBOX_RATE_LIMIT=0") // for the verdict's searches
+	}
+	verdict, err := asked.Judge(ctx, devices)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +71,6 @@ func TestReplacedUnderLoad(t *testing.T) {
 	if !verdict.OK() || verdict.Delivered != readings {
 		t.Errorf("%d readings were sent; not every one was delivered exactly once", readings)
 	}
-	checkLoad(t, c)
 }
 
 // startCluster builds our binary and starts a cluster that ends with the test. Its logs are shown when the test fails.
@@ -75,7 +88,9 @@ func startCluster(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := start(t.Context(), config{root: root, dir: dir, binary: binary})
+	c, err := start(t.Context(), config{root: root, dir: dir, binary: binary, settings: []string{
+		fmt.Sprint("ECW_RATE_LIMIT=", perMinute), fmt.Sprint("SANDBOX_RATE_LIMIT=", ehrPerMinute),
+	}})
 	t.Cleanup(func() {
 		if err := c.stop(); err != nil {
 			t.Error(err)
@@ -142,7 +157,7 @@ func witnesses(t *testing.T, c *cluster, admin string) proof.Witnesses {
 	return w
 }
 
-// checkLoad makes sure that the workers shared the work, and what the EHR's limit has seen of them.
+// checkLoad makes sure that the workers shared the work, and together kept to the limit.
 func checkLoad(t *testing.T, c *cluster) {
 	t.Helper()
 	var stats sandbox.Stats
@@ -153,4 +168,9 @@ func checkLoad(t *testing.T, c *cluster) {
 		t.Errorf("%d tokens were issued: fewer than %d workers have delivered", stats.Tokens.Issued, workers)
 	}
 	t.Logf("the EHR was asked: %v", stats.Requests)
+	for route, answers := range stats.Requests {
+		if refused := answers[strconv.Itoa(http.StatusTooManyRequests)]; refused > 0 {
+			t.Errorf("%s: %d requests in excess of the limit", route, refused)
+		}
+	}
 }

@@ -42,8 +42,6 @@ func (t transmission) stage() string {
 type Operator struct {
 	API, Token string // Token is an admin's
 	Log        *slog.Logger
-	// Circuit says what the circuit before the EHR waits for; "" when it is closed. nil: nobody looks at it.
-	Circuit func(context.Context) (string, error)
 }
 
 // SweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
@@ -81,10 +79,14 @@ func (o Operator) settle(ctx context.Context, observations []string) (map[string
 			return latest, fmt.Errorf("not settled after %s: still waiting for %s", settleWithin, waits)
 		case err == nil && waits == "":
 			return latest, nil
-		case time.Since(said) > 5*time.Second:
-			said = time.Now()
-			o.Log.Info("settling", "waits_for", waits, "error", err)
+		case time.Since(said) < 5*time.Second:
+			continue
+		case err != nil:
+			o.Log.Info("settling", "error", err)
+		default:
+			o.Log.Info("settling", "waits_for", waits)
 		}
+		said = time.Now()
 	}
 }
 
@@ -102,14 +104,38 @@ func (o Operator) waits(ctx context.Context, observations []string) (latest map[
 	if len(open) > 0 {
 		waits = "readings " + counts(open)
 	}
-	if o.Circuit == nil {
-		return latest, waits, nil
-	}
 	circuit, err := o.Circuit(ctx)
-	if circuit != "" {
-		waits = strings.TrimPrefix(waits+", and ", ", and ") + circuit
+	if circuit.State != "closed" || circuit.Held > 0 {
+		waits = strings.TrimPrefix(waits+", and ", ", and ") + circuit.String()
 	}
 	return latest, waits, err
+}
+
+// Circuit is what the API's status says of the circuit before the EHR.
+type Circuit struct {
+	State     string     `json:"state"` // "closed", "open" or "half_open"
+	Reason    string     `json:"reason"`
+	Message   string     `json:"message"`
+	Since     time.Time  `json:"since"`
+	NextTryAt *time.Time `json:"next_try_at"`
+	Held      int        `json:"held"` // transmissions that wait for it to close
+}
+
+func (c Circuit) String() string {
+	next := ""
+	if c.NextTryAt != nil {
+		next = ", next try in " + time.Until(*c.NextTryAt).Round(time.Second).String()
+	}
+	return fmt.Sprintf("the circuit (%s, %s: %s%s) with %d held", c.State, c.Reason, c.Message, next, c.Held)
+}
+
+// Circuit looks at the circuit.
+func (o Operator) Circuit(ctx context.Context) (Circuit, error) {
+	var status struct{ Circuit Circuit }
+	if err := Call(ctx, http.MethodGet, o.API+"/api/v1/fhir/status/", o.Token, nil, &status); err != nil {
+		return Circuit{}, fmt.Errorf("look at the circuit: %w", err)
+	}
+	return status.Circuit, nil
 }
 
 // latest reads the transmission log: the newest transmission of each observation.

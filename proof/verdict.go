@@ -111,7 +111,7 @@ func (v Verdict) Write(out io.Writer) error {
 		{"minutes over the EHR's limit", v.OverLimit, fmt.Sprintf("%d requests in the busiest", v.BusiestMinute)},
 		{"circuit openings", total(v.Openings), counts(v.Openings)},
 	} {
-		fmt.Fprintf(w, "%s\t%d\t%s\n", row.name, row.count, row.detail)
+		fmt.Fprintf(w, "%s\t%d\t  %s\n", row.name, row.count, row.detail)
 	}
 	if err := w.Flush(); err != nil {
 		return err
