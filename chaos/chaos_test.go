@@ -21,7 +21,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config{Seed: 1, Duration: 20 * time.Second, Every: 300 * time.Millisecond, RateLimit: 60}
+	cfg := config{Seed: 1, Duration: 20 * time.Second, Every: 300 * time.Millisecond, RateLimit: 100}
 	if err := env.Parse(&cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func main() {
 }
 
 func runFromEnvironment(ctx context.Context) error {
-	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, RateLimit: 180, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
+	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, RateLimit: 240, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
 	if err := env.Parse(&cfg); err != nil {
 		return err
 	}

@@ -67,10 +67,14 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 	return (low + time.Duration(random.Int64N(int64(high-low)))).Truncate(10 * time.Millisecond)
 }
 
-// ends lists when which process ends. In a long run there is time in between for something to be delivered.
+// longestGap is between two disturbances of a kind: in a long run there is time for something to be delivered.
+func longestGap(duration time.Duration) time.Duration {
+	return min(max(duration/25, 4*time.Second), 8*time.Second)
+}
+
+// ends lists when which process ends.
 func ends(random *rand.Rand, duration time.Duration) (events []event) {
 	const longestDown = 4 * time.Second
-	longestGap := min(max(duration/25, 4*time.Second), 8*time.Second)
 	parts := disturbed()
 	random.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 	at := between(random, time.Second, 3*time.Second)
@@ -84,7 +88,7 @@ func ends(random *rand.Rand, duration time.Duration) (events []event) {
 		ours := e.End != postgresPart && e.End != temporalPart
 		e.Gently = ours && random.IntN(2) == 0
 		events = append(events, e)
-		at += between(random, time.Second, longestGap)
+		at += between(random, time.Second, longestGap(duration))
 	}
 	return events
 }
@@ -92,7 +96,7 @@ func ends(random *rand.Rand, duration time.Duration) (events []event) {
 func shortFaults(random *rand.Rand, duration time.Duration, ehr ehr) (events []event) {
 	kinds := passing(ehr)
 	const longest = 3 * time.Second
-	for at := between(random, 0, 2*time.Second); at < duration-longest; at += between(random, 500*time.Millisecond, 4*time.Second) {
+	for at := between(random, 0, 2*time.Second); at < duration-longest; at += between(random, 500*time.Millisecond, longestGap(duration)) {
 		next := kinds[random.IntN(len(kinds))]
 		if next.Count == 0 {
 			next.For = between(random, 300*time.Millisecond, longest).String()
