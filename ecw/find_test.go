@@ -182,6 +182,53 @@ func TestLookUpLearns(t *testing.T) {
 	expect("after an hour", "i ci cdp", false)
 }
 
+// TestLookUpLearnsThatThereIsNoIdentifierSearch: with four requests for each look-up, a practice's limit would soon be used up.
+func TestLookUpLearnsThatThereIsNoIdentifierSearch(t *testing.T) {
+	t.Parallel()
+	refuse := reply(400, "", "")
+	ignore := bundleOf(false, strings.ReplaceAll(stored("obs-7"), testID.Value, "somebody-else"))
+	for name, tc := range map[string]struct {
+		byIdentifier http.HandlerFunc
+		first        string
+	}{
+		"refused": {refuse, "i ci cip cdp"},
+		"ignored": {ignore, "i cdp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEHR(t)
+			content := reply(503, "", "")
+			e.find = func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Has("identifier") {
+					tc.byIdentifier(w, r)
+					return
+				}
+				content(w, r)
+			}
+			clk := newClock(time.Now())
+			c := e.client(t, withClock(clk))
+			asked := ""
+			expect := func(when, want string, found, fails bool) {
+				t.Helper()
+				_, got, err := c.FindDelivered(context.Background(), testResource, testID)
+				if (err != nil) != fails || got != found {
+					t.Errorf("%s: found %t, %v", when, got, err)
+				}
+				if asked = strings.TrimSpace(asked + " " + want); strings.Join(e.forms(t), " ") != asked {
+					t.Errorf("%s: asked %v, want %s", when, e.forms(t), asked)
+				}
+			}
+			expect("the other search fails", tc.first, false, true)
+			content = bundleOf(false)
+			expect("nothing is known yet", tc.first, false, false)
+			content = bundleOf(false, stored("obs-1"))
+			expect("it is known", "cdp", true, false)
+			clk.advance(rememberFor)
+			expect("after an hour", tc.first, true, false)
+		})
+	}
+}
+
 func TestFindDeliveredRefusesWhatCarriesNoIdentifier(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)

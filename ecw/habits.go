@@ -17,6 +17,7 @@ type habits struct {
 	mu               sync.Mutex
 	noConditionUntil time.Time
 	findsUntil       time.Time
+	contentUntil     time.Time
 	form             searchForm
 	formUntil        time.Time
 }
@@ -46,6 +47,20 @@ func (h *habits) noteFound() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.findsUntil = h.now().Add(rememberFor)
+}
+
+// cannotSearchByIdentifier tells whether the server has refused every form of that search, or ignored the identifier, and
+// has taken the search for content.
+func (h *habits) cannotSearchByIdentifier() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now().Before(h.contentUntil)
+}
+
+func (h *habits) noteNoIdentifierSearch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.contentUntil = h.now().Add(rememberFor)
 }
 
 // firstForm is the first form of an identifier search that is worth trying.

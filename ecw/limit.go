@@ -39,6 +39,14 @@ func (w *wire) allowed(ctx context.Context, op string) error {
 	return nil
 }
 
+// countRepeats counts the requests that Go's transport has repeated by itself: it does so with a GET that meets a broken
+// connection. They have left already, so the answers change nothing.
+func (w *wire) countRepeats(ctx context.Context, repeats int) {
+	for ; w.limiter != nil && repeats > 0; repeats-- {
+		_, _ = w.limiter.Allow(context.WithoutCancel(ctx))
+	}
+}
+
 // pause tells the others of a 429. If that fails, each of them meets its own.
 func (w *wire) pause(ctx context.Context, header http.Header) {
 	if w.limiter == nil {

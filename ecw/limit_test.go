@@ -69,6 +69,27 @@ func TestNothingIsSentWithoutTheLimiter(t *testing.T) {
 	}
 }
 
+// TestRepeatsOfTheTransportCount: Go's transport sends a search again by itself when a connection that it kept breaks.
+func TestRepeatsOfTheTransportCount(t *testing.T) {
+	t.Parallel()
+	e := newEHR(t)
+	a := &allowance{left: 10}
+	c := e.client(t, limitedBy(a))
+	mustAuthenticate(t, c)
+	e.find = bundleOf(false)
+	if _, _, err := c.FindObservation(t.Context(), testID, "pat-1"); err != nil {
+		t.Fatal(err)
+	}
+	e.find = reset
+	if _, _, err := c.FindObservation(t.Context(), testID, "pat-1"); err == nil {
+		t.Fatal("found, though every connection breaks")
+	}
+	tokens, searches := len(e.requests("token")), len(e.requests(http.MethodGet))
+	if searches < 3 || a.asked != tokens+searches {
+		t.Errorf("%d requests counted, but %d tokens and %d searches were asked for; want every one counted, repeated ones too", a.asked, tokens, searches)
+	}
+}
+
 func TestThrottlingPausesEverybody(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)

@@ -25,8 +25,12 @@ const codeIncompleteSearch = "incomplete_search"
 
 // lookUp asks whether the reading about, which carries id, is in eCW: by identifier, and where that cannot tell, by
 // patient, time and content. thorough also asks the second time when the first found nothing, until the server has once
-// shown that it finds by identifier: one that drops identifiers finds nothing either.
+// shown that it finds by identifier: one that drops identifiers finds nothing either. A server that could not search by
+// identifier, but otherwise, is asked otherwise at once.
 func (c *Client) lookUp(ctx context.Context, id Identifier, about observation, thorough bool) (Delivered, bool, error) {
+	if about.recognisable() && c.habits.cannotSearchByIdentifier() {
+		return c.findByContent(ctx, id, about)
+	}
 	d, found, err := c.findByIdentifier(ctx, id, about)
 	cannotTell := cannotSearch(err) || err == nil && thorough && !c.habits.findsByIdentifier()
 	if found || !cannotTell || !about.recognisable() {
@@ -35,6 +39,9 @@ func (c *Client) lookUp(ctx context.Context, id Identifier, about observation, t
 	d, found, contentErr := c.findByContent(ctx, id, about)
 	if cannotSearch(contentErr) {
 		return Delivered{}, false, err
+	}
+	if err != nil && contentErr == nil {
+		c.habits.noteNoIdentifierSearch()
 	}
 	return d, found, contentErr
 }

@@ -101,6 +101,7 @@ func (w *wire) exchange(ctx context.Context, req request) (*response, error) {
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	f := &flight{op: req.op, caller: ctx, timeout: w.timeout, limit: orDefault(req.limit, maxBody)}
+	defer func() { w.countRepeats(ctx, int(f.repeats.Load())) }()
 	hr, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, f.trace()), req.method, req.url, bytes.NewReader(req.body))
 	if err != nil {
 		return nil, &Error{Class: ClassPermanentCredentials, Op: req.op, Code: "request", Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL"}
@@ -150,13 +151,18 @@ type flight struct {
 	limit   int64
 
 	left      atomic.Bool // the header was written: the server may have acted on the request
+	repeats   atomic.Int32
 	tlsFailed atomic.Bool
 }
 
 func (f *flight) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		// A second connection is asked for only after nothing was written to the first.
-		GetConn:      func(string) { f.left.Store(false) },
+		// A second connection is asked for when nothing was written to the first, or for a GET when the first broke.
+		GetConn: func(string) {
+			if f.left.Swap(false) {
+				f.repeats.Add(1)
+			}
+		},
 		WroteHeaders: func() { f.left.Store(true) },
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
 			if err != nil {
