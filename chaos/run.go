@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/proof"
 )
 
@@ -76,7 +77,19 @@ func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v pro
 	}
 	v, err = witnesses.Judge(ctx, devices)
 	v.Openings = openings()
+	v.Problems = append(v.Problems, needless(v.Failed)...)
 	return v, err
+}
+
+// needless lists the failures that no fault explains: of the EHR's refusals, that of a single reading and, where it takes
+// others meanwhile, the third of our credentials are final. The schedule outlasts everything else.
+func needless(failed map[string]int) (problems []string) {
+	for class, n := range failed {
+		if class != string(ecw.ClassPermanentData) && class != string(ecw.ClassPermanentCredentials) {
+			problems = append(problems, fmt.Sprintf("%d readings failed as %s", n, class))
+		}
+	}
+	return problems
 }
 
 // suffer feeds readings while the events happen, and returns when everything runs again and the API has taken every

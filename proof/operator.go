@@ -122,6 +122,9 @@ type Circuit struct {
 }
 
 func (c Circuit) String() string {
+	if c.State == "closed" {
+		return fmt.Sprintf("%d to be released by the closed circuit", c.Held)
+	}
 	next := ""
 	if c.NextTryAt != nil {
 		next = ", next try in " + time.Until(*c.NextTryAt).Round(time.Second).String()
