@@ -115,7 +115,8 @@ func (a *Circuit) ReleaseHeld(ctx context.Context, r Release) (int, error) {
 			return 0, err
 		}
 		// After the call: a row that waits no longer would not be called again. A lost workflow is the sweep's to start.
-		if err := a.Store.QueueTransmission(ctx, db.QueueTransmissionParams{ID: w.TransmissionID, TurnComesAt: turn.ComesAt}); err != nil {
+		err = a.Store.ReleaseTransmission(ctx, db.ReleaseTransmissionParams{ID: w.TransmissionID, TurnComesAt: turn.ComesAt, SeenAt: w.SeenAt})
+		if err != nil {
 			return 0, fmt.Errorf("queue transmission: %w", err)
 		}
 		activity.RecordHeartbeat(ctx)

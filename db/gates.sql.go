@@ -13,17 +13,21 @@ import (
 )
 
 const allowRequest = `-- name: AllowRequest :one
-WITH allowed AS (
+WITH clock AS (
+    SELECT now()::timestamptz AS at, date_trunc('minute', now()) AS minute
+), allowed AS (
     UPDATE ecw_gates u
-    SET sent_minute = date_trunc('minute', now()), sent = CASE WHEN u.sent_minute = date_trunc('minute', now()) THEN u.sent + 1 ELSE 1 END
-    WHERE u.practice_code = $1 AND u.blocked_until <= now()
-      AND (u.sent_minute <> date_trunc('minute', now()) OR u.sent < $2::integer)
+    SET sent_minute = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent_minute ELSE clock.minute END,
+        sent = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent + 1 ELSE 1 END
+    FROM clock
+    WHERE u.practice_code = $1 AND u.blocked_until <= clock.at
+      AND (u.sent < $2::integer OR u.sent_minute NOT BETWEEN clock.minute AND clock.minute + interval '1 minute')
     RETURNING u.practice_code
 )
 SELECT EXISTS (SELECT FROM allowed) AS allowed,
-       (CASE WHEN g.blocked_until > now() THEN g.blocked_until ELSE date_trunc('minute', now()) + interval '1 minute' END)::timestamptz AS ask_again_at,
-       now()::timestamptz AS asked_at
-FROM ecw_gates g WHERE g.practice_code = $1
+       (CASE WHEN g.blocked_until > clock.at THEN g.blocked_until ELSE clock.minute + interval '1 minute' END)::timestamptz AS ask_again_at,
+       clock.at AS asked_at
+FROM ecw_gates g, clock WHERE g.practice_code = $1
 `
 
 type AllowRequestParams struct {
@@ -37,7 +41,8 @@ type AllowRequestRow struct {
 	AskedAt    time.Time
 }
 
-// Counts one request in this minute, if it may leave; otherwise says when to ask again.
+// Counts one request in this minute, if it may leave; otherwise says when to ask again. Who waited for the row while the
+// minute turned comes with a time of the last one: it counts in the new one, or what that has sent would be forgotten.
 func (q *Queries) AllowRequest(ctx context.Context, arg AllowRequestParams) (AllowRequestRow, error) {
 	row := q.db.QueryRow(ctx, allowRequest, arg.PracticeCode, arg.PerMinute)
 	var i AllowRequestRow
@@ -104,18 +109,20 @@ func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error
 }
 
 const holdTransmission = `-- name: HoldTransmission :exec
-UPDATE transmissions SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now()
+UPDATE transmissions
+SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now(),
+    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
 WHERE id = $1
 `
 
-// Waits for the circuit to close.
+// Waits for the circuit to close. A delivery that had begun and was not sent is no attempt.
 func (q *Queries) HoldTransmission(ctx context.Context, id string) error {
 	_, err := q.db.Exec(ctx, holdTransmission, id)
 	return err
 }
 
 const listHeld = `-- name: ListHeld :many
-SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted FROM transmissions
+SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = $1
   AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at BETWEEN $2::timestamptz AND $3::timestamptz))
 ORDER BY created_at, id
@@ -133,6 +140,7 @@ type ListHeldRow struct {
 	ID            string
 	ObservationID uuid.UUID
 	Attempted     bool
+	UpdatedAt     time.Time
 }
 
 // What a closed circuit releases: whatever waits for it, and what failed during the outage and waits for its retry. First
@@ -151,7 +159,12 @@ func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldR
 	items := []ListHeldRow{}
 	for rows.Next() {
 		var i ListHeldRow
-		if err := rows.Scan(&i.ID, &i.ObservationID, &i.Attempted); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.ObservationID,
+			&i.Attempted,
+			&i.UpdatedAt,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -264,7 +277,9 @@ func (q *Queries) PlanTrial(ctx context.Context, arg PlanTrialParams) error {
 }
 
 const queueTransmission = `-- name: QueueTransmission :exec
-UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = $1::timestamptz, updated_at = now()
+UPDATE transmissions
+SET status = 'pending', held_at = NULL, next_retry_at = $1::timestamptz, updated_at = now(),
+    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
 WHERE id = $2
 `
 
@@ -273,9 +288,26 @@ type QueueTransmissionParams struct {
 	ID          string
 }
 
-// Waits for its turn within the request limit.
+// Waits for its turn within the request limit. A delivery that had begun and was not sent is no attempt.
 func (q *Queries) QueueTransmission(ctx context.Context, arg QueueTransmissionParams) error {
 	_, err := q.db.Exec(ctx, queueTransmission, arg.TurnComesAt, arg.ID)
+	return err
+}
+
+const releaseTransmission = `-- name: ReleaseTransmission :exec
+UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = $1::timestamptz, updated_at = now()
+WHERE id = $2 AND updated_at = $3
+`
+
+type ReleaseTransmissionParams struct {
+	TurnComesAt time.Time
+	ID          string
+	SeenAt      time.Time
+}
+
+// Waits for its turn now, and no longer for the circuit: unless it went on since it was seen to wait.
+func (q *Queries) ReleaseTransmission(ctx context.Context, arg ReleaseTransmissionParams) error {
+	_, err := q.db.Exec(ctx, releaseTransmission, arg.TurnComesAt, arg.ID, arg.SeenAt)
 	return err
 }
 
@@ -315,7 +347,7 @@ func (q *Queries) SetCircuit(ctx context.Context, arg SetCircuitParams) error {
 
 const takeTurn = `-- name: TakeTurn :one
 WITH clock AS (
-    SELECT now() - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = $2 FOR UPDATE
+    SELECT greatest(now(), c.blocked_until) - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = $2 FOR UPDATE
 ), filling AS (
     SELECT at, greatest(queue_minute, date_trunc('minute', at)) AS minute,
            CASE WHEN queue_minute >= date_trunc('minute', at) THEN queue_used ELSE 0 END AS used
@@ -347,7 +379,8 @@ type TakeTurnRow struct {
 }
 
 // Hands out the next free place in the queue. Within the current minute a turn comes at once; in a later one the turns
-// are spread evenly. The place is a moment on the queue's clock; comes_at is when that is, as things stand.
+// are spread evenly. The place is a moment on the queue's clock, which stands still while eCW blocks us; comes_at is when
+// that is, as things stand.
 func (q *Queries) TakeTurn(ctx context.Context, arg TakeTurnParams) (TakeTurnRow, error) {
 	row := q.db.QueryRow(ctx, takeTurn, arg.Requests, arg.PracticeCode, arg.PerMinute)
 	var i TakeTurnRow
@@ -365,7 +398,7 @@ func (q *Queries) TouchTransmission(ctx context.Context, id string) error {
 }
 
 const turnComesAt = `-- name: TurnComesAt :one
-SELECT ($1::timestamptz + queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at
+SELECT greatest($1::timestamptz + queue_delay, blocked_until)::timestamptz AS comes_at, now()::timestamptz AS asked_at
 FROM ecw_gates WHERE practice_code = $2
 `
 

@@ -48,8 +48,9 @@ const (
 // Report is what a delivery found.
 type Report struct {
 	TransmissionID string
-	StartedAt      time.Time
-	Finding        Finding
+	// StartedAt is when the delivery began; zero when none did.
+	StartedAt time.Time
+	Finding   Finding
 	// Message says what was wrong, in words that may be shown to anybody.
 	Message string
 }
@@ -64,12 +65,14 @@ type Change struct {
 
 // Take takes a report into account, as part of the transaction that records the delivery.
 func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error) {
-	if err := g.create(ctx); err != nil { // outside the transaction: an error inside would end it
-		return Change{}, err
+	if !g.created.Load() { // in the transaction: another connection may not be free until this one is
+		if err := q.CreateGate(ctx, g.practice); err != nil {
+			return Change{}, fmt.Errorf("create gate: %w", err)
+		}
 	}
 	state, err := q.GetGate(ctx, g.practice)
 	if err != nil {
-		return Change{}, fmt.Errorf("look at circuit: %w", err)
+		return Change{}, g.failed("look at circuit", err)
 	}
 	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == Answers) {
 		if r.Finding == Answers && len(state.Failing) > 0 {
@@ -80,7 +83,11 @@ func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error
 	if state, err = q.LockGate(ctx, g.practice); err != nil {
 		return Change{}, fmt.Errorf("lock circuit: %w", err)
 	}
-	next := step(state, r, time.Now().UTC())
+	now := time.Now().UTC()
+	if r.StartedAt.IsZero() {
+		r.StartedAt = now
+	}
+	next := step(state, r, now)
 	if err := save(ctx, q, next); err != nil {
 		return Change{}, err
 	}
@@ -107,11 +114,9 @@ func step(s db.Gate, r Report, now time.Time) db.Gate {
 		}
 		s.Reason, s.Message = ReasonCredentials, r.Message // graver than an outage
 	case Unavailable:
-		if s.Circuit == Closed {
-			s.FailingSince = earliest(s.FailingSince, r.StartedAt)
-			if !slices.Contains(s.Failing, r.TransmissionID) {
-				s.Failing = append(s.Failing, r.TransmissionID)
-			}
+		s.FailingSince = earliest(s.FailingSince, r.StartedAt) // deliveries do not end in the order that they began in
+		if s.Circuit == Closed && !slices.Contains(s.Failing, r.TransmissionID) {
+			s.Failing = append(s.Failing, r.TransmissionID)
 		}
 		if trial || s.Circuit == Closed && len(s.Failing) >= openAfter {
 			return opened(s, ReasonUnavailable, r, now)
@@ -138,7 +143,7 @@ func opened(s db.Gate, reason string, r Report, now time.Time) db.Gate {
 }
 
 func earliest(known *time.Time, t time.Time) *time.Time {
-	if known != nil {
+	if known != nil && known.Before(t) {
 		return known
 	}
 	return &t

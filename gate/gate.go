@@ -42,6 +42,15 @@ func (g *Gate) create(ctx context.Context) error {
 	return nil
 }
 
+// failed is the error of a query for the row. When that is gone, with a database that was restored, the next caller
+// makes it again.
+func (g *Gate) failed(what string, err error) error {
+	if db.IsNotFound(err) {
+		g.created.Store(false)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
 // Allow counts one request, or says how long to wait before asking again; then nothing may be sent.
 func (g *Gate) Allow(ctx context.Context) (wait time.Duration, err error) {
 	if err := g.create(ctx); err != nil {
@@ -49,7 +58,7 @@ func (g *Gate) Allow(ctx context.Context) (wait time.Duration, err error) {
 	}
 	row, err := g.store.AllowRequest(ctx, db.AllowRequestParams{PracticeCode: g.practice, PerMinute: int32(g.perMinute)})
 	if err != nil {
-		return 0, fmt.Errorf("count request: %w", err)
+		return 0, g.failed("count request", err)
 	}
 	if row.Allowed {
 		return 0, nil
@@ -60,6 +69,9 @@ func (g *Gate) Allow(ctx context.Context) (wait time.Duration, err error) {
 // Pause holds every request back for the given time, because eCW answered one with 429. Who waits for a turn waits that
 // much longer.
 func (g *Gate) Pause(ctx context.Context, wait time.Duration) error {
+	if err := g.create(ctx); err != nil {
+		return err
+	}
 	err := g.store.PauseRequests(ctx, db.PauseRequestsParams{PracticeCode: g.practice, Pause: wait.Seconds()})
 	if err != nil {
 		return fmt.Errorf("pause requests: %w", err)
@@ -85,13 +97,13 @@ func (g *Gate) TakeTurn(ctx context.Context, place time.Time, requests int) (Tur
 	if !place.IsZero() {
 		row, err := g.store.TurnComesAt(ctx, db.TurnComesAtParams{PracticeCode: g.practice, Place: place})
 		if err != nil {
-			return Turn{}, fmt.Errorf("find turn: %w", err)
+			return Turn{}, g.failed("find turn", err)
 		}
 		return Turn{Place: place, ComesAt: row.ComesAt, Wait: max(0, row.ComesAt.Sub(row.AskedAt))}, nil
 	}
 	row, err := g.store.TakeTurn(ctx, db.TakeTurnParams{PracticeCode: g.practice, Requests: int32(requests), PerMinute: int32(g.queuePerMinute())})
 	if err != nil {
-		return Turn{}, fmt.Errorf("take turn: %w", err)
+		return Turn{}, g.failed("take turn", err)
 	}
 	return Turn{Place: row.Place, ComesAt: row.ComesAt, Wait: max(0, row.ComesAt.Sub(row.AskedAt))}, nil
 }

@@ -17,7 +17,7 @@ func (g *Gate) Circuit(ctx context.Context) (db.Gate, error) {
 	}
 	state, err := g.store.GetGate(ctx, g.practice)
 	if err != nil {
-		return state, fmt.Errorf("look at circuit: %w", err)
+		return state, g.failed("look at circuit", err)
 	}
 	return state, nil
 }
@@ -36,6 +36,8 @@ type Waiting struct {
 	ObservationID  uuid.UUID
 	// Requests is how many requests to eCW its delivery will probably take: one more when it may have arrived before.
 	Requests int
+	// SeenAt is when its row last changed, so that [db.Queries.ReleaseTransmission] leaves one alone that went on since.
+	SeenAt time.Time
 }
 
 // NextTrial lets one of those that wait through: the one left alone the longest, so that a reading that eCW cannot
@@ -76,7 +78,7 @@ func (g *Gate) WaitingSince(ctx context.Context, since, until time.Time, limit i
 	}
 	waiting := make([]Waiting, len(rows))
 	for i, row := range rows {
-		waiting[i] = Waiting{TransmissionID: row.ID, ObservationID: row.ObservationID, Requests: 1}
+		waiting[i] = Waiting{TransmissionID: row.ID, ObservationID: row.ObservationID, Requests: 1, SeenAt: row.UpdatedAt}
 		if row.Attempted {
 			waiting[i].Requests = 2
 		}

@@ -9,18 +9,23 @@ SELECT * FROM ecw_gates WHERE practice_code = @practice_code;
 SELECT * FROM ecw_gates WHERE practice_code = @practice_code FOR UPDATE;
 
 -- name: AllowRequest :one
--- Counts one request in this minute, if it may leave; otherwise says when to ask again.
-WITH allowed AS (
+-- Counts one request in this minute, if it may leave; otherwise says when to ask again. Who waited for the row while the
+-- minute turned comes with a time of the last one: it counts in the new one, or what that has sent would be forgotten.
+WITH clock AS (
+    SELECT now()::timestamptz AS at, date_trunc('minute', now()) AS minute
+), allowed AS (
     UPDATE ecw_gates u
-    SET sent_minute = date_trunc('minute', now()), sent = CASE WHEN u.sent_minute = date_trunc('minute', now()) THEN u.sent + 1 ELSE 1 END
-    WHERE u.practice_code = @practice_code AND u.blocked_until <= now()
-      AND (u.sent_minute <> date_trunc('minute', now()) OR u.sent < @per_minute::integer)
+    SET sent_minute = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent_minute ELSE clock.minute END,
+        sent = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent + 1 ELSE 1 END
+    FROM clock
+    WHERE u.practice_code = @practice_code AND u.blocked_until <= clock.at
+      AND (u.sent < @per_minute::integer OR u.sent_minute NOT BETWEEN clock.minute AND clock.minute + interval '1 minute')
     RETURNING u.practice_code
 )
 SELECT EXISTS (SELECT FROM allowed) AS allowed,
-       (CASE WHEN g.blocked_until > now() THEN g.blocked_until ELSE date_trunc('minute', now()) + interval '1 minute' END)::timestamptz AS ask_again_at,
-       now()::timestamptz AS asked_at
-FROM ecw_gates g WHERE g.practice_code = @practice_code;
+       (CASE WHEN g.blocked_until > clock.at THEN g.blocked_until ELSE clock.minute + interval '1 minute' END)::timestamptz AS ask_again_at,
+       clock.at AS asked_at
+FROM ecw_gates g, clock WHERE g.practice_code = @practice_code;
 
 -- name: PauseRequests :exec
 -- Nothing leaves for a while. Several 429s of one block add up to the block, not to several.
@@ -31,9 +36,10 @@ WHERE practice_code = @practice_code;
 
 -- name: TakeTurn :one
 -- Hands out the next free place in the queue. Within the current minute a turn comes at once; in a later one the turns
--- are spread evenly. The place is a moment on the queue's clock; comes_at is when that is, as things stand.
+-- are spread evenly. The place is a moment on the queue's clock, which stands still while eCW blocks us; comes_at is when
+-- that is, as things stand.
 WITH clock AS (
-    SELECT now() - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = @practice_code FOR UPDATE
+    SELECT greatest(now(), c.blocked_until) - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = @practice_code FOR UPDATE
 ), filling AS (
     SELECT at, greatest(queue_minute, date_trunc('minute', at)) AS minute,
            CASE WHEN queue_minute >= date_trunc('minute', at) THEN queue_used ELSE 0 END AS used
@@ -52,7 +58,7 @@ WHERE g.practice_code = @practice_code
 RETURNING turn.place::timestamptz AS place, (turn.place + g.queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at;
 
 -- name: TurnComesAt :one
-SELECT (sqlc.arg(place)::timestamptz + queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at
+SELECT greatest(sqlc.arg(place)::timestamptz + queue_delay, blocked_until)::timestamptz AS comes_at, now()::timestamptz AS asked_at
 FROM ecw_gates WHERE practice_code = @practice_code;
 
 -- name: SetCircuit :exec
@@ -71,19 +77,28 @@ UPDATE ecw_gates SET next_trial_at = now() + sqlc.arg(wait)::float8 * interval '
 WHERE practice_code = @practice_code AND circuit <> 'closed';
 
 -- name: HoldTransmission :exec
--- Waits for the circuit to close.
-UPDATE transmissions SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now()
+-- Waits for the circuit to close. A delivery that had begun and was not sent is no attempt.
+UPDATE transmissions
+SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now(),
+    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
 WHERE id = @id;
 
 -- name: QueueTransmission :exec
--- Waits for its turn within the request limit.
-UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = @turn_comes_at::timestamptz, updated_at = now()
+-- Waits for its turn within the request limit. A delivery that had begun and was not sent is no attempt.
+UPDATE transmissions
+SET status = 'pending', held_at = NULL, next_retry_at = @turn_comes_at::timestamptz, updated_at = now(),
+    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
 WHERE id = @id;
+
+-- name: ReleaseTransmission :exec
+-- Waits for its turn now, and no longer for the circuit: unless it went on since it was seen to wait.
+UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = @turn_comes_at::timestamptz, updated_at = now()
+WHERE id = @id AND updated_at = @seen_at;
 
 -- name: ListHeld :many
 -- What a closed circuit releases: whatever waits for it, and what failed during the outage and waits for its retry. First
 -- in, first out.
-SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted FROM transmissions
+SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = @practice_code
   AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
 ORDER BY created_at, id
