@@ -167,7 +167,7 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 		return t.putOff(ctx, admission)
 	}
 	out.FinishedAt = workflow.Now(ctx)
-	t.place = time.Time{}
+	t.place, t.called = time.Time{}, nil // who called meanwhile meant this delivery
 	if err == nil {
 		out.Posted = &posted
 	} else {
@@ -199,6 +199,7 @@ func (t *transmission) send(ctx workflow.Context, asked bool) (posted activities
 	}
 	post := activities.PostInput{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
 	for {
+		admission = activities.Admission{} // of an earlier round
 		err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, &admission)
 		if err == nil && (admission.Held || admission.Wait > 0) {
 			return posted, admission, nil
