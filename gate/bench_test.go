@@ -11,6 +11,7 @@ import (
 func BenchmarkAllow(b *testing.B) {
 	r := newRig(b)
 	g := gate.New(r.store, practice, 1<<30)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := g.Allow(b.Context()); err != nil {
@@ -24,6 +25,7 @@ func BenchmarkAllow(b *testing.B) {
 func BenchmarkTakeTurn(b *testing.B) {
 	r := newRig(b)
 	g := gate.New(r.store, practice, 240)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := g.TakeTurn(b.Context(), time.Time{}, 1); err != nil {
