@@ -16,8 +16,8 @@ import (
 type Circuit struct {
 	Store *db.Store
 	Gate  *gate.Gate
-	// Proceed tells the workflow of an observation that it may go; reached is false when there is none.
-	Proceed func(ctx context.Context, observationID uuid.UUID, call Call) (reached bool, err error)
+	// Proceed tells the workflow of an observation that it may go, and starts one where it was lost.
+	Proceed func(ctx context.Context, practice string, observationID uuid.UUID, call Call) error
 }
 
 // Call tells a waiting transmission that it may go.
@@ -72,22 +72,13 @@ func circuitState(g db.Gate, held int64) CircuitState {
 	return state
 }
 
-// maxLost bounds how many transmissions without a workflow StartTrial passes over; the sweep takes care of those.
-const maxLost = 100
-
 // StartTrial lets one waiting transmission through and returns its id; "" when none waits.
 func (a *Circuit) StartTrial(ctx context.Context, practice string) (string, error) {
-	for range maxLost {
-		next, found, err := a.Gate.NextTrial(ctx)
-		if err != nil || !found {
-			return "", err
-		}
-		reached, err := a.Proceed(ctx, next.ObservationID, Call{})
-		if err != nil || reached {
-			return next.TransmissionID, err
-		}
+	next, found, err := a.Gate.NextTrial(ctx)
+	if err != nil || !found {
+		return "", err
 	}
-	return "", nil
+	return next.TransmissionID, a.Proceed(ctx, practice, next.ObservationID, Call{})
 }
 
 // Release is what one run of Release takes on.
@@ -111,10 +102,10 @@ func (a *Circuit) ReleaseHeld(ctx context.Context, r Release) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if _, err := a.Proceed(ctx, w.ObservationID, Call{Place: turn.Place, ComesAt: turn.ComesAt}); err != nil {
+		if err := a.Proceed(ctx, r.PracticeCode, w.ObservationID, Call{Place: turn.Place, ComesAt: turn.ComesAt}); err != nil {
 			return 0, err
 		}
-		// After the call: a row that waits no longer would not be called again. A lost workflow is the sweep's to start.
+		// After the call: a row that waits no longer would not be called again.
 		err = a.Store.ReleaseTransmission(ctx, db.ReleaseTransmissionParams{ID: w.TransmissionID, TurnComesAt: turn.ComesAt, SeenAt: w.SeenAt})
 		if err != nil {
 			return 0, fmt.Errorf("queue transmission: %w", err)

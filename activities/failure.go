@@ -2,6 +2,7 @@ package activities
 
 import (
 	"errors"
+	"net/http"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -21,6 +22,8 @@ type Failure struct {
 	RetryAt time.Time
 	// Unavailable means that eCW as a whole could not be reached or failed, not at this reading alone.
 	Unavailable bool `json:",omitempty"`
+	// RefusesUs means that eCW refuses our credentials whatever we ask, not at this reading alone.
+	RefusesUs bool `json:",omitempty"`
 	// Place is the place in the queue for the request limit that is held meanwhile.
 	Place time.Time `json:",omitzero"`
 	// Trial means that the delivery was to decide whether the circuit closes.
@@ -47,7 +50,10 @@ func classify(err error) (ecw.Class, Failure) {
 	if !errors.As(err, &e) {
 		return ecw.ClassUnknown, Failure{Code: "internal", Message: "The delivery broke off inside Vantrexia"}
 	}
-	return e.Class, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt, Unavailable: e.Unavailable()}
+	return e.Class, Failure{
+		Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt, Unavailable: e.Unavailable(),
+		RefusesUs: e.Class == ecw.ClassPermanentCredentials && (e.Op == ecw.OpToken || e.HTTPStatus == http.StatusUnauthorized),
+	}
 }
 
 func notSent(err error) error {

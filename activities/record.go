@@ -67,7 +67,7 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error
 		return Recorded{}, fmt.Errorf("record outcome: %w", err)
 	}
 	a.announce(ctx, change, out)
-	return Recorded{CircuitUnsettled: change.Unsettled, CircuitClosed: change.Closed}, nil
+	return Recorded{CircuitUnsettled: change.Unsettled || out.Held, CircuitClosed: change.Closed}, nil
 }
 
 // announce tells the operators what concerns all readings.
@@ -87,10 +87,10 @@ func (out Outcome) finding() gate.Finding {
 	switch {
 	case out.Posted != nil:
 		return gate.Answers
-	case out.Class == string(ecw.ClassPermanentCredentials) && !out.Held:
-		return gate.Nothing // eCW takes other readings: it refuses this one only
 	case out.Class == string(ecw.ClassPermanentCredentials):
-		return gate.Refuses
+		return out.refusal()
+	case out.Class == string(ecw.ClassThrottled):
+		return gate.Nothing // a 429 comes before eCW looks at who asks
 	case out.Failure.Unavailable:
 		return gate.Unavailable
 	case out.Failure.HTTPStatus != 0:
@@ -100,8 +100,22 @@ func (out Outcome) finding() gate.Finding {
 	}
 }
 
+// refusal tells whom eCW refused.
+func (out Outcome) refusal() gate.Finding {
+	switch {
+	case out.Failure.RefusesUs:
+		return gate.Refuses
+	case out.NextRetryAt == nil && !out.Held:
+		return gate.Nothing // it takes other readings: it refuses this one only
+	default:
+		return gate.Forbids
+	}
+}
+
 func (out Outcome) status() string {
 	switch {
+	case out.NextRetryAt != nil && out.Class == string(ecw.ClassPermanentCredentials):
+		return db.StatusPending
 	case out.Posted != nil:
 		return db.StatusTransmitted
 	case out.Class == string(ecw.ClassThrottled), out.Held:

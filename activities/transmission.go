@@ -178,10 +178,7 @@ type Admission = gate.Admission
 // Authenticate asks the gate whether the delivery may begin, and if so marks the transmission as processing and makes
 // sure that this worker holds a valid access token. The token stays in the worker's memory.
 func (a *Transmission) Authenticate(ctx context.Context, at Attempt) (Admission, error) {
-	request := gate.Request{TransmissionID: at.TransmissionID, Place: at.Place, Asked: at.Asked, Requests: 1}
-	if at.Delivery > 1 {
-		request.Requests++ // it is looked up first
-	}
+	request := gate.Request{TransmissionID: at.TransmissionID, Place: at.Place, Asked: at.Asked, Requests: a.requests(at.Delivery)}
 	admission, err := a.Gate.Admit(ctx, request)
 	if err != nil || admission.Held || admission.Wait > 0 {
 		return admission, err
@@ -193,25 +190,51 @@ func (a *Transmission) Authenticate(ctx context.Context, at Attempt) (Admission,
 		return admission, fmt.Errorf("record the attempt's start: %w", err)
 	}
 	if err := a.EHR.Authenticate(ctx); err != nil {
-		return admission, a.failed(ctx, at.TransmissionID, admission, err)
+		return admission, a.failed(ctx, delivery{at.TransmissionID, at.Delivery, request.Requests, admission.Trial}, err)
 	}
 	return admission, nil
 }
 
-// failed turns an error of the eCW client into an activity error. What our own limit held back was not sent: it goes
-// back into the queue. The error carries what a workflow must know of the admission, since a result is lost with it.
-func (a *Transmission) failed(ctx context.Context, transmissionID string, admission Admission, err error) error {
+// failed turns an error of the eCW client into an activity error. What our own limit held back was not sent: it takes a
+// new turn, at the end of the queue, so that the queue also pays for requests that nobody had planned. The error carries
+// what a workflow must know of the admission, since a result is lost with it.
+func (a *Transmission) failed(ctx context.Context, begun delivery, err error) error {
 	class, f := classify(err)
-	f.Place, f.Trial = admission.Place, admission.Trial
+	f.Trial = begun.trial
 	if f.Code != ecw.CodeRateLimited {
 		return failure(class, f)
 	}
-	err = a.Store.QueueTransmission(ctx, db.QueueTransmissionParams{ID: transmissionID, TurnComesAt: f.RetryAt})
+	turn, err := a.Gate.TakeTurn(ctx, time.Time{}, begun.requests)
 	if err != nil {
-		a.Logger.WarnContext(ctx, "the transmission's wait for the request limit could not be recorded", "transmission_id", transmissionID, "error", err)
+		return failure(TypeNotSent, f)
+	}
+	f.Place = turn.Place
+	if at := time.Now().Add(turn.Wait); at.After(f.RetryAt) {
+		f.RetryAt = at
+	}
+	unsent := db.UnsendAttemptParams{TransmissionID: begun.transmissionID, Delivery: int32(begun.number)}
+	err = a.Store.InTx(ctx, func(q *db.Queries) error {
+		if err := q.UnsendAttempt(ctx, unsent); err != nil {
+			return err
+		}
+		return q.QueueTransmission(ctx, db.QueueTransmissionParams{ID: begun.transmissionID, TurnComesAt: f.RetryAt})
+	})
+	if err != nil {
+		a.Logger.WarnContext(ctx, "the transmission's wait for the request limit could not be recorded", "transmission_id", begun.transmissionID, "error", err)
 	}
 	return failure(TypeNotSent, f)
 }
+
+// delivery is one that was admitted.
+type delivery struct {
+	transmissionID string
+	number         int
+	requests       int // that it was planned with
+	trial          bool
+}
+
+// requests is how many requests to eCW a delivery will probably take: one that may have arrived before is looked up first.
+func (a *Transmission) requests(delivery int) int { return a.EHR.Requests(delivery > 1) }
 
 // PostInput names what to deliver.
 type PostInput struct {
@@ -246,11 +269,12 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 		return Posted{}, refused
 	}
 	log := a.Logger.With("practice", in.PracticeCode, "observation_id", in.ObservationID, "transmission_id", in.TransmissionID)
+	begun := delivery{transmissionID: in.TransmissionID, number: in.Delivery, requests: a.requests(in.Delivery)}
 	identifier := ecw.Identifier{System: fhir.IdentifierSystem, Value: in.ObservationID.String()}
 	if earlier > 0 {
 		found, exists, err := a.EHR.FindDelivered(ctx, resource, identifier)
 		if err != nil {
-			return Posted{}, a.lookUpFailed(ctx, in.TransmissionID, err)
+			return Posted{}, a.lookUpFailed(ctx, begun, err)
 		}
 		if exists {
 			log.InfoContext(ctx, "Observation found in eCW, an earlier delivery had arrived", "ecw_observation_id", found.ID)
@@ -259,7 +283,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	}
 	created, err := a.EHR.CreateObservation(ctx, resource, identifier)
 	if err != nil {
-		return Posted{}, a.failed(ctx, in.TransmissionID, Admission{}, err)
+		return Posted{}, a.failed(ctx, begun, err)
 	}
 	log.InfoContext(ctx, "Pushed Observation to eCW", "http_status", created.HTTPStatus, "ecw_observation_id", created.ID)
 	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
@@ -268,12 +292,13 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 
 // lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
 // the reading: what was unknown before still is.
-func (a *Transmission) lookUpFailed(ctx context.Context, transmissionID string, err error) error {
-	var e *ecw.Error
-	if errors.As(err, &e) && e.Class == ecw.ClassPermanentData {
-		return failure(ecw.ClassUnknown, Failure{Code: e.Code, HTTPStatus: e.HTTPStatus, Message: "eCW could not be asked whether an earlier delivery arrived"})
+func (a *Transmission) lookUpFailed(ctx context.Context, begun delivery, err error) error {
+	class, f := classify(err)
+	if class == ecw.ClassPermanentData || class == ecw.ClassPermanentCredentials && !f.RefusesUs {
+		f.Message = "eCW could not be asked whether an earlier delivery arrived"
+		return failure(ecw.ClassUnknown, f)
 	}
-	return a.failed(ctx, transmissionID, Admission{}, err)
+	return a.failed(ctx, begun, err)
 }
 
 // outgoing is the resource as eCW gets it. What stands in the way of making it is for a person to mend.

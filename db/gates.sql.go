@@ -124,7 +124,7 @@ func (q *Queries) HoldTransmission(ctx context.Context, id string) error {
 const listHeld = `-- name: ListHeld :many
 SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = $1
-  AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at BETWEEN $2::timestamptz AND $3::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at BETWEEN $2::timestamptz AND $3::timestamptz))
 ORDER BY created_at, id
 LIMIT $4
 `
@@ -178,7 +178,7 @@ func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldR
 const listTrials = `-- name: ListTrials :many
 SELECT id, observation_id FROM transmissions
 WHERE practice_code = $1
-  AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz))
 ORDER BY updated_at, id
 LIMIT $3
 `
@@ -241,6 +241,16 @@ func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, erro
 		&i.Trial,
 	)
 	return i, err
+}
+
+const lockTransmission = `-- name: LockTransmission :exec
+SELECT FROM transmissions WHERE id = $1 FOR UPDATE
+`
+
+// Whoever locks a transmission and the gate does so in this order.
+func (q *Queries) LockTransmission(ctx context.Context, id string) error {
+	_, err := q.db.Exec(ctx, lockTransmission, id)
+	return err
 }
 
 const pauseRequests = `-- name: PauseRequests :exec
@@ -417,4 +427,19 @@ func (q *Queries) TurnComesAt(ctx context.Context, arg TurnComesAtParams) (TurnC
 	var i TurnComesAtRow
 	err := row.Scan(&i.ComesAt, &i.AskedAt)
 	return i, err
+}
+
+const unsendAttempt = `-- name: UnsendAttempt :exec
+DELETE FROM transmission_attempts WHERE transmission_id = $1 AND delivery = $2 AND finished_at IS NULL
+`
+
+type UnsendAttemptParams struct {
+	TransmissionID string
+	Delivery       int32
+}
+
+// A delivery that our own limit held back before anything was sent.
+func (q *Queries) UnsendAttempt(ctx context.Context, arg UnsendAttemptParams) error {
+	_, err := q.db.Exec(ctx, unsendAttempt, arg.TransmissionID, arg.Delivery)
+	return err
 }

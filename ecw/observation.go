@@ -68,7 +68,12 @@ func (c *Client) post(ctx context.Context, resource json.RawMessage, condition s
 	if err != nil {
 		return Delivered{}, err
 	}
-	return judgeCreate(res, c.now())
+	d, err := judgeCreate(res, c.now())
+	var e *Error
+	if errors.As(err, &e) && e.Class == ClassThrottled && res.status != http.StatusTooManyRequests {
+		c.wire.pause(ctx, res.header) // it stood in the body
+	}
+	return d, err
 }
 
 func invalidResource() *Error {

@@ -55,6 +55,9 @@ func (g *Gate) Admit(ctx context.Context, r Request) (Admission, error) {
 // has closed meanwhile.
 func (g *Gate) tryOrHold(ctx context.Context, r Request) (a Admission, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
+		if err := q.LockTransmission(ctx, r.TransmissionID); err != nil {
+			return err
+		}
 		state, err := q.LockGate(ctx, g.practice)
 		if err != nil || state.Circuit == Closed {
 			return err

@@ -27,8 +27,8 @@ const (
 	ReasonCredentials = "credentials"
 )
 
-// openAfter is how many different readings in a row must find eCW unavailable before the circuit opens: one that eCW
-// cannot handle does not stop the others.
+// openAfter is how many different readings in a row must find eCW unavailable or be forbidden before the circuit opens:
+// one that eCW cannot handle does not stop the others.
 const openAfter = 3
 
 // Finding is what a delivery's outcome says about eCW itself.
@@ -43,6 +43,8 @@ const (
 	Unavailable
 	// Refuses: eCW does not accept our credentials.
 	Refuses
+	// Forbids: eCW gave a token, and forbids this request with it: the scopes, the app, or this patient only.
+	Forbids
 )
 
 // Report is what a delivery found.
@@ -113,13 +115,13 @@ func step(s db.Gate, r Report, now time.Time) db.Gate {
 			return opened(s, ReasonCredentials, r, now)
 		}
 		s.Reason, s.Message = ReasonCredentials, r.Message // graver than an outage
-	case Unavailable:
+	case Unavailable, Forbids:
 		s.FailingSince = earliest(s.FailingSince, r.StartedAt) // deliveries do not end in the order that they began in
 		if s.Circuit == Closed && !slices.Contains(s.Failing, r.TransmissionID) {
 			s.Failing = append(s.Failing, r.TransmissionID)
 		}
 		if trial || s.Circuit == Closed && len(s.Failing) >= openAfter {
-			return opened(s, ReasonUnavailable, r, now)
+			return opened(s, reasons[r.Finding], r, now)
 		}
 	case Nothing:
 		if trial {
@@ -128,6 +130,8 @@ func step(s db.Gate, r Report, now time.Time) db.Gate {
 	}
 	return s
 }
+
+var reasons = map[Finding]string{Unavailable: ReasonUnavailable, Forbids: ReasonCredentials}
 
 func closed(s db.Gate) db.Gate {
 	s.Circuit, s.Reason, s.Message, s.Trial, s.Failing = Closed, "", "", "", []string{}

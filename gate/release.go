@@ -45,7 +45,7 @@ type Waiting struct {
 // false then, and when the circuit is closed.
 func (g *Gate) NextTrial(ctx context.Context) (next Waiting, found bool, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
-		state, err := q.LockGate(ctx, g.practice)
+		state, err := q.GetGate(ctx, g.practice)
 		if err != nil || state.Circuit == Closed {
 			return err
 		}
@@ -53,13 +53,18 @@ func (g *Gate) NextTrial(ctx context.Context) (next Waiting, found bool, err err
 		if err != nil {
 			return err
 		}
+		if len(rows) > 0 { // before the gate is locked, as everybody does
+			if err := q.TouchTransmission(ctx, rows[0].ID); err != nil {
+				return err
+			}
+		}
+		if state, err = q.LockGate(ctx, g.practice); err != nil || state.Circuit == Closed {
+			return err
+		}
 		state.Circuit, state.Trial, state.NextTrialAt = HalfOpen, "", nil
 		if len(rows) > 0 {
 			next, found = Waiting{TransmissionID: rows[0].ID, ObservationID: rows[0].ObservationID}, true
 			state.Trial = next.TransmissionID
-			if err := q.TouchTransmission(ctx, next.TransmissionID); err != nil {
-				return err
-			}
 		}
 		return save(ctx, q, state)
 	})

@@ -24,7 +24,7 @@ func TestALostCircuitBreakerIsStartedAgainByTheSweep(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	r.ensureSchedules()
-	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	r.breakEHR(refuseUs)
 	ids, runs := r.startHeld(2)
 	eventually(t, "the circuit breaker to run", func() bool {
 		return r.temporal.TerminateWorkflow(t.Context(), workflows.CircuitBreakerWorkflowID(practice), "", "by hand") == nil
@@ -63,8 +63,7 @@ func forbid(forbidden *atomic.Pointer[uuid.UUID]) func(http.Handler) http.Handle
 	}
 }
 
-// A 403 may mean all readings or one. eCW forbids this one alone: it opens the circuit, and again whenever another one has
-// closed it, but not for ever.
+// A 403 may mean all readings or one. eCW forbids this one alone: the others are not held up, and it fails in the end.
 func TestAReadingThatECWAloneForbidsFailsInTheEnd(t *testing.T) {
 	t.Parallel()
 	var forbidden atomic.Pointer[uuid.UUID]
@@ -75,17 +74,18 @@ func TestAReadingThatECWAloneForbidsFailsInTheEnd(t *testing.T) {
 	for refusals := 1; refusals <= 2; refusals++ {
 		eventually(t, "the reading to be refused", func() bool {
 			all := r.transmissions(bad)
-			return r.circuit().Circuit == gate.Open && len(all) > 0 && all[0].HeldAt != nil && len(r.attempts(all[0].ID)) == refusals
+			return len(all) > 0 && all[0].NextRetryAt != nil && len(r.attempts(all[0].ID)) == refusals
 		})
-		if row := r.transmission(bad); row.AttemptCount != 0 {
-			t.Errorf("after %d refusals it is recorded as %+v, want no attempt used up", refusals, row)
+		row := r.transmission(bad)
+		if row.AttemptCount != 0 || row.Status != db.StatusPending {
+			t.Errorf("after %d refusals it is recorded as %+v, want it pending and no attempt used up", refusals, row)
 		}
-		others, runs := r.startHeld(2)
-		r.transmitNow(others[0]) // a person tries: eCW takes it, and the circuit closes
-		for i, other := range runs {
-			r.mustDeliver(other)
-			r.checkDelivered(others[i], r.transmission(others[i]), 1)
-		}
+		delay := documentedDelays()[refusals-1]
+		within(t, "next try", row.NextRetryAt.Sub(*row.LastAttemptedAt), delay, delay+delay/10+patience)
+		other := r.storeReading(fhir.BloodPressure, bloodPressure)
+		r.mustDeliver(r.start(other))
+		r.checkDelivered(other, r.transmission(other), 1)
+		r.transmitNow(bad)
 	}
 	r.mustFail(run, string(ecw.ClassPermanentCredentials))
 	row := r.transmission(bad)
@@ -96,21 +96,40 @@ func TestAReadingThatECWAloneForbidsFailsInTheEnd(t *testing.T) {
 	if got := r.circuit(); got.Circuit != gate.Closed {
 		t.Errorf("the circuit is %+v, want it closed: eCW takes other readings", got)
 	}
-	r.mustDeliver(r.start(r.storeReading(fhir.BloodPressure, bloodPressure)))
+}
+
+// Everything is lost but the database, while the circuit is open: what it holds is carried again.
+func TestHeldReadingsWhoseWorkflowsAreLostGoOn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.ensureSchedules()
+	r.breakEHR(refuseUs)
+	ids, runs := r.startHeld(3)
+	for _, run := range runs {
+		if err := r.temporal.TerminateWorkflow(t.Context(), run.GetID(), "", "lost"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.tryNow()
+	for _, id := range ids {
+		eventually(t, "the reading to be delivered", func() bool { return r.transmission(id).Status == db.StatusTransmitted })
+		r.checkDelivered(id, r.transmission(id), 1)
+	}
 }
 
 // A transmission may go on faster than it is written down that it may: what has become of it by then must stay.
 func TestReleaseDoesNotTouchWhatHasGoneOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
-	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	r.breakEHR(refuseUs)
 	ids, _ := r.startHeld(2)
 	fast, slow := r.transmission(ids[0]), r.transmission(ids[1])
-	release := &activities.Circuit{Store: r.store, Gate: r.gate, Proceed: func(ctx context.Context, id uuid.UUID, _ activities.Call) (bool, error) {
+	release := &activities.Circuit{Store: r.store, Gate: r.gate, Proceed: func(ctx context.Context, _ string, id uuid.UUID, _ activities.Call) error {
 		if id == slow.ObservationID {
-			return true, nil
+			return nil
 		}
-		return true, r.store.RecordOutcome(ctx, db.RecordOutcomeParams{ID: fast.ID, Status: db.StatusFailed, ErrorClass: string(ecw.ClassPermanentData), AttemptCount: 1})
+		return r.store.RecordOutcome(ctx, db.RecordOutcomeParams{ID: fast.ID, Status: db.StatusFailed, ErrorClass: string(ecw.ClassPermanentData), AttemptCount: 1})
 	}}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()

@@ -19,6 +19,9 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
+// refuseUs has the EHR take our key for a stranger's.
+var refuseUs = fault{Kind: "unauthorized", Target: "token", For: "1h"}
+
 // circuit is the state of the practice's circuit.
 func (r *rig) circuit() db.Gate {
 	r.t.Helper()
@@ -111,7 +114,7 @@ func TestAnOutageOpensTheCircuitAndNoAttemptIsSpentOnIt(t *testing.T) {
 func TestReleasedReadingsGoFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{perMinute: 40})
-	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	r.breakEHR(refuseUs)
 	ids, runs := r.startHeld(12)
 	r.admin(http.MethodDelete, "faults", nil, nil)
 	r.tryNow()
@@ -133,36 +136,47 @@ func TestReleasedReadingsGoFirstInFirstOut(t *testing.T) {
 
 func TestRefusedCredentialsBurnNoAttempts(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]fault{
-		"the token is refused":    {Kind: "unauthorized", Target: "token", For: "1h"},
-		"the create is forbidden": {Kind: "forbidden", Target: "create", For: "1h"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var logs bytes.Buffer
-			r := newRig(t, setup{log: slog.NewTextHandler(&logs, nil)})
-			r.breakEHR(f)
-			ids, runs := r.startHeld(5)
-			if got := r.circuit(); got.Circuit != gate.Open || got.Reason != gate.ReasonCredentials {
-				t.Fatalf("the circuit is %+v, want it opened by the first refusal", got)
-			}
-			if first := r.transmission(ids[0]); first.AttemptCount != 0 || first.ErrorClass != string(ecw.ClassPermanentCredentials) {
-				t.Errorf("the refused reading is recorded as %+v, want no attempt used up", first)
-			}
-			r.tryNow()
-			eventually(t, "a second refusal", func() bool {
-				return r.circuit().Circuit == gate.Open && len(r.attempts(r.transmission(ids[0]).ID)) == 2
-			})
+	var logs bytes.Buffer
+	r := newRig(t, setup{log: slog.NewTextHandler(&logs, nil)})
+	r.breakEHR(refuseUs)
+	ids, runs := r.startHeld(5)
+	if got := r.circuit(); got.Circuit != gate.Open || got.Reason != gate.ReasonCredentials {
+		t.Fatalf("the circuit is %+v, want it opened by the first refusal", got)
+	}
+	if first := r.transmission(ids[0]); first.AttemptCount != 0 || first.ErrorClass != string(ecw.ClassPermanentCredentials) {
+		t.Errorf("the refused reading is recorded as %+v, want no attempt used up", first)
+	}
+	r.tryNow()
+	eventually(t, "a second refusal", func() bool {
+		return r.circuit().Circuit == gate.Open && len(r.attempts(r.transmission(ids[0]).ID)) == 2
+	})
 
-			r.admin(http.MethodDelete, "faults", nil, nil)
-			r.transmitNow(ids[2]) // a person tries whether it is mended: the others follow
-			for i, run := range runs {
-				r.mustDeliver(run)
-				r.checkDelivered(ids[i], r.transmission(ids[i]), 1)
-			}
-			if n := strings.Count(logs.String(), "level=ERROR"); n != 1 {
-				t.Errorf("%d alarms in the log, want one:\n%s", n, logs.String())
-			}
-		})
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.transmitNow(ids[2]) // a person tries whether it is mended: the others follow
+	for i, run := range runs {
+		r.mustDeliver(run)
+		r.checkDelivered(ids[i], r.transmission(ids[i]), 1)
+	}
+	if n := strings.Count(logs.String(), "level=ERROR"); n != 1 {
+		t.Errorf("%d alarms in the log, want one:\n%s", n, logs.String())
+	}
+}
+
+// eCW gives us tokens and forbids what we do with them: the first readings cannot know that it means all.
+func TestThreeForbiddenReadingsOpenTheCircuit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	refused, refusedRuns := r.openCircuit()
+	if got := r.circuit(); len(refused) != 3 || got.Reason != gate.ReasonCredentials {
+		t.Fatalf("after %d readings the circuit is %+v, want it opened by three", len(refused), got)
+	}
+	held, heldRuns := r.startHeld(2)
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.tryNow()
+	for i, run := range append(refusedRuns, heldRuns...) {
+		r.mustDeliver(run)
+		id := append(refused, held...)[i]
+		r.checkDelivered(id, r.transmission(id), 1)
 	}
 }

@@ -2,28 +2,29 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
-	"go.temporal.io/api/serviceerror"
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// Proceed returns the function that tells a transmission's workflow, if it has one, to go on.
-func Proceed(c client.Client) func(context.Context, uuid.UUID, activities.Call) (reached bool, err error) {
-	return func(ctx context.Context, observationID uuid.UUID, call activities.Call) (bool, error) {
-		err := c.SignalWorkflow(ctx, workflows.TransmissionWorkflowID(observationID), "", workflows.SignalProceed, call)
-		var gone *serviceerror.NotFound
-		switch {
-		case errors.As(err, &gone):
-			return false, nil
-		case err != nil:
-			return false, fmt.Errorf("signal transmission: %w", err)
+// Proceed returns the function that tells a transmission's workflow to go on, and starts it anew where it was lost.
+func Proceed(c client.Client) func(ctx context.Context, practice string, observationID uuid.UUID, call activities.Call) error {
+	return func(ctx context.Context, practice string, observationID uuid.UUID, call activities.Call) error {
+		id := workflows.TransmissionWorkflowID(observationID)
+		options := client.StartWorkflowOptions{
+			ID: id, TaskQueue: workflows.TransmissionTaskQueue, WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			StaticSummary: workflows.TransmissionSummary,
 		}
-		return true, nil
+		ref := activities.ObservationRef{PracticeCode: practice, ObservationID: observationID, Unasked: true}
+		_, err := c.SignalWithStartWorkflow(ctx, id, workflows.SignalProceed, call, options, workflows.Transmission, ref)
+		if err != nil {
+			return fmt.Errorf("signal transmission: %w", err)
+		}
+		return nil
 	}
 }

@@ -51,7 +51,7 @@ func TestRecordHistories(t *testing.T) {
 	}
 	r := newRig(t, setup{})
 	r.recordTransmissions()
-	r.recordCircuit()
+	newRig(t, setup{}).recordCircuit() // whose worker holds no token yet
 	r.recordPending()
 	r.recordImports()
 	newRig(t, setup{perMinute: 10}).recordQueue()
@@ -96,7 +96,7 @@ func (r *rig) recordTransmissions() {
 
 // recordCircuit holds two readings, lets one through in vain, then releases both.
 func (r *rig) recordCircuit() {
-	r.breakEHR(fault{Kind: "forbidden", Target: "create", For: "1h"})
+	r.breakEHR(refuseUs)
 	ids, runs := r.startHeld(2)
 	r.save("transmission-held", runs[0])
 	r.tryNow()

@@ -48,8 +48,8 @@ func CircuitBreaker(ctx workflow.Context, practice string) error {
 		if err != nil {
 			return err
 		}
-		if trial == "" {
-			return b.end(ctx)
+		if trial == "" && !b.mayBeTried(ctx) {
+			return nil
 		}
 	}
 }
@@ -104,14 +104,11 @@ func (b *breaker) try(ctx workflow.Context) (trial string, err error) {
 	return trial, nil
 }
 
-// end releases those that wait if a person's own try has closed the circuit. Otherwise nobody waits: the next to come is
-// the trial, and starts a CircuitBreaker again.
-func (b *breaker) end(ctx workflow.Context) error {
+// mayBeTried is false when nobody waits and the next to come is the trial, which starts a CircuitBreaker again. It is true
+// when a person's own try has decided meanwhile.
+func (b *breaker) mayBeTried(ctx workflow.Context) bool {
 	state, err := b.look(ctx)
-	if err != nil || state.State != gate.Closed {
-		return err
-	}
-	return b.release(ctx)
+	return err == nil && state.State != gate.HalfOpen
 }
 
 // release tells everybody who waits, and stops when the circuit opens again meanwhile.
@@ -122,6 +119,10 @@ func (b *breaker) release(ctx workflow.Context) error {
 	}
 	workflow.SetCurrentDetails(ctx, "### Circuit closed\n\nWhat waited goes on, first in, first out.")
 	for {
+		var released int
+		if err := workflow.ExecuteActivity(untilReleased(ctx), b.do.ReleaseHeld, batch).Get(ctx, &released); err != nil {
+			return err
+		}
 		state, err := b.look(ctx)
 		if err != nil {
 			return err
@@ -129,9 +130,8 @@ func (b *breaker) release(ctx workflow.Context) error {
 		if state.State != gate.Closed {
 			return workflow.NewContinueAsNewError(ctx, CircuitBreaker, b.practice)
 		}
-		var released int
-		if err := workflow.ExecuteActivity(untilReleased(ctx), b.do.ReleaseHeld, batch).Get(ctx, &released); err != nil || released == 0 {
-			return err
+		if released == 0 {
+			return nil
 		}
 	}
 }

@@ -202,11 +202,12 @@ func (m *model) follows(t time.Time, got reply) (next *span, held bool) {
 		until := at(latest(got.at.Add(got.retryIn), t.Add(time.Second)))
 		return &until, false
 	case "permanent_credentials":
-		if !got.failsAuth && !m.trial {
-			m.refusals++
-		}
-		if m.refusals < 3 {
+		if got.failsAuth || m.trial {
 			return &hold, true
+		}
+		if m.refusals++; m.refusals < 3 {
+			delay := m.delays[m.refusals-1]
+			return &span{t.Add(delay), t.Add(delay + delay/10)}, false
 		}
 	case "retryable", "unknown":
 		if m.trial && got.unavailable {

@@ -116,7 +116,7 @@ func (t *transmission) run(ctx workflow.Context) error {
 		if t.cancelled || ctx.Err() != nil {
 			return t.cancel(work)
 		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() { // eCW can throttle for days
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && !t.asked(ctx) { // eCW can throttle for days
 			return workflow.NewContinueAsNewError(ctx, Transmission, t.ref)
 		}
 		next, err := t.deliver(work)
@@ -125,6 +125,14 @@ func (t *transmission) run(ctx workflow.Context) error {
 		}
 		t.wait(ctx, *next)
 	}
+}
+
+// asked tells whether a person wants something of this run that the next one would not know of.
+func (t *transmission) asked(ctx workflow.Context) bool {
+	if workflow.GetSignalChannel(ctx, SignalCancel).ReceiveAsync(nil) {
+		t.cancelled = true
+	}
+	return t.transmitNow || t.cancelled
 }
 
 func (t *transmission) open(ctx workflow.Context) error {
@@ -238,7 +246,7 @@ func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, tri
 	switch class := ecw.Class(out.Class); {
 	case class == ecw.ClassPermanentData:
 	case class == ecw.ClassPermanentCredentials:
-		out.Held = t.waitsForCredentials(ctx, trial)
+		t.waitForCredentials(ctx, out, trial)
 	case class == ecw.ClassThrottled:
 		t.attempt-- // eCW's limit is no fault of this reading
 		at := out.FinishedAt.Add(throttlePause)
@@ -258,20 +266,26 @@ func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, tri
 	}
 }
 
-// waitsForCredentials tells whether a refusal of our credentials is to be waited out. It is no fault of this reading,
-// unless eCW gives us tokens and takes others in between: then it is this reading that eCW forbids.
-func (t *transmission) waitsForCredentials(ctx workflow.Context, trial bool) bool {
+// waitForCredentials waits a refusal of our credentials out, which is no fault of this reading: until the circuit closes
+// when eCW refuses us at everything. When it gave us a token and forbids this reading with it, the schedule's first
+// waits tell whether it is the reading's fault after all; if others are forbidden too, the circuit opens meanwhile.
+func (t *transmission) waitForCredentials(ctx workflow.Context, out *activities.Outcome, trial bool) {
 	if workflow.GetVersion(ctx, "wait-for-credentials", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return false
+		return
 	}
-	if t.authenticated && !trial {
-		t.refusals++
+	if !t.authenticated || trial || out.Failure.RefusesUs {
+		t.attempt--
+		out.Held = true
+		return
 	}
-	if t.refusals >= maxRefusals {
-		return false
+	t.refusals++
+	delay, ok := retryDelay(t.opened.RetryDelays, t.opened.TransmissionID, t.refusals, maxRefusals)
+	if !ok {
+		return
 	}
 	t.attempt--
-	return true
+	at := out.FinishedAt.Add(delay)
+	out.NextRetryAt = &at
 }
 
 // cancel records that a person ended the transmission. The attempts made stay as they were recorded.

@@ -113,7 +113,7 @@ func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome)
 		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format(timeForm)),
 			"Update `"+UpdateTransmitNow+"` delivers at once; signal `"+SignalCancel+"` ends the transmission.")
 		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(*out.NextRetryAt))
-		if ecw.Class(out.Class) == ecw.ClassThrottled {
+		if class := ecw.Class(out.Class); class == ecw.ClassThrottled || class == ecw.ClassPermanentCredentials {
 			status = statusPending
 		}
 	}

@@ -37,6 +37,9 @@ func (t *transmission) wait(ctx workflow.Context, p pause) {
 		t.place = t.called.Place
 		p = pause{until: t.called.ComesAt, summary: queueSummary}
 		t.called = nil
+		if p.until.After(workflow.Now(ctx)) {
+			_ = t.showQueued(ctx, p.until) // fails only for a value that cannot be encoded
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ WHERE id = @id AND updated_at = @seen_at;
 -- in, first out.
 SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
 ORDER BY created_at, id
 LIMIT @batch;
 
@@ -108,7 +108,7 @@ LIMIT @batch;
 -- Who might be let through next: the one that was left alone the longest.
 SELECT id, observation_id FROM transmissions
 WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL OR (status = 'failed' AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz))
 ORDER BY updated_at, id
 LIMIT @batch;
 
@@ -117,3 +117,11 @@ UPDATE transmissions SET updated_at = now() WHERE id = @id;
 
 -- name: CountHeld :one
 SELECT count(*) FROM transmissions WHERE practice_code = @practice_code AND held_at IS NOT NULL;
+
+-- name: LockTransmission :exec
+-- Whoever locks a transmission and the gate does so in this order.
+SELECT FROM transmissions WHERE id = @id FOR UPDATE;
+
+-- name: UnsendAttempt :exec
+-- A delivery that our own limit held back before anything was sent.
+DELETE FROM transmission_attempts WHERE transmission_id = @transmission_id AND delivery = @delivery AND finished_at IS NULL;
