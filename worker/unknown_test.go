@@ -65,7 +65,7 @@ func TestLookUpThatFindsNothingIsFollowedByAConditionalCreate(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, setup{writeMode: mode})
 			r.breakEHR(fault{Kind: "reset_after", Target: "create"})
-			r.breakEHR(fault{Kind: "empty_search"})
+			r.breakEHR(fault{Kind: "empty_search", Count: 2}) // by identifier, and by content
 			id := r.storeReading(fhir.BloodPressure, bloodPressure)
 			run := r.start(id)
 			r.awaitRetry(id)
