@@ -72,13 +72,18 @@ func TestAReadingThatECWAloneForbidsFailsInTheEnd(t *testing.T) {
 	forbidden.Store(&bad)
 	run := r.start(bad)
 	for refusals := 1; refusals <= 2; refusals++ {
-		eventually(t, "the reading to be refused", func() bool {
+		var row db.Transmission
+		eventually(t, "the refusal to be recorded", func() bool {
 			all := r.transmissions(bad)
-			return len(all) > 0 && all[0].NextRetryAt != nil && len(r.attempts(all[0].ID)) == refusals
+			if len(all) == 0 || all[0].NextRetryAt == nil {
+				return false
+			}
+			row = all[0]
+			made := r.attempts(row.ID)
+			return len(made) == refusals && made[refusals-1].FinishedAt != nil && !row.UpdatedAt.Before(*made[refusals-1].FinishedAt)
 		})
-		row := r.transmission(bad)
 		if row.AttemptCount != 0 || row.Status != db.StatusPending {
-			t.Errorf("after %d refusals it is recorded as %+v, want it pending and no attempt used up", refusals, row)
+			t.Fatalf("after %d refusals it is recorded as %+v, want it pending and no attempt used up", refusals, row)
 		}
 		delay := documentedDelays()[refusals-1]
 		within(t, "next try", row.NextRetryAt.Sub(*row.LastAttemptedAt), delay, delay+delay/10+patience)
