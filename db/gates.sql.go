@@ -124,15 +124,16 @@ func (q *Queries) HoldTransmission(ctx context.Context, id string) error {
 const listHeld = `-- name: ListHeld :many
 SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = $1
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at BETWEEN $2::timestamptz AND $3::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR (error_class = 'permanent_credentials' AND updated_at <= $2::timestamptz))
+       AND next_retry_at > now() AND last_attempted_at BETWEEN $3::timestamptz AND $2::timestamptz))
 ORDER BY created_at, id
 LIMIT $4
 `
 
 type ListHeldParams struct {
 	PracticeCode string
-	FailingSince time.Time
 	FailingUntil time.Time
+	FailingSince time.Time
 	Batch        int32
 }
 
@@ -143,13 +144,13 @@ type ListHeldRow struct {
 	UpdatedAt     time.Time
 }
 
-// What a closed circuit releases: whatever waits for it, and what failed during the outage and waits for its retry. First
-// in, first out.
+// What a closed circuit releases: whatever waits for it, and what failed or was forbidden during the outage and waits for
+// its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells.
 func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldRow, error) {
 	rows, err := q.db.Query(ctx, listHeld,
 		arg.PracticeCode,
-		arg.FailingSince,
 		arg.FailingUntil,
+		arg.FailingSince,
 		arg.Batch,
 	)
 	if err != nil {

@@ -146,3 +146,30 @@ func TestWhoWaitsForTheCircuit(t *testing.T) {
 		t.Errorf("the first two: %+v (%v)", first, err)
 	}
 }
+
+// Who is released waits for its turn, which would never come if it were released again and got another.
+func TestNobodyIsReleasedTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := gate.New(r.store, practice, 240)
+	r.openCircuit(g, 10*time.Minute)
+	failed, forbidden := r.transmission(), r.transmission()
+	r.fail(failed, 5*time.Minute)
+	r.fail(forbidden, 5*time.Minute)
+	r.exec("UPDATE transmissions SET status = 'pending', error_class = 'permanent_credentials', updated_at = last_attempted_at WHERE id = $1", forbidden)
+	want := append(r.hold(g, 1), failed, forbidden)
+	since, until := *r.row().FailingSince, r.now()
+	waiting, err := g.WaitingSince(t.Context(), since, until, 100)
+	r.must(err)
+	for _, w := range waiting {
+		if !slices.Contains(want, w.TransmissionID) {
+			t.Errorf("%s waits, want %v", w.TransmissionID, want)
+		}
+		r.must(r.store.ReleaseTransmission(t.Context(), db.ReleaseTransmissionParams{ID: w.TransmissionID, TurnComesAt: until.Add(time.Hour), SeenAt: w.SeenAt}))
+	}
+	again, err := g.WaitingSince(t.Context(), since, until, 100)
+	r.must(err)
+	if len(waiting) != len(want) || len(again) != 0 {
+		t.Errorf("%d wait, want %d; and %d once they are released, want none", len(waiting), len(want), len(again))
+	}
+}

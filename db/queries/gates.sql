@@ -96,11 +96,12 @@ UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = @tu
 WHERE id = @id AND updated_at = @seen_at;
 
 -- name: ListHeld :many
--- What a closed circuit releases: whatever waits for it, and what failed during the outage and waits for its retry. First
--- in, first out.
+-- What a closed circuit releases: whatever waits for it, and what failed or was forbidden during the outage and waits for
+-- its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells.
 SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR (error_class = 'permanent_credentials' AND updated_at <= @failing_until::timestamptz))
+       AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
 ORDER BY created_at, id
 LIMIT @batch;
 
