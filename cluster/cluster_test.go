@@ -57,7 +57,10 @@ func TestReplacedUnderLoad(t *testing.T) {
 	asked := witnesses(t, c, admin)
 	asked.Settled = func(context.Context) error {
 		checkLoad(t, c)
-		return c.replace(sandboxName, "SANDBOX_RATE_LIMIT=0") // for the verdict's searches
+		if err := c.replace(sandboxName, "SANDBOX_RATE_LIMIT=0"); err != nil { // for the verdict's searches
+			return err
+		}
+		return awaitSandbox(ctx, c)
 	}
 	verdict, err := asked.Judge(ctx, devices)
 	if err != nil {
@@ -71,6 +74,20 @@ func TestReplacedUnderLoad(t *testing.T) {
 	if !verdict.OK() || verdict.Delivered != readings {
 		t.Errorf("%d readings were sent; not every one was delivered exactly once", readings)
 	}
+}
+
+// awaitSandbox asks until the sandbox answers.
+func awaitSandbox(ctx context.Context, c *cluster) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for proof.Call(ctx, http.MethodGet, c.url(sandboxName)+"/admin/stats", "", nil, nil) != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // startCluster builds our binary and starts a cluster that ends with the test. Its logs are shown when the test fails.

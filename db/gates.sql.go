@@ -322,6 +322,16 @@ func (q *Queries) ReleaseTransmission(ctx context.Context, arg ReleaseTransmissi
 	return err
 }
 
+const resetQueue = `-- name: ResetQueue :exec
+UPDATE ecw_gates SET queue_minute = 'epoch', queue_used = 0 WHERE practice_code = $1
+`
+
+// The turns that were handed out before an outage were not used: who waited for it takes them anew.
+func (q *Queries) ResetQueue(ctx context.Context, practiceCode string) error {
+	_, err := q.db.Exec(ctx, resetQueue, practiceCode)
+	return err
+}
+
 const setCircuit = `-- name: SetCircuit :exec
 UPDATE ecw_gates
 SET circuit = $1, reason = $2, message = $3, failing = $4, failing_since = $5,

@@ -93,12 +93,16 @@ func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error
 	if err := save(ctx, q, next); err != nil {
 		return Change{}, err
 	}
-	return Change{
+	change := Change{
 		Opened:    state.Circuit == Closed && next.Circuit == Open,
 		Closed:    state.Circuit != Closed && next.Circuit == Closed,
 		Unsettled: state.Circuit != Closed || next.Circuit != Closed,
 		Reason:    next.Reason,
-	}, nil
+	}
+	if change.Closed {
+		err = q.ResetQueue(ctx, g.practice)
+	}
+	return change, err
 }
 
 // step is the circuit after a report. While it is open, only the trial's report closes it: what else comes in began

@@ -247,3 +247,27 @@ func TestAPlaceIsTheSameForEveryProcess(t *testing.T) {
 		t.Errorf("a turn that has passed comes after %s, want now", passed.Wait)
 	}
 }
+
+// The turns that were handed out before an outage were not used: whoever comes after it does not queue behind them.
+func TestACircuitThatClosesEmptiesTheQueue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := gate.New(r.store, practice, 240)
+	for range 1000 {
+		r.take(g, 1)
+	}
+	if turn := r.take(g, 1); turn.Wait < 3*time.Minute {
+		t.Fatalf("after 1,000 others the turn comes in %s", turn.Wait)
+	}
+	r.openCircuit(g, time.Minute)
+	id := r.transmission()
+	if a := r.admit(g, gate.Request{TransmissionID: id, Asked: true}); !a.Trial {
+		t.Fatalf("admitted as %+v, want the trial", a)
+	}
+	if change := r.report(r.store, g, id, gate.Answers); !change.Closed {
+		t.Fatalf("an answer changed the circuit by %+v", change)
+	}
+	if turn := r.take(g, 1); turn.Wait != 0 {
+		t.Errorf("the first turn afterwards comes in %s, want it at once", turn.Wait)
+	}
+}

@@ -126,3 +126,7 @@ SELECT FROM transmissions WHERE id = @id FOR UPDATE;
 -- name: UnsendAttempt :exec
 -- A delivery that our own limit held back before anything was sent.
 DELETE FROM transmission_attempts WHERE transmission_id = @transmission_id AND delivery = @delivery AND finished_at IS NULL;
+
+-- name: ResetQueue :exec
+-- The turns that were handed out before an outage were not used: who waited for it takes them anew.
+UPDATE ecw_gates SET queue_minute = 'epoch', queue_used = 0 WHERE practice_code = @practice_code;
