@@ -125,6 +125,7 @@ const listHeld = `-- name: ListHeld :many
 SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = $1
   AND (held_at IS NOT NULL OR ((status = 'failed' OR (error_class = 'permanent_credentials' AND updated_at <= $2::timestamptz))
+       AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes')
        AND next_retry_at > now() AND last_attempted_at BETWEEN $3::timestamptz AND $2::timestamptz))
 ORDER BY created_at, id
 LIMIT $4
@@ -145,7 +146,8 @@ type ListHeldRow struct {
 }
 
 // What a closed circuit releases: whatever waits for it, and what failed or was forbidden during the outage and waits for
-// its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells.
+// its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells. What
+// may have arrived gets the five minutes of the schedule's first wait, until eCW's searches show it.
 func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldRow, error) {
 	rows, err := q.db.Query(ctx, listHeld,
 		arg.PracticeCode,
@@ -179,7 +181,7 @@ func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldR
 const listTrials = `-- name: ListTrials :many
 SELECT id, observation_id FROM transmissions
 WHERE practice_code = $1
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes') AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz))
 ORDER BY updated_at, id
 LIMIT $3
 `

@@ -97,10 +97,12 @@ WHERE id = @id AND updated_at = @seen_at;
 
 -- name: ListHeld :many
 -- What a closed circuit releases: whatever waits for it, and what failed or was forbidden during the outage and waits for
--- its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells.
+-- its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells. What
+-- may have arrived gets the five minutes of the schedule's first wait, until eCW's searches show it.
 SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
 WHERE practice_code = @practice_code
   AND (held_at IS NOT NULL OR ((status = 'failed' OR (error_class = 'permanent_credentials' AND updated_at <= @failing_until::timestamptz))
+       AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes')
        AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
 ORDER BY created_at, id
 LIMIT @batch;
@@ -109,7 +111,7 @@ LIMIT @batch;
 -- Who might be let through next: the one that was left alone the longest.
 SELECT id, observation_id FROM transmissions
 WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz))
+  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes') AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz))
 ORDER BY updated_at, id
 LIMIT @batch;
 
