@@ -125,7 +125,7 @@ func step(s db.Gate, r Report, now time.Time) db.Gate {
 			s.Failing = append(s.Failing, r.TransmissionID)
 		}
 		if trial || s.Circuit == Closed && len(s.Failing) >= openAfter {
-			return opened(s, reasons[r.Finding], r, now)
+			return opened(s, r.Finding.reason(), r, now)
 		}
 	case Nothing:
 		if trial {
@@ -135,7 +135,13 @@ func step(s db.Gate, r Report, now time.Time) db.Gate {
 	return s
 }
 
-var reasons = map[Finding]string{Unavailable: ReasonUnavailable, Forbids: ReasonCredentials}
+// reason is why a circuit opens that three findings of a kind open.
+func (f Finding) reason() string {
+	if f == Forbids {
+		return ReasonCredentials
+	}
+	return ReasonUnavailable
+}
 
 func closed(s db.Gate) db.Gate {
 	s.Circuit, s.Reason, s.Message, s.Trial, s.Failing = Closed, "", "", "", []string{}
