@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.temporal.io/sdk/activity"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
@@ -16,16 +15,8 @@ import (
 type Circuit struct {
 	Store *db.Store
 	Gate  *gate.Gate
-	// Proceed tells the workflow of an observation that it may go, and starts one where it was lost.
-	Proceed func(ctx context.Context, practice string, observationID uuid.UUID, call Call) error
-}
-
-// Call tells a waiting transmission that it may go.
-type Call struct {
-	// Place is its place in the queue for eCW's request limit, whose turn comes at ComesAt. Both are zero for the trial of
-	// a circuit, which goes at once.
-	Place   time.Time `json:",omitzero"`
-	ComesAt time.Time `json:",omitzero"`
+	// Call tells the workflow of an observation that it may go, and starts one where it was lost.
+	Call func(ctx context.Context, practice string, observationID uuid.UUID, call gate.Call) error
 }
 
 // CircuitState is where a practice's circuit stands.
@@ -72,45 +63,29 @@ func circuitState(g db.Gate, held int64) CircuitState {
 	return state
 }
 
-// StartTrial lets one waiting transmission through and returns its id; "" when none waits.
-func (a *Circuit) StartTrial(ctx context.Context, practice string) (string, error) {
+// StartTrial lets one waiting transmission through and reports whether there was one.
+func (a *Circuit) StartTrial(ctx context.Context, practice string) (bool, error) {
 	next, found, err := a.Gate.NextTrial(ctx)
 	if err != nil || !found {
-		return "", err
+		return false, err
 	}
-	return next.TransmissionID, a.Proceed(ctx, practice, next.ObservationID, Call{})
+	return true, a.Call(ctx, practice, next.ObservationID, gate.Call{})
 }
 
-// Release is what one run of Release takes on.
-type Release struct {
+// Outage is one that is over.
+type Outage struct {
 	PracticeCode string
-	// Since and Until are when the outage began and ended: who failed in between need not wait for its retry.
-	Since time.Time
-	Until time.Time
-	Limit int
+	// Since is when it began; zero when only what was held is left to be released.
+	Since time.Time `json:",omitzero"`
 }
 
-// ReleaseHeld gives the next ones that wait for the circuit their turns within eCW's request limit, first in, first out,
-// and tells them. It returns how many there were. It may run twice: who was told twice delivers once.
-func (a *Circuit) ReleaseHeld(ctx context.Context, r Release) (int, error) {
-	waiting, err := a.Gate.WaitingSince(ctx, r.Since, r.Until, r.Limit)
-	if err != nil {
-		return 0, err
-	}
-	for _, w := range waiting {
-		turn, err := a.Gate.TakeTurn(ctx, time.Time{}, w.Requests)
-		if err != nil {
-			return 0, err
-		}
-		if err := a.Proceed(ctx, r.PracticeCode, w.ObservationID, Call{Place: turn.Place, ComesAt: turn.ComesAt}); err != nil {
-			return 0, err
-		}
-		// After the call: a row that waits no longer would not be called again.
-		err = a.Store.ReleaseTransmission(ctx, db.ReleaseTransmissionParams{ID: w.TransmissionID, TurnComesAt: turn.ComesAt, SeenAt: w.SeenAt})
-		if err != nil {
-			return 0, fmt.Errorf("queue transmission: %w", err)
-		}
-		activity.RecordHeartbeat(ctx)
-	}
-	return len(waiting), nil
+// Release lets everything go on that waited for eCW, and calls the first of them. Whoever closed the circuit does it too.
+func (a *Circuit) Release(ctx context.Context, o Outage) error {
+	return a.Gate.Release(ctx, o.Since)
+}
+
+// CallNext calls whoever comes next in the queue, where a call was lost.
+func (a *Circuit) CallNext(ctx context.Context, _ string) error {
+	a.Gate.CallNext(ctx)
+	return nil
 }

@@ -2,30 +2,44 @@ package activities
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
 // TypeNotSent is the type of an error that came before anything left for eCW: the delivery may simply begin again.
 const TypeNotSent = "not_sent"
 
+// TypeForgotten is the type of an error that says that the database does not know the transmission, or knows it as
+// finished: it was restored, or another writer came first.
+const TypeForgotten = "forgotten"
+
+// CodeNotVisibleYet is the [Failure.Code] of a delivery that sent nothing: an earlier one may have arrived, and eCW's
+// searches may not show it yet.
+const CodeNotVisibleYet = "not_visible_yet"
+
 // Failure is the part of a failed delivery that is recorded. It holds no patient data.
 type Failure struct {
 	Code       string
 	HTTPStatus int
 	Message    string
-	// RetryAt is set when eCW throttled the request, or our own limit held it back: nothing may be sent before this moment.
+	// RetryAt is set when eCW throttled the request, and with CodeNotVisibleYet: nothing may be sent before this moment.
 	RetryAt time.Time
 	// Unavailable means that eCW as a whole could not be reached or failed, not at this reading alone.
 	Unavailable bool `json:",omitempty"`
+	// LookingUp means that eCW was asked whether an earlier delivery had arrived: nothing was sent.
+	LookingUp bool `json:",omitempty"`
+	// Alone means that eCW answered others meanwhile.
+	Alone bool `json:",omitempty"`
 	// RefusesUs means that eCW refuses our credentials whatever we ask, not at this reading alone.
 	RefusesUs bool `json:",omitempty"`
-	// Place is the place in the queue for the request limit that is held meanwhile.
-	Place time.Time `json:",omitzero"`
+	// HeldBack says how the delivery waits that our own limits held back after it had begun.
+	HeldBack *Admission `json:",omitempty"`
 	// Trial means that the delivery was to decide whether the circuit closes.
 	Trial bool `json:",omitempty"`
 }
@@ -58,4 +72,18 @@ func classify(err error) (ecw.Class, Failure) {
 
 func notSent(err error) error {
 	return temporal.NewApplicationErrorWithOptions(err.Error(), TypeNotSent, temporal.ApplicationErrorOptions{NonRetryable: true})
+}
+
+// written gives the error of a write its type, when the database does not know what was to be written.
+func written(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, db.ErrForgotten) {
+		return temporal.NewApplicationErrorWithOptions(what+": "+db.ErrForgotten.Error(), TypeForgotten, temporal.ApplicationErrorOptions{
+			NonRetryable: true,
+			Category:     temporal.ApplicationErrorCategoryBenign,
+		})
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

@@ -18,7 +18,6 @@ import (
 type PatientImport struct {
 	Store *db.Store
 	EHR   *ecw.Client
-	Gate  *gate.Gate
 	// Parallel is how many patients are imported at a time.
 	Parallel int
 }
@@ -62,8 +61,6 @@ func (a *PatientImport) NextImportItems(ctx context.Context, q ImportBatchQuery)
 type ImportItem struct {
 	ImportRef
 	Ordinal int32
-	// Place is the place in the queue for eCW's request limit, zero while there is none.
-	Place time.Time `json:",omitzero"`
 }
 
 // LinkPatient reads one patient from eCW and creates or refreshes ours. It may run twice. What a person has to mend is a
@@ -73,14 +70,7 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error 
 	if err != nil {
 		return fmt.Errorf("load import item: %w", err)
 	}
-	turn, err := a.Gate.TakeTurn(ctx, item.Place, 1)
-	if err != nil {
-		return err
-	}
-	if turn.Wait > 0 {
-		return failure(ecw.ClassThrottled, Failure{Code: ecw.CodeRateLimited, Message: "waits for its turn", RetryAt: time.Now().Add(turn.Wait), Place: turn.Place})
-	}
-	resource, err := a.EHR.ReadPatient(ctx, row.ECWFHIRID)
+	resource, err := a.EHR.ReadPatient(gate.Importing(ctx), row.ECWFHIRID)
 	if err != nil {
 		return readFailed(err)
 	}

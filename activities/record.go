@@ -2,8 +2,9 @@ package activities
 
 import (
 	"context"
-	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
@@ -12,7 +13,8 @@ import (
 
 // Outcome is what became of one delivery, and what comes next.
 type Outcome struct {
-	TransmissionID string
+	ObservationRef
+	TransmissionID uuid.UUID
 	// Delivery is 0 when the transmission ends between two deliveries.
 	Delivery int
 	// AttemptCount is how many of the allowed attempts are used up now.
@@ -39,35 +41,70 @@ type Recorded struct {
 }
 
 // Record writes the outcome of a delivery to the attempt, to the transmission and to the practice's circuit, all or none.
+// Then it calls the next one from the queue. It may run twice.
 func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error) {
-	attempt := db.FinishAttemptParams{
-		TransmissionID: out.TransmissionID, Delivery: int32(out.Delivery), FinishedAt: out.FinishedAt,
-		ErrorClass: out.Class, ErrorCode: out.Failure.Code, ErrorMessage: out.Failure.Message, HTTPStatus: status(out.Failure.HTTPStatus),
-	}
-	if out.Posted != nil {
-		attempt.HTTPStatus, attempt.ECWObservationID = status(out.Posted.HTTPStatus), &out.Posted.ECWObservationID
-	}
 	var change gate.Change
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
-		if err := q.FinishAttempt(ctx, attempt); err != nil {
+		if err := write(ctx, q, out); err != nil {
 			return err
 		}
-		err := q.RecordOutcome(ctx, db.RecordOutcomeParams{
-			ID: out.TransmissionID, Status: out.status(), AttemptCount: int32(out.AttemptCount), NextRetryAt: out.NextRetryAt, Held: out.Held,
-			HTTPStatus: attempt.HTTPStatus, ECWObservationID: attempt.ECWObservationID, ErrorClass: out.Class, ErrorMessage: out.Failure.Message,
+		var err error
+		change, err = a.Gate.Take(ctx, q, gate.Report{
+			TransmissionID: out.TransmissionID,
+			StartedAt:      out.StartedAt,
+			Finding:        out.finding(),
+			Message:        out.Failure.Message,
 		})
-		if err != nil {
-			return err
-		}
-		report := gate.Report{TransmissionID: out.TransmissionID, StartedAt: out.StartedAt, Finding: out.finding(), Message: out.Failure.Message}
-		change, err = a.Gate.Take(ctx, q, report)
 		return err
 	})
 	if err != nil {
-		return Recorded{}, fmt.Errorf("record outcome: %w", err)
+		return Recorded{}, written("record outcome", err)
 	}
 	a.announce(ctx, change, out)
-	return Recorded{CircuitUnsettled: change.Unsettled || out.Held, CircuitClosed: change.Closed}, nil
+	recorded := Recorded{CircuitUnsettled: change.Unsettled || out.Held, CircuitClosed: change.Closed}
+	if !change.Closed {
+		a.Gate.CallNext(ctx)
+		return recorded, nil
+	}
+	if err := a.Gate.Release(ctx, change.FailingSince); err != nil { // the CircuitBreaker does it as well
+		a.Logger.WarnContext(ctx, "what waited for eCW was not released yet", "error", err)
+	}
+	return recorded, nil
+}
+
+func write(ctx context.Context, q *db.Queries, out Outcome) error {
+	httpStatus, ecwID := status(out.Failure.HTTPStatus), (*string)(nil)
+	if out.Posted != nil {
+		httpStatus, ecwID = status(out.Posted.HTTPStatus), &out.Posted.ECWObservationID
+	}
+	if out.Delivery > 0 {
+		err := db.Written(q.FinishAttempt(ctx, db.FinishAttemptParams{
+			TransmissionID:   out.TransmissionID,
+			ObservationID:    out.ObservationID,
+			Delivery:         int32(out.Delivery),
+			FinishedAt:       out.FinishedAt,
+			HTTPStatus:       httpStatus,
+			ECWObservationID: ecwID,
+			ErrorClass:       out.Class,
+			ErrorCode:        out.Failure.Code,
+			ErrorMessage:     out.Failure.Message,
+		}))
+		if err != nil {
+			return err
+		}
+	}
+	return db.Written(q.RecordOutcome(ctx, db.RecordOutcomeParams{
+		ID:               out.TransmissionID,
+		ObservationID:    out.ObservationID,
+		Status:           out.status(),
+		AttemptCount:     int32(out.AttemptCount),
+		NextRetryAt:      out.NextRetryAt,
+		Held:             out.Held,
+		HTTPStatus:       httpStatus,
+		ECWObservationID: ecwID,
+		ErrorClass:       out.Class,
+		ErrorMessage:     out.Failure.Message,
+	}))
 }
 
 // announce tells the operators what concerns all readings.

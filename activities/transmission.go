@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +39,16 @@ type ObservationRef struct {
 	ObservationID uuid.UUID
 	// Unasked marks what a sweep starts: a transmission that failed for good is left alone until a person asks.
 	Unasked bool `json:",omitempty"`
+	// LookUp means that the reading may have been sent before, whatever the database says of that: eCW is asked first.
+	LookUp bool `json:",omitempty"`
+	// UnknownSince is when the last send of this workflow ended whose outcome is unknown; zero: it knows of none.
+	UnknownSince time.Time `json:",omitzero"`
 }
 
 // Opened is a transmission that is ready to be delivered, or was delivered already.
 type Opened struct {
-	TransmissionID  string
+	TransmissionID  uuid.UUID
+	Number          string // what people call it
 	PatientID       uuid.UUID
 	ObservationType string
 	// Delivered is set when eCW holds the observation: nothing is left to do.
@@ -52,8 +58,10 @@ type Opened struct {
 	// AttemptsMade and DeliveriesMade are not zero when a new workflow takes over a transmission whose workflow was lost.
 	AttemptsMade   int
 	DeliveriesMade int
-	MaxAttempts    int
-	RetryDelays    []time.Duration
+	// Due is the moment that the schedule has given the next delivery; zero when that may begin at once.
+	Due         time.Time `json:",omitzero"`
+	MaxAttempts int
+	RetryDelays []time.Duration
 }
 
 // Open opens a transmission for an observation, or finds the one that is open or delivered. It may run twice.
@@ -69,13 +77,25 @@ func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, er
 		}
 		if last.Status == db.StatusFailed && last.NextRetryAt == nil {
 			return Opened{
-				TransmissionID: last.ID, PatientID: row.Patient.ID, ObservationType: row.Observation.ObservationType,
-				AttemptsMade: int(last.AttemptCount), LeftAlone: true,
+				TransmissionID:  last.ID,
+				Number:          last.Number,
+				PatientID:       row.Patient.ID,
+				ObservationType: row.Observation.ObservationType,
+				AttemptsMade:    int(last.AttemptCount),
+				LeftAlone:       true,
 			}, nil
 		}
 	}
+
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Opened{}, fmt.Errorf("make the transmission's id: %w", err)
+	}
 	err = a.Store.OpenTransmission(ctx, db.OpenTransmissionParams{
-		PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID, MaxAttempts: int32(len(a.RetryDelays) + 1),
+		ID:            id,
+		PracticeCode:  ref.PracticeCode,
+		ObservationID: ref.ObservationID,
+		MaxAttempts:   int32(len(a.RetryDelays) + 1),
 	})
 	if err != nil {
 		return Opened{}, fmt.Errorf("open transmission: %w", err)
@@ -88,18 +108,25 @@ func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, er
 	if err != nil {
 		return Opened{}, fmt.Errorf("load attempts: %w", err)
 	}
+
 	opened := Opened{
 		TransmissionID:  open.ID,
+		Number:          open.Number,
 		PatientID:       row.Patient.ID,
 		ObservationType: row.Observation.ObservationType,
 		Delivered:       open.Status == db.StatusTransmitted,
 		AttemptsMade:    int(open.AttemptCount),
-		DeliveriesMade:  len(made),
 		MaxAttempts:     int(open.MaxAttempts),
 		RetryDelays:     a.RetryDelays,
 	}
 	if open.Status == db.StatusProcessing && opened.AttemptsMade > 0 {
 		opened.AttemptsMade-- // its workflow was lost in the middle of this attempt: make it again
+	}
+	if len(made) > 0 {
+		opened.DeliveriesMade = int(made[len(made)-1].Delivery)
+	}
+	if open.NextRetryAt != nil {
+		opened.Due = *open.NextRetryAt
 	}
 	return opened, nil
 }
@@ -161,13 +188,12 @@ func brokenFields(reason error) string {
 
 // Attempt is one delivery that is about to begin.
 type Attempt struct {
-	TransmissionID string
+	ObservationRef
+	TransmissionID uuid.UUID
 	// Delivery counts every one that is begun; Number counts those that use up one of the allowed attempts.
 	Delivery  int
 	Number    int
 	StartedAt time.Time
-	// Place is the place in the queue for eCW's request limit, zero while there is none.
-	Place time.Time `json:",omitzero"`
 	// Asked means that a person wants this delivery now.
 	Asked bool `json:",omitempty"`
 }
@@ -178,69 +204,69 @@ type Admission = gate.Admission
 // Authenticate asks the gate whether the delivery may begin, and if so marks the transmission as processing and makes
 // sure that this worker holds a valid access token. The token stays in the worker's memory.
 func (a *Transmission) Authenticate(ctx context.Context, at Attempt) (Admission, error) {
-	request := gate.Request{TransmissionID: at.TransmissionID, Place: at.Place, Asked: at.Asked, Requests: a.requests(at.Delivery)}
+	request := gate.Request{TransmissionID: at.TransmissionID, ObservationID: at.ObservationID, Asked: at.Asked}
 	admission, err := a.Gate.Admit(ctx, request)
-	if err != nil || admission.Held || admission.Wait > 0 {
-		return admission, err
+	if err != nil || admission.Waits() {
+		return admission, written("begin a delivery", err)
 	}
-	err = a.Store.StartAttempt(ctx, db.StartAttemptParams{
-		TransmissionID: at.TransmissionID, Delivery: int32(at.Delivery), Number: int32(at.Number), StartedAt: at.StartedAt,
-	})
+	err = db.Written(a.Store.StartAttempt(ctx, db.StartAttemptParams{
+		TransmissionID: at.TransmissionID,
+		ObservationID:  at.ObservationID,
+		Delivery:       int32(at.Delivery),
+		Number:         int32(at.Number),
+		StartedAt:      at.StartedAt,
+	}))
 	if err != nil {
-		return admission, fmt.Errorf("record the attempt's start: %w", err)
+		return admission, written("record the attempt's start", err)
 	}
-	if err := a.EHR.Authenticate(ctx); err != nil {
-		return admission, a.failed(ctx, delivery{at.TransmissionID, at.Delivery, request.Requests, admission.Trial}, err)
+	if err := a.EHR.Authenticate(gate.Delivering(ctx, at.TransmissionID)); err != nil {
+		return admission, a.failed(ctx, begun{Request: request, delivery: at.Delivery, trial: admission.Trial}, err)
 	}
 	return admission, nil
 }
 
-// failed turns an error of the eCW client into an activity error. What our own limit held back was not sent: it takes a
-// new turn, at the end of the queue, so that the queue also pays for requests that nobody had planned. The error carries
-// what a workflow must know of the admission, since a result is lost with it.
-func (a *Transmission) failed(ctx context.Context, begun delivery, err error) error {
+// begun is a delivery that was admitted.
+type begun struct {
+	gate.Request
+	delivery int
+	trial    bool
+	// sentBefore means that the same delivery may have sent something in an earlier life of its workflow.
+	sentBefore bool
+}
+
+// failed turns an error of the eCW client into an activity error. What our own limits held back was not sent: it goes back
+// into the queue. The error carries what a workflow must know of the admission, since a result is lost with it.
+func (a *Transmission) failed(ctx context.Context, b begun, err error) error {
 	class, f := classify(err)
-	f.Trial = begun.trial
+	f.Trial = b.trial
 	if f.Code != ecw.CodeRateLimited {
 		return failure(class, f)
 	}
-	turn, err := a.Gate.TakeTurn(ctx, time.Time{}, begun.requests)
-	if err != nil {
-		return failure(TypeNotSent, f)
-	}
-	f.Place = turn.Place
-	if at := time.Now().Add(turn.Wait); at.After(f.RetryAt) {
-		f.RetryAt = at
-	}
-	unsent := db.UnsendAttemptParams{TransmissionID: begun.transmissionID, Delivery: int32(begun.number)}
 	err = a.Store.InTx(ctx, func(q *db.Queries) error {
-		if err := q.UnsendAttempt(ctx, unsent); err != nil {
+		admission, err := a.Gate.HoldBack(ctx, q, b.Request)
+		if err != nil || b.sentBefore {
+			f.HeldBack = &admission
 			return err
 		}
-		return q.QueueTransmission(ctx, db.QueueTransmissionParams{ID: begun.transmissionID, TurnComesAt: f.RetryAt})
+		f.HeldBack = &admission
+		return q.UnsendAttempt(ctx, db.UnsendAttemptParams{TransmissionID: b.TransmissionID, Delivery: int32(b.delivery)})
 	})
 	if err != nil {
-		a.Logger.WarnContext(ctx, "the transmission's wait for the request limit could not be recorded", "transmission_id", begun.transmissionID, "error", err)
+		return notSent(written("put the delivery back into the queue", err))
 	}
+	a.Gate.CallNext(ctx)
 	return failure(TypeNotSent, f)
 }
-
-// delivery is one that was admitted.
-type delivery struct {
-	transmissionID string
-	number         int
-	requests       int // that it was planned with
-	trial          bool
-}
-
-// requests is how many requests to eCW a delivery will probably take: one that may have arrived before is looked up first.
-func (a *Transmission) requests(delivery int) int { return a.EHR.Requests(delivery > 1) }
 
 // PostInput names what to deliver.
 type PostInput struct {
 	ObservationRef
-	TransmissionID string
+	TransmissionID uuid.UUID
 	Delivery       int
+	// At is the workflow's time.
+	At time.Time
+	// Asked means that a person wants this delivery now.
+	Asked bool `json:",omitempty"`
 }
 
 // Posted is eCW's acknowledgement.
@@ -250,68 +276,86 @@ type Posted struct {
 }
 
 // Post creates the Observation in eCW. When anything may have been sent for this observation before, it first asks eCW
-// whether it arrived, so that no reading stands twice in a chart. It must run at most once for each delivery: a failure
-// that came before anything left is a not_sent error, every other one has a class of package ecw.
+// whether it arrived, and sends nothing before the schedule's first wait has passed since a send whose outcome is unknown,
+// so that no reading stands twice in a chart. It must run at most once for each delivery: a failure that came before
+// anything left is a not_sent error, every other one has a class of package ecw.
 func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	defer heartbeat(ctx)()
+	ctx = gate.Delivering(ctx, in.TransmissionID)
 	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: in.PracticeCode, ID: in.ObservationID})
 	if err != nil {
 		return Posted{}, notSent(fmt.Errorf("load observation: %w", err))
 	}
-	earlier, err := a.Store.CountEarlierDeliveries(ctx, db.CountEarlierDeliveriesParams{
-		ObservationID: in.ObservationID, TransmissionID: in.TransmissionID, Delivery: int32(in.Delivery),
-	})
+	earlier, err := a.Store.EarlierSends(ctx, in.ObservationID)
 	if err != nil {
-		return Posted{}, notSent(fmt.Errorf("count earlier deliveries: %w", err))
+		return Posted{}, notSent(fmt.Errorf("load earlier deliveries: %w", err))
 	}
-	resource, refused := outgoing(row.Observation, row.Patient)
-	if refused != nil {
-		return Posted{}, refused
+	if row.Patient.ECWFHIRID == nil {
+		return Posted{}, failure(ecw.ClassPermanentData, Failure{Code: "patient_not_linked",
+			Message: "Patient is not linked to eClinicalWorks: set the patient's ecw_fhir_id, then transmit again"})
 	}
+	resource, err := outgoing(row.Observation, *row.Patient.ECWFHIRID)
+	if err != nil {
+		return Posted{}, err
+	}
+
 	log := a.Logger.With("practice", in.PracticeCode, "observation_id", in.ObservationID, "transmission_id", in.TransmissionID)
-	begun := delivery{transmissionID: in.TransmissionID, number: in.Delivery, requests: a.requests(in.Delivery)}
 	identifier := ecw.Identifier{System: fhir.IdentifierSystem, Value: in.ObservationID.String()}
-	if earlier > 0 {
-		found, exists, err := a.EHR.FindDelivered(ctx, resource, identifier)
+	b := begun{
+		Request:    gate.Request{TransmissionID: in.TransmissionID, ObservationID: in.ObservationID, Asked: in.Asked},
+		delivery:   in.Delivery,
+		sentBefore: slices.ContainsFunc(earlier, in.isOf),
+	}
+	if in.LookUp || len(earlier) > 0 {
+		began := time.Now()
+		found, exists, err := a.findEarlier(ctx, row, earlier, identifier)
 		if err != nil {
-			return Posted{}, a.lookUpFailed(ctx, begun, err)
+			return Posted{}, a.lookUpFailed(ctx, b, time.Since(began), err)
 		}
 		if exists {
 			log.InfoContext(ctx, "Observation found in eCW, an earlier delivery had arrived", "ecw_observation_id", found.ID)
 			return Posted{ECWObservationID: found.ID, HTTPStatus: found.HTTPStatus}, nil
 		}
+		if at := a.resendAt(earlier, in.UnknownSince); at.After(in.At) {
+			return Posted{}, notVisibleYet(at)
+		}
+	}
+
+	err = db.Written(a.Store.MarkSent(ctx, db.MarkSentParams{
+		TransmissionID: in.TransmissionID,
+		ObservationID:  in.ObservationID,
+		Delivery:       int32(in.Delivery),
+		SentAt:         in.At,
+		ECWPatientID:   *row.Patient.ECWFHIRID,
+	}))
+	if errors.Is(err, db.ErrForgotten) {
+		return Posted{}, written("mark the delivery as sent", err)
+	}
+	if err != nil {
+		return Posted{}, notSent(fmt.Errorf("mark the delivery as sent: %w", err))
 	}
 	created, err := a.EHR.CreateObservation(ctx, resource, identifier)
 	if err != nil {
-		return Posted{}, a.failed(ctx, begun, err)
+		return Posted{}, a.failed(ctx, b, err)
 	}
 	log.InfoContext(ctx, "Pushed Observation to eCW", "http_status", created.HTTPStatus, "ecw_observation_id", created.ID)
 	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
 	return Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}, nil
 }
 
-// lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
-// the reading: what was unknown before still is.
-func (a *Transmission) lookUpFailed(ctx context.Context, begun delivery, err error) error {
-	class, f := classify(err)
-	if class == ecw.ClassPermanentData || class == ecw.ClassPermanentCredentials && !f.RefusesUs {
-		f.Message = "eCW could not be asked whether an earlier delivery arrived"
-		return failure(ecw.ClassUnknown, f)
-	}
-	return a.failed(ctx, begun, err)
+// isOf reports whether an earlier send was of this very delivery.
+func (in PostInput) isOf(sent db.TransmissionAttempt) bool {
+	return sent.TransmissionID == in.TransmissionID && sent.Delivery == int32(in.Delivery)
 }
 
-// outgoing is the resource as eCW gets it. What stands in the way of making it is for a person to mend.
-func outgoing(o db.Observation, p db.Patient) (json.RawMessage, error) {
-	if p.ECWFHIRID == nil {
-		return nil, failure(ecw.ClassPermanentData, Failure{Code: "patient_not_linked",
-			Message: "Patient is not linked to eClinicalWorks: set the patient's ecw_fhir_id, then transmit again"})
-	}
+// outgoing is the resource as eCW gets it, in the chart of the patient with the given id there. What stands in the way of
+// making it is for a person to fix.
+func outgoing(o db.Observation, chart string) (json.RawMessage, error) {
 	var stored fhir401.Observation
 	if err := json.Unmarshal(o.Resource, &stored); err != nil {
 		return nil, invalidResource(err)
 	}
-	delivery, err := fhir.ForDelivery(&stored, *p.ECWFHIRID)
+	delivery, err := fhir.ForDelivery(&stored, chart)
 	if err != nil {
 		return nil, invalidResource(err)
 	}

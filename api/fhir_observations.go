@@ -90,8 +90,10 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string) (state workflows.TransmissionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
+	ref := s.ref(id)
+	ref.LookUp = true // whoever asks by hand may know of deliveries that the database has forgotten
 	handle, err := s.Temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(s.transmissionOptions(id), workflows.Transmission, s.ref(id)),
+		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(s.transmissionOptions(id), workflows.Transmission, ref),
 		UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: update, WaitForStage: client.WorkflowUpdateStageCompleted},
 	})
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -145,8 +146,13 @@ func (s *server) checkPatient(ctx context.Context, id uuid.UUID) error {
 // storeReading stores a reading once: the same patient, type, time and device name the same reading.
 func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading, patientID uuid.UUID) (stored db.Observation, created bool, err error) {
 	stored, err = q.CreateObservation(ctx, db.CreateObservationParams{
-		PracticeCode: s.PracticeCode, PatientID: patientID, ObservationType: string(r.Type),
-		EffectiveAt: r.EffectiveAt, Device: r.Device, Measured: r.Values,
+		ID:              fhir.ReadingID(s.PracticeCode, patientID, r),
+		PracticeCode:    s.PracticeCode,
+		PatientID:       patientID,
+		ObservationType: string(r.Type),
+		EffectiveAt:     r.EffectiveAt,
+		Device:          r.Device,
+		Measured:        r.Values,
 	})
 	if err == nil {
 		return stored, true, nil
@@ -172,7 +178,17 @@ func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading
 func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
-	_, err := s.Temporal.ExecuteWorkflow(ctx, s.transmissionOptions(id), workflows.Transmission, s.ref(id))
+
+	// A reading that is new here and had a workflow before is one that a restored database has forgotten.
+	options, ref := s.transmissionOptions(id), s.ref(id)
+	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
+	options.WorkflowExecutionErrorWhenAlreadyStarted = true
+	_, err := s.Temporal.ExecuteWorkflow(ctx, options, workflows.Transmission, ref)
+	var known *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &known) {
+		ref.LookUp = true
+		_, err = s.Temporal.ExecuteWorkflow(ctx, s.transmissionOptions(id), workflows.Transmission, ref)
+	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", id, "error", err)
 	}
@@ -240,7 +256,7 @@ func (s *server) showObservation(ctx context.Context, o db.Observation) (observa
 	}
 	body.FHIRStatus = &t.Status
 	body.Transmission = &transmission{
-		ID: t.ID, Status: t.Status, AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt,
+		ID: t.Number, Status: t.Status, AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt,
 		LastAttemptedAt: t.LastAttemptedAt, NextRetryAt: t.NextRetryAt, HTTPStatus: t.HTTPStatus, ECWObservationID: t.ECWObservationID,
 		ErrorClass: nullable(t.ErrorClass), ErrorMessage: nullable(t.ErrorMessage),
 	}

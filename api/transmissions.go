@@ -95,14 +95,14 @@ func (s *server) getTransmission(c echo.Context) error {
 	if !transmissionIDForm.MatchString(id) {
 		return notFound("transmission", clip(strings.ToValidUTF8(id, "?")))
 	}
-	row, err := s.Store.GetTransmission(ctx, db.GetTransmissionParams{PracticeCode: s.PracticeCode, ID: id})
+	row, err := s.Store.GetTransmission(ctx, db.GetTransmissionParams{PracticeCode: s.PracticeCode, Number: id})
 	if db.IsNotFound(err) {
 		return notFound("transmission", id)
 	}
 	if err != nil {
 		return fmt.Errorf("load transmission: %w", err)
 	}
-	made, err := s.Store.ListAttempts(ctx, id)
+	made, err := s.Store.ListAttempts(ctx, row.Transmission.ID)
 	if err != nil {
 		return fmt.Errorf("load attempts: %w", err)
 	}
@@ -116,7 +116,7 @@ func (s *server) getTransmission(c echo.Context) error {
 func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
 	t := row.Transmission
 	return transmissionRow{
-		ID: t.ID, ObservationID: t.ObservationID, PatientID: row.PatientID, PatientName: row.PatientName, Status: t.Status,
+		ID: t.Number, ObservationID: t.ObservationID, PatientID: row.PatientID, PatientName: row.PatientName, Status: t.Status,
 		ErrorMessage: nullable(t.ErrorMessage), ErrorClass: nullable(t.ErrorClass), HTTPStatus: t.HTTPStatus, ECWObservationID: t.ECWObservationID,
 		AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt, LastAttemptedAt: t.LastAttemptedAt,
 		NextRetryAt: t.NextRetryAt, ObservationType: row.ObservationType, CreatedAt: t.CreatedAt, WorkflowURL: s.workflowURL(t.ObservationID),
@@ -176,7 +176,7 @@ func (s *server) getSyncStatus(c echo.Context) error {
 	results := make([]push, len(rows))
 	for i, row := range rows {
 		results[i] = push{
-			TransmissionID: row.TransmissionAttempt.TransmissionID, ObservationID: row.ObservationID, ObservationType: row.ObservationType,
+			TransmissionID: row.TransmissionNumber, ObservationID: row.ObservationID, ObservationType: row.ObservationType,
 			EffectiveAt: row.EffectiveAt, Status: row.Status, NextRetryAt: row.NextRetryAt, WorkflowURL: s.workflowURL(row.ObservationID),
 			attempt: showAttempt(row.TransmissionAttempt),
 		}

@@ -12,42 +12,46 @@ import (
 	"github.com/google/uuid"
 )
 
-const allowRequest = `-- name: AllowRequest :one
-WITH clock AS (
-    SELECT now()::timestamptz AS at, date_trunc('minute', now()) AS minute
-), allowed AS (
-    UPDATE ecw_gates u
-    SET sent_minute = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent_minute ELSE clock.minute END,
-        sent = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent + 1 ELSE 1 END
-    FROM clock
-    WHERE u.practice_code = $1 AND u.blocked_until <= clock.at
-      AND (u.sent < $2::integer OR u.sent_minute NOT BETWEEN clock.minute AND clock.minute + interval '1 minute')
-    RETURNING u.practice_code
-)
-SELECT EXISTS (SELECT FROM allowed) AS allowed,
-       (CASE WHEN g.blocked_until > clock.at THEN g.blocked_until ELSE clock.minute + interval '1 minute' END)::timestamptz AS ask_again_at,
-       clock.at AS asked_at
-FROM ecw_gates g, clock WHERE g.practice_code = $1
+const bringForward = `-- name: BringForward :exec
+UPDATE transmissions SET brought_forward = true
+WHERE practice_code = $1 AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz
+  AND (status = 'failed' OR error_class = 'permanent_credentials')
+  AND (error_class <> 'unknown' OR updated_at < now() - $3::float8 * interval '1 second')
 `
 
-type AllowRequestParams struct {
+type BringForwardParams struct {
 	PracticeCode string
-	PerMinute    int32
+	FailingSince time.Time
+	FirstWait    float64
 }
 
-type AllowRequestRow struct {
-	Allowed    bool
-	AskAgainAt time.Time
-	AskedAt    time.Time
+// What failed or was forbidden in an outage that is over need not wait for its retry; but what may have arrived gets the
+// schedule's first wait, until eCW's searches show it.
+func (q *Queries) BringForward(ctx context.Context, arg BringForwardParams) error {
+	_, err := q.db.Exec(ctx, bringForward, arg.PracticeCode, arg.FailingSince, arg.FirstWait)
+	return err
 }
 
-// Counts one request in this minute, if it may leave; otherwise says when to ask again. Who waited for the row while the
-// minute turned comes with a time of the last one: it counts in the new one, or what that has sent would be forgotten.
-func (q *Queries) AllowRequest(ctx context.Context, arg AllowRequestParams) (AllowRequestRow, error) {
-	row := q.db.QueryRow(ctx, allowRequest, arg.PracticeCode, arg.PerMinute)
-	var i AllowRequestRow
-	err := row.Scan(&i.Allowed, &i.AskAgainAt, &i.AskedAt)
-	return i, err
+const clearPlaces = `-- name: ClearPlaces :exec
+DELETE FROM ecw_places WHERE practice_code = $1 AND expires_at < clock_timestamp()
+`
+
+// Those of processes that died.
+func (q *Queries) ClearPlaces(ctx context.Context, practiceCode string) error {
+	_, err := q.db.Exec(ctx, clearPlaces, practiceCode)
+	return err
+}
+
+const clock = `-- name: Clock :one
+SELECT clock_timestamp()::timestamptz AS now
+`
+
+// PostgreSQL's time, on which all processes agree: asked for when the gate is locked, for now() is the transaction's start.
+func (q *Queries) Clock(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, clock)
+	var now time.Time
+	err := row.Scan(&now)
+	return now, err
 }
 
 const countHeld = `-- name: CountHeld :one
@@ -61,12 +65,42 @@ func (q *Queries) CountHeld(ctx context.Context, practiceCode string) (int64, er
 	return count, err
 }
 
-const createGate = `-- name: CreateGate :exec
-INSERT INTO ecw_gates (practice_code) VALUES ($1) ON CONFLICT DO NOTHING
+const countPlaces = `-- name: CountPlaces :one
+SELECT count(*) AS total, count(*) FILTER (WHERE kind = 'import') AS imports, count(*) FILTER (WHERE kind <> 'delivery') AS singles
+FROM ecw_places
+WHERE practice_code = $1 AND expires_at > clock_timestamp() AND id <> $2
 `
 
-func (q *Queries) CreateGate(ctx context.Context, practiceCode string) error {
-	_, err := q.db.Exec(ctx, createGate, practiceCode)
+type CountPlacesParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+type CountPlacesRow struct {
+	Total   int64
+	Imports int64
+	Singles int64
+}
+
+// Who is under way, beside the one that asks.
+func (q *Queries) CountPlaces(ctx context.Context, arg CountPlacesParams) (CountPlacesRow, error) {
+	row := q.db.QueryRow(ctx, countPlaces, arg.PracticeCode, arg.ID)
+	var i CountPlacesRow
+	err := row.Scan(&i.Total, &i.Imports, &i.Singles)
+	return i, err
+}
+
+const createGate = `-- name: CreateGate :exec
+INSERT INTO ecw_gates (practice_code, parallel) VALUES ($1, $2::float8) ON CONFLICT DO NOTHING
+`
+
+type CreateGateParams struct {
+	PracticeCode string
+	Parallel     float64
+}
+
+func (q *Queries) CreateGate(ctx context.Context, arg CreateGateParams) error {
+	_, err := q.db.Exec(ctx, createGate, arg.PracticeCode, arg.Parallel)
 	return err
 }
 
@@ -82,7 +116,7 @@ func (q *Queries) ForgetFailures(ctx context.Context, practiceCode string) error
 }
 
 const getGate = `-- name: GetGate :one
-SELECT practice_code, sent_minute, sent, blocked_until, queue_delay, queue_minute, queue_used, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1
+SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1
 `
 
 func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error) {
@@ -90,12 +124,12 @@ func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error
 	var i Gate
 	err := row.Scan(
 		&i.PracticeCode,
-		&i.SentMinute,
-		&i.Sent,
+		&i.BucketFullAt,
 		&i.BlockedUntil,
-		&i.QueueDelay,
-		&i.QueueMinute,
-		&i.QueueUsed,
+		&i.Parallel,
+		&i.ReducedAt,
+		&i.AnsweredAt,
+		&i.ReservedUntil,
 		&i.Circuit,
 		&i.Reason,
 		&i.Message,
@@ -108,66 +142,111 @@ func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error
 	return i, err
 }
 
-const holdTransmission = `-- name: HoldTransmission :exec
-UPDATE transmissions
-SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now(),
-    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
-WHERE id = $1
+const goesFirst = `-- name: GoesFirst :one
+SELECT NOT EXISTS (
+    SELECT FROM transmissions t
+    WHERE t.practice_code = $1 AND (t.held_at IS NOT NULL OR t.brought_forward)
+      AND (t.asked OR (t.created_at, t.id) < (SELECT me.created_at, me.id FROM transmissions me WHERE me.id = $2))
+      AND t.id <> $2
+      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+)
 `
 
-// Waits for the circuit to close. A delivery that had begun and was not sent is no attempt.
-func (q *Queries) HoldTransmission(ctx context.Context, id string) error {
-	_, err := q.db.Exec(ctx, holdTransmission, id)
-	return err
+type GoesFirstParams struct {
+	PracticeCode string
+	ID           uuid.UUID
 }
 
-const listHeld = `-- name: ListHeld :many
-SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
-WHERE practice_code = $1
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR (error_class = 'permanent_credentials' AND updated_at <= $2::timestamptz))
-       AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes')
-       AND next_retry_at > now() AND last_attempted_at BETWEEN $3::timestamptz AND $2::timestamptz))
-ORDER BY created_at, id
-LIMIT $4
+// Reports whether nobody in the queue comes before a transmission that is not in it.
+func (q *Queries) GoesFirst(ctx context.Context, arg GoesFirstParams) (bool, error) {
+	row := q.db.QueryRow(ctx, goesFirst, arg.PracticeCode, arg.ID)
+	var not_exists bool
+	err := row.Scan(&not_exists)
+	return not_exists, err
+}
+
+const holdTransmission = `-- name: HoldTransmission :one
+UPDATE transmissions
+SET status = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN status ELSE 'pending' END,
+    held_at = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN NULL ELSE coalesce(held_at, now()) END,
+    next_retry_at = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN next_retry_at END,
+    asked = $1::boolean OR asked,
+    brought_forward = false,
+    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END,
+    updated_at = now()
+WHERE id = $2 AND observation_id = $3 AND (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL))
+RETURNING (held_at IS NOT NULL)::boolean AS held
 `
 
-type ListHeldParams struct {
+type HoldTransmissionParams struct {
+	Asked         bool
+	ID            uuid.UUID
+	ObservationID uuid.UUID
+}
+
+// Waits in the queue. One that was brought forward goes back to the moment that the schedule had given it instead. A delivery
+// that had begun and was not sent is no attempt. No row comes back when there is nothing to hold: another writer delivered
+// or ended it, or the database does not know it.
+func (q *Queries) HoldTransmission(ctx context.Context, arg HoldTransmissionParams) (bool, error) {
+	row := q.db.QueryRow(ctx, holdTransmission, arg.Asked, arg.ID, arg.ObservationID)
+	var held bool
+	err := row.Scan(&held)
+	return held, err
+}
+
+const holdsPlace = `-- name: HoldsPlace :one
+SELECT EXISTS (SELECT FROM ecw_places WHERE id = $1 AND expires_at > clock_timestamp())
+`
+
+func (q *Queries) HoldsPlace(ctx context.Context, id uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, holdsPlace, id)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const leavePlace = `-- name: LeavePlace :execrows
+DELETE FROM ecw_places WHERE id = $1
+`
+
+func (q *Queries) LeavePlace(ctx context.Context, id uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, leavePlace, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const listNext = `-- name: ListNext :many
+SELECT t.id, t.observation_id
+FROM transmissions t
+WHERE t.practice_code = $1 AND (t.held_at IS NOT NULL OR t.brought_forward)
+  AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+ORDER BY t.asked DESC, t.created_at, t.id
+LIMIT $2
+`
+
+type ListNextParams struct {
 	PracticeCode string
-	FailingUntil time.Time
-	FailingSince time.Time
 	Batch        int32
 }
 
-type ListHeldRow struct {
-	ID            string
+type ListNextRow struct {
+	ID            uuid.UUID
 	ObservationID uuid.UUID
-	Attempted     bool
-	UpdatedAt     time.Time
 }
 
-// What a closed circuit releases: whatever waits for it, and what failed or was forbidden during the outage and waits for
-// its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells. What
-// may have arrived gets the five minutes of the schedule's first wait, until eCW's searches show it.
-func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldRow, error) {
-	rows, err := q.db.Query(ctx, listHeld,
-		arg.PracticeCode,
-		arg.FailingUntil,
-		arg.FailingSince,
-		arg.Batch,
-	)
+// Who comes next in the queue: first in, first out, but for what a person asked for.
+func (q *Queries) ListNext(ctx context.Context, arg ListNextParams) ([]ListNextRow, error) {
+	rows, err := q.db.Query(ctx, listNext, arg.PracticeCode, arg.Batch)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ListHeldRow{}
+	items := []ListNextRow{}
 	for rows.Next() {
-		var i ListHeldRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.ObservationID,
-			&i.Attempted,
-			&i.UpdatedAt,
-		); err != nil {
+		var i ListNextRow
+		if err := rows.Scan(&i.ID, &i.ObservationID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -181,25 +260,34 @@ func (q *Queries) ListHeld(ctx context.Context, arg ListHeldParams) ([]ListHeldR
 const listTrials = `-- name: ListTrials :many
 SELECT id, observation_id FROM transmissions
 WHERE practice_code = $1
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes') AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz))
+  AND (held_at IS NOT NULL
+       OR next_retry_at > now() AND last_attempted_at >= $2::timestamptz
+          AND (status = 'failed' OR error_class = 'permanent_credentials')
+          AND (error_class <> 'unknown' OR updated_at < now() - $3::float8 * interval '1 second'))
 ORDER BY updated_at, id
-LIMIT $3
+LIMIT $4
 `
 
 type ListTrialsParams struct {
 	PracticeCode string
 	FailingSince time.Time
+	FirstWait    float64
 	Batch        int32
 }
 
 type ListTrialsRow struct {
-	ID            string
+	ID            uuid.UUID
 	ObservationID uuid.UUID
 }
 
 // Who might be let through next: the one that was left alone the longest.
 func (q *Queries) ListTrials(ctx context.Context, arg ListTrialsParams) ([]ListTrialsRow, error) {
-	rows, err := q.db.Query(ctx, listTrials, arg.PracticeCode, arg.FailingSince, arg.Batch)
+	rows, err := q.db.Query(ctx, listTrials,
+		arg.PracticeCode,
+		arg.FailingSince,
+		arg.FirstWait,
+		arg.Batch,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -219,21 +307,21 @@ func (q *Queries) ListTrials(ctx context.Context, arg ListTrialsParams) ([]ListT
 }
 
 const lockGate = `-- name: LockGate :one
-SELECT practice_code, sent_minute, sent, blocked_until, queue_delay, queue_minute, queue_used, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1 FOR UPDATE
+SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1 FOR UPDATE
 `
 
-// Nobody else acts on the circuit, or changes it, until the transaction ends.
+// Nobody else lets anything through, or changes the circuit, until the transaction ends.
 func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, error) {
 	row := q.db.QueryRow(ctx, lockGate, practiceCode)
 	var i Gate
 	err := row.Scan(
 		&i.PracticeCode,
-		&i.SentMinute,
-		&i.Sent,
+		&i.BucketFullAt,
 		&i.BlockedUntil,
-		&i.QueueDelay,
-		&i.QueueMinute,
-		&i.QueueUsed,
+		&i.Parallel,
+		&i.ReducedAt,
+		&i.AnsweredAt,
+		&i.ReservedUntil,
 		&i.Circuit,
 		&i.Reason,
 		&i.Message,
@@ -251,15 +339,13 @@ SELECT FROM transmissions WHERE id = $1 FOR UPDATE
 `
 
 // Whoever locks a transmission and the gate does so in this order.
-func (q *Queries) LockTransmission(ctx context.Context, id string) error {
+func (q *Queries) LockTransmission(ctx context.Context, id uuid.UUID) error {
 	_, err := q.db.Exec(ctx, lockTransmission, id)
 	return err
 }
 
 const pauseRequests = `-- name: PauseRequests :exec
-UPDATE ecw_gates
-SET queue_delay = queue_delay + greatest(now() + $1::float8 * interval '1 second' - greatest(blocked_until, now()), '0'),
-    blocked_until = greatest(blocked_until, now() + $1::float8 * interval '1 second')
+UPDATE ecw_gates SET blocked_until = greatest(blocked_until, now() + $1::float8 * interval '1 second')
 WHERE practice_code = $2
 `
 
@@ -268,7 +354,6 @@ type PauseRequestsParams struct {
 	PracticeCode string
 }
 
-// Nothing leaves for a while. Several 429s of one block add up to the block, not to several.
 func (q *Queries) PauseRequests(ctx context.Context, arg PauseRequestsParams) error {
 	_, err := q.db.Exec(ctx, pauseRequests, arg.Pause, arg.PracticeCode)
 	return err
@@ -289,48 +374,33 @@ func (q *Queries) PlanTrial(ctx context.Context, arg PlanTrialParams) error {
 	return err
 }
 
-const queueTransmission = `-- name: QueueTransmission :exec
-UPDATE transmissions
-SET status = 'pending', held_at = NULL, next_retry_at = $1::timestamptz, updated_at = now(),
-    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
-WHERE id = $2
+const queueIsEmpty = `-- name: QueueIsEmpty :one
+SELECT NOT EXISTS (
+    SELECT FROM transmissions t
+    WHERE t.practice_code = $1 AND (t.held_at IS NOT NULL OR t.brought_forward)
+      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+)
 `
 
-type QueueTransmissionParams struct {
-	TurnComesAt time.Time
-	ID          string
+// Without what was called already.
+func (q *Queries) QueueIsEmpty(ctx context.Context, practiceCode string) (bool, error) {
+	row := q.db.QueryRow(ctx, queueIsEmpty, practiceCode)
+	var not_exists bool
+	err := row.Scan(&not_exists)
+	return not_exists, err
 }
 
-// Waits for its turn within the request limit. A delivery that had begun and was not sent is no attempt.
-func (q *Queries) QueueTransmission(ctx context.Context, arg QueueTransmissionParams) error {
-	_, err := q.db.Exec(ctx, queueTransmission, arg.TurnComesAt, arg.ID)
-	return err
-}
-
-const releaseTransmission = `-- name: ReleaseTransmission :exec
-UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = $1::timestamptz, updated_at = now()
-WHERE id = $2 AND updated_at = $3
+const reservePlace = `-- name: ReservePlace :exec
+UPDATE ecw_gates SET reserved_until = clock_timestamp() + $1::float8 * interval '1 second' WHERE practice_code = $2
 `
 
-type ReleaseTransmissionParams struct {
-	TurnComesAt time.Time
-	ID          string
-	SeenAt      time.Time
+type ReservePlaceParams struct {
+	Wait         float64
+	PracticeCode string
 }
 
-// Waits for its turn now, and no longer for the circuit: unless it went on since it was seen to wait.
-func (q *Queries) ReleaseTransmission(ctx context.Context, arg ReleaseTransmissionParams) error {
-	_, err := q.db.Exec(ctx, releaseTransmission, arg.TurnComesAt, arg.ID, arg.SeenAt)
-	return err
-}
-
-const resetQueue = `-- name: ResetQueue :exec
-UPDATE ecw_gates SET queue_minute = 'epoch', queue_used = 0 WHERE practice_code = $1
-`
-
-// The turns that were handed out before an outage were not used: who waited for it takes them anew.
-func (q *Queries) ResetQueue(ctx context.Context, practiceCode string) error {
-	_, err := q.db.Exec(ctx, resetQueue, practiceCode)
+func (q *Queries) ReservePlace(ctx context.Context, arg ReservePlaceParams) error {
+	_, err := q.db.Exec(ctx, reservePlace, arg.Wait, arg.PracticeCode)
 	return err
 }
 
@@ -345,11 +415,11 @@ type SetCircuitParams struct {
 	Circuit      string
 	Reason       string
 	Message      string
-	Failing      []string
+	Failing      []uuid.UUID
 	FailingSince *time.Time
 	OpenedAt     *time.Time
 	NextTrialAt  *time.Time
-	Trial        string
+	Trial        *uuid.UUID
 	PracticeCode string
 }
 
@@ -368,91 +438,105 @@ func (q *Queries) SetCircuit(ctx context.Context, arg SetCircuitParams) error {
 	return err
 }
 
-const takeTurn = `-- name: TakeTurn :one
-WITH clock AS (
-    SELECT greatest(now(), c.blocked_until) - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = $2 FOR UPDATE
-), filling AS (
-    SELECT at, greatest(queue_minute, date_trunc('minute', at)) AS minute,
-           CASE WHEN queue_minute >= date_trunc('minute', at) THEN queue_used ELSE 0 END AS used
-    FROM clock
-), free AS (
-    SELECT at, minute, used FROM filling WHERE used + $1::integer <= $3::integer
-    UNION ALL
-    SELECT at, minute + interval '1 minute', 0 FROM filling WHERE used + $1::integer > $3::integer
-), turn AS (
-    SELECT minute, used, CASE WHEN minute > at THEN minute + used * interval '1 minute' / $3::integer ELSE at END AS place FROM free
-)
-UPDATE ecw_gates g
-SET queue_minute = turn.minute, queue_used = turn.used + $1::integer
-FROM turn
-WHERE g.practice_code = $2
-RETURNING turn.place::timestamptz AS place, (turn.place + g.queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at
+const settleRequest = `-- name: SettleRequest :exec
+UPDATE ecw_gates
+SET parallel = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN greatest(1, least(parallel, $3::float8) / 2)
+                    WHEN $4::boolean THEN least($3::float8, parallel + 1 / parallel)
+                    ELSE parallel END,
+    reduced_at = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END,
+    answered_at = CASE WHEN $5::boolean THEN clock_timestamp() ELSE answered_at END
+WHERE practice_code = $6
+  AND ($1::boolean AND $2::timestamptz > reduced_at
+       OR $4::boolean AND parallel < $3::float8
+       OR $5::boolean AND answered_at < now() - interval '1 second')
 `
 
-type TakeTurnParams struct {
-	Requests     int32
+type SettleRequestParams struct {
+	Overloaded   bool
+	BeganAt      time.Time
+	Most         float64
+	Prompt       bool
+	Answered     bool
 	PracticeCode string
-	PerMinute    int32
 }
 
-type TakeTurnRow struct {
-	Place   time.Time
-	ComesAt time.Time
-	AskedAt time.Time
+// Takes into account how eCW bore a request. What was under way together is halved for once; most requests change nothing,
+// and write nothing.
+func (q *Queries) SettleRequest(ctx context.Context, arg SettleRequestParams) error {
+	_, err := q.db.Exec(ctx, settleRequest,
+		arg.Overloaded,
+		arg.BeganAt,
+		arg.Most,
+		arg.Prompt,
+		arg.Answered,
+		arg.PracticeCode,
+	)
+	return err
 }
 
-// Hands out the next free place in the queue. Within the current minute a turn comes at once; in a later one the turns
-// are spread evenly. The place is a moment on the queue's clock, which stands still while eCW blocks us; comes_at is when
-// that is, as things stand.
-func (q *Queries) TakeTurn(ctx context.Context, arg TakeTurnParams) (TakeTurnRow, error) {
-	row := q.db.QueryRow(ctx, takeTurn, arg.Requests, arg.PracticeCode, arg.PerMinute)
-	var i TakeTurnRow
-	err := row.Scan(&i.Place, &i.ComesAt, &i.AskedAt)
-	return i, err
+const sinceAnswered = `-- name: SinceAnswered :one
+SELECT extract(epoch FROM clock_timestamp() - answered_at)::float8 AS seconds FROM ecw_gates WHERE practice_code = $1
+`
+
+func (q *Queries) SinceAnswered(ctx context.Context, practiceCode string) (float64, error) {
+	row := q.db.QueryRow(ctx, sinceAnswered, practiceCode)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
+const spendRequests = `-- name: SpendRequests :exec
+UPDATE ecw_gates SET bucket_full_at = $1::timestamptz WHERE practice_code = $2
+`
+
+type SpendRequestsParams struct {
+	BucketFullAt time.Time
+	PracticeCode string
+}
+
+func (q *Queries) SpendRequests(ctx context.Context, arg SpendRequestsParams) error {
+	_, err := q.db.Exec(ctx, spendRequests, arg.BucketFullAt, arg.PracticeCode)
+	return err
+}
+
+const startSlowly = `-- name: StartSlowly :exec
+UPDATE ecw_gates SET parallel = 1, reduced_at = clock_timestamp() WHERE practice_code = $1
+`
+
+// An outage is over: one at first.
+func (q *Queries) StartSlowly(ctx context.Context, practiceCode string) error {
+	_, err := q.db.Exec(ctx, startSlowly, practiceCode)
+	return err
+}
+
+const takePlace = `-- name: TakePlace :exec
+INSERT INTO ecw_places (id, practice_code, kind, expires_at)
+VALUES ($1, $2, $3, clock_timestamp() + $4::float8 * interval '1 second')
+ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
+`
+
+type TakePlaceParams struct {
+	ID           uuid.UUID
+	PracticeCode string
+	Kind         string
+	Lease        float64
+}
+
+func (q *Queries) TakePlace(ctx context.Context, arg TakePlaceParams) error {
+	_, err := q.db.Exec(ctx, takePlace,
+		arg.ID,
+		arg.PracticeCode,
+		arg.Kind,
+		arg.Lease,
+	)
+	return err
 }
 
 const touchTransmission = `-- name: TouchTransmission :exec
 UPDATE transmissions SET updated_at = now() WHERE id = $1
 `
 
-func (q *Queries) TouchTransmission(ctx context.Context, id string) error {
+func (q *Queries) TouchTransmission(ctx context.Context, id uuid.UUID) error {
 	_, err := q.db.Exec(ctx, touchTransmission, id)
-	return err
-}
-
-const turnComesAt = `-- name: TurnComesAt :one
-SELECT greatest($1::timestamptz + queue_delay, blocked_until)::timestamptz AS comes_at, now()::timestamptz AS asked_at
-FROM ecw_gates WHERE practice_code = $2
-`
-
-type TurnComesAtParams struct {
-	Place        time.Time
-	PracticeCode string
-}
-
-type TurnComesAtRow struct {
-	ComesAt time.Time
-	AskedAt time.Time
-}
-
-func (q *Queries) TurnComesAt(ctx context.Context, arg TurnComesAtParams) (TurnComesAtRow, error) {
-	row := q.db.QueryRow(ctx, turnComesAt, arg.Place, arg.PracticeCode)
-	var i TurnComesAtRow
-	err := row.Scan(&i.ComesAt, &i.AskedAt)
-	return i, err
-}
-
-const unsendAttempt = `-- name: UnsendAttempt :exec
-DELETE FROM transmission_attempts WHERE transmission_id = $1 AND delivery = $2 AND finished_at IS NULL
-`
-
-type UnsendAttemptParams struct {
-	TransmissionID string
-	Delivery       int32
-}
-
-// A delivery that our own limit held back before anything was sent.
-func (q *Queries) UnsendAttempt(ctx context.Context, arg UnsendAttemptParams) error {
-	_, err := q.db.Exec(ctx, unsendAttempt, arg.TransmissionID, arg.Delivery)
 	return err
 }

@@ -9,25 +9,24 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 type Gate struct {
-	PracticeCode string
-	SentMinute   time.Time
-	Sent         int32
-	BlockedUntil time.Time
-	QueueDelay   pgtype.Interval
-	QueueMinute  time.Time
-	QueueUsed    int32
-	Circuit      string
-	Reason       string
-	Message      string
-	Failing      []string
-	FailingSince *time.Time
-	OpenedAt     *time.Time
-	NextTrialAt  *time.Time
-	Trial        string
+	PracticeCode  string
+	BucketFullAt  time.Time
+	BlockedUntil  time.Time
+	Parallel      float64
+	ReducedAt     time.Time
+	AnsweredAt    time.Time
+	ReservedUntil time.Time
+	Circuit       string
+	Reason        string
+	Message       string
+	Failing       []uuid.UUID
+	FailingSince  *time.Time
+	OpenedAt      *time.Time
+	NextTrialAt   *time.Time
+	Trial         *uuid.UUID
 }
 
 type IdempotencyKey struct {
@@ -87,8 +86,17 @@ type PatientImportItem struct {
 	Reason    string
 }
 
+type Place struct {
+	ID           uuid.UUID
+	PracticeCode string
+	Kind         string
+	TakenAt      time.Time
+	ExpiresAt    time.Time
+}
+
 type Transmission struct {
-	ID               string
+	ID               uuid.UUID
+	Number           string
 	PracticeCode     string
 	ObservationID    uuid.UUID
 	Status           string
@@ -97,20 +105,24 @@ type Transmission struct {
 	FirstAttemptedAt *time.Time
 	LastAttemptedAt  *time.Time
 	NextRetryAt      *time.Time
+	HeldAt           *time.Time
+	Asked            bool
+	BroughtForward   bool
 	ErrorClass       string
 	ErrorMessage     string
 	HTTPStatus       *int32
 	ECWObservationID *string
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
-	HeldAt           *time.Time
 }
 
 type TransmissionAttempt struct {
-	TransmissionID   string
+	TransmissionID   uuid.UUID
 	Delivery         int32
 	Number           int32
 	StartedAt        time.Time
+	SentAt           *time.Time
+	ECWPatientID     *string
 	FinishedAt       *time.Time
 	HTTPStatus       *int32
 	ECWObservationID *string

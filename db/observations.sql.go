@@ -14,13 +14,14 @@ import (
 )
 
 const createObservation = `-- name: CreateObservation :one
-INSERT INTO observations (practice_code, patient_id, observation_type, effective_at, device, measured)
-VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT ON CONSTRAINT observations_reading_key DO NOTHING
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT DO NOTHING
 RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
 `
 
 type CreateObservationParams struct {
+	ID              uuid.UUID
 	PracticeCode    string
 	PatientID       uuid.UUID
 	ObservationType string
@@ -32,6 +33,7 @@ type CreateObservationParams struct {
 // No row comes back when the reading is stored already: FindReading then names it.
 func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationParams) (Observation, error) {
 	row := q.db.QueryRow(ctx, createObservation,
+		arg.ID,
 		arg.PracticeCode,
 		arg.PatientID,
 		arg.ObservationType,

@@ -14,7 +14,7 @@ import (
 
 const listOutcomes = `-- name: ListOutcomes :many
 SELECT DISTINCT ON (t.observation_id)
-       t.observation_id, t.id AS transmission_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed
+       t.observation_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed
 FROM transmissions t JOIN observations o ON o.id = t.observation_id
 WHERE t.practice_code = $1 AND t.observation_id = ANY($2::uuid[])
 ORDER BY t.observation_id, t.created_at DESC, t.id DESC
@@ -26,12 +26,11 @@ type ListOutcomesParams struct {
 }
 
 type ListOutcomesRow struct {
-	ObservationID  uuid.UUID
-	TransmissionID string
-	Status         string
-	NextRetryAt    *time.Time
-	ErrorMessage   string
-	Transformed    bool
+	ObservationID uuid.UUID
+	Status        string
+	NextRetryAt   *time.Time
+	ErrorMessage  string
+	Transformed   bool
 }
 
 // Where the newest transmission of each observation stands; none comes back for one that has no transmission.
@@ -46,7 +45,6 @@ func (q *Queries) ListOutcomes(ctx context.Context, arg ListOutcomesParams) ([]L
 		var i ListOutcomesRow
 		if err := rows.Scan(
 			&i.ObservationID,
-			&i.TransmissionID,
 			&i.Status,
 			&i.NextRetryAt,
 			&i.ErrorMessage,
@@ -71,10 +69,10 @@ SELECT id FROM (
     UNION ALL
     SELECT t.observation_id, t.created_at
     FROM transmissions t
-    WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz
+    WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz AND t.held_at IS NULL
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
       AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)
-      AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))
+      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > now())
 ) pending
 ORDER BY created_at
 LIMIT $3
@@ -87,7 +85,7 @@ type ListPendingObservationsParams struct {
 }
 
 // Observations that a workflow should carry and, as far as the database tells, none has touched since the given moment:
-// never started, or stopped half-way. What waits for the circuit is carried as long as that is not closed. Oldest first.
+// never started, or stopped half-way. What waits in the queue is called from there. Oldest first.
 func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingObservationsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, listPendingObservations, arg.PracticeCode, arg.Before, arg.Batch)
 	if err != nil {

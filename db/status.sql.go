@@ -55,10 +55,9 @@ SELECT ((SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.s
        -- What nobody seems to carry, judged as ListPendingObservations does.
        ((SELECT count(*) FROM observations o WHERE o.practice_code = $1 AND o.transformed_at IS NULL AND o.created_at < $2::timestamptz
           AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id))
-     + (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz
+     + (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz AND t.held_at IS NULL
           AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
-          AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)
-          AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))))::bigint AS stalled,
+          AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)))::bigint AS stalled,
        (SELECT count(*) FROM transmissions t WHERE t.practice_code = $1 AND t.held_at IS NOT NULL) AS held
 `
 

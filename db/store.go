@@ -129,6 +129,18 @@ func (s *Store) InTx(ctx context.Context, fn func(*Queries) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return fn(New(tx)) })
 }
 
+// ErrForgotten means that the database does not know the row that was to be written, or knows it as finished: it was
+// restored, or another writer came first. Nothing was written.
+var ErrForgotten = errors.New("the database does not know this transmission as one that is under way")
+
+// Written turns the result of a write that must find its row into an error: [ErrForgotten] when it found none.
+func Written(rows int64, err error) error {
+	if err == nil && rows == 0 {
+		return ErrForgotten
+	}
+	return err
+}
+
 // IsNotFound tells whether a query for one row found none.
 func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 

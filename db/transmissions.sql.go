@@ -12,27 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const countEarlierDeliveries = `-- name: CountEarlierDeliveries :one
-SELECT count(*)
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
-WHERE t.observation_id = $1
-  AND (a.transmission_id, a.delivery) <> ($2::text, $3::integer)
-`
-
-type CountEarlierDeliveriesParams struct {
-	ObservationID  uuid.UUID
-	TransmissionID string
-	Delivery       int32
-}
-
-// How often something may have been sent for this observation before this delivery, whatever became of it.
-func (q *Queries) CountEarlierDeliveries(ctx context.Context, arg CountEarlierDeliveriesParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countEarlierDeliveries, arg.ObservationID, arg.TransmissionID, arg.Delivery)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const countPatientAttempts = `-- name: CountPatientAttempts :one
 SELECT count(*)
 FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
@@ -85,11 +64,52 @@ func (q *Queries) CountTransmissions(ctx context.Context, arg CountTransmissions
 	return count, err
 }
 
-const finishAttempt = `-- name: FinishAttempt :exec
-UPDATE transmission_attempts
-SET finished_at = greatest(started_at, $1::timestamptz), http_status = $2, ecw_observation_id = $3,
+const earlierSends = `-- name: EarlierSends :many
+SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
+WHERE t.observation_id = $1 AND a.sent_at IS NOT NULL
+ORDER BY a.sent_at DESC
+`
+
+// What may have reached eCW for an observation before, and in which chart; the newest first.
+func (q *Queries) EarlierSends(ctx context.Context, observationID uuid.UUID) ([]TransmissionAttempt, error) {
+	rows, err := q.db.Query(ctx, earlierSends, observationID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []TransmissionAttempt{}
+	for rows.Next() {
+		var i TransmissionAttempt
+		if err := rows.Scan(
+			&i.TransmissionID,
+			&i.Delivery,
+			&i.Number,
+			&i.StartedAt,
+			&i.SentAt,
+			&i.ECWPatientID,
+			&i.FinishedAt,
+			&i.HTTPStatus,
+			&i.ECWObservationID,
+			&i.ErrorClass,
+			&i.ErrorCode,
+			&i.ErrorMessage,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const finishAttempt = `-- name: FinishAttempt :execrows
+UPDATE transmission_attempts a
+SET finished_at = greatest(a.started_at, $1::timestamptz), http_status = $2, ecw_observation_id = $3,
     error_class = $4, error_code = $5, error_message = $6
-WHERE transmission_id = $7 AND delivery = $8
+FROM transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = $7 AND a.delivery = $8 AND t.observation_id = $9
 `
 
 type FinishAttemptParams struct {
@@ -99,12 +119,13 @@ type FinishAttemptParams struct {
 	ErrorClass       string
 	ErrorCode        string
 	ErrorMessage     string
-	TransmissionID   string
+	TransmissionID   uuid.UUID
 	Delivery         int32
+	ObservationID    uuid.UUID
 }
 
-func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) error {
-	_, err := q.db.Exec(ctx, finishAttempt,
+func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) (int64, error) {
+	result, err := q.db.Exec(ctx, finishAttempt,
 		arg.FinishedAt,
 		arg.HTTPStatus,
 		arg.ECWObservationID,
@@ -113,19 +134,23 @@ func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) er
 		arg.ErrorMessage,
 		arg.TransmissionID,
 		arg.Delivery,
+		arg.ObservationID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const getTransmission = `-- name: GetTransmission :one
-SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, t.held_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
+SELECT t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = $1 AND t.id = $2
+WHERE t.practice_code = $1 AND t.number = $2
 `
 
 type GetTransmissionParams struct {
 	PracticeCode string
-	ID           string
+	Number       string
 }
 
 type GetTransmissionRow struct {
@@ -136,10 +161,11 @@ type GetTransmissionRow struct {
 }
 
 func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams) (GetTransmissionRow, error) {
-	row := q.db.QueryRow(ctx, getTransmission, arg.PracticeCode, arg.ID)
+	row := q.db.QueryRow(ctx, getTransmission, arg.PracticeCode, arg.Number)
 	var i GetTransmissionRow
 	err := row.Scan(
 		&i.Transmission.ID,
+		&i.Transmission.Number,
 		&i.Transmission.PracticeCode,
 		&i.Transmission.ObservationID,
 		&i.Transmission.Status,
@@ -148,13 +174,15 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 		&i.Transmission.FirstAttemptedAt,
 		&i.Transmission.LastAttemptedAt,
 		&i.Transmission.NextRetryAt,
+		&i.Transmission.HeldAt,
+		&i.Transmission.Asked,
+		&i.Transmission.BroughtForward,
 		&i.Transmission.ErrorClass,
 		&i.Transmission.ErrorMessage,
 		&i.Transmission.HTTPStatus,
 		&i.Transmission.ECWObservationID,
 		&i.Transmission.CreatedAt,
 		&i.Transmission.UpdatedAt,
-		&i.Transmission.HeldAt,
 		&i.PatientID,
 		&i.ObservationType,
 		&i.PatientName,
@@ -163,7 +191,7 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 }
 
 const latestTransmission = `-- name: LatestTransmission :one
-SELECT id, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at, held_at FROM transmissions
+SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at FROM transmissions
 WHERE practice_code = $1 AND observation_id = $2
 ORDER BY created_at DESC, id DESC
 LIMIT 1
@@ -179,6 +207,7 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 	var i Transmission
 	err := row.Scan(
 		&i.ID,
+		&i.Number,
 		&i.PracticeCode,
 		&i.ObservationID,
 		&i.Status,
@@ -187,22 +216,24 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 		&i.FirstAttemptedAt,
 		&i.LastAttemptedAt,
 		&i.NextRetryAt,
+		&i.HeldAt,
+		&i.Asked,
+		&i.BroughtForward,
 		&i.ErrorClass,
 		&i.ErrorMessage,
 		&i.HTTPStatus,
 		&i.ECWObservationID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
-		&i.HeldAt,
 	)
 	return i, err
 }
 
 const listAttempts = `-- name: ListAttempts :many
-SELECT transmission_id, delivery, number, started_at, finished_at, http_status, ecw_observation_id, error_class, error_code, error_message FROM transmission_attempts WHERE transmission_id = $1 ORDER BY delivery
+SELECT transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, ecw_observation_id, error_class, error_code, error_message FROM transmission_attempts WHERE transmission_id = $1 ORDER BY delivery
 `
 
-func (q *Queries) ListAttempts(ctx context.Context, transmissionID string) ([]TransmissionAttempt, error) {
+func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([]TransmissionAttempt, error) {
 	rows, err := q.db.Query(ctx, listAttempts, transmissionID)
 	if err != nil {
 		return nil, err
@@ -216,6 +247,8 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID string) ([]Tr
 			&i.Delivery,
 			&i.Number,
 			&i.StartedAt,
+			&i.SentAt,
+			&i.ECWPatientID,
 			&i.FinishedAt,
 			&i.HTTPStatus,
 			&i.ECWObservationID,
@@ -234,7 +267,7 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID string) ([]Tr
 }
 
 const listPatientAttempts = `-- name: ListPatientAttempts :many
-SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
+SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message, t.number AS transmission_number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
 FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
 WHERE t.practice_code = $1 AND o.patient_id = $2
 ORDER BY a.started_at DESC, a.transmission_id DESC, a.delivery DESC
@@ -250,6 +283,7 @@ type ListPatientAttemptsParams struct {
 
 type ListPatientAttemptsRow struct {
 	TransmissionAttempt TransmissionAttempt
+	TransmissionNumber  string
 	ObservationID       uuid.UUID
 	ObservationType     string
 	EffectiveAt         time.Time
@@ -277,12 +311,15 @@ func (q *Queries) ListPatientAttempts(ctx context.Context, arg ListPatientAttemp
 			&i.TransmissionAttempt.Delivery,
 			&i.TransmissionAttempt.Number,
 			&i.TransmissionAttempt.StartedAt,
+			&i.TransmissionAttempt.SentAt,
+			&i.TransmissionAttempt.ECWPatientID,
 			&i.TransmissionAttempt.FinishedAt,
 			&i.TransmissionAttempt.HTTPStatus,
 			&i.TransmissionAttempt.ECWObservationID,
 			&i.TransmissionAttempt.ErrorClass,
 			&i.TransmissionAttempt.ErrorCode,
 			&i.TransmissionAttempt.ErrorMessage,
+			&i.TransmissionNumber,
 			&i.ObservationID,
 			&i.ObservationType,
 			&i.EffectiveAt,
@@ -300,7 +337,7 @@ func (q *Queries) ListPatientAttempts(ctx context.Context, arg ListPatientAttemp
 }
 
 const listTransmissions = `-- name: ListTransmissions :many
-SELECT t.id, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, t.held_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
+SELECT t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
 WHERE t.practice_code = $1
   AND ($2::text IS NULL OR t.status = $2)
@@ -355,6 +392,7 @@ func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsPa
 		var i ListTransmissionsRow
 		if err := rows.Scan(
 			&i.Transmission.ID,
+			&i.Transmission.Number,
 			&i.Transmission.PracticeCode,
 			&i.Transmission.ObservationID,
 			&i.Transmission.Status,
@@ -363,13 +401,15 @@ func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsPa
 			&i.Transmission.FirstAttemptedAt,
 			&i.Transmission.LastAttemptedAt,
 			&i.Transmission.NextRetryAt,
+			&i.Transmission.HeldAt,
+			&i.Transmission.Asked,
+			&i.Transmission.BroughtForward,
 			&i.Transmission.ErrorClass,
 			&i.Transmission.ErrorMessage,
 			&i.Transmission.HTTPStatus,
 			&i.Transmission.ECWObservationID,
 			&i.Transmission.CreatedAt,
 			&i.Transmission.UpdatedAt,
-			&i.Transmission.HeldAt,
 			&i.PatientID,
 			&i.ObservationType,
 			&i.PatientName,
@@ -384,13 +424,43 @@ func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsPa
 	return items, nil
 }
 
+const markSent = `-- name: MarkSent :execrows
+UPDATE transmission_attempts a SET sent_at = $1::timestamptz, ecw_patient_id = $2::text
+FROM transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = $3 AND a.delivery = $4 AND t.observation_id = $5
+`
+
+type MarkSentParams struct {
+	SentAt         time.Time
+	ECWPatientID   string
+	TransmissionID uuid.UUID
+	Delivery       int32
+	ObservationID  uuid.UUID
+}
+
+// Just before the create leaves.
+func (q *Queries) MarkSent(ctx context.Context, arg MarkSentParams) (int64, error) {
+	result, err := q.db.Exec(ctx, markSent,
+		arg.SentAt,
+		arg.ECWPatientID,
+		arg.TransmissionID,
+		arg.Delivery,
+		arg.ObservationID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const openTransmission = `-- name: OpenTransmission :exec
-INSERT INTO transmissions (practice_code, observation_id, max_attempts)
-VALUES ($1, $2, $3)
+INSERT INTO transmissions (id, practice_code, observation_id, max_attempts)
+VALUES ($1, $2, $3, $4)
 ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
 `
 
 type OpenTransmissionParams struct {
+	ID            uuid.UUID
 	PracticeCode  string
 	ObservationID uuid.UUID
 	MaxAttempts   int32
@@ -398,16 +468,21 @@ type OpenTransmissionParams struct {
 
 // Does nothing when the observation has a live or delivered transmission: LatestTransmission then names it.
 func (q *Queries) OpenTransmission(ctx context.Context, arg OpenTransmissionParams) error {
-	_, err := q.db.Exec(ctx, openTransmission, arg.PracticeCode, arg.ObservationID, arg.MaxAttempts)
+	_, err := q.db.Exec(ctx, openTransmission,
+		arg.ID,
+		arg.PracticeCode,
+		arg.ObservationID,
+		arg.MaxAttempts,
+	)
 	return err
 }
 
-const recordOutcome = `-- name: RecordOutcome :exec
+const recordOutcome = `-- name: RecordOutcome :execrows
 UPDATE transmissions
-SET status = $1, attempt_count = $2, next_retry_at = $3,
+SET status = $1, attempt_count = $2, next_retry_at = $3, asked = false, brought_forward = false,
     held_at = CASE WHEN $4::boolean THEN now() END, http_status = $5, ecw_observation_id = $6,
     error_class = $7, error_message = $8, updated_at = now()
-WHERE id = $9
+WHERE id = $9 AND observation_id = $10 AND (status <> 'transmitted' OR ecw_observation_id = $6)
 `
 
 type RecordOutcomeParams struct {
@@ -419,11 +494,13 @@ type RecordOutcomeParams struct {
 	ECWObservationID *string
 	ErrorClass       string
 	ErrorMessage     string
-	ID               string
+	ID               uuid.UUID
+	ObservationID    uuid.UUID
 }
 
-func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) error {
-	_, err := q.db.Exec(ctx, recordOutcome,
+// What was delivered stays so.
+func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) (int64, error) {
+	result, err := q.db.Exec(ctx, recordOutcome,
 		arg.Status,
 		arg.AttemptCount,
 		arg.NextRetryAt,
@@ -433,36 +510,62 @@ func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) er
 		arg.ErrorClass,
 		arg.ErrorMessage,
 		arg.ID,
+		arg.ObservationID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
-const startAttempt = `-- name: StartAttempt :exec
-WITH attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
-    VALUES ($3, $4, $1, $2::timestamptz)
-    ON CONFLICT (transmission_id, delivery) DO NOTHING
+const startAttempt = `-- name: StartAttempt :execrows
+WITH started AS (
+    UPDATE transmissions
+    SET status = 'processing', attempt_count = $2, next_retry_at = NULL, held_at = NULL, asked = false, brought_forward = false,
+        first_attempted_at = coalesce(first_attempted_at, $3::timestamptz), last_attempted_at = $3::timestamptz, updated_at = now()
+    WHERE id = $4 AND observation_id = $5 AND status <> 'transmitted'
+    RETURNING id
 )
-UPDATE transmissions
-SET status = 'processing', attempt_count = $1, next_retry_at = NULL, held_at = NULL,
-    first_attempted_at = coalesce(first_attempted_at, $2::timestamptz), last_attempted_at = $2::timestamptz, updated_at = now()
-WHERE id = $3
+INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
+SELECT id, $1, $2, $3::timestamptz FROM started
+ON CONFLICT (transmission_id, delivery) DO UPDATE SET number = excluded.number
 `
 
 type StartAttemptParams struct {
+	Delivery       int32
 	Number         int32
 	StartedAt      time.Time
-	TransmissionID string
-	Delivery       int32
+	TransmissionID uuid.UUID
+	ObservationID  uuid.UUID
 }
 
 // Idempotent: a repeated call finds its row.
-func (q *Queries) StartAttempt(ctx context.Context, arg StartAttemptParams) error {
-	_, err := q.db.Exec(ctx, startAttempt,
+func (q *Queries) StartAttempt(ctx context.Context, arg StartAttemptParams) (int64, error) {
+	result, err := q.db.Exec(ctx, startAttempt,
+		arg.Delivery,
 		arg.Number,
 		arg.StartedAt,
 		arg.TransmissionID,
-		arg.Delivery,
+		arg.ObservationID,
 	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const unsendAttempt = `-- name: UnsendAttempt :exec
+DELETE FROM transmission_attempts
+WHERE transmission_id = $1 AND delivery = $2 AND sent_at IS NULL AND finished_at IS NULL
+`
+
+type UnsendAttemptParams struct {
+	TransmissionID uuid.UUID
+	Delivery       int32
+}
+
+// A delivery that our own limit held back before anything was sent.
+func (q *Queries) UnsendAttempt(ctx context.Context, arg UnsendAttemptParams) error {
+	_, err := q.db.Exec(ctx, unsendAttempt, arg.TransmissionID, arg.Delivery)
 	return err
 }

@@ -141,22 +141,6 @@ func (c *Client) logged(ctx context.Context, id Identifier, lookUp func() (Deliv
 	return d, found, err
 }
 
-// Requests is how many requests a delivery will probably take, a token aside: what is known of the server counts, and
-// whether the Observation is looked up first.
-func (c *Client) Requests(lookUp bool) int {
-	n := 1
-	if c.habits.refusesConditions() {
-		n++
-	}
-	if lookUp {
-		n++
-		if !c.habits.findsByIdentifier() && !c.habits.cannotSearchByIdentifier() {
-			n++ // an empty search says nothing yet: it is asked by content too
-		}
-	}
-	return n
-}
-
 // authorized sends a FHIR request with the access token. A 401 drops the token; the first one also gets another token
 // and sends the request once more at once, which is safe because a server refuses a token before it stores anything.
 func (c *Client) authorized(ctx context.Context, req request) (*response, error) {

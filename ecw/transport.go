@@ -87,39 +87,43 @@ type response struct {
 // send sends req once, if the limiter lets it, and reads the answer, whatever its status. The error is an *Error: no
 // answer came.
 func (w *wire) send(ctx context.Context, req request) (*response, error) {
-	if err := w.allowed(ctx, req.op); err != nil {
+	end, err := w.begin(ctx, req.op)
+	if err != nil {
 		return nil, err
 	}
-	res, err := w.exchange(ctx, req)
+	began := time.Now()
+	res, repeats, err := w.exchange(ctx, req)
 	if err == nil && res.status == http.StatusTooManyRequests {
 		w.pause(ctx, res.header)
 	}
+	end(ctx, observed(req, time.Since(began), res, err, repeats))
 	return res, err
 }
 
-func (w *wire) exchange(ctx context.Context, req request) (*response, error) {
+// exchange also returns how often Go's transport has sent the request again by itself.
+func (w *wire) exchange(ctx context.Context, req request) (out *response, repeats int, err error) {
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	f := &flight{op: req.op, caller: ctx, timeout: w.timeout, limit: orDefault(req.limit, maxBody)}
-	defer func() { w.countRepeats(ctx, int(f.repeats.Load())) }()
+	defer func() { repeats = int(f.repeats.Load()) }()
 	hr, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, f.trace()), req.method, req.url, bytes.NewReader(req.body))
 	if err != nil {
-		return nil, &Error{Class: ClassPermanentCredentials, Op: req.op, Code: "request", Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL"}
+		return nil, 0, &Error{Class: ClassPermanentCredentials, Op: req.op, Code: "request", Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL"}
 	}
 	hr.Header = req.header.Clone()
 	hr.Header.Set("User-Agent", userAgent)
 	res, err := w.http.Do(hr)
 	if err != nil {
-		return nil, f.failure(err)
+		return nil, 0, f.failure(err)
 	}
 	defer res.Body.Close()
-	out := &response{status: res.StatusCode, header: res.Header}
+	out = &response{status: res.StatusCode, header: res.Header}
 	out.body, err = readAtMost(res.Body, f.limit)
 	if err != nil {
 		out.bodyErr = f.failure(err)
 		out.bodyErr.HTTPStatus = res.StatusCode
 	}
-	return out, nil
+	return out, 0, nil
 }
 
 func readAtMost(r io.Reader, limit int64) ([]byte, error) {

@@ -2,96 +2,204 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
 )
 
 // Request asks for the delivery of a transmission.
 type Request struct {
-	TransmissionID string
-	// Place is the transmission's place in the queue, zero while it has none.
-	Place time.Time
-	// Requests is how many requests to eCW the delivery will probably take.
-	Requests int
-	// Asked means that a person asked for it just now: it need not queue, and tries an open circuit.
+	TransmissionID uuid.UUID
+	ObservationID  uuid.UUID
+	// Asked means that a person asked for it just now: it goes ahead of the queue, and tries an open circuit.
 	Asked bool
 }
 
-// Admission says whether a delivery may begin: neither Held nor with a Wait, it may.
+// Admission says whether a delivery may begin.
 type Admission struct {
-	// Place is the place in the queue, to be shown when the wait is over.
-	Place time.Time `json:",omitzero"`
-	// Wait is how long until the turn comes.
-	Wait time.Duration `json:",omitempty"`
-	// Held means that the circuit is not closed; whoever closes it tells the transmission.
+	// Held means that it waits in the queue, and is called.
 	Held bool `json:",omitempty"`
-	// Reason is why: ReasonUnavailable or ReasonCredentials.
+	// Scheduled means that it may not begin, and waits for the moment that the schedule had given it.
+	Scheduled bool `json:",omitempty"`
+	// Reason is why it is held: ReasonUnavailable or ReasonCredentials when the circuit is not closed, ReasonPatient, else "".
 	Reason string `json:",omitempty"`
 	// Trial means that this delivery decides whether the circuit closes.
 	Trial bool `json:",omitempty"`
 }
 
-// Admit lets a delivery begin, or writes down that the transmission waits. A delivery that may not begin is no attempt.
-func (g *Gate) Admit(ctx context.Context, r Request) (Admission, error) {
-	state, err := g.Circuit(ctx)
-	if err != nil {
-		return Admission{}, err
-	}
-	if state.Circuit != Closed {
-		a, err := g.tryOrHold(ctx, r)
-		if err != nil || a.Held || a.Trial {
-			return a, err
-		}
-	}
-	if r.Asked {
-		return Admission{}, nil
-	}
-	return g.queue(ctx, r)
-}
+// Waits reports whether the delivery may not begin.
+func (a Admission) Waits() bool { return a.Held || a.Scheduled }
 
-// tryOrHold makes a transmission the trial of a circuit that is not closed, or holds it. It does neither when the circuit
-// has closed meanwhile.
-func (g *Gate) tryOrHold(ctx context.Context, r Request) (a Admission, err error) {
+// Admit lets a delivery begin, and gives it a place among those under way; or writes down that it waits. A delivery that
+// may not begin is no attempt. The error wraps [db.ErrForgotten] when the database does not know the transmission.
+func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
 		if err := q.LockTransmission(ctx, r.TransmissionID); err != nil {
 			return err
 		}
-		state, err := q.LockGate(ctx, g.practice)
-		if err != nil || state.Circuit == Closed {
+		return g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
+			a, err = g.admit(ctx, q, state, now, r)
 			return err
-		}
-		vacant := state.Circuit == HalfOpen && state.Trial == ""
-		switch {
-		case state.Trial == r.TransmissionID:
-			a.Trial = true
-			return nil
-		case vacant, state.Circuit == Open && r.Asked:
-			state.Circuit, state.Trial = HalfOpen, r.TransmissionID
-			a.Trial = true
-			return save(ctx, q, state)
-		}
-		a = Admission{Held: true, Reason: state.Reason}
-		return q.HoldTransmission(ctx, r.TransmissionID)
+		})
 	})
 	if err != nil {
-		return Admission{}, fmt.Errorf("ask circuit: %w", err)
+		return Admission{}, fmt.Errorf("ask gate: %w", err)
+	}
+	g.created.Store(true)
+	if a.Waits() {
+		g.CallNext(ctx)
 	}
 	return a, nil
 }
 
-// queue takes a turn, or finds the one that is held, and writes down when it comes unless that is now.
-func (g *Gate) queue(ctx context.Context, r Request) (Admission, error) {
-	turn, err := g.TakeTurn(ctx, r.Place, r.Requests)
+func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, r Request) (Admission, error) {
+	if state.Circuit != Closed {
+		return g.tryOrHold(ctx, q, state, r)
+	}
+	free, err := g.mayGo(ctx, q, state, now, r)
 	if err != nil {
 		return Admission{}, err
 	}
-	if turn.Wait > 0 {
-		err = g.store.QueueTransmission(ctx, db.QueueTransmissionParams{ID: r.TransmissionID, TurnComesAt: turn.ComesAt})
+	if !free {
+		return g.hold(ctx, q, r, "")
+	}
+	return Admission{}, g.keepPlace(ctx, q, r.TransmissionID)
+}
+
+// mayGo reports whether there is a place for the delivery: its own, or a free one for which nobody waits.
+func (g *Gate) mayGo(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, r Request) (bool, error) {
+	if held, err := q.HoldsPlace(ctx, r.TransmissionID); err != nil || held {
+		return held, err
+	}
+	if g.opensAt(state).Sub(now) > patience/2 {
+		return false, nil
+	}
+	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
+	if err != nil || taken.Total >= g.places(state) {
+		return false, err
+	}
+	if r.Asked {
+		return true, nil
+	}
+	return q.GoesFirst(ctx, db.GoesFirstParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
+}
+
+// tryOrHold makes a transmission the trial of a circuit that is not closed, or holds it.
+func (g *Gate) tryOrHold(ctx context.Context, q *db.Queries, state db.Gate, r Request) (Admission, error) {
+	vacant := state.Circuit == HalfOpen && state.Trial == nil
+	switch {
+	case isTrial(state, r.TransmissionID):
+	case vacant, state.Circuit == Open && r.Asked:
+		state.Circuit, state.Trial = HalfOpen, &r.TransmissionID
+		if err := save(ctx, q, state); err != nil {
+			return Admission{}, err
+		}
+	default:
+		return g.hold(ctx, q, r, state.Reason)
+	}
+	return Admission{Trial: true}, g.keepPlace(ctx, q, r.TransmissionID)
+}
+
+func (g *Gate) keepPlace(ctx context.Context, q *db.Queries, id uuid.UUID) error {
+	return q.TakePlace(ctx, db.TakePlaceParams{ID: id, PracticeCode: g.cfg.Practice, Kind: kindDelivery, Lease: g.lease().Seconds()})
+}
+
+// hold puts a transmission into the queue, and takes its place away.
+func (g *Gate) hold(ctx context.Context, q *db.Queries, r Request, reason string) (Admission, error) {
+	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
+		return Admission{}, err
+	}
+	held, err := q.HoldTransmission(ctx, db.HoldTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID, Asked: r.Asked})
+	if db.IsNotFound(err) {
+		return Admission{}, db.ErrForgotten
 	}
 	if err != nil {
-		return Admission{}, fmt.Errorf("queue transmission: %w", err)
+		return Admission{}, err
 	}
-	return Admission{Place: turn.Place, Wait: turn.Wait}, nil
+	return Admission{Held: held, Scheduled: !held, Reason: reason}, nil
+}
+
+// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, and nothing was sent. q's
+// transaction should also take back what was recorded of its beginning.
+func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request) (Admission, error) {
+	if err := q.LockTransmission(ctx, r.TransmissionID); err != nil {
+		return Admission{}, err
+	}
+	return g.hold(ctx, q, r, "")
+}
+
+// CallNext keeps the free places for those who come next in the queue, and tells them. Whoever leaves a place calls it;
+// when a call is lost, the place expires, and the next one to come calls again. So its errors are only logged.
+func (g *Gate) CallNext(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	called, err := g.next(ctx)
+	if err != nil {
+		g.log.WarnContext(ctx, "nobody was called from the queue before eCW; the next delivery does it", "error", err)
+	}
+	for _, c := range called {
+		if err := g.cfg.Call(ctx, g.cfg.Practice, c.observationID, Call{Wait: c.wait}); err != nil {
+			g.log.WarnContext(ctx, "a waiting transmission could not be called; its place expires, and it is called again", "error", err)
+			_, err = g.store.LeavePlace(ctx, c.id)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				return
+			}
+		}
+	}
+}
+
+// called is a transmission that a place is kept for.
+type called struct {
+	id, observationID uuid.UUID
+	wait              time.Duration
+}
+
+func (g *Gate) next(ctx context.Context) (list []called, err error) {
+	if empty, err := g.store.QueueIsEmpty(ctx, g.cfg.Practice); err != nil || empty {
+		return nil, err
+	}
+	err = g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error {
+		list = nil
+		if state.Circuit != Closed {
+			return nil
+		}
+		if err := q.ClearPlaces(ctx, g.cfg.Practice); err != nil {
+			return err
+		}
+		taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice})
+		if err != nil {
+			return err
+		}
+		free := g.places(state) - taken.Total
+		if state.ReservedUntil.After(now) && taken.Singles == 0 {
+			free--
+		}
+		if free <= 0 {
+			return nil
+		}
+		rows, err := q.ListNext(ctx, db.ListNextParams{PracticeCode: g.cfg.Practice, Batch: int32(free)})
+		if err != nil {
+			return err
+		}
+		opens := max(0, g.opensAt(state).Sub(now))
+		for i, row := range rows {
+			c := called{id: row.ID, observationID: row.ObservationID, wait: opens + time.Duration(i)*g.interval()}
+			if c.wait < patience/2 { // the request waits for its moment itself
+				c.wait = 0
+			}
+			keep := db.TakePlaceParams{ID: c.id, PracticeCode: g.cfg.Practice, Kind: kindDelivery, Lease: (c.wait + g.lease()).Seconds()}
+			if err := q.TakePlace(ctx, keep); err != nil {
+				return err
+			}
+			list = append(list, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("choose who comes next: %w", err)
+	}
+	return list, nil
 }

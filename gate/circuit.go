@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -23,7 +25,7 @@ const (
 const (
 	// ReasonUnavailable: eCW cannot be reached, or fails at everything.
 	ReasonUnavailable = "unavailable"
-	// ReasonCredentials: eCW refuses us; a person has to mend that.
+	// ReasonCredentials: eCW refuses us; a person has to fix that.
 	ReasonCredentials = "credentials"
 )
 
@@ -49,7 +51,7 @@ const (
 
 // Report is what a delivery found.
 type Report struct {
-	TransmissionID string
+	TransmissionID uuid.UUID
 	// StartedAt is when the delivery began; zero when none did.
 	StartedAt time.Time
 	Finding   Finding
@@ -63,52 +65,75 @@ type Change struct {
 	// Unsettled means that the circuit is not closed, or that there is something to release because it just has been.
 	Unsettled bool
 	Reason    string
+	// FailingSince is when the outage began that is over, if the circuit has Closed.
+	FailingSince time.Time
 }
 
-// Take takes a report into account, as part of the transaction that records the delivery.
+// Take takes a report into account, as part of the transaction that records the delivery, and frees its place. After the
+// transaction the caller calls [Gate.Release] when the circuit has closed, and else [Gate.CallNext].
 func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error) {
-	if !g.created.Load() { // in the transaction: another connection may not be free until this one is
-		if err := q.CreateGate(ctx, g.practice); err != nil {
-			return Change{}, fmt.Errorf("create gate: %w", err)
-		}
+	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
+		return Change{}, fmt.Errorf("leave place: %w", err)
 	}
-	state, err := q.GetGate(ctx, g.practice)
+	if err := g.create(ctx, q); err != nil { // in the transaction: another connection may not be free until this one is
+		return Change{}, err
+	}
+	state, err := q.GetGate(ctx, g.cfg.Practice)
 	if err != nil {
 		return Change{}, g.failed("look at circuit", err)
 	}
 	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == Answers) {
 		if r.Finding == Answers && len(state.Failing) > 0 {
-			err = q.ForgetFailures(ctx, g.practice)
+			err = q.ForgetFailures(ctx, g.cfg.Practice)
 		}
 		return Change{}, err
 	}
-	if state, err = q.LockGate(ctx, g.practice); err != nil {
-		return Change{}, fmt.Errorf("lock circuit: %w", err)
-	}
-	now := time.Now().UTC()
-	if r.StartedAt.IsZero() {
-		r.StartedAt = now
-	}
-	next := step(state, r, now)
-	if err := save(ctx, q, next); err != nil {
-		return Change{}, err
-	}
-	change := Change{
-		Opened:    state.Circuit == Closed && next.Circuit == Open,
-		Closed:    state.Circuit != Closed && next.Circuit == Closed,
-		Unsettled: state.Circuit != Closed || next.Circuit != Closed,
-		Reason:    next.Reason,
-	}
-	if change.Closed {
-		err = q.ResetQueue(ctx, g.practice)
-	}
+	var change Change
+	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
+		if r.StartedAt.IsZero() {
+			r.StartedAt = now
+		}
+		next := step(state, r, now)
+		change = Change{
+			Opened:    state.Circuit == Closed && next.Circuit == Open,
+			Closed:    state.Circuit != Closed && next.Circuit == Closed,
+			Unsettled: state.Circuit != Closed || next.Circuit != Closed,
+			Reason:    next.Reason,
+		}
+		if err := save(ctx, q, next); err != nil || !change.Closed {
+			return err
+		}
+		change.FailingSince = *state.FailingSince
+		return q.StartSlowly(ctx, g.cfg.Practice)
+	})
 	return change, err
+}
+
+// Release lets everything go on that waited for the circuit, one at first: what it held, and what failed since the outage
+// began and waits for its retry. It may run twice.
+func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
+	if !failingSince.IsZero() {
+		err := g.store.BringForward(ctx, db.BringForwardParams{
+			PracticeCode: g.cfg.Practice,
+			FailingSince: failingSince,
+			FirstWait:    g.cfg.FirstWait.Seconds(),
+		})
+		if err != nil {
+			return fmt.Errorf("bring forward what failed in the outage: %w", err)
+		}
+	}
+	g.CallNext(ctx)
+	return nil
+}
+
+func isTrial(s db.Gate, id uuid.UUID) bool {
+	return s.Circuit == HalfOpen && s.Trial != nil && *s.Trial == id
 }
 
 // step is the circuit after a report. While it is open, only the trial's report closes it: what else comes in began
 // before.
 func step(s db.Gate, r Report, now time.Time) db.Gate {
-	trial := s.Circuit == HalfOpen && s.Trial == r.TransmissionID
+	trial := isTrial(s, r.TransmissionID)
 	switch r.Finding {
 	case Answers:
 		if trial || s.Circuit == Closed {
@@ -144,13 +169,13 @@ func (f Finding) reason() string {
 }
 
 func closed(s db.Gate) db.Gate {
-	s.Circuit, s.Reason, s.Message, s.Trial, s.Failing = Closed, "", "", "", []string{}
+	s.Circuit, s.Reason, s.Message, s.Trial, s.Failing = Closed, "", "", nil, []uuid.UUID{}
 	s.FailingSince, s.OpenedAt, s.NextTrialAt = nil, nil, nil
 	return s
 }
 
 func opened(s db.Gate, reason string, r Report, now time.Time) db.Gate {
-	s.Circuit, s.Reason, s.Message, s.Trial = Open, reason, r.Message, ""
+	s.Circuit, s.Reason, s.Message, s.Trial = Open, reason, r.Message, nil
 	s.FailingSince = earliest(s.FailingSince, r.StartedAt)
 	s.OpenedAt = earliest(s.OpenedAt, now)
 	return s

@@ -19,7 +19,6 @@ const (
 	longestTrialGap = 5 * time.Minute  // up to this
 	trialCheck      = 5 * time.Second  // how often to look for a trial's outcome
 	trialPatience   = 8 * time.Minute  // longer than a delivery may take
-	releaseBatch    = 200
 )
 
 // CircuitBreakerWorkflowID is the id of the one workflow that looks after a practice's open circuit.
@@ -44,11 +43,11 @@ func CircuitBreaker(ctx workflow.Context, practice string) error {
 		if err := b.await(ctx, gap, state, tryNow); err != nil {
 			return err
 		}
-		trial, err := b.try(ctx)
+		tried, err := b.try(ctx)
 		if err != nil {
 			return err
 		}
-		if trial == "" && !b.mayBeTried(ctx) {
+		if !tried && !b.mayBeTried(ctx) {
 			return nil
 		}
 	}
@@ -85,23 +84,23 @@ func (b *breaker) await(ctx workflow.Context, gap time.Duration, state activitie
 	return ctx.Err()
 }
 
-// try lets one transmission through and waits for its outcome. It returns the transmission's id; "" when none waits.
-func (b *breaker) try(ctx workflow.Context) (trial string, err error) {
-	err = workflow.ExecuteActivity(untilDone(ctx, "let one through"), b.do.StartTrial, b.practice).Get(ctx, &trial)
-	if err != nil || trial == "" {
-		return "", err
+// try lets one transmission through and waits for its outcome. It reports whether one waited.
+func (b *breaker) try(ctx workflow.Context) (found bool, err error) {
+	err = workflow.ExecuteActivity(untilDone(ctx, "let one through"), b.do.StartTrial, b.practice).Get(ctx, &found)
+	if err != nil || !found {
+		return false, err
 	}
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### Trying %s\n\nIf eCW takes it, everything that waits goes on.", trial))
+	workflow.SetCurrentDetails(ctx, "### Trying one\n\nIf eCW takes it, everything that waits goes on.")
 	for waited := time.Duration(0); waited < trialPatience; waited += trialCheck {
 		if err := workflow.Sleep(ctx, trialCheck); err != nil {
-			return trial, err
+			return true, err
 		}
 		state, err := b.look(ctx)
 		if err != nil || state.State != gate.HalfOpen {
-			return trial, err
+			return true, err
 		}
 	}
-	return trial, nil
+	return true, nil
 }
 
 // mayBeTried is false when nobody waits and the next to come is the trial, which starts a CircuitBreaker again. It is true
@@ -111,29 +110,11 @@ func (b *breaker) mayBeTried(ctx workflow.Context) bool {
 	return err == nil && state.State != gate.HalfOpen
 }
 
-// release tells everybody who waits, and stops when the circuit opens again meanwhile.
+// release lets everybody go on who waits. Whoever closed the circuit does that too, unless it was lost in between.
 func (b *breaker) release(ctx workflow.Context) error {
-	batch := activities.Release{PracticeCode: b.practice, Since: b.since, Until: workflow.Now(ctx), Limit: releaseBatch}
-	if batch.Since.IsZero() { // whoever closed it came before us: only those that it held are left
-		batch.Since = batch.Until
-	}
 	workflow.SetCurrentDetails(ctx, "### Circuit closed\n\nWhat waited goes on, first in, first out.")
-	for {
-		var released int
-		if err := workflow.ExecuteActivity(untilReleased(ctx), b.do.ReleaseHeld, batch).Get(ctx, &released); err != nil {
-			return err
-		}
-		state, err := b.look(ctx)
-		if err != nil {
-			return err
-		}
-		if state.State != gate.Closed {
-			return workflow.NewContinueAsNewError(ctx, CircuitBreaker, b.practice)
-		}
-		if released == 0 {
-			return nil
-		}
-	}
+	outage := activities.Outage{PracticeCode: b.practice, Since: b.since}
+	return workflow.ExecuteActivity(untilDone(ctx, "release what waited"), b.do.Release, outage).Get(ctx, nil)
 }
 
 // attendCircuit makes sure that a practice's CircuitBreaker runs, and that it learns at once of a circuit that has closed.

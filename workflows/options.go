@@ -12,7 +12,7 @@ import (
 const (
 	notSentPause  = 10 * time.Second // before a delivery begins again that never left us
 	throttlePause = time.Second      // at least, when eCW names no later moment
-	heldRecheck   = time.Hour        // a held transmission that nobody called asks again
+	heldRecheck   = time.Hour        // one in the queue that nobody called asks again
 	// maxRefusals is how often eCW may refuse our credentials at one reading, while it takes others, before that is held
 	// to be the reading's fault.
 	maxRefusals = 3
@@ -46,15 +46,5 @@ func once(ctx workflow.Context, summary string) workflow.Context {
 		HeartbeatTimeout:    4 * activities.HeartbeatInterval,
 		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:             summary,
-	})
-}
-
-// untilReleased is untilDone for an activity that takes its time and says that it is alive.
-func untilReleased(ctx workflow.Context) workflow.Context {
-	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 5 * time.Minute,
-		HeartbeatTimeout:    time.Minute,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute},
-		Summary:             "release what waited",
 	})
 }

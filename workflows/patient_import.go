@@ -118,7 +118,6 @@ func linkPatient(ctx workflow.Context, item activities.ImportItem) error {
 		if class != string(ecw.ClassThrottled) {
 			return err
 		}
-		item.Place = f.Place
 		if err := workflow.Sleep(ctx, max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause)); err != nil {
 			return err
 		}

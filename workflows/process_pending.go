@@ -45,7 +45,7 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 			return activities.PendingResult{}, err
 		}
 	}
-	if err := startTransmissions(ctx, in.PracticeCode, ids); err != nil {
+	if err := startTransmissions(ctx, in.PracticeCode, ids, len(in.ObservationIDs) > 0); err != nil {
 		return activities.PendingResult{}, err
 	}
 	result := activities.PendingResult{Open: len(ids)}
@@ -61,41 +61,52 @@ func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingRe
 	return result, nil
 }
 
-// repairCircuit starts the CircuitBreaker where it should run and may have been lost.
+// repairCircuit starts the CircuitBreaker where it should run and may have been lost, and calls whoever comes next in the
+// queue, where a call was lost.
 func repairCircuit(ctx workflow.Context, practice string) error {
-	if workflow.GetVersion(ctx, "attend-circuit", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return nil
-	}
 	var do *activities.Circuit
 	var state activities.CircuitState
 	if err := workflow.ExecuteActivity(untilDone(ctx, "look at the circuit"), do.LookAtCircuit, practice).Get(ctx, &state); err != nil {
 		return err
 	}
-	if state.State == gate.Open || state.Held > 0 {
+	if state.State == gate.Open {
 		startCircuitBreaker(ctx, practice)
 	}
-	return nil
+	return workflow.ExecuteActivity(untilDone(ctx, "call the next in the queue"), do.CallNext, practice).Get(ctx, nil)
 }
 
 // startTransmissions starts a workflow for each observation; they go on when this one ends.
-func startTransmissions(ctx workflow.Context, practice string, ids []uuid.UUID) error {
-	children := make([]workflow.ChildWorkflowFuture, len(ids))
+func startTransmissions(ctx workflow.Context, practice string, ids []uuid.UUID, fresh bool) error {
+	children := make([]workflow.Future, len(ids))
 	for i, id := range ids {
-		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-			WorkflowID:            TransmissionWorkflowID(id),
-			TaskQueue:             TransmissionTaskQueue,
-			ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
-			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-			StaticSummary:         TransmissionSummary,
-		})
-		children[i] = workflow.ExecuteChildWorkflow(child, Transmission, activities.ObservationRef{PracticeCode: practice, ObservationID: id, Unasked: true})
+		children[i] = startTransmission(ctx, activities.ObservationRef{PracticeCode: practice, ObservationID: id, Unasked: true, LookUp: !fresh})
 	}
-	for _, child := range children {
-		err := child.GetChildWorkflowExecution().Get(ctx, nil)
-		var running *temporal.ChildWorkflowExecutionAlreadyStartedError
-		if err != nil && !errors.As(err, &running) {
+	for i, child := range children {
+		err := child.Get(ctx, nil)
+		var known *temporal.ChildWorkflowExecutionAlreadyStartedError
+		if errors.As(err, &known) && fresh { // it runs, or it did before a database was restored that has forgotten the reading
+			ref := activities.ObservationRef{PracticeCode: practice, ObservationID: ids[i], Unasked: true, LookUp: true}
+			err = startTransmission(ctx, ref).Get(ctx, nil)
+		}
+		if err != nil && !errors.As(err, &known) {
 			return err
 		}
 	}
 	return nil
+}
+
+// startTransmission starts one, and only if there never was one when nothing of it can have been sent before.
+func startTransmission(ctx workflow.Context, ref activities.ObservationRef) workflow.Future {
+	reuse := enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
+	if !ref.LookUp {
+		reuse = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
+	}
+	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            TransmissionWorkflowID(ref.ObservationID),
+		TaskQueue:             TransmissionTaskQueue,
+		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
+		WorkflowIDReusePolicy: reuse,
+		StaticSummary:         TransmissionSummary,
+	})
+	return workflow.ExecuteChildWorkflow(child, Transmission, ref).GetChildWorkflowExecution()
 }

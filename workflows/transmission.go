@@ -3,7 +3,6 @@
 package workflows
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // TransmissionTaskQueue is where workers take transmissions from.
@@ -32,8 +32,8 @@ const (
 // under way is finished first, and counts when it succeeds.
 const SignalCancel = "cancel"
 
-// SignalProceed tells a held transmission that the circuit has closed, or tries it as the trial; its argument is an
-// activities.Call.
+// SignalProceed tells a waiting transmission that it may go, or tries it as the trial of the circuit; its argument is a
+// gate.Call.
 const SignalProceed = "proceed"
 
 // ErrInProgress is the type of the error that refuses an update while a delivery is under way.
@@ -72,11 +72,11 @@ type transmission struct {
 	delivery    int // counts every delivery begun
 	attempt     int // counts those that used up one of the allowed attempts
 
+	due           time.Time // that the schedule has given the next delivery; in the past when that is late
 	authenticated bool      // in this delivery
 	refusals      int       // counts how often eCW refused us at this reading while it took others
-	place         time.Time // in the queue for eCW's request limit, zero while there is none
 
-	called      *activities.Call
+	called      *gate.Call
 	transmitNow bool
 	cancelled   bool
 }
@@ -99,25 +99,55 @@ func Transmission(ctx workflow.Context, ref activities.ObservationRef) (Transmis
 }
 
 func (t *transmission) state() TransmissionState {
-	return TransmissionState{TransmissionID: t.opened.TransmissionID, TransformedAt: t.transformed}
+	return TransmissionState{TransmissionID: t.opened.Number, TransformedAt: t.transformed}
 }
 
 // run does everything but the waits in a context of its own: work that has begun is finished and recorded even when the
 // workflow is cancelled meanwhile.
 func (t *transmission) run(ctx workflow.Context) error {
 	work, _ := workflow.NewDisconnectedContext(ctx)
+	if wasReset(ctx) {
+		t.ref.LookUp = true
+	}
+	err := t.carry(ctx, work)
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.Type() == activities.TypeForgotten { // begin again with what the database knows
+		t.ref.UnknownSince = workflow.Now(ctx)
+		return t.again(ctx)
+	}
+	return err
+}
+
+// wasReset reports whether a person has reset the workflow: what it did after that point is not in its history any more.
+func wasReset(ctx workflow.Context) bool {
+	info := workflow.GetInfo(ctx)
+	return info.OriginalRunID != "" && info.OriginalRunID != info.WorkflowExecution.RunID
+}
+
+// again ends this run and starts another that opens the transmission anew. Something may have been sent by now.
+func (t *transmission) again(ctx workflow.Context) error {
+	ref := t.ref
+	ref.LookUp = true
+	return workflow.NewContinueAsNewError(ctx, Transmission, ref)
+}
+
+func (t *transmission) carry(ctx, work workflow.Context) error {
 	if err := t.open(work); err != nil || t.opened.Delivered || t.opened.LeftAlone {
 		return err
 	}
 	if err := t.transform(work); err != nil {
 		return t.refuse(work, err)
 	}
+	if t.due.After(workflow.Now(ctx)) { // what another run, or a lost one, waited for
+		t.phase = waiting
+		t.wait(ctx, pause{until: t.due, summary: "until its next delivery is due"})
+	}
 	for {
 		if t.cancelled || ctx.Err() != nil {
 			return t.cancel(work)
 		}
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && !t.asked(ctx) { // eCW can throttle for days
-			return workflow.NewContinueAsNewError(ctx, Transmission, t.ref)
+			return t.again(ctx)
 		}
 		next, err := t.deliver(work)
 		if err != nil || next == nil {
@@ -127,7 +157,7 @@ func (t *transmission) run(ctx workflow.Context) error {
 	}
 }
 
-// asked tells whether a person wants something of this run that the next one would not know of.
+// asked reports whether a person wants something of this run that the next one would not know of.
 func (t *transmission) asked(ctx workflow.Context) bool {
 	if workflow.GetSignalChannel(ctx, SignalCancel).ReceiveAsync(nil) {
 		t.cancelled = true
@@ -140,7 +170,7 @@ func (t *transmission) open(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	t.delivery, t.attempt = t.opened.DeliveriesMade, t.opened.AttemptsMade
+	t.delivery, t.attempt, t.due = t.opened.DeliveriesMade, t.opened.AttemptsMade, t.opened.Due
 	return t.showOpened(ctx)
 }
 
@@ -151,12 +181,18 @@ func (t *transmission) transform(ctx workflow.Context) error {
 
 // refuse ends the transmission of a reading that makes no valid Observation.
 func (t *transmission) refuse(ctx workflow.Context, cause error) error {
-	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, AttemptCount: t.attempt, FinishedAt: workflow.Now(ctx)}
+	out := t.outcome(ctx)
+	out.AttemptCount = t.attempt
 	out.Class, out.Failure = describe(cause)
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
-	return permanent(out)
+	return t.permanent(out)
+}
+
+// outcome is what is recorded of something that ends now.
+func (t *transmission) outcome(ctx workflow.Context) activities.Outcome {
+	return activities.Outcome{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, FinishedAt: workflow.Now(ctx)}
 }
 
 // deliver makes one delivery and records its outcome. It returns what to wait for before the next one; nil when eCW has
@@ -164,23 +200,30 @@ func (t *transmission) refuse(ctx workflow.Context, cause error) error {
 func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 	asked := t.transmitNow
 	t.phase, t.transmitNow, t.called = delivering, false, nil
+	if asked {
+		t.due = time.Time{} // the schedule goes on from here
+	}
+	early := t.due.After(workflow.Now(ctx))
 	t.delivery++
 	t.attempt++
 	if err := t.showDelivering(ctx); err != nil {
 		return nil, err
 	}
-	out := activities.Outcome{TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, StartedAt: workflow.Now(ctx)}
+
+	startedAt := workflow.Now(ctx)
 	posted, admission, err := t.send(ctx, asked)
-	if admission.Held || admission.Wait > 0 {
+	if admission.Waits() {
 		return t.putOff(ctx, admission)
 	}
-	out.FinishedAt = workflow.Now(ctx)
-	t.place, t.called = time.Time{}, nil // who called meanwhile meant this delivery
+
+	out := t.outcome(ctx)
+	out.Delivery, out.StartedAt = t.delivery, startedAt
+	t.called = nil // who called meanwhile meant this delivery
 	if err == nil {
 		out.Posted = &posted
 	} else {
 		out.Class, out.Failure = describe(err)
-		t.decide(ctx, &out, admission.Trial || out.Failure.Trial)
+		t.decide(ctx, &out, early, admission.Trial || out.Failure.Trial)
 	}
 	if out.NextRetryAt != nil || out.Held {
 		t.phase = waiting // from here on "transmit now" has something to shorten
@@ -193,35 +236,38 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 	case out.Held:
 		return t.held(ctx), nil
 	case out.NextRetryAt == nil:
-		return nil, permanent(out)
+		return nil, t.permanent(out)
 	}
 	return &pause{until: *out.NextRetryAt, summary: t.retrySummary(out)}, nil
 }
 
 // send authenticates and posts, and does both again as long as nothing left for eCW. Nothing was sent when the admission
-// is held or has a wait.
+// is to wait.
 func (t *transmission) send(ctx workflow.Context, asked bool) (posted activities.Posted, admission activities.Admission, err error) {
 	try := fmt.Sprintf("attempt %d of %d", t.attempt, t.opened.MaxAttempts)
 	attempt := activities.Attempt{
-		TransmissionID: t.opened.TransmissionID, Delivery: t.delivery, Number: t.attempt, StartedAt: workflow.Now(ctx), Place: t.place, Asked: asked,
+		ObservationRef: t.ref,
+		TransmissionID: t.opened.TransmissionID,
+		Delivery:       t.delivery,
+		Number:         t.attempt,
+		StartedAt:      workflow.Now(ctx),
+		Asked:          asked,
 	}
-	post := activities.PostInput{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, Delivery: t.delivery}
 	for {
 		admission = activities.Admission{} // of an earlier round
 		err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, &admission)
-		if err == nil && (admission.Held || admission.Wait > 0) {
+		if err == nil && admission.Waits() {
 			return posted, admission, nil
 		}
 		if t.authenticated = err == nil; t.authenticated {
-			err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, post).Get(ctx, &posted)
+			err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, t.post(ctx, asked)).Get(ctx, &posted)
 		}
 		var app *temporal.ApplicationError
 		if !errors.As(err, &app) || app.Type() != activities.TypeNotSent {
 			return posted, admission, err
 		}
-		if _, f := describe(err); !f.RetryAt.IsZero() { // our own request limit held it back
-			wait := max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause)
-			return posted, activities.Admission{Wait: wait, Place: cmp.Or(f.Place, admission.Place)}, nil
+		if _, f := describe(err); f.HeldBack != nil { // our own limits held it back
+			return posted, *f.HeldBack, nil
 		}
 		if err := workflow.Sleep(ctx, notSentPause); err != nil {
 			return posted, admission, err
@@ -229,24 +275,44 @@ func (t *transmission) send(ctx workflow.Context, asked bool) (posted activities
 	}
 }
 
+func (t *transmission) post(ctx workflow.Context, asked bool) activities.PostInput {
+	in := activities.PostInput{
+		ObservationRef: t.ref,
+		TransmissionID: t.opened.TransmissionID,
+		Delivery:       t.delivery,
+		At:             workflow.Now(ctx),
+		Asked:          asked,
+	}
+	in.LookUp = in.LookUp || t.opened.DeliveriesMade > 0 || t.delivery > 1
+	return in
+}
+
 // putOff takes a delivery back that could not begin: an attempt that was never sent is not an attempt.
 func (t *transmission) putOff(ctx workflow.Context, a activities.Admission) (*pause, error) {
 	t.delivery--
 	t.attempt--
-	t.phase, t.place = waiting, a.Place
+	t.phase = waiting
 	if a.Held {
 		return t.held(ctx), t.showHeld(ctx, a.Reason)
 	}
-	next := pause{until: workflow.Now(ctx).Add(a.Wait), summary: queueSummary}
-	return &next, t.showQueued(ctx, next.until)
+	until := t.due
+	if soonest := workflow.Now(ctx).Add(notSentPause); until.Before(soonest) { // the database's clock is behind ours
+		until = soonest
+	}
+	return &pause{until: until, summary: "until its next delivery is due"}, t.showScheduled(ctx, statusFailed, until)
 }
 
-// decide says when the next delivery may start, if there is to be one, and whether this one was an attempt.
-func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, trial bool) {
-	switch class := ecw.Class(out.Class); {
+// decide says when the next delivery may start, if there is to be one, and whether this one was an attempt. early means
+// that it was brought forward, before the moment that the schedule had given it.
+func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, early, trial bool) {
+	class := ecw.Class(out.Class)
+	if class == ecw.ClassUnknown && !out.Failure.LookingUp {
+		t.ref.UnknownSince = out.FinishedAt
+	}
+	switch {
 	case class == ecw.ClassPermanentData:
 	case class == ecw.ClassPermanentCredentials:
-		t.waitForCredentials(ctx, out, trial)
+		t.waitForCredentials(out, trial)
 	case class == ecw.ClassThrottled:
 		t.attempt-- // eCW's limit is no fault of this reading
 		at := out.FinishedAt.Add(throttlePause)
@@ -254,25 +320,48 @@ func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, tri
 			at = out.Failure.RetryAt
 		}
 		out.NextRetryAt = &at
-	case trial && out.Failure.Unavailable:
+	case out.Failure.Code == activities.CodeNotVisibleYet:
+		t.attempt--
+		out.NextRetryAt = t.later(out.Failure.RetryAt)
+	case early && (class == ecw.ClassUnknown || out.Failure.Unavailable):
+		t.attempt-- // attempts come from the schedule only
+		out.NextRetryAt = t.later(t.resendAt(out))
+	case trial && out.Failure.Unavailable && class != ecw.ClassUnknown:
 		t.attempt-- // it was let through to see whether the outage is over
 		out.Held = true
+	case trial && out.Failure.Unavailable, out.Failure.LookingUp && out.Failure.Unavailable && !out.Failure.Alone:
+		t.attempt--
+		at := out.FinishedAt.Add(t.opened.RetryDelays[0])
+		out.NextRetryAt = &at
 	default:
 		delay, ok := retryDelay(t.opened.RetryDelays, t.opened.TransmissionID, t.attempt, t.opened.MaxAttempts)
 		if ok {
 			at := out.FinishedAt.Add(delay)
-			out.NextRetryAt = &at
+			out.NextRetryAt, t.due = &at, at
 		}
 	}
+}
+
+// resendAt is when what this delivery may have sent can be sent again.
+func (t *transmission) resendAt(out *activities.Outcome) time.Time {
+	if ecw.Class(out.Class) != ecw.ClassUnknown {
+		return out.FinishedAt
+	}
+	return out.FinishedAt.Add(t.opened.RetryDelays[0])
+}
+
+// later is the later one of a moment and the one that the schedule has given.
+func (t *transmission) later(at time.Time) *time.Time {
+	if t.due.After(at) {
+		at = t.due
+	}
+	return &at
 }
 
 // waitForCredentials waits a refusal of our credentials out, which is no fault of this reading: until the circuit closes
 // when eCW refuses us at everything. When it gave us a token and forbids this reading with it, the schedule's first
 // waits tell whether it is the reading's fault after all; if others are forbidden too, the circuit opens meanwhile.
-func (t *transmission) waitForCredentials(ctx workflow.Context, out *activities.Outcome, trial bool) {
-	if workflow.GetVersion(ctx, "wait-for-credentials", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return
-	}
+func (t *transmission) waitForCredentials(out *activities.Outcome, trial bool) {
 	if !t.authenticated || trial || out.Failure.RefusesUs {
 		t.attempt--
 		out.Held = true
@@ -285,20 +374,19 @@ func (t *transmission) waitForCredentials(ctx workflow.Context, out *activities.
 	}
 	t.attempt--
 	at := out.FinishedAt.Add(delay)
-	out.NextRetryAt = &at
+	out.NextRetryAt, t.due = &at, at
 }
 
 // cancel records that a person ended the transmission. The attempts made stay as they were recorded.
 func (t *transmission) cancel(ctx workflow.Context) error {
 	t.phase = finished
-	out := activities.Outcome{
-		TransmissionID: t.opened.TransmissionID, AttemptCount: t.attempt, FinishedAt: workflow.Now(ctx),
-		Class: ClassCancelled, Failure: activities.Failure{Code: ClassCancelled, Message: "Cancelled by a person"},
-	}
+	out := t.outcome(ctx)
+	out.AttemptCount, out.Class = t.attempt, ClassCancelled
+	out.Failure = activities.Failure{Code: ClassCancelled, Message: "Cancelled by a person"}
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
-	return permanent(out)
+	return t.permanent(out)
 }
 
 func (t *transmission) record(ctx workflow.Context, out activities.Outcome) error {
@@ -320,6 +408,6 @@ func describe(err error) (class string, f activities.Failure) {
 	return string(ecw.ClassUnknown), activities.Failure{Code: "worker_lost", Message: "The worker stopped in the middle of the delivery"}
 }
 
-func permanent(out activities.Outcome) error {
-	return temporal.NewNonRetryableApplicationError(out.TransmissionID+" failed permanently: "+out.Failure.Message, out.Class, nil)
+func (t *transmission) permanent(out activities.Outcome) error {
+	return temporal.NewNonRetryableApplicationError(t.opened.Number+" failed permanently: "+out.Failure.Message, out.Class, nil)
 }

@@ -4,8 +4,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 func (t *transmission) takeUpdates(ctx workflow.Context) error {
@@ -28,7 +28,7 @@ func (t *transmission) takeSignals(ctx workflow.Context) {
 	})
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
-			var call activities.Call
+			var call gate.Call
 			workflow.GetSignalChannel(ctx, SignalProceed).Receive(ctx, &call)
 			t.called = &call
 		}
@@ -46,10 +46,10 @@ func inProgress() error {
 	return temporal.NewNonRetryableApplicationError("a delivery is in progress: wait for its outcome", ErrInProgress, nil)
 }
 
-// onTransmitNow ends the wait. A transmission that is only starting delivers at once anyway.
+// onTransmitNow ends the wait.
 func (t *transmission) onTransmitNow(ctx workflow.Context) (TransmissionState, error) {
+	t.transmitNow = true
 	if t.phase == waiting {
-		t.transmitNow = true
 		return t.state(), nil
 	}
 	return t.whenOpened(ctx)

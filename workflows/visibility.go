@@ -68,21 +68,25 @@ func (t *transmission) showDelivering(ctx workflow.Context) error {
 		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
 }
 
-// showHeld and showQueued speak of a delivery that has not begun.
+// showHeld speaks of a delivery that has not begun.
 func (t *transmission) showHeld(ctx workflow.Context, reason string) error {
 	return t.show(ctx, statusPending, heldDetails(reason), temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
 }
 
 func heldDetails(reason string) string {
-	why := "eCW is unavailable"
-	if reason == gate.ReasonCredentials {
-		why = "eCW refuses our credentials, which a person has to mend"
+	why := "Waits in the queue before eCW, which bears only so many requests at once. It is called when its turn comes."
+	switch reason {
+	case gate.ReasonUnavailable:
+		why = "Held: eCW is unavailable. It goes on by itself when eCW takes readings again."
+	case gate.ReasonCredentials:
+		why = "Held: eCW refuses our credentials, which a person has to fix. It goes on by itself when eCW takes readings again."
 	}
-	return "Held: " + why + ". It goes on by itself when eCW takes readings again.\n\nUpdate `" + UpdateTransmitNow + "` tries at once; signal `" + SignalCancel + "` ends the transmission."
+	return why + "\n\nUpdate `" + UpdateTransmitNow + "` tries at once; signal `" + SignalCancel + "` ends the transmission."
 }
 
-func (t *transmission) showQueued(ctx workflow.Context, until time.Time) error {
-	return t.show(ctx, statusPending, fmt.Sprintf("Queued: its turn within eCW's request limit comes about **%s**.", until.Format(timeForm)),
+// showScheduled speaks of a delivery that is about to begin at a certain moment.
+func (t *transmission) showScheduled(ctx workflow.Context, status string, until time.Time) error {
+	return t.show(ctx, status, fmt.Sprintf("Begins about **%s**.", until.Format(timeForm)),
 		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)),
 		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(until))
 }
@@ -124,7 +128,7 @@ const timeForm = "2006-01-02 15:04:05 UTC"
 
 // show puts the state where people look for stuck transmissions: the list and the page of the Temporal Web UI.
 func (t *transmission) show(ctx workflow.Context, status, details string, updates ...temporal.SearchAttributeUpdate) error {
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### %s: %s\n\n%s", t.opened.TransmissionID, status, details))
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### %s: %s\n\n%s", t.opened.Number, status, details))
 	updates = append(updates, temporal.NewSearchAttributeKeyKeyword(attrTransmissionStatus).ValueSet(status))
 	return workflow.UpsertTypedSearchAttributes(ctx, updates...)
 }

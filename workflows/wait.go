@@ -16,15 +16,13 @@ type pause struct {
 	summary string // of the timer
 }
 
-const queueSummary = "until its turn within eCW's request limit"
-
-// held waits for the circuit. The time is only for a signal that was lost with somebody's data: it then asks again.
+// held waits in the queue. The time is only for a call that was lost with somebody's data: it then asks again.
 func (t *transmission) held(ctx workflow.Context) *pause {
-	return &pause{until: workflow.Now(ctx).Add(heldRecheck), summary: "held until eCW takes readings again"}
+	return &pause{until: workflow.Now(ctx).Add(heldRecheck), summary: "in the queue before eCW"}
 }
 
-// wait returns at the given moment, when it is called and its turn has come, or as soon as somebody says "transmit now"
-// or cancels.
+// wait returns at the given moment, when it is called and the request limit has room for it, or as soon as somebody says
+// "transmit now" or cancels.
 func (t *transmission) wait(ctx workflow.Context, p pause) {
 	for {
 		_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
@@ -34,11 +32,10 @@ func (t *transmission) wait(ctx workflow.Context, p pause) {
 		if err != nil || t.called == nil || t.transmitNow || t.cancelled { // its error is ctx's, which run looks at
 			return
 		}
-		t.place = t.called.Place
-		p = pause{until: t.called.ComesAt, summary: queueSummary}
+		p = pause{until: workflow.Now(ctx).Add(t.called.Wait), summary: "until eCW's request limit has room for it"}
 		t.called = nil
 		if p.until.After(workflow.Now(ctx)) {
-			_ = t.showQueued(ctx, p.until) // fails only for a value that cannot be encoded
+			_ = t.showScheduled(ctx, statusPending, p.until) // fails only for a value that cannot be encoded
 		}
 	}
 }
@@ -47,6 +44,9 @@ func (t *transmission) wait(ctx workflow.Context, p pause) {
 func (t *transmission) retrySummary(out activities.Outcome) string {
 	if ecw.Class(out.Class) == ecw.ClassThrottled {
 		return "until eCW takes requests again"
+	}
+	if out.Failure.Code == activities.CodeNotVisibleYet {
+		return "until eCW shows what an earlier delivery has left"
 	}
 	return fmt.Sprintf("retry %d of %d after eCW %s", t.attempt, t.opened.MaxAttempts-1, out.Failure.Code)
 }

@@ -70,6 +70,7 @@ type ecwConfig struct {
 	AllowHTTPHost  string        `env:"ALLOW_HTTP_HOST"`
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
 	RateLimit      int           `env:"RATE_LIMIT" envDefault:"240"`
+	Parallel       int           `env:"PARALLEL" envDefault:"8"`
 }
 
 func loadConfig() (config, error) {
@@ -168,6 +169,9 @@ func (c config) check() error {
 	}
 	if c.ECW.RateLimit < gate.MinPerMinute {
 		errs = append(errs, fmt.Errorf("ECW_RATE_LIMIT %d is too small: use %d or more requests a minute; eCW allows 250", c.ECW.RateLimit, gate.MinPerMinute))
+	}
+	if c.ECW.Parallel < 1 {
+		errs = append(errs, fmt.Errorf("ECW_PARALLEL %d is too small: use 1 or more requests at once, for example 8", c.ECW.Parallel))
 	}
 	if len(c.RetryDelays) == 0 {
 		errs = append(errs, errors.New("RETRY_DELAYS is empty: use for example 5m,15m,45m,2h,6h"))

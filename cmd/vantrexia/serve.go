@@ -133,7 +133,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 		return nil, err
 	}
 	log := d.log.With("component", "api")
-	ehr, err := d.cfg.ehr(log, gate.New(d.store, d.cfg.ECW.PracticeCode, d.cfg.ECW.RateLimit))
+	ehr, err := d.cfg.ehr(log, d.gate(log))
 	if err != nil {
 		return nil, err
 	}
@@ -148,9 +148,23 @@ func newAPI(d dependencies) (http.Handler, error) {
 	})
 }
 
+// gate is the one way to the practice's eCW.
+func (d dependencies) gate(log *slog.Logger) *gate.Gate {
+	return gate.New(gate.Config{
+		Store:     d.store,
+		Practice:  d.cfg.ECW.PracticeCode,
+		PerMinute: d.cfg.ECW.RateLimit,
+		Parallel:  d.cfg.ECW.Parallel,
+		Timeout:   d.cfg.ECW.Timeout,
+		FirstWait: d.cfg.RetryDelays[0],
+		Call:      worker.Call(d.temporal),
+		Logger:    log,
+	})
+}
+
 func runWorker(ctx context.Context, d dependencies) error {
 	log := d.log.With("component", "ecw_sync")
-	entry := gate.New(d.store, d.cfg.ECW.PracticeCode, d.cfg.ECW.RateLimit)
+	entry := d.gate(log)
 	ehr, err := d.cfg.ehr(log, entry)
 	if err != nil {
 		return err
@@ -158,8 +172,8 @@ func runWorker(ctx context.Context, d dependencies) error {
 	w := worker.New(d.temporal, worker.Activities{
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
-		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Gate: entry, Parallel: d.cfg.ImportParallel},
-		Circuit:       &activities.Circuit{Store: d.store, Gate: entry, Proceed: worker.Proceed(d.temporal)},
+		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
+		Circuit:       &activities.Circuit{Store: d.store, Gate: entry, Call: worker.Call(d.temporal)},
 	}, d.cfg.DrainTimeout)
 	started := func() {
 		d.working.Store(true)

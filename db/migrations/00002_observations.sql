@@ -2,7 +2,8 @@
 
 -- +goose Up
 CREATE TABLE observations (
-    id               uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    -- Says what the reading is (fhir.ReadingID): the same reading has the same id in every database, and in every chart.
+    id               uuid        PRIMARY KEY,
     practice_code    text        NOT NULL CHECK (practice_code <> ''),
     patient_id       uuid        NOT NULL REFERENCES patients,
     observation_type text        NOT NULL CHECK (observation_type <> ''),

@@ -4,7 +4,7 @@
 CREATE SEQUENCE transmission_numbers;
 
 -- +goose StatementBegin
-CREATE FUNCTION next_transmission_id() RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION next_transmission_number() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     number text := nextval('transmission_numbers')::text;
 BEGIN
@@ -14,7 +14,10 @@ END $$;
 -- +goose StatementEnd
 
 CREATE TABLE transmissions (
-    id                 text        PRIMARY KEY DEFAULT next_transmission_id(),
+    -- UUIDv7, made by us. A sequence that comes out of a backup hands its numbers out again; this is never given out twice.
+    id                 uuid        PRIMARY KEY,
+    -- What people and the API call it.
+    number             text        NOT NULL UNIQUE DEFAULT next_transmission_number(),
     practice_code      text        NOT NULL CHECK (practice_code <> ''),
     observation_id     uuid        NOT NULL REFERENCES observations,
     status             text        NOT NULL DEFAULT 'pending',
@@ -24,6 +27,13 @@ CREATE TABLE transmissions (
     last_attempted_at  timestamptz,
     -- "Not before": the workflow's timer fires at this moment or a little later.
     next_retry_at      timestamptz,
+    -- It waits in the queue before eCW since then: for a free place, or for the circuit to close. It has no next_retry_at:
+    -- nobody knows when that will be.
+    held_at            timestamptz,
+    -- A person asked for it: it goes ahead of the others in the queue.
+    asked              boolean     NOT NULL DEFAULT false,
+    -- An outage is over in which it failed: it is in the queue, and need not wait for its retry.
+    brought_forward    boolean     NOT NULL DEFAULT false,
     error_class        text        NOT NULL DEFAULT '',
     error_message      text        NOT NULL DEFAULT '',
     http_status        integer,
@@ -33,6 +43,8 @@ CREATE TABLE transmissions (
     CONSTRAINT transmissions_status CHECK (status IN ('pending', 'processing', 'transmitted', 'failed')),
     CONSTRAINT transmissions_attempts CHECK (attempt_count BETWEEN 0 AND max_attempts),
     CONSTRAINT transmissions_retry_waits CHECK (next_retry_at IS NULL OR status IN ('pending', 'failed')),
+    CONSTRAINT transmissions_held CHECK (held_at IS NULL OR (status = 'pending' AND next_retry_at IS NULL)),
+    CONSTRAINT transmissions_brought_forward CHECK (NOT brought_forward OR next_retry_at IS NOT NULL),
     CONSTRAINT transmissions_delivered CHECK ((status = 'transmitted') = (ecw_observation_id IS NOT NULL)),
     CONSTRAINT transmissions_failure_explained CHECK (status <> 'failed' OR error_class <> '')
 );
@@ -41,18 +53,24 @@ CREATE TABLE transmissions (
 CREATE UNIQUE INDEX transmissions_one_live ON transmissions (observation_id)
     WHERE status <> 'failed' OR next_retry_at IS NOT NULL;
 CREATE INDEX transmissions_by_observation ON transmissions (observation_id, created_at);
+-- The queue, in its order.
+CREATE INDEX transmissions_queue ON transmissions (practice_code, asked DESC, created_at, id) WHERE held_at IS NOT NULL OR brought_forward;
 
 CREATE TABLE transmission_attempts (
-    transmission_id    text        NOT NULL REFERENCES transmissions ON DELETE CASCADE,
+    transmission_id    uuid        NOT NULL REFERENCES transmissions ON DELETE CASCADE,
     -- Counts everything that was begun; number counts what used up one of max_attempts (a throttled delivery does not).
     delivery           integer     NOT NULL CHECK (delivery > 0),
     number             integer     NOT NULL CHECK (number > 0),
     started_at         timestamptz NOT NULL,
+    -- Just before the create left for eCW, and into which chart (the Patient's id there). Null: nothing was sent.
+    sent_at            timestamptz,
+    ecw_patient_id     text,
     finished_at        timestamptz CHECK (finished_at >= started_at),
     http_status        integer,
     ecw_observation_id text,
     error_class        text        NOT NULL DEFAULT '',
     error_code         text        NOT NULL DEFAULT '',
     error_message      text        NOT NULL DEFAULT '',
-    PRIMARY KEY (transmission_id, delivery)
+    PRIMARY KEY (transmission_id, delivery),
+    CONSTRAINT transmission_attempts_chart CHECK ((sent_at IS NULL) = (ecw_patient_id IS NULL))
 );

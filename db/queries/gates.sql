@@ -1,65 +1,106 @@
 -- name: CreateGate :exec
-INSERT INTO ecw_gates (practice_code) VALUES (@practice_code) ON CONFLICT DO NOTHING;
+INSERT INTO ecw_gates (practice_code, parallel) VALUES (@practice_code, @parallel::float8) ON CONFLICT DO NOTHING;
 
 -- name: GetGate :one
 SELECT * FROM ecw_gates WHERE practice_code = @practice_code;
 
 -- name: LockGate :one
--- Nobody else acts on the circuit, or changes it, until the transaction ends.
+-- Nobody else lets anything through, or changes the circuit, until the transaction ends.
 SELECT * FROM ecw_gates WHERE practice_code = @practice_code FOR UPDATE;
 
--- name: AllowRequest :one
--- Counts one request in this minute, if it may leave; otherwise says when to ask again. Who waited for the row while the
--- minute turned comes with a time of the last one: it counts in the new one, or what that has sent would be forgotten.
-WITH clock AS (
-    SELECT now()::timestamptz AS at, date_trunc('minute', now()) AS minute
-), allowed AS (
-    UPDATE ecw_gates u
-    SET sent_minute = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent_minute ELSE clock.minute END,
-        sent = CASE WHEN u.sent_minute BETWEEN clock.minute AND clock.minute + interval '1 minute' THEN u.sent + 1 ELSE 1 END
-    FROM clock
-    WHERE u.practice_code = @practice_code AND u.blocked_until <= clock.at
-      AND (u.sent < @per_minute::integer OR u.sent_minute NOT BETWEEN clock.minute AND clock.minute + interval '1 minute')
-    RETURNING u.practice_code
-)
-SELECT EXISTS (SELECT FROM allowed) AS allowed,
-       (CASE WHEN g.blocked_until > clock.at THEN g.blocked_until ELSE clock.minute + interval '1 minute' END)::timestamptz AS ask_again_at,
-       clock.at AS asked_at
-FROM ecw_gates g, clock WHERE g.practice_code = @practice_code;
+-- name: Clock :one
+-- PostgreSQL's time, on which all processes agree: asked for when the gate is locked, for now() is the transaction's start.
+SELECT clock_timestamp()::timestamptz AS now;
+
+-- name: SpendRequests :exec
+UPDATE ecw_gates SET bucket_full_at = @bucket_full_at::timestamptz WHERE practice_code = @practice_code;
 
 -- name: PauseRequests :exec
--- Nothing leaves for a while. Several 429s of one block add up to the block, not to several.
-UPDATE ecw_gates
-SET queue_delay = queue_delay + greatest(now() + sqlc.arg(pause)::float8 * interval '1 second' - greatest(blocked_until, now()), '0'),
-    blocked_until = greatest(blocked_until, now() + sqlc.arg(pause)::float8 * interval '1 second')
+UPDATE ecw_gates SET blocked_until = greatest(blocked_until, now() + sqlc.arg(pause)::float8 * interval '1 second')
 WHERE practice_code = @practice_code;
 
--- name: TakeTurn :one
--- Hands out the next free place in the queue. Within the current minute a turn comes at once; in a later one the turns
--- are spread evenly. The place is a moment on the queue's clock, which stands still while eCW blocks us; comes_at is when
--- that is, as things stand.
-WITH clock AS (
-    SELECT greatest(now(), c.blocked_until) - c.queue_delay AS at, c.queue_minute, c.queue_used FROM ecw_gates c WHERE c.practice_code = @practice_code FOR UPDATE
-), filling AS (
-    SELECT at, greatest(queue_minute, date_trunc('minute', at)) AS minute,
-           CASE WHEN queue_minute >= date_trunc('minute', at) THEN queue_used ELSE 0 END AS used
-    FROM clock
-), free AS (
-    SELECT at, minute, used FROM filling WHERE used + @requests::integer <= @per_minute::integer
-    UNION ALL
-    SELECT at, minute + interval '1 minute', 0 FROM filling WHERE used + @requests::integer > @per_minute::integer
-), turn AS (
-    SELECT minute, used, CASE WHEN minute > at THEN minute + used * interval '1 minute' / @per_minute::integer ELSE at END AS place FROM free
-)
-UPDATE ecw_gates g
-SET queue_minute = turn.minute, queue_used = turn.used + @requests::integer
-FROM turn
-WHERE g.practice_code = @practice_code
-RETURNING turn.place::timestamptz AS place, (turn.place + g.queue_delay)::timestamptz AS comes_at, now()::timestamptz AS asked_at;
+-- name: ReservePlace :exec
+UPDATE ecw_gates SET reserved_until = clock_timestamp() + sqlc.arg(wait)::float8 * interval '1 second' WHERE practice_code = @practice_code;
 
--- name: TurnComesAt :one
-SELECT greatest(sqlc.arg(place)::timestamptz + queue_delay, blocked_until)::timestamptz AS comes_at, now()::timestamptz AS asked_at
-FROM ecw_gates WHERE practice_code = @practice_code;
+-- name: SettleRequest :exec
+-- Takes into account how eCW bore a request. What was under way together is halved for once; most requests change nothing,
+-- and write nothing.
+UPDATE ecw_gates
+SET parallel = CASE WHEN @overloaded::boolean AND @began_at::timestamptz > reduced_at THEN greatest(1, least(parallel, @most::float8) / 2)
+                    WHEN @prompt::boolean THEN least(@most::float8, parallel + 1 / parallel)
+                    ELSE parallel END,
+    reduced_at = CASE WHEN @overloaded::boolean AND @began_at::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END,
+    answered_at = CASE WHEN @answered::boolean THEN clock_timestamp() ELSE answered_at END
+WHERE practice_code = @practice_code
+  AND (@overloaded::boolean AND @began_at::timestamptz > reduced_at
+       OR @prompt::boolean AND parallel < @most::float8
+       OR @answered::boolean AND answered_at < now() - interval '1 second');
+
+-- name: SinceAnswered :one
+SELECT extract(epoch FROM clock_timestamp() - answered_at)::float8 AS seconds FROM ecw_gates WHERE practice_code = @practice_code;
+
+-- name: CountPlaces :one
+-- Who is under way, beside the one that asks.
+SELECT count(*) AS total, count(*) FILTER (WHERE kind = 'import') AS imports, count(*) FILTER (WHERE kind <> 'delivery') AS singles
+FROM ecw_places
+WHERE practice_code = @practice_code AND expires_at > clock_timestamp() AND id <> @id;
+
+-- name: HoldsPlace :one
+SELECT EXISTS (SELECT FROM ecw_places WHERE id = @id AND expires_at > clock_timestamp());
+
+-- name: TakePlace :exec
+INSERT INTO ecw_places (id, practice_code, kind, expires_at)
+VALUES (@id, @practice_code, @kind, clock_timestamp() + sqlc.arg(lease)::float8 * interval '1 second')
+ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at;
+
+-- name: ClearPlaces :exec
+-- Those of processes that died.
+DELETE FROM ecw_places WHERE practice_code = @practice_code AND expires_at < clock_timestamp();
+
+-- name: LeavePlace :execrows
+DELETE FROM ecw_places WHERE id = @id;
+
+-- name: QueueIsEmpty :one
+-- Without what was called already.
+SELECT NOT EXISTS (
+    SELECT FROM transmissions t
+    WHERE t.practice_code = @practice_code AND (t.held_at IS NOT NULL OR t.brought_forward)
+      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+);
+
+-- name: GoesFirst :one
+-- Reports whether nobody in the queue comes before a transmission that is not in it.
+SELECT NOT EXISTS (
+    SELECT FROM transmissions t
+    WHERE t.practice_code = @practice_code AND (t.held_at IS NOT NULL OR t.brought_forward)
+      AND (t.asked OR (t.created_at, t.id) < (SELECT me.created_at, me.id FROM transmissions me WHERE me.id = @id))
+      AND t.id <> @id
+      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+);
+
+-- name: ListNext :many
+-- Who comes next in the queue: first in, first out, but for what a person asked for.
+SELECT t.id, t.observation_id
+FROM transmissions t
+WHERE t.practice_code = @practice_code AND (t.held_at IS NOT NULL OR t.brought_forward)
+  AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+ORDER BY t.asked DESC, t.created_at, t.id
+LIMIT @batch;
+
+-- name: HoldTransmission :one
+-- Waits in the queue. One that was brought forward goes back to the moment that the schedule had given it instead. A delivery
+-- that had begun and was not sent is no attempt. No row comes back when there is nothing to hold: another writer delivered
+-- or ended it, or the database does not know it.
+UPDATE transmissions
+SET status = CASE WHEN next_retry_at > now() AND NOT @asked::boolean THEN status ELSE 'pending' END,
+    held_at = CASE WHEN next_retry_at > now() AND NOT @asked::boolean THEN NULL ELSE coalesce(held_at, now()) END,
+    next_retry_at = CASE WHEN next_retry_at > now() AND NOT @asked::boolean THEN next_retry_at END,
+    asked = @asked::boolean OR asked,
+    brought_forward = false,
+    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END,
+    updated_at = now()
+WHERE id = @id AND observation_id = @observation_id AND (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL))
+RETURNING (held_at IS NOT NULL)::boolean AS held;
 
 -- name: SetCircuit :exec
 UPDATE ecw_gates
@@ -72,46 +113,30 @@ WHERE practice_code = @practice_code;
 UPDATE ecw_gates SET failing = '{}', failing_since = NULL
 WHERE practice_code = @practice_code AND circuit = 'closed' AND failing <> '{}';
 
+-- name: StartSlowly :exec
+-- An outage is over: one at first.
+UPDATE ecw_gates SET parallel = 1, reduced_at = clock_timestamp() WHERE practice_code = @practice_code;
+
+-- name: BringForward :exec
+-- What failed or was forbidden in an outage that is over need not wait for its retry; but what may have arrived gets the
+-- schedule's first wait, until eCW's searches show it.
+UPDATE transmissions SET brought_forward = true
+WHERE practice_code = @practice_code AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz
+  AND (status = 'failed' OR error_class = 'permanent_credentials')
+  AND (error_class <> 'unknown' OR updated_at < now() - sqlc.arg(first_wait)::float8 * interval '1 second');
+
 -- name: PlanTrial :exec
 UPDATE ecw_gates SET next_trial_at = now() + sqlc.arg(wait)::float8 * interval '1 second'
 WHERE practice_code = @practice_code AND circuit <> 'closed';
-
--- name: HoldTransmission :exec
--- Waits for the circuit to close. A delivery that had begun and was not sent is no attempt.
-UPDATE transmissions
-SET status = 'pending', held_at = coalesce(held_at, now()), next_retry_at = NULL, updated_at = now(),
-    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
-WHERE id = @id;
-
--- name: QueueTransmission :exec
--- Waits for its turn within the request limit. A delivery that had begun and was not sent is no attempt.
-UPDATE transmissions
-SET status = 'pending', held_at = NULL, next_retry_at = @turn_comes_at::timestamptz, updated_at = now(),
-    attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END
-WHERE id = @id;
-
--- name: ReleaseTransmission :exec
--- Waits for its turn now, and no longer for the circuit: unless it went on since it was seen to wait.
-UPDATE transmissions SET status = 'pending', held_at = NULL, next_retry_at = @turn_comes_at::timestamptz, updated_at = now()
-WHERE id = @id AND updated_at = @seen_at;
-
--- name: ListHeld :many
--- What a closed circuit releases: whatever waits for it, and what failed or was forbidden during the outage and waits for
--- its retry. First in, first out. What was forbidden is pending before and after its release: only updated_at tells. What
--- may have arrived gets the five minutes of the schedule's first wait, until eCW's searches show it.
-SELECT id, observation_id, (first_attempted_at IS NOT NULL)::boolean AS attempted, updated_at FROM transmissions
-WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR (error_class = 'permanent_credentials' AND updated_at <= @failing_until::timestamptz))
-       AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes')
-       AND next_retry_at > now() AND last_attempted_at BETWEEN @failing_since::timestamptz AND @failing_until::timestamptz))
-ORDER BY created_at, id
-LIMIT @batch;
 
 -- name: ListTrials :many
 -- Who might be let through next: the one that was left alone the longest.
 SELECT id, observation_id FROM transmissions
 WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL OR ((status = 'failed' OR error_class = 'permanent_credentials') AND (error_class <> 'unknown' OR last_attempted_at < now() - interval '5 minutes') AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz))
+  AND (held_at IS NOT NULL
+       OR next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz
+          AND (status = 'failed' OR error_class = 'permanent_credentials')
+          AND (error_class <> 'unknown' OR updated_at < now() - sqlc.arg(first_wait)::float8 * interval '1 second'))
 ORDER BY updated_at, id
 LIMIT @batch;
 
@@ -124,11 +149,3 @@ SELECT count(*) FROM transmissions WHERE practice_code = @practice_code AND held
 -- name: LockTransmission :exec
 -- Whoever locks a transmission and the gate does so in this order.
 SELECT FROM transmissions WHERE id = @id FOR UPDATE;
-
--- name: UnsendAttempt :exec
--- A delivery that our own limit held back before anything was sent.
-DELETE FROM transmission_attempts WHERE transmission_id = @transmission_id AND delivery = @delivery AND finished_at IS NULL;
-
--- name: ResetQueue :exec
--- The turns that were handed out before an outage were not used: who waited for it takes them anew.
-UPDATE ecw_gates SET queue_minute = 'epoch', queue_used = 0 WHERE practice_code = @practice_code;

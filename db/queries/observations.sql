@@ -1,8 +1,8 @@
 -- name: CreateObservation :one
 -- No row comes back when the reading is stored already: FindReading then names it.
-INSERT INTO observations (practice_code, patient_id, observation_type, effective_at, device, measured)
-VALUES (@practice_code, @patient_id, @observation_type, @effective_at, @device, @measured)
-ON CONFLICT ON CONSTRAINT observations_reading_key DO NOTHING
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+VALUES (@id, @practice_code, @patient_id, @observation_type, @effective_at, @device, @measured)
+ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: FindReading :one

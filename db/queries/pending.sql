@@ -1,6 +1,6 @@
 -- name: ListPendingObservations :many
 -- Observations that a workflow should carry and, as far as the database tells, none has touched since the given moment:
--- never started, or stopped half-way. What waits for the circuit is carried as long as that is not closed. Oldest first.
+-- never started, or stopped half-way. What waits in the queue is called from there. Oldest first.
 SELECT id FROM (
     SELECT o.id, o.created_at
     FROM observations o
@@ -9,10 +9,10 @@ SELECT id FROM (
     UNION ALL
     SELECT t.observation_id, t.created_at
     FROM transmissions t
-    WHERE t.practice_code = @practice_code AND t.updated_at < @before::timestamptz
+    WHERE t.practice_code = @practice_code AND t.updated_at < @before::timestamptz AND t.held_at IS NULL
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
       AND (t.next_retry_at IS NULL OR t.next_retry_at < @before::timestamptz)
-      AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))
+      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > now())
 ) pending
 ORDER BY created_at
 LIMIT @batch;
@@ -20,7 +20,7 @@ LIMIT @batch;
 -- name: ListOutcomes :many
 -- Where the newest transmission of each observation stands; none comes back for one that has no transmission.
 SELECT DISTINCT ON (t.observation_id)
-       t.observation_id, t.id AS transmission_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed
+       t.observation_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed
 FROM transmissions t JOIN observations o ON o.id = t.observation_id
 WHERE t.practice_code = @practice_code AND t.observation_id = ANY(@observation_ids::uuid[])
 ORDER BY t.observation_id, t.created_at DESC, t.id DESC;

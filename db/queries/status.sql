@@ -8,10 +8,9 @@ SELECT ((SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_
        -- What nobody seems to carry, judged as ListPendingObservations does.
        ((SELECT count(*) FROM observations o WHERE o.practice_code = @practice_code AND o.transformed_at IS NULL AND o.created_at < @stalled_before::timestamptz
           AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id))
-     + (SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_code AND t.updated_at < @stalled_before::timestamptz
+     + (SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_code AND t.updated_at < @stalled_before::timestamptz AND t.held_at IS NULL
           AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
-          AND (t.next_retry_at IS NULL OR t.next_retry_at < @stalled_before::timestamptz)
-          AND (t.held_at IS NULL OR NOT EXISTS (SELECT FROM ecw_gates g WHERE g.practice_code = t.practice_code AND g.circuit <> 'closed'))))::bigint AS stalled,
+          AND (t.next_retry_at IS NULL OR t.next_retry_at < @stalled_before::timestamptz)))::bigint AS stalled,
        (SELECT count(*) FROM transmissions t WHERE t.practice_code = @practice_code AND t.held_at IS NOT NULL) AS held;
 
 -- name: DayFigures :one

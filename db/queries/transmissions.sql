@@ -1,7 +1,7 @@
 -- name: OpenTransmission :exec
 -- Does nothing when the observation has a live or delivered transmission: LatestTransmission then names it.
-INSERT INTO transmissions (practice_code, observation_id, max_attempts)
-VALUES (@practice_code, @observation_id, @max_attempts)
+INSERT INTO transmissions (id, practice_code, observation_id, max_attempts)
+VALUES (@id, @practice_code, @observation_id, @max_attempts)
 ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING;
 
 -- name: LatestTransmission :one
@@ -13,42 +13,55 @@ LIMIT 1;
 -- name: ListAttempts :many
 SELECT * FROM transmission_attempts WHERE transmission_id = @transmission_id ORDER BY delivery;
 
--- name: StartAttempt :exec
+-- name: StartAttempt :execrows
 -- Idempotent: a repeated call finds its row.
-WITH attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
-    VALUES (@transmission_id, @delivery, @number, @started_at::timestamptz)
-    ON CONFLICT (transmission_id, delivery) DO NOTHING
+WITH started AS (
+    UPDATE transmissions
+    SET status = 'processing', attempt_count = @number, next_retry_at = NULL, held_at = NULL, asked = false, brought_forward = false,
+        first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz), last_attempted_at = @started_at::timestamptz, updated_at = now()
+    WHERE id = @transmission_id AND observation_id = @observation_id AND status <> 'transmitted'
+    RETURNING id
 )
-UPDATE transmissions
-SET status = 'processing', attempt_count = @number, next_retry_at = NULL, held_at = NULL,
-    first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz), last_attempted_at = @started_at::timestamptz, updated_at = now()
-WHERE id = @transmission_id;
+INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
+SELECT id, @delivery, @number, @started_at::timestamptz FROM started
+ON CONFLICT (transmission_id, delivery) DO UPDATE SET number = excluded.number;
 
--- name: CountEarlierDeliveries :one
--- How often something may have been sent for this observation before this delivery, whatever became of it.
-SELECT count(*)
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
-WHERE t.observation_id = @observation_id
-  AND (a.transmission_id, a.delivery) <> (@transmission_id::text, @delivery::integer);
+-- name: EarlierSends :many
+-- What may have reached eCW for an observation before, and in which chart; the newest first.
+SELECT a.* FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
+WHERE t.observation_id = @observation_id AND a.sent_at IS NOT NULL
+ORDER BY a.sent_at DESC;
 
--- name: FinishAttempt :exec
-UPDATE transmission_attempts
-SET finished_at = greatest(started_at, @finished_at::timestamptz), http_status = @http_status, ecw_observation_id = @ecw_observation_id,
+-- name: MarkSent :execrows
+-- Just before the create leaves.
+UPDATE transmission_attempts a SET sent_at = @sent_at::timestamptz, ecw_patient_id = @ecw_patient_id::text
+FROM transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
+
+-- name: FinishAttempt :execrows
+UPDATE transmission_attempts a
+SET finished_at = greatest(a.started_at, @finished_at::timestamptz), http_status = @http_status, ecw_observation_id = @ecw_observation_id,
     error_class = @error_class, error_code = @error_code, error_message = @error_message
-WHERE transmission_id = @transmission_id AND delivery = @delivery;
+FROM transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
 
--- name: RecordOutcome :exec
+-- name: UnsendAttempt :exec
+-- A delivery that our own limit held back before anything was sent.
+DELETE FROM transmission_attempts
+WHERE transmission_id = @transmission_id AND delivery = @delivery AND sent_at IS NULL AND finished_at IS NULL;
+
+-- name: RecordOutcome :execrows
+-- What was delivered stays so.
 UPDATE transmissions
-SET status = @status, attempt_count = @attempt_count, next_retry_at = @next_retry_at,
+SET status = @status, attempt_count = @attempt_count, next_retry_at = @next_retry_at, asked = false, brought_forward = false,
     held_at = CASE WHEN @held::boolean THEN now() END, http_status = @http_status, ecw_observation_id = @ecw_observation_id,
     error_class = @error_class, error_message = @error_message, updated_at = now()
-WHERE id = @id;
+WHERE id = @id AND observation_id = @observation_id AND (status <> 'transmitted' OR ecw_observation_id = @ecw_observation_id);
 
 -- name: GetTransmission :one
 SELECT sqlc.embed(t), o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = @practice_code AND t.id = @id;
+WHERE t.practice_code = @practice_code AND t.number = @number;
 
 -- name: CountTransmissions :one
 SELECT count(*)
@@ -82,7 +95,7 @@ WHERE t.practice_code = @practice_code AND o.patient_id = @patient_id;
 
 -- name: ListPatientAttempts :many
 -- Every push of a patient's readings, newest first.
-SELECT sqlc.embed(a), t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
+SELECT sqlc.embed(a), t.number AS transmission_number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
 FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
 WHERE t.practice_code = @practice_code AND o.patient_id = @patient_id
 ORDER BY a.started_at DESC, a.transmission_id DESC, a.delivery DESC

@@ -1,0 +1,95 @@
+package activities
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+// findEarlier looks for what an earlier delivery has left in eCW: in the chart that it was sent to, which is not the
+// patient's any more when that was linked to another one since.
+func (a *Transmission) findEarlier(
+	ctx context.Context, row db.GetObservationWithPatientRow, earlier []db.TransmissionAttempt, id ecw.Identifier,
+) (found ecw.Delivered, exists bool, err error) {
+	for _, chart := range charts(*row.Patient.ECWFHIRID, earlier) {
+		resource, err := outgoing(row.Observation, chart)
+		if err != nil {
+			return found, false, err
+		}
+		found, exists, err = a.EHR.FindDelivered(ctx, resource, id)
+		if err != nil || exists {
+			return found, exists, err
+		}
+	}
+	return found, false, nil
+}
+
+// charts are the patients in eCW to look under, the present one first.
+func charts(present string, earlier []db.TransmissionAttempt) []string {
+	list := []string{present}
+	seen := map[string]bool{present: true}
+	for _, sent := range earlier {
+		if sent.ECWPatientID != nil && !seen[*sent.ECWPatientID] {
+			seen[*sent.ECWPatientID] = true
+			list = append(list, *sent.ECWPatientID)
+		}
+	}
+	return list
+}
+
+// resendAt is when a reading may be sent again that eCW does not show: the schedule's first wait after the last send whose
+// outcome is unknown, for eCW's searches may show it only then. It is zero when there is no such send. unknownSince is what
+// the workflow knows of one. This is the one place for that rule: whatever brings a reading here again has to pass it.
+func (a *Transmission) resendAt(earlier []db.TransmissionAttempt, unknownSince time.Time) time.Time {
+	last := unknownSince
+	for _, sent := range earlier {
+		ended := sent.SentAt.Add(a.Gate.Lease()) // nobody recorded how it ended: as late as it can have
+		if sent.FinishedAt != nil {
+			ended = *sent.FinishedAt
+		}
+		unknown := sent.FinishedAt == nil || sent.ErrorClass == string(ecw.ClassUnknown)
+		if unknown && ended.After(last) {
+			last = ended
+		}
+	}
+	if last.IsZero() {
+		return last
+	}
+	return last.Add(a.Gate.FirstWait()).Truncate(time.Millisecond) // the database rounds to microseconds
+}
+
+func notVisibleYet(at time.Time) error {
+	return failure(ecw.ClassUnknown, Failure{
+		Code:       CodeNotVisibleYet,
+		HTTPStatus: http.StatusOK,
+		RetryAt:    at,
+		LookingUp:  true,
+		Message:    "An earlier delivery may have arrived, and eCW may not show it yet: it is looked up again before anything is sent",
+	})
+}
+
+// lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
+// the reading: what was unknown before still is.
+func (a *Transmission) lookUpFailed(ctx context.Context, b begun, took time.Duration, err error) error {
+	class, f := classify(err)
+	f.LookingUp, f.Trial = true, b.trial
+	switch {
+	case f.Code == ecw.CodeRateLimited:
+		return a.failed(ctx, b, err)
+	case class == ecw.ClassPermanentData, class == ecw.ClassPermanentCredentials && !f.RefusesUs:
+		f.Message = "eCW could not be asked whether an earlier delivery arrived"
+		class = ecw.ClassUnknown
+	case f.Unavailable:
+		f.Alone = a.othersWereAnswered(ctx, took)
+	}
+	return failure(class, f)
+}
+
+// othersWereAnswered reports whether eCW answered anybody in the time just past.
+func (a *Transmission) othersWereAnswered(ctx context.Context, within time.Duration) bool {
+	ago, err := a.Gate.SinceAnswered(ctx)
+	return err == nil && ago < within
+}
