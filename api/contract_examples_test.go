@@ -32,9 +32,10 @@ func startWithExamples(t *testing.T) *system {
 	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
 		VALUES ($1, $2, $3, 'blood_pressure', '2026-02-06T10:29:00Z', 'BP-OMRON-7250', '{"systolic":142,"diastolic":92,"heart_rate":78}', $4, 1, now())`,
 		exampleObservation, practice, examplePatient, loadContract(t).example(t, "getFHIRObservation", "200"))
-	s.exec(`INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, attempt_count, status, error_class, error_message, next_retry_at)
-		VALUES ($1, $2, $3, 6, 1, 'failed', 'unknown', 'eCW connection timeout after 30s', now() + interval '5 minutes')`, exampleTransmission, practice, exampleObservation)
-	s.exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, finished_at, error_class, error_code) VALUES ($1, 1, 1, now(), now(), 'unknown', 'timeout')`,
+	s.exec(`INSERT INTO transmissions (id, number, practice_code, observation_id, max_attempts, attempt_count, status, error_class, error_message, next_retry_at)
+		VALUES (gen_random_uuid(), $1, $2, $3, 6, 1, 'failed', 'unknown', 'eCW connection timeout after 30s', now() + interval '5 minutes')`, exampleTransmission, practice, exampleObservation)
+	s.exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, finished_at, error_class, error_code)
+		SELECT id, 1, 1, now(), now(), 'unknown', 'timeout' FROM transmissions WHERE number = $1`,
 		exampleTransmission)
 	s.exec(`INSERT INTO patient_imports (id, practice_code, finished_at) VALUES ($1, $2, now())`, exampleImport, practice)
 	return s

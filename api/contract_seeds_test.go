@@ -152,8 +152,8 @@ func (k contract) wantValid(t *testing.T, media *openapi3.MediaType, text string
 func TestEveryCurlOfTheDocuments(t *testing.T) {
 	t.Parallel()
 	s := startWithExamples(t)
-	s.exec(`INSERT INTO observations (practice_code, patient_id, observation_type, effective_at, device, measured)
-		VALUES ($1, $2, 'weight', '2026-02-06T10:29:00Z', 'SCALE-7', '{"value":81.6,"unit":"kg"}')`, practice, examplePatient) // to be processed
+	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+		VALUES (gen_random_uuid(), $1, $2, 'weight', '2026-02-06T10:29:00Z', 'SCALE-7', '{"value":81.6,"unit":"kg"}')`, practice, examplePatient) // to be processed
 	for _, d := range theDocuments() {
 		if d.answerIsForAnError { // TestTransmitBeforeTransform
 			continue

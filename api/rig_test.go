@@ -250,16 +250,29 @@ func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server, change func(*ecw.
 	return client
 }
 
+// gate lets more through than a test sends.
+func (s *system) gate() *gate.Gate {
+	return gate.New(gate.Config{
+		Store:     s.store,
+		Practice:  practice,
+		PerMinute: 100_000,
+		Parallel:  100,
+		Timeout:   ecw.DefaultTimeout,
+		FirstWait: 5 * time.Minute,
+		Call:      worker.Call(s.temporal),
+	})
+}
+
 func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	tb.Helper()
-	entry := gate.New(s.store, practice, 100_000)
+	entry := s.gate()
 	w := worker.New(s.temporal, worker.Activities{
 		Transmission: &activities.Transmission{
 			Store: s.store, EHR: ehr, Gate: entry, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
 		},
 		Pending:       &activities.Pending{Store: s.store},
-		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Gate: entry, Parallel: 10},
-		Circuit:       &activities.Circuit{Store: s.store, Gate: entry, Proceed: worker.Proceed(s.temporal)},
+		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Parallel: 10},
+		Circuit:       &activities.Circuit{Store: s.store, Gate: entry, Call: worker.Call(s.temporal)},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)

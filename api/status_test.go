@@ -235,8 +235,8 @@ func TestProcessPending(t *testing.T) {
 	// Readings whose start was lost, and one whose workflow was lost while it waited: its first failure is an old one.
 	stranger := s.patient("") // nothing of this patient is sent, so the fault below hits one of the others
 	lost := func(patient string) (id string) {
-		err := s.conn.QueryRow(t.Context(), `INSERT INTO observations (practice_code, patient_id, observation_type, effective_at, device, measured)
-			VALUES ($1, $2, 'weight', now() - random() * interval '1 year', 'SCALE-7', '{"value": 81.6, "unit": "kg"}') RETURNING id`, practice, patient).Scan(&id)
+		err := s.conn.QueryRow(t.Context(), `INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+			VALUES (gen_random_uuid(), $1, $2, 'weight', now() - random() * interval '1 year', 'SCALE-7', '{"value": 81.6, "unit": "kg"}') RETURNING id`, practice, patient).Scan(&id)
 		if err != nil {
 			t.Fatal(err)
 		}

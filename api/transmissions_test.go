@@ -31,12 +31,12 @@ func (s *system) logged(rows ...logged) (ids []string) {
 	for _, row := range rows {
 		var id string
 		err := s.conn.QueryRow(s.tb.Context(), `
-			WITH o AS (INSERT INTO observations (practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
-			           VALUES ($1, $2, $3, now() - random() * interval '1 year', 'SCALE-7', '{"value": 1}', '{}', 1, now()) RETURNING id)
-			INSERT INTO transmissions (practice_code, observation_id, max_attempts, status, created_at, updated_at, error_class, error_message, next_retry_at, last_attempted_at, ecw_observation_id)
-			SELECT $1, o.id, 6, $4::text, $5::text::timestamptz, $5::text::timestamptz, $6::text, $6::text, nullif($7::text, '')::timestamptz, nullif($8::text, '')::timestamptz,
+			WITH o AS (INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
+			           VALUES (gen_random_uuid(), $1, $2, $3, now() - random() * interval '1 year', 'SCALE-7', '{"value": 1}', '{}', 1, now()) RETURNING id)
+			INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, status, created_at, updated_at, error_class, error_message, next_retry_at, last_attempted_at, ecw_observation_id)
+			SELECT gen_random_uuid(), $1, o.id, 6, $4::text, $5::text::timestamptz, $5::text::timestamptz, $6::text, $6::text, nullif($7::text, '')::timestamptz, nullif($8::text, '')::timestamptz,
 			       CASE WHEN $4::text = 'transmitted' THEN 'obs-1' END
-			FROM o RETURNING id`,
+			FROM o RETURNING number`,
 			practice, row.patient, row.kind, row.status, row.created, row.class, row.retryAt, row.attempted).Scan(&id)
 		if err != nil {
 			s.tb.Fatal(err)

@@ -104,17 +104,6 @@ func (q *Queries) CreateGate(ctx context.Context, arg CreateGateParams) error {
 	return err
 }
 
-const forgetFailures = `-- name: ForgetFailures :exec
-UPDATE ecw_gates SET failing = '{}', failing_since = NULL
-WHERE practice_code = $1 AND circuit = 'closed' AND failing <> '{}'
-`
-
-// eCW answered: what failed before was not the start of an outage.
-func (q *Queries) ForgetFailures(ctx context.Context, practiceCode string) error {
-	_, err := q.db.Exec(ctx, forgetFailures, practiceCode)
-	return err
-}
-
 const getGate = `-- name: GetGate :one
 SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1
 `
@@ -344,6 +333,20 @@ func (q *Queries) LockTransmission(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
+const noteAnswer = `-- name: NoteAnswer :exec
+UPDATE ecw_gates
+SET answered_at = clock_timestamp(),
+    failing = CASE WHEN circuit = 'closed' THEN '{}' ELSE failing END,
+    failing_since = CASE WHEN circuit = 'closed' THEN NULL ELSE failing_since END
+WHERE practice_code = $1 AND (answered_at < now() - interval '1 second' OR circuit = 'closed' AND failing <> '{}')
+`
+
+// eCW answered a delivery: what failed before was not the start of an outage. Written once a second at most.
+func (q *Queries) NoteAnswer(ctx context.Context, practiceCode string) error {
+	_, err := q.db.Exec(ctx, noteAnswer, practiceCode)
+	return err
+}
+
 const pauseRequests = `-- name: PauseRequests :exec
 UPDATE ecw_gates SET blocked_until = greatest(blocked_until, now() + $1::float8 * interval '1 second')
 WHERE practice_code = $2
@@ -443,12 +446,9 @@ UPDATE ecw_gates
 SET parallel = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN greatest(1, least(parallel, $3::float8) / 2)
                     WHEN $4::boolean THEN least($3::float8, parallel + 1 / parallel)
                     ELSE parallel END,
-    reduced_at = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END,
-    answered_at = CASE WHEN $5::boolean THEN clock_timestamp() ELSE answered_at END
-WHERE practice_code = $6
-  AND ($1::boolean AND $2::timestamptz > reduced_at
-       OR $4::boolean AND parallel < $3::float8
-       OR $5::boolean AND answered_at < now() - interval '1 second')
+    reduced_at = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END
+WHERE practice_code = $5
+  AND ($1::boolean AND $2::timestamptz > reduced_at OR $4::boolean AND parallel < $3::float8)
 `
 
 type SettleRequestParams struct {
@@ -456,7 +456,6 @@ type SettleRequestParams struct {
 	BeganAt      time.Time
 	Most         float64
 	Prompt       bool
-	Answered     bool
 	PracticeCode string
 }
 
@@ -468,7 +467,6 @@ func (q *Queries) SettleRequest(ctx context.Context, arg SettleRequestParams) er
 		arg.BeganAt,
 		arg.Most,
 		arg.Prompt,
-		arg.Answered,
 		arg.PracticeCode,
 	)
 	return err

@@ -56,7 +56,7 @@ func reading(t *testing.T, store *db.Store, measured string) db.Observation {
 		t.Fatal(err)
 	}
 	stored, err := store.CreateObservation(t.Context(), db.CreateObservationParams{
-		PracticeCode: "FFHEDD", PatientID: patient.ID, ObservationType: "weight", EffectiveAt: time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
+		ID: uuid.New(), PracticeCode: "FFHEDD", PatientID: patient.ID, ObservationType: "weight", EffectiveAt: time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
 		Device: "SCALE-1", Measured: json.RawMessage(measured),
 	})
 	if err != nil {
@@ -108,7 +108,7 @@ func TestReadingKeepsThePrecisionOfItsDevice(t *testing.T) {
 	}
 }
 
-func TestTransmissionIDsOutgrowFiveDigits(t *testing.T) {
+func TestTransmissionNumbersOutgrowFiveDigits(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
 	year := time.Now().UTC().Format("2006")
@@ -117,7 +117,7 @@ func TestTransmissionIDsOutgrowFiveDigits(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := reading(t, store, `{}`)
-		if got := transmission(t, store, o).ID; got != want {
+		if got := transmission(t, store, o).Number; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -125,7 +125,7 @@ func TestTransmissionIDsOutgrowFiveDigits(t *testing.T) {
 
 func transmission(t *testing.T, store *db.Store, o db.Observation) db.Transmission {
 	t.Helper()
-	err := store.OpenTransmission(t.Context(), db.OpenTransmissionParams{PracticeCode: o.PracticeCode, ObservationID: o.ID, MaxAttempts: 6})
+	err := store.OpenTransmission(t.Context(), db.OpenTransmissionParams{ID: uuid.Must(uuid.NewV7()), PracticeCode: o.PracticeCode, ObservationID: o.ID, MaxAttempts: 6})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,16 +150,82 @@ func TestOneLiveTransmissionForAnObservation(t *testing.T) {
 		{db.RecordOutcomeParams{Status: db.StatusPending}, false},
 		{db.RecordOutcomeParams{Status: db.StatusProcessing, AttemptCount: 1}, false},
 		{db.RecordOutcomeParams{Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: 1, NextRetryAt: &later}, false},
-		{db.RecordOutcomeParams{Status: db.StatusTransmitted, AttemptCount: 2, ECWObservationID: &delivered}, false},
 		{db.RecordOutcomeParams{Status: db.StatusFailed, ErrorClass: "permanent_data", AttemptCount: 2}, true},
 	} {
-		step.outcome.ID = first.ID
-		if err := store.RecordOutcome(t.Context(), step.outcome); err != nil {
+		step.outcome.ID, step.outcome.ObservationID = first.ID, o.ID
+		if err := db.Written(store.RecordOutcome(t.Context(), step.outcome)); err != nil {
 			t.Fatal(err)
 		}
 		if got := transmission(t, store, o).ID != first.ID; got != step.another {
 			t.Errorf("%s: another transmission opened: %t, want %t", step.outcome.Status, got, step.another)
 		}
+	}
+
+	second := transmission(t, store, o)
+	outcome := db.RecordOutcomeParams{ID: second.ID, ObservationID: o.ID, Status: db.StatusTransmitted, AttemptCount: 1, ECWObservationID: &delivered}
+	if err := db.Written(store.RecordOutcome(t.Context(), outcome)); err != nil {
+		t.Fatal(err)
+	}
+	if got := transmission(t, store, o).ID; got != second.ID {
+		t.Errorf("another transmission opened after it was delivered")
+	}
+}
+
+// A row is written only by whoever means it: its key and its observation, and never what was delivered already.
+func TestWritesNameWhatTheyAreAbout(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	o, other := reading(t, store, `{}`), reading(t, store, `{}`)
+	mine, theirs := transmission(t, store, o), transmission(t, store, other)
+	now, delivered, elsewhere := time.Now(), "obs-1", "obs-2"
+	start := func(id, observation uuid.UUID) error {
+		return db.Written(store.StartAttempt(t.Context(), db.StartAttemptParams{TransmissionID: id, ObservationID: observation, Delivery: 1, Number: 1, StartedAt: now}))
+	}
+	if err := start(mine.ID, o.ID); err != nil {
+		t.Fatal(err)
+	}
+	record := db.RecordOutcomeParams{ID: mine.ID, ObservationID: o.ID, Status: db.StatusTransmitted, AttemptCount: 1, ECWObservationID: &delivered}
+	if err := db.Written(store.RecordOutcome(t.Context(), record)); err != nil {
+		t.Fatal(err)
+	}
+	again := record
+	if err := db.Written(store.RecordOutcome(t.Context(), again)); err != nil {
+		t.Errorf("the same outcome a second time: %v, want nothing said", err)
+	}
+
+	failed := db.RecordOutcomeParams{ID: mine.ID, ObservationID: o.ID, Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: 1}
+	foreign := record
+	foreign.ID = theirs.ID
+	moved := record
+	moved.ECWObservationID = &elsewhere
+	hold := func(id, observation uuid.UUID) error {
+		_, err := store.HoldTransmission(t.Context(), db.HoldTransmissionParams{ID: id, ObservationID: observation})
+		if db.IsNotFound(err) {
+			return db.ErrForgotten
+		}
+		return err
+	}
+	finish := db.FinishAttemptParams{TransmissionID: mine.ID, ObservationID: other.ID, Delivery: 1, FinishedAt: now}
+	sent := db.MarkSentParams{TransmissionID: mine.ID, ObservationID: other.ID, Delivery: 1, SentAt: now, ECWPatientID: "pat-1"}
+	for name, err := range map[string]error{
+		"a failure after the delivery":           db.Written(store.RecordOutcome(t.Context(), failed)),
+		"another Observation after the delivery": db.Written(store.RecordOutcome(t.Context(), moved)),
+		"an outcome of another observation":      db.Written(store.RecordOutcome(t.Context(), foreign)),
+		"an attempt of what was delivered":       start(mine.ID, o.ID),
+		"an attempt of another observation":      start(theirs.ID, o.ID),
+		"an attempt of an unknown transmission":  start(uuid.New(), o.ID),
+		"the end of another's attempt":           db.Written(store.FinishAttempt(t.Context(), finish)),
+		"a send of another's attempt":            db.Written(store.MarkSent(t.Context(), sent)),
+		"holding what was delivered":             hold(mine.ID, o.ID),
+		"holding another observation's":          hold(theirs.ID, o.ID),
+		"holding an unknown transmission":        hold(uuid.New(), o.ID),
+	} {
+		if !errors.Is(err, db.ErrForgotten) {
+			t.Errorf("%s: %v, want it refused", name, err)
+		}
+	}
+	if row := transmission(t, store, other); row.Status != db.StatusPending || row.AttemptCount != 0 {
+		t.Errorf("the other transmission is recorded as %+v, want it untouched", row)
 	}
 }
 
@@ -167,7 +233,8 @@ func TestOneLiveTransmissionForAnObservation(t *testing.T) {
 func TestTransmissionStatesAreConsistent(t *testing.T) {
 	t.Parallel()
 	store, _ := migrated(t)
-	id := transmission(t, store, reading(t, store, `{}`)).ID
+	o := reading(t, store, `{}`)
+	id := transmission(t, store, o).ID
 	later, delivered := time.Now().Add(time.Hour), "obs-1"
 	for name, outcome := range map[string]db.RecordOutcomeParams{
 		"unknown state":                 {Status: "sent"},
@@ -179,9 +246,9 @@ func TestTransmissionStatesAreConsistent(t *testing.T) {
 		"more attempts than there are":  {Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: 7},
 		"fewer attempts than there are": {Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: -1},
 	} {
-		outcome.ID = id
-		if err := store.RecordOutcome(t.Context(), outcome); err == nil {
-			t.Errorf("%s was stored", name)
+		outcome.ID, outcome.ObservationID = id, o.ID
+		if err := db.Written(store.RecordOutcome(t.Context(), outcome)); err == nil || errors.Is(err, db.ErrForgotten) {
+			t.Errorf("%s: %v, want it refused by the table", name, err)
 		}
 	}
 }

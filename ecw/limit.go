@@ -28,8 +28,6 @@ type Observed struct {
 	Took time.Duration
 	// Answered means that an answer came which is neither a fault of the server (5xx) nor a 429.
 	Answered bool
-	// FHIR means that the FHIR server was asked, not the token endpoint.
-	FHIR bool
 	// Overloaded means that no answer came in time, or a fault of the server (5xx).
 	Overloaded bool
 	// Repeats counts the requests that Go's transport has sent again by itself: it does so with a GET that meets a broken
@@ -65,8 +63,8 @@ func (w *wire) pause(ctx context.Context, header http.Header) {
 }
 
 // observed is what an exchange tells of eCW's load.
-func observed(req request, took time.Duration, res *response, err error, repeats int) Observed {
-	o := Observed{Took: took, FHIR: req.op != OpToken, Repeats: repeats}
+func observed(took time.Duration, res *response, err error, repeats int) Observed {
+	o := Observed{Took: took, Repeats: repeats}
 	if err != nil {
 		e, ok := err.(*Error)
 		o.Overloaded = ok && e.Code == "timeout"

@@ -96,7 +96,7 @@ func (w *wire) send(ctx context.Context, req request) (*response, error) {
 	if err == nil && res.status == http.StatusTooManyRequests {
 		w.pause(ctx, res.header)
 	}
-	end(ctx, observed(req, time.Since(began), res, err, repeats))
+	end(ctx, observed(time.Since(began), res, err, repeats))
 	return res, err
 }
 

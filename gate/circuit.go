@@ -78,15 +78,17 @@ func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error
 	if err := g.create(ctx, q); err != nil { // in the transaction: another connection may not be free until this one is
 		return Change{}, err
 	}
+	if r.Finding == Answers {
+		if err := q.NoteAnswer(ctx, g.cfg.Practice); err != nil {
+			return Change{}, fmt.Errorf("note eCW's answer: %w", err)
+		}
+	}
 	state, err := q.GetGate(ctx, g.cfg.Practice)
 	if err != nil {
 		return Change{}, g.failed("look at circuit", err)
 	}
 	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == Answers) {
-		if r.Finding == Answers && len(state.Failing) > 0 {
-			err = q.ForgetFailures(ctx, g.cfg.Practice)
-		}
-		return Change{}, err
+		return Change{}, nil
 	}
 	var change Change
 	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {

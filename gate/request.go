@@ -143,7 +143,6 @@ func (g *Gate) end(ctx context.Context, p place, began time.Time, o ecw.Observed
 		Most:         float64(g.cfg.Parallel),
 		Overloaded:   o.Overloaded,
 		Prompt:       o.Answered && o.Took <= g.cfg.Timeout/2,
-		Answered:     o.Answered && o.FHIR,
 	})
 	if err == nil && o.Repeats > 0 {
 		err = g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error { return g.spend(ctx, q, state, now, o.Repeats) })
@@ -178,7 +177,7 @@ func (g *Gate) Pause(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
-// SinceAnswered is how long ago eCW's FHIR server last answered anything of any process, within a second.
+// SinceAnswered is how long ago eCW last answered a delivery of any process, within a second.
 func (g *Gate) SinceAnswered(ctx context.Context) (time.Duration, error) {
 	seconds, err := g.store.SinceAnswered(ctx, g.cfg.Practice)
 	if err != nil {

@@ -2,17 +2,13 @@ package worker_test
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
-	"go.temporal.io/sdk/testsuite"
 
-	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
@@ -120,37 +116,5 @@ func TestHeldReadingsWhoseWorkflowsAreLostGoOn(t *testing.T) {
 	for _, id := range ids {
 		eventually(t, "the reading to be delivered", func() bool { return r.transmission(id).Status == db.StatusTransmitted })
 		r.checkDelivered(id, r.transmission(id), 1)
-	}
-}
-
-// A transmission may go on faster than it is written down that it may: what has become of it by then must stay.
-func TestReleaseDoesNotTouchWhatHasGoneOn(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, setup{})
-	r.breakEHR(refuseUs)
-	ids, _ := r.startHeld(2)
-	fast, slow := r.transmission(ids[0]), r.transmission(ids[1])
-	release := &activities.Circuit{Store: r.store, Gate: r.gate, Proceed: func(ctx context.Context, _ string, id uuid.UUID, _ activities.Call) error {
-		if id == slow.ObservationID {
-			return nil
-		}
-		return r.store.RecordOutcome(ctx, db.RecordOutcomeParams{ID: fast.ID, Status: db.StatusFailed, ErrorClass: string(ecw.ClassPermanentData), AttemptCount: 1})
-	}}
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestActivityEnvironment()
-	env.RegisterActivity(release)
-	answer, err := env.ExecuteActivity(release.ReleaseHeld, activities.Release{PracticeCode: practice, Since: time.Now(), Until: time.Now(), Limit: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var released int
-	if err := answer.Get(&released); err != nil || released != 2 {
-		t.Errorf("released %d (%v), want 2", released, err)
-	}
-	if row := r.transmission(ids[0]); row.Status != db.StatusFailed || row.NextRetryAt != nil {
-		t.Errorf("what has failed for good is recorded as %+v", row)
-	}
-	if row := r.transmission(ids[1]); row.Status != db.StatusPending || row.HeldAt != nil || row.NextRetryAt == nil {
-		t.Errorf("what was released is recorded as %+v, want it to wait for its turn", row)
 	}
 }

@@ -32,7 +32,7 @@ func (r *rig) storeReading(typ fhir.Type, values string) uuid.UUID {
 		r.t.Fatal(err)
 	}
 	return must(r.store.CreateObservation(r.t.Context(), db.CreateObservationParams{
-		PracticeCode: practice, PatientID: r.patient.ID, ObservationType: string(typ), EffectiveAt: at, Device: reading.Device, Measured: reading.Values,
+		ID: fhir.ReadingID(practice, r.patient.ID, reading), PracticeCode: practice, PatientID: r.patient.ID, ObservationType: string(typ), EffectiveAt: at, Device: reading.Device, Measured: reading.Values,
 	}))(r.t).ID
 }
 
@@ -129,7 +129,7 @@ func (r *rig) transmission(id uuid.UUID) db.Transmission {
 	return list[0]
 }
 
-func (r *rig) attempts(transmissionID string) []db.TransmissionAttempt {
+func (r *rig) attempts(transmissionID uuid.UUID) []db.TransmissionAttempt {
 	r.t.Helper()
 	return must(r.store.ListAttempts(r.t.Context(), transmissionID))(r.t)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
@@ -68,6 +69,13 @@ func documentedDelays() []time.Duration {
 	return []time.Duration{5 * time.Minute, 15 * time.Minute, 45 * time.Minute, 2 * time.Hour, 6 * time.Hour}
 }
 
+// soon are the documented delays, but for a first one that a test can wait out.
+func soon() []time.Duration {
+	delays := documentedDelays()
+	delays[0] = time.Second
+	return delays
+}
+
 // sharedKey is made once: an RSA key costs more than the rest of a test.
 var sharedKey = sync.OnceValues(func() (*ecw.Key, error) { return ecw.GenerateKey("vantrexia-ecw-key-1") })
 
@@ -82,6 +90,8 @@ type setup struct {
 	delays            []time.Duration // between deliveries; nil: the documented ones
 	drain             time.Duration   // that a worker which stops has; 0: enough
 	perMinute         int             // requests to eCW, for us and for the sandbox; 0: more than a test sends
+	parallel          int             // requests to eCW at once; 0: more than a test sends
+	timeout           time.Duration   // of a request to eCW; 0: the usual one
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -115,7 +125,18 @@ func newRig(t *testing.T, s setup) *rig {
 	t.Cleanup(func() { _ = r.sql.Close(context.Background()) })
 	r.address, r.namespace = stack.Temporal(t)
 	r.temporal = r.dial(s.intercept)
-	r.gate = gate.New(r.store, practice, cmp.Or(s.perMinute, 100_000))
+	r.gate = gate.New(gate.Config{
+		Store:     r.store,
+		Practice:  practice,
+		PerMinute: cmp.Or(s.perMinute, 100_000),
+		Parallel:  cmp.Or(s.parallel, 100),
+		Timeout:   cmp.Or(s.timeout, ecw.DefaultTimeout),
+		FirstWait: r.delays[0],
+		Call: func(ctx context.Context, practice string, id uuid.UUID, call gate.Call) error {
+			return worker.Call(r.temporal)(ctx, practice, id, call)
+		},
+		Logger: r.log,
+	})
 	r.startEHR(s)
 	r.linkPatient()
 	if !s.idle {
@@ -167,7 +188,7 @@ func (r *rig) startEHR(s setup) {
 		web.Close()
 	})
 	r.ehr = must(ecw.New(ecw.Config{
-		ClientID: clientID, PracticeCode: practice, Key: key, WriteMode: s.writeMode, Logger: r.log, Limiter: r.gate,
+		ClientID: clientID, PracticeCode: practice, Key: key, WriteMode: s.writeMode, Logger: r.log, Limiter: r.gate, Timeout: s.timeout,
 		TokenURL: server.TokenURL(), FHIRBaseURL: server.FHIRBaseURL(),
 	}))(r.t)
 }
@@ -187,8 +208,8 @@ func (r *rig) startWorker(c client.Client) *worker.Worker {
 	w := worker.New(c, worker.Activities{
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
-		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 10},
-		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate, Proceed: worker.Proceed(c)},
+		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
+		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate, Call: worker.Call(c)},
 	}, r.drain)
 	if err := w.Start(); err != nil {
 		r.t.Fatal(err)

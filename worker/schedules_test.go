@@ -91,11 +91,13 @@ func (r *rig) sweep() {
 	})
 }
 
-// age makes everything in the database as old as it would be after the sweep's grace.
+// age makes everything in the database as old as it would be after the sweep's grace, and after the schedule's first wait.
 func (r *rig) age() {
 	r.t.Helper()
 	for _, statement := range []string{
 		"UPDATE observations SET created_at = created_at - interval '2 minutes'",
+		"UPDATE ecw_places SET expires_at = now() - interval '2 minutes'",
+		"UPDATE transmission_attempts SET started_at = started_at - interval '10 minutes', sent_at = sent_at - interval '10 minutes', finished_at = finished_at - interval '10 minutes'",
 		"UPDATE transmissions SET updated_at = updated_at - interval '2 minutes', next_retry_at = CASE WHEN next_retry_at IS NOT NULL THEN now() - interval '2 minutes' END",
 	} {
 		must(r.sql.Exec(r.t.Context(), statement))(r.t)
@@ -117,7 +119,7 @@ func TestSweep(t *testing.T) {
 	r := newRig(t, setup{})
 	r.ensureSchedules()
 	never := r.storeReading(fhir.BloodPressure, bloodPressure)
-	r.breakEHR(fault{Kind: "error_503", Target: "create", Count: 2})
+	r.breakEHR(fault{Kind: "token_down", Target: "token", Count: 2})
 	waiting, ended := r.storeReading(fhir.BloodPressure, bloodPressure), r.storeReading(fhir.BloodPressure, bloodPressure)
 	waitingRun := r.start(waiting)
 	r.awaitRetry(waiting)

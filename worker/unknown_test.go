@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -63,14 +64,13 @@ func TestLookUpThatFindsNothingIsFollowedByAConditionalCreate(t *testing.T) {
 	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, setup{writeMode: mode})
+			r := newRig(t, setup{writeMode: mode, delays: soon()})
 			r.breakEHR(fault{Kind: "reset_after", Target: "create"})
-			r.breakEHR(fault{Kind: "empty_search", Count: 2}) // by identifier, and by content
+			r.breakEHR(fault{Kind: "empty_search", For: "1h"})
 			id := r.storeReading(fhir.BloodPressure, bloodPressure)
 			run := r.start(id)
-			r.awaitRetry(id)
-			r.transmitNow(id)
 			r.mustDeliver(run)
+			r.admin(http.MethodDelete, "faults", nil, nil)
 			r.checkDelivered(id, r.transmission(id), 2)
 			if received, _ := r.creates(id); received != 2 {
 				t.Errorf("the EHR was sent the reading %d times, want twice", received)
@@ -91,15 +91,16 @@ func TestNothingIsSentAgainWhileTheLookUpFails(t *testing.T) {
 			id := r.storeReading(fhir.BloodPressure, bloodPressure)
 			run := r.start(id)
 			r.awaitRetry(id)
-			for attempt := 2; attempt <= 3; attempt++ {
+			for delivery := 2; delivery <= 3; delivery++ {
 				r.transmitNow(id)
-				eventually(t, fmt.Sprintf("the outcome of attempt %d", attempt), func() bool {
+				eventually(t, fmt.Sprintf("the outcome of delivery %d", delivery), func() bool {
 					row := r.transmission(id)
-					return int(row.AttemptCount) == attempt && row.Status != db.StatusProcessing
+					made := r.attempts(row.ID)
+					return len(made) == delivery && made[delivery-1].FinishedAt != nil && row.Status != db.StatusProcessing
 				})
 			}
 			r.mustDeliver(run)
-			r.checkDelivered(id, r.transmission(id), 3)
+			r.checkDelivered(id, r.transmission(id), 2) // eCW failed at everything: the look-up was no attempt
 			if received, _ := r.creates(id); received != 1 {
 				t.Errorf("the EHR was sent the reading %d times, want once", received)
 			}

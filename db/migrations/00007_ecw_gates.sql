@@ -12,7 +12,7 @@ CREATE TABLE ecw_gates (
     -- does not. What began before reduced_at has had its say.
     parallel        double precision NOT NULL CHECK (parallel >= 1),
     reduced_at      timestamptz      NOT NULL DEFAULT 'epoch',
-    -- When eCW's FHIR server last answered anything, within a second.
+    -- When eCW last answered a delivery, within a second.
     answered_at     timestamptz      NOT NULL DEFAULT 'epoch',
     -- A request that belongs to no delivery (an import, a person) waits for a place until then.
     reserved_until  timestamptz      NOT NULL DEFAULT 'epoch',

@@ -29,12 +29,9 @@ UPDATE ecw_gates
 SET parallel = CASE WHEN @overloaded::boolean AND @began_at::timestamptz > reduced_at THEN greatest(1, least(parallel, @most::float8) / 2)
                     WHEN @prompt::boolean THEN least(@most::float8, parallel + 1 / parallel)
                     ELSE parallel END,
-    reduced_at = CASE WHEN @overloaded::boolean AND @began_at::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END,
-    answered_at = CASE WHEN @answered::boolean THEN clock_timestamp() ELSE answered_at END
+    reduced_at = CASE WHEN @overloaded::boolean AND @began_at::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END
 WHERE practice_code = @practice_code
-  AND (@overloaded::boolean AND @began_at::timestamptz > reduced_at
-       OR @prompt::boolean AND parallel < @most::float8
-       OR @answered::boolean AND answered_at < now() - interval '1 second');
+  AND (@overloaded::boolean AND @began_at::timestamptz > reduced_at OR @prompt::boolean AND parallel < @most::float8);
 
 -- name: SinceAnswered :one
 SELECT extract(epoch FROM clock_timestamp() - answered_at)::float8 AS seconds FROM ecw_gates WHERE practice_code = @practice_code;
@@ -108,10 +105,13 @@ SET circuit = @circuit, reason = @reason, message = @message, failing = @failing
     opened_at = @opened_at, next_trial_at = @next_trial_at, trial = @trial
 WHERE practice_code = @practice_code;
 
--- name: ForgetFailures :exec
--- eCW answered: what failed before was not the start of an outage.
-UPDATE ecw_gates SET failing = '{}', failing_since = NULL
-WHERE practice_code = @practice_code AND circuit = 'closed' AND failing <> '{}';
+-- name: NoteAnswer :exec
+-- eCW answered a delivery: what failed before was not the start of an outage. Written once a second at most.
+UPDATE ecw_gates
+SET answered_at = clock_timestamp(),
+    failing = CASE WHEN circuit = 'closed' THEN '{}' ELSE failing END,
+    failing_since = CASE WHEN circuit = 'closed' THEN NULL ELSE failing_since END
+WHERE practice_code = @practice_code AND (answered_at < now() - interval '1 second' OR circuit = 'closed' AND failing <> '{}');
 
 -- name: StartSlowly :exec
 -- An outage is over: one at first.
