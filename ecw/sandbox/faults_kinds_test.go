@@ -30,6 +30,24 @@ func TestFaultsOnIdentifiers(t *testing.T) {
 	}
 }
 
+func TestSomebodyElseUnderAPatientsID(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	token := r.token(allScopes)
+	right := r.fhirGet(token, "/Patient/"+patientID)
+	r.fault(`{"kind": "other_person", "target": "read"}`)
+	wrong := r.fhirGet(token, "/Patient/"+patientID)
+	if wrong.status != 200 || wrong.str("id") != patientID || wrong.str("identifier", 1, "value") != right.str("identifier", 1, "value") {
+		t.Errorf("the id or the MRN is not the patient's: %s", wrong.text)
+	}
+	if wrong.str("name", 0, "family") == right.str("name", 0, "family") || wrong.str("birthDate") == right.str("birthDate") {
+		t.Errorf("the name or the birth date is the patient's: %s", wrong.text)
+	}
+	if again := r.fhirGet(token, "/Patient/"+patientID); again.text != right.text {
+		t.Errorf("after the fault: %s", again.text)
+	}
+}
+
 func TestNumberInBundle(t *testing.T) {
 	t.Parallel()
 	r := start(t)

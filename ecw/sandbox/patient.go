@@ -130,9 +130,29 @@ func (s *Server) readPatient(c *call) reply {
 	if !ok {
 		return problem{status: http.StatusNotFound, code: "not-found", detail: "no such Patient"}.outcome()
 	}
-	rep := reply{status: http.StatusOK, contentType: typeFHIR, header: http.Header{}, body: p.resource}
+	resource := p.resource
+	if c.effects.has(kindOtherPerson) {
+		var err error
+		if resource, err = encode(s.patients.mixedUp(p).fhir()); err != nil {
+			return problem{status: http.StatusInternalServerError, code: "exception", detail: "the Patient cannot be written"}.outcome()
+		}
+	}
+	rep := reply{status: http.StatusOK, contentType: typeFHIR, header: http.Header{}, body: resource}
 	rep.header.Set("ETag", `W/"1"`)
 	return rep
+}
+
+// mixedUp is a patient whose chart was overwritten with somebody else's demographics: the id and the identifiers stayed.
+func (ps *patients) mixedUp(p *patient) *patient {
+	other := *p
+	for _, q := range ps.list {
+		if q.LastName != p.LastName && q.BirthDate != p.BirthDate {
+			other.Person = q.Person
+			break
+		}
+	}
+	other.FHIRID, other.MRN = p.FHIRID, p.MRN
+	return &other
 }
 
 func (s *Server) searchPatients(c *call) reply {
