@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -63,8 +64,8 @@ type ImportItem struct {
 	Ordinal int32
 }
 
-// LinkPatient reads one patient from eCW and creates or refreshes ours. It may run twice. What a person has to mend is a
-// non-retryable error.
+// LinkPatient reads one patient from eCW and creates or refreshes ours. It may run twice. What a person has to decide or
+// correct is a non-retryable error.
 func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error {
 	row, err := a.Store.GetImportItem(ctx, db.GetImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
 	if err != nil {
@@ -74,67 +75,194 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error 
 	if err != nil {
 		return readFailed(err)
 	}
-	patient, err := fhir.ParsePatient(resource)
+	shown, err := fhir.ParsePatient(resource)
 	if err != nil {
 		return unusable("eCW's Patient resource cannot be used: " + err.Error())
 	}
-	params, err := importParams(item.PracticeCode, patient)
-	if err != nil {
-		return err
-	}
-	link := func(q *db.Queries) error { return link(ctx, q, item, params) }
-	err = a.Store.InTx(ctx, link)
-	if db.IsUniqueViolation(err) { // by an import of the same patient at the same moment, which is stored now
-		err = a.Store.InTx(ctx, link)
-	}
-	if db.IsUniqueViolation(err) {
-		return unusable("Another patient has this patient's MRN and is not the same in eCW: mend the MRN of one of them")
-	}
-	return err
+	return a.store(ctx, item, shown)
 }
 
-func link(ctx context.Context, q *db.Queries, item ImportItem, params db.ImportPatientParams) error {
-	adopt := db.AdoptPatientParams{PracticeCode: params.PracticeCode, MRN: params.MRN, ECWFHIRID: *params.ECWFHIRID}
-	adopted, err := q.AdoptPatient(ctx, adopt)
-	if err != nil {
-		return fmt.Errorf("adopt patient: %w", err)
+// storeTries is how often a patient is stored anew because another transaction was first with the MRN or the id.
+const storeTries = 3
+
+// errOvertaken means that another transaction stored a patient with the same MRN or id in between.
+var errOvertaken = errors.New("another transaction stored this patient meanwhile")
+
+// store links or refreshes our patient by what eCW shows, or refuses with a non-retryable error. A refusal comes after what
+// it stored is committed: that the patient's readings are held.
+func (a *PatientImport) store(ctx context.Context, item ImportItem, shown fhir.Demographics) error {
+	for range storeTries {
+		var refused error
+		err := a.Store.InTx(ctx, func(q *db.Queries) (err error) {
+			refused, err = link(ctx, q, item, shown)
+			return err
+		})
+		if err == nil {
+			return refused
+		}
+		if !errors.Is(err, errOvertaken) && !db.IsUniqueViolation(err) {
+			return err
+		}
 	}
-	stored, err := q.ImportPatient(ctx, params)
+	return errOvertaken
+}
+
+// link decides under a lock which patient of ours eCW shows, so that it decides on what is stored.
+func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demographics) (refused, err error) {
+	linked, err := q.LockLinkedPatient(ctx, db.LockLinkedPatientParams{PracticeCode: item.PracticeCode, ECWFHIRID: &shown.ID})
+	if err == nil {
+		return refresh(ctx, q, item, shown, linked)
+	}
+	if !db.IsNotFound(err) {
+		return nil, fmt.Errorf("look for the linked patient: %w", err)
+	}
+
+	params, refused := importParams(item.PracticeCode, shown)
+	if refused != nil {
+		return refused, nil
+	}
+	namesake, err := q.LockPatientByMRN(ctx, db.LockPatientByMRNParams{PracticeCode: item.PracticeCode, MRN: shown.MRN})
+	switch {
+	case db.IsNotFound(err):
+		return nil, add(ctx, q, item, params)
+	case err != nil:
+		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
+	case namesake.ECWFHIRID != nil:
+		return mrnTaken(namesake.ID), nil
+	}
+	if differ := identity(namesake).Differences(shown.Identity()); len(differ) > 0 {
+		return mismatch("Patient %s has this MRN, but another %s than eCW shows: compare both records, correct the one that is wrong "+
+			"and import again; if they are one person, link the patient with confirm_mismatch", namesake.ID, differ), nil
+	}
+	return nil, takeOver(ctx, q, item, params, namesake.ID, outcomeImported)
+}
+
+// refresh takes over what eCW shows of a patient who is linked. When eCW shows another person, it holds the patient's
+// readings and changes nothing else: one of the two records is wrong, and only a person can say which.
+func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demographics, linked db.Patient) (refused, err error) {
+	confirmed := linked.MismatchConfirmed != nil && *linked.MismatchConfirmed == shown.Identity().Fingerprint()
+	if differ := identity(linked).Contradictions(shown.Identity()); len(differ) > 0 && !confirmed {
+		if err := hold(ctx, q, linked); err != nil {
+			return nil, err
+		}
+		return mismatch("eCW shows another %[2]s under this id than patient %[1]s has, whose readings are held: compare both records, then "+
+			"correct the patient, link it to the right ecw_fhir_id, or send confirm_mismatch", linked.ID, differ), nil
+	}
+
+	params, refused := importParams(item.PracticeCode, shown)
+	if refused != nil {
+		return refused, nil
+	}
+	holder, err := q.FindPatientByMRN(ctx, db.FindPatientByMRNParams{PracticeCode: item.PracticeCode, MRN: shown.MRN})
+	if err == nil && holder.ID != linked.ID {
+		return mrnTaken(holder.ID), nil
+	}
+	if err != nil && !db.IsNotFound(err) {
+		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
+	}
+	return nil, takeOver(ctx, q, item, params, linked.ID, outcomeSkipped)
+}
+
+// add creates a patient whom we did not have.
+func add(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinkedPatientParams) error {
+	id, err := q.AddLinkedPatient(ctx, params)
+	if db.IsNotFound(err) {
+		return errOvertaken
+	}
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
 	}
-	outcome := outcomeSkipped
-	if stored.Created || adopted > 0 {
-		outcome = outcomeImported
+	return finish(ctx, q, item, outcomeImported, id)
+}
+
+func takeOver(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinkedPatientParams, id uuid.UUID, outcome string) error {
+	rows, err := q.TakeOverDemographics(ctx, db.TakeOverDemographicsParams{
+		PracticeCode: params.PracticeCode,
+		ID:           id,
+		FirstName:    params.FirstName,
+		LastName:     params.LastName,
+		BirthDate:    params.BirthDate,
+		MRN:          params.MRN,
+		ECWFHIRID:    params.ECWFHIRID,
+		Phone:        params.Phone,
+		AddressLine:  params.AddressLine,
+		City:         params.City,
+		State:        params.State,
+		PostalCode:   params.PostalCode,
+		Country:      params.Country,
+	})
+	if err != nil {
+		return fmt.Errorf("store patient: %w", err)
 	}
-	done := db.FinishImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal, Outcome: &outcome, PatientID: &stored.ID}
+	if rows != 1 {
+		return fmt.Errorf("store patient %s: %d rows were written, want 1", id, rows)
+	}
+	return finish(ctx, q, item, outcome, id)
+}
+
+func hold(ctx context.Context, q *db.Queries, p db.Patient) error {
+	if p.MismatchSince != nil {
+		return nil
+	}
+	rows, err := q.HoldForMismatch(ctx, db.HoldForMismatchParams{PracticeCode: p.PracticeCode, ID: p.ID})
+	if err != nil {
+		return fmt.Errorf("hold the patient's readings: %w", err)
+	}
+	if rows != 1 {
+		return fmt.Errorf("hold the readings of patient %s: %d rows were written, want 1", p.ID, rows)
+	}
+	return nil
+}
+
+func finish(ctx context.Context, q *db.Queries, item ImportItem, outcome string, patient uuid.UUID) error {
+	done := db.FinishImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal, Outcome: &outcome, PatientID: &patient}
 	if err := q.FinishImportItem(ctx, done); err != nil {
 		return fmt.Errorf("record import: %w", err)
 	}
 	return nil
 }
 
+// identity is by what a patient of ours is compared with eCW's.
+func identity(p db.Patient) fhir.Identity {
+	return fhir.Identity{LastName: p.LastName, BirthDate: p.BirthDate.Format(time.DateOnly)}
+}
+
+// mismatch words a refusal; format takes our patient's id and the names of the fields that differ, never their values.
+func mismatch(format string, patient uuid.UUID, differ []string) error {
+	return failure(ecw.ClassPermanentData, Failure{
+		Code:    "patient_mismatch",
+		Message: fmt.Sprintf(format, patient, strings.Join(differ, " and ")),
+	})
+}
+
+func mrnTaken(holder uuid.UUID) error {
+	return unusable(fmt.Sprintf("Patient %s has this patient's MRN and is not the same in eCW: correct the MRN of one of them", holder))
+}
+
 // importParams checks that eCW says enough to tell one person from another.
-func importParams(practice string, p fhir.Demographics) (db.ImportPatientParams, error) {
+func importParams(practice string, p fhir.Demographics) (params db.AddLinkedPatientParams, refused error) {
 	birthDate, err := time.Parse(time.DateOnly, p.BirthDate)
 	switch {
 	case err != nil:
-		return db.ImportPatientParams{}, unusable("The patient has no complete birth date in eCW: complete it there")
+		return params, unusable("The patient has no complete birth date in eCW: complete it there")
 	case p.MRN == "":
-		return db.ImportPatientParams{}, unusable("The patient has no MRN in eCW: add it there")
+		return params, unusable("The patient has no MRN in eCW: add it there")
 	case p.FirstName == "" || p.LastName == "":
-		return db.ImportPatientParams{}, unusable("The patient has no full name in eCW: complete it there")
+		return params, unusable("The patient has no full name in eCW: complete it there")
 	}
-	address := ""
-	for i, line := range p.Address.Lines {
-		if i > 0 {
-			address += ", "
-		}
-		address += line
-	}
-	return db.ImportPatientParams{
-		PracticeCode: practice, FirstName: p.FirstName, LastName: p.LastName, BirthDate: birthDate, MRN: p.MRN, ECWFHIRID: &p.ID,
-		Phone: p.Phone, AddressLine: address, City: p.Address.City, State: p.Address.State, PostalCode: p.Address.PostalCode, Country: p.Address.Country,
+	return db.AddLinkedPatientParams{
+		PracticeCode: practice,
+		FirstName:    p.FirstName,
+		LastName:     p.LastName,
+		BirthDate:    birthDate,
+		MRN:          p.MRN,
+		ECWFHIRID:    &p.ID,
+		Phone:        p.Phone,
+		AddressLine:  strings.Join(p.Address.Lines, ", "),
+		City:         p.Address.City,
+		State:        p.Address.State,
+		PostalCode:   p.Address.PostalCode,
+		Country:      p.Address.Country,
 	}, nil
 }
 

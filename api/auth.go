@@ -58,7 +58,11 @@ func (t Token) Sign(secret []byte) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, signed).SignedString(secret)
 }
 
-const roleKey = "role"
+// Where authenticate leaves what the token says of its holder.
+const (
+	roleKey    = "role"
+	subjectKey = "subject"
+)
 
 // authenticate lets a request through that carries a valid bearer token, and keeps its role for allow.
 func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
@@ -84,6 +88,7 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 			return unauthorized("invalid_token", "The token is not valid here: get a new one.")
 		}
 		c.Set(roleKey, got.Role)
+		c.Set(subjectKey, got.Subject)
 		return next(c)
 	}
 }

@@ -165,7 +165,7 @@ func TestBadObservations(t *testing.T) {
 func TestBadPatients(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
-	s.post(bloodPressure(s.patient(kevin)))
+	s.post(bloodPressure(s.patient("")))
 	s.secret("José", "Ñandú", "MRN-7")
 	change := func(old, replacement string) string { return replaced(fullPatient, old, replacement) }
 	tests := []bad{
@@ -180,12 +180,15 @@ func TestBadPatients(t *testing.T) {
 		invalid("a time for a day", change("1957-03-21", "1957-03-21T00:00:00Z"), "birth_date"),
 		invalid("born tomorrow", change("1957-03-21", time.Now().AddDate(0, 0, 2).Format(time.DateOnly)), "birth_date"),
 		invalid("born in the year 1", change("1957-03-21", "0001-01-01"), "birth_date"),
-		invalid("a path for an eCW id", change("ecw-patient-7", "../Patient"), "ecw_fhir_id"),
-		invalid("an eCW id with a NUL", change("ecw-patient-7", `ecw\u0000`), "ecw_fhir_id"),
-		invalid("a long eCW id", change("ecw-patient-7", strings.Repeat("7", 65)), "ecw_fhir_id"),
-		invalid("a list of eCW ids", change(`"ecw-patient-7"`, `["ecw-patient-7"]`), "ecw_fhir_id"),
+		invalid("a path for an eCW id", change(susan, "../Patient"), "ecw_fhir_id"),
+		invalid("an eCW id with a NUL", change(susan, `ecw\u0000`), "ecw_fhir_id"),
+		invalid("a long eCW id", change(susan, strings.Repeat("7", 65)), "ecw_fhir_id"),
+		invalid("a list of eCW ids", change(`"`+susan+`"`, `["`+susan+`"]`), "ecw_fhir_id"),
 		invalid("the MRN is a number", change(`"MRN-7"`, "7"), "mrn"),
-		invalid("active in words", change("true", `"yes"`), "active"),
+		invalid("confirmed in words", change(`"confirm_mismatch":true`, `"confirm_mismatch":"true"`), "confirm_mismatch"),
+		invalid("confirmed by nobody", change(`"confirm_mismatch":true`, `"confirm_mismatch":null`), "confirm_mismatch"),
+		invalid("the mismatch is not to be set", member(fullPatient, "mismatch_since", "null"), "mismatch_since"),
+		invalid("active in words", change(`"active":true`, `"active":"yes"`), "active"),
 		invalid("the address is a text", change(`{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"}`, `"Tulsa"`), "address"),
 		invalid("the postal code is a number", change(`"74063"`, "74063"), "address.postal_code"),
 		invalid("everything is too long", strings.NewReplacer("Tulsa", strings.Repeat("T", 101), "OK", strings.Repeat("O", 101), "74063", strings.Repeat("7", 21),
@@ -212,6 +215,7 @@ func TestBadQueriesAndPaths(t *testing.T) {
 		"page=0": "page", "page=-1": "page", "page=abc": "page", "page=1.5": "page", "page=0x1": "page", "page=%00": "page",
 		"page=99999999999999999999": "page", "page=1000001": "page", "page_size=0": "page_size", "page_size=1000": "page_size", "page_size=-1": "page_size",
 		"mrn=%00": "mrn", "mrn=a%0ab": "mrn", "mrn=%ff": "mrn", "ecw_fhir_id=%c3%28": "ecw_fhir_id", "mrn=" + strings.Repeat("x", 101): "mrn",
+		"mismatch=yes": "mismatch", "mismatch=1": "mismatch",
 	} {
 		t.Run(query, func(t *testing.T) {
 			got := s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusBadRequest, "invalid")

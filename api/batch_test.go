@@ -237,7 +237,7 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 func TestTwoPatchesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
-	patient := "/api/v1/patients/" + s.patient(kevin) + "/"
+	patient := "/api/v1/patients/" + s.patient("") + "/"
 	fields := []string{"phone", "first_name", "last_name", "mrn"}
 	for round := range 10 {
 		var group sync.WaitGroup

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ const (
 // whose delivery failed once. The EHR takes nothing, so that there is always something to transmit.
 func startWithExamples(t *testing.T) *system {
 	t.Helper()
-	s := start(t, nothing)
+	s := startWith(t, setup{watch: peopleOfTheExamples})
 	s.fault(`{"kind":"error_503","target":"create","count":1000}`)
 	s.exec(`INSERT INTO patients (id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id) VALUES ($1, $2, 'Jane', 'Doe', '1957-03-21', 'ECW-10042', $3)`,
 		examplePatient, practice, kevin)
@@ -39,6 +40,23 @@ func startWithExamples(t *testing.T) *system {
 		exampleTransmission)
 	s.exec(`INSERT INTO patient_imports (id, practice_code, finished_at) VALUES ($1, $2, now())`, exampleImport, practice)
 	return s
+}
+
+// peopleOfTheExamples lets the EHR know the patients whom the examples link.
+func peopleOfTheExamples(next http.Handler) http.Handler {
+	people := map[string]string{
+		"ecw-patient-fhir-id-001": `"name":[{"family":"Doe","given":["Jane"]}],"birthDate":"1957-03-21"`,
+		"ecw-patient-fhir-id-002": `"name":[{"family":"Chen","given":["Lisa"]}],"birthDate":"1948-11-02"`,
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := path.Base(r.URL.Path)
+		if people[id] == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/fhir+json")
+		_, _ = fmt.Fprintf(w, `{"resourceType":"Patient","id":%q,%s}`, id, people[id])
+	})
 }
 
 // example is an answer as the contract shows it.

@@ -176,7 +176,7 @@ func TestTransmitAfterAPermanentFailure(t *testing.T) {
 	}
 	first := failed.text("transmission", "id")
 
-	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"ecw_fhir_id":"`+kevin+`"}`).want(t, http.StatusOK, "")
+	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"ecw_fhir_id":"`+kevin+`","confirm_mismatch":true}`).want(t, http.StatusOK, "")
 	var again answer
 	eventually(t, "closed", func() bool { // the failure is recorded a moment before the workflow ends
 		again = s.transmit(id)

@@ -118,7 +118,7 @@ func FuzzPatient(f *testing.F) {
 	in := newIntake(f, http.MethodPatch, "/api/v1/patients/:id")
 	f.Fuzz(func(t *testing.T, body []byte) {
 		in.send(t, body, func(c echo.Context) error {
-			fields := patientFields{FirstName: "A", LastName: "B", BirthDate: "1957-03-21", MRN: "M", Active: true}
+			fields := patientRequest{patientFields: patientFields{FirstName: "A", LastName: "B", BirthDate: "1957-03-21", MRN: "M", Active: true}}
 			if err := bind(c, &fields); err != nil {
 				return err
 			}

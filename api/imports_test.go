@@ -138,32 +138,6 @@ func TestImportsAtOnce(t *testing.T) {
 	}
 }
 
-func TestImportMeetsPatientsMadeByHand(t *testing.T) {
-	t.Parallel()
-	s := start(t, nothing)
-	people, ids := s.people(2)
-	byHand := func(mrn, ecwID string) string {
-		return s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"By","last_name":"Hand","birth_date":"1957-03-21","mrn":%q,"ecw_fhir_id":%q,"active":false}`, mrn, ecwID)).
-			want(t, http.StatusCreated, "").text("id")
-	}
-	same := byHand(people[0].MRN, "")
-	other := byHand(people[1].MRN, "ecw-patient-other")
-
-	got := s.importPatients(ids).want(t, http.StatusOK, "")
-	if got.get("imported") != number("1") || got.text("patients", 0, "vantrexia_id") != same || got.text("patients", 0, "name") != people[0].FirstName+" "+people[0].LastName {
-		t.Errorf("the patient with the same MRN was not taken over: %s", got.body)
-	}
-	if got.text("errors", 0, "ecw_fhir_id") != ids[1] || !strings.Contains(got.text("errors", 0, "reason"), "MRN") {
-		t.Errorf("the conflict is not explained: %s", got.body)
-	}
-	if stored := s.do("GET", "/api/v1/patients/"+same+"/", ""); stored.get("active") != true || stored.text("ecw_fhir_id") != ids[0] {
-		t.Errorf("the patient taken over: %s", stored.body)
-	}
-	if stored := s.do("GET", "/api/v1/patients/"+other+"/", ""); stored.text("last_name") != "Hand" || stored.text("ecw_fhir_id") != "ecw-patient-other" {
-		t.Errorf("the other patient was changed: %s", stored.body)
-	}
-}
-
 // rewrite changes one of the EHR's Patient resources.
 func rewrite(id string, change func(resource string) string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {

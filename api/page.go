@@ -41,6 +41,15 @@ func queryText(c echo.Context, name string) *string {
 	return nullable(strings.TrimSpace(c.QueryParam(name)))
 }
 
+// queryBool is nil when the query does not name the parameter, or names it with nothing.
+func queryBool(c echo.Context, name string) *bool {
+	yes, err := strconv.ParseBool(c.QueryParam(name))
+	if err != nil { // it is empty
+		return nil
+	}
+	return &yes
+}
+
 func newList[T any](c echo.Context, p page, count int64, results []T) list[T] {
 	l := list[T]{Count: count, Results: results}
 	if int64(p.offset()+p.size) < count {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -35,31 +36,71 @@ type patientFields struct {
 	Active    bool    `json:"active"`
 }
 
+// patientRequest is the body that creates or changes a patient.
+type patientRequest struct {
+	patientFields
+	// ConfirmMismatch says that eCW's patient is this one although the names or the birth dates differ.
+	ConfirmMismatch bool `json:"confirm_mismatch"`
+}
+
 // patient is a patient as the API shows it.
 type patient struct {
 	ID uuid.UUID `json:"id"`
 	patientFields
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	// MismatchSince is since when eCW shows another person under ECWFHIRID; null when it does not.
+	MismatchSince *time.Time `json:"mismatch_since"`
+	CreatedAt     time.Time  `json:"created_at"`
+	UpdatedAt     time.Time  `json:"updated_at"`
 }
 
 func (s *server) createPatient(c echo.Context) error {
-	fields := patientFields{Active: true}
-	if err := bind(c, &fields); err != nil {
+	ctx := c.Request().Context()
+	req := patientRequest{patientFields: patientFields{Active: true}}
+	if err := bind(c, &req); err != nil {
 		return err
 	}
-	birthDate, err := fields.check()
+	birthDate, err := req.check()
 	if err != nil {
 		return err
 	}
-	row, err := s.Store.CreatePatient(c.Request().Context(), db.CreatePatientParams{
-		PracticeCode: s.PracticeCode, FirstName: fields.FirstName, LastName: fields.LastName, BirthDate: birthDate, MRN: fields.MRN,
-		ECWFHIRID: fields.ECWFHIRID, Phone: fields.Phone, AddressLine: fields.Address.Line, City: fields.Address.City,
-		State: fields.Address.State, PostalCode: fields.Address.PostalCode, Country: fields.Address.Country, Active: fields.Active,
+	if err := s.checkIdentities(ctx, s.Store.Queries, uuid.Nil, req.patientFields); err != nil {
+		return err
+	}
+
+	var confirmed *string
+	var differ []string
+	if req.ECWFHIRID != nil {
+		asking, cancel := context.WithTimeout(ctx, linkTimeout)
+		defer cancel()
+		shown, err := s.readIdentity(asking, *req.ECWFHIRID)
+		if err != nil {
+			return err
+		}
+		if confirmed, differ, err = req.judge(shown); err != nil {
+			return err
+		}
+	}
+
+	row, err := s.Store.CreatePatient(ctx, db.CreatePatientParams{
+		PracticeCode:      s.PracticeCode,
+		FirstName:         req.FirstName,
+		LastName:          req.LastName,
+		BirthDate:         birthDate,
+		MRN:               req.MRN,
+		ECWFHIRID:         req.ECWFHIRID,
+		Phone:             req.Phone,
+		AddressLine:       req.Address.Line,
+		City:              req.Address.City,
+		State:             req.Address.State,
+		PostalCode:        req.Address.PostalCode,
+		Country:           req.Address.Country,
+		Active:            req.Active,
+		MismatchConfirmed: confirmed,
 	})
 	if err != nil {
-		return s.patientError(c, uuid.Nil, fields, err)
+		return s.notStored(ctx, uuid.Nil, req.patientFields, err)
 	}
+	s.logConfirmation(c, row.ID, differ)
 	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/patients/"+row.ID.String()+"/")
 	return c.JSON(http.StatusCreated, showPatient(row))
 }
@@ -67,52 +108,146 @@ func (s *server) createPatient(c echo.Context) error {
 // updatePatient changes the fields that the body names, and leaves the others (RFC 7396). Only ecw_fhir_id may be null:
 // the other fields always have a value.
 func (s *server) updatePatient(c echo.Context) error {
+	ctx := c.Request().Context()
 	row, err := s.loadPatient(c)
 	if err != nil {
 		return err
 	}
-	var fields patientFields
-	var updated db.Patient
-	err = s.Store.InTx(c.Request().Context(), func(q *db.Queries) error {
-		fields, updated, err = s.patchPatient(c.Request().Context(), q, row.ID, body(c))
-		return err
-	})
-	if db.IsUniqueViolation(err) {
-		return s.patientError(c, row.ID, fields, err)
-	}
+	change, err := newPatientChange(row, body(c))
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, showPatient(updated))
+
+	// eCW is read without a lock, which an answer that takes long would hold. Whoever changes the patient meanwhile may have
+	// linked somebody else: then eCW is asked anew.
+	asking, cancel := context.WithTimeout(ctx, linkTimeout)
+	defer cancel()
+	for range patchTries {
+		if err := s.checkIdentities(ctx, s.Store.Queries, row.ID, change.want.patientFields); err != nil {
+			return err
+		}
+		var shown *shownIdentity
+		if change.needsECW() {
+			if shown, err = s.readIdentity(asking, *change.want.ECWFHIRID); err != nil {
+				return err
+			}
+		}
+		var updated db.Patient
+		var differ []string
+		err = s.Store.InTx(ctx, func(q *db.Queries) error {
+			if change, err = s.lockForChange(ctx, q, row.ID, body(c)); err != nil {
+				return err
+			}
+			updated, differ, err = s.patchPatient(ctx, q, change, shown)
+			return err
+		})
+		switch {
+		case errors.Is(err, errRelinked):
+			continue
+		case err != nil:
+			return s.notStored(ctx, row.ID, change.want.patientFields, err)
+		}
+		s.logConfirmation(c, row.ID, differ)
+		return c.JSON(http.StatusOK, showPatient(updated))
+	}
+	return conflict("patient_changed", "Others change the link of patient %s at this moment, and nothing was changed: look at it and "+
+		"try again.", row.ID)
 }
 
-// patchPatient reads, changes and writes the patient under a lock: two requests at once change one after the other, and
-// neither undoes the other's fields.
-func (s *server) patchPatient(ctx context.Context, q *db.Queries, id uuid.UUID, patch []byte) (fields patientFields, updated db.Patient, err error) {
+// patchTries is how often a change begins anew because another one linked the patient elsewhere.
+const patchTries = 3
+
+// errRelinked means that another request changed the link while eCW was asked about the former one.
+var errRelinked = errors.New("the patient was linked elsewhere meanwhile")
+
+// lockForChange reads the patient under a lock: two requests at once change one after the other, and neither undoes the
+// other's fields.
+func (s *server) lockForChange(ctx context.Context, q *db.Queries, id uuid.UUID, patch []byte) (patientChange, error) {
 	row, err := q.LockPatient(ctx, db.LockPatientParams{PracticeCode: s.PracticeCode, ID: id})
 	if db.IsNotFound(err) {
-		return fields, updated, notFound("patient", id.String())
+		return patientChange{}, notFound("patient", id.String())
 	}
 	if err != nil {
-		return fields, updated, fmt.Errorf("load patient: %w", err)
+		return patientChange{}, fmt.Errorf("load patient: %w", err)
 	}
-	fields = showPatient(row).patientFields
-	if err := unmarshal(patch, &fields); err != nil {
-		return fields, updated, err
+	return newPatientChange(row, patch)
+}
+
+// patchPatient writes a change of a patient who is locked. shown is what eCW shows under the id that the change wants, nil
+// when eCW was not asked; differ is what differs from it and was confirmed.
+func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patientChange, shown *shownIdentity) (
+	updated db.Patient, differ []string, err error,
+) {
+	row, want := change.row, change.want
+	if err := s.checkIdentities(ctx, q, row.ID, want.patientFields); err != nil {
+		return updated, nil, err
 	}
-	birthDate, err := fields.check()
-	if err != nil {
-		return fields, updated, err
+	since, confirmed := row.MismatchSince, row.MismatchConfirmed
+	switch {
+	case want.ECWFHIRID == nil:
+		since, confirmed = nil, nil
+	case change.needsECW() && (shown == nil || shown.ecwFHIRID != *want.ECWFHIRID):
+		return updated, nil, errRelinked
+	case change.needsECW():
+		since = nil
+		if confirmed, differ, err = want.judge(shown); err != nil {
+			return updated, nil, err
+		}
 	}
+
 	updated, err = q.UpdatePatient(ctx, db.UpdatePatientParams{
-		PracticeCode: s.PracticeCode, ID: id, FirstName: fields.FirstName, LastName: fields.LastName, BirthDate: birthDate, MRN: fields.MRN,
-		ECWFHIRID: fields.ECWFHIRID, Phone: fields.Phone, AddressLine: fields.Address.Line, City: fields.Address.City,
-		State: fields.Address.State, PostalCode: fields.Address.PostalCode, Country: fields.Address.Country, Active: fields.Active,
+		PracticeCode:      s.PracticeCode,
+		ID:                row.ID,
+		FirstName:         want.FirstName,
+		LastName:          want.LastName,
+		BirthDate:         change.birthDate,
+		MRN:               want.MRN,
+		ECWFHIRID:         want.ECWFHIRID,
+		Phone:             want.Phone,
+		AddressLine:       want.Address.Line,
+		City:              want.Address.City,
+		State:             want.Address.State,
+		PostalCode:        want.Address.PostalCode,
+		Country:           want.Address.Country,
+		Active:            want.Active,
+		MismatchSince:     since,
+		MismatchConfirmed: confirmed,
 	})
 	if err != nil {
-		return fields, updated, fmt.Errorf("store patient: %w", err)
+		return updated, nil, fmt.Errorf("store patient: %w", err)
 	}
-	return fields, updated, nil
+	return updated, differ, nil
+}
+
+// patientChange is a patient as stored, and as a patch wants it.
+type patientChange struct {
+	row       db.Patient
+	want      patientRequest
+	birthDate time.Time // of want
+}
+
+func newPatientChange(row db.Patient, patch []byte) (patientChange, error) {
+	change := patientChange{row: row, want: patientRequest{patientFields: showPatient(row).patientFields}}
+	if row.ECWFHIRID != nil { // encoding/json writes through the pointer, into the row
+		linked := *row.ECWFHIRID
+		change.want.ECWFHIRID = &linked
+	}
+	err := unmarshal(patch, &change.want)
+	if err == nil {
+		change.birthDate, err = change.want.check()
+	}
+	return change, err
+}
+
+// needsECW reports whether the change may hide a wrong link, or make one: eCW must be asked who is linked.
+func (p patientChange) needsECW() bool {
+	if p.want.ECWFHIRID == nil {
+		return false
+	}
+	stored := showPatient(p.row).patientFields
+	return stored.ECWFHIRID == nil || *stored.ECWFHIRID != *p.want.ECWFHIRID ||
+		len(stored.identity().Differences(p.want.identity())) > 0 ||
+		p.want.ConfirmMismatch && p.row.MismatchSince != nil
 }
 
 // check trims the texts, and looks at what a schema cannot know.
@@ -132,27 +267,35 @@ func (f *patientFields) check() (birthDate time.Time, err error) {
 	return birthDate, b.err()
 }
 
-// patientError explains why a row was refused: which other patient holds the MRN or the eCW id already. self is the
-// patient that was to be changed, or zero.
-func (s *server) patientError(c echo.Context, self uuid.UUID, fields patientFields, err error) error {
-	if !db.IsUniqueViolation(err) {
-		return fmt.Errorf("store patient: %w", err)
+// checkIdentities refuses an MRN or an eCW id that another patient has. self is the patient that is to be changed, or zero.
+func (s *server) checkIdentities(ctx context.Context, q *db.Queries, self uuid.UUID, fields patientFields) error {
+	holder, err := q.FindPatientByMRN(ctx, db.FindPatientByMRNParams{PracticeCode: s.PracticeCode, MRN: fields.MRN})
+	if refused := held("mrn", self, holder.ID, err); refused != nil || fields.ECWFHIRID == nil {
+		return refused
 	}
-	for _, identity := range []struct {
-		field string
-		query db.FindPatientByIdentityParams
-	}{
-		{"mrn", db.FindPatientByIdentityParams{PracticeCode: s.PracticeCode, MRN: fields.MRN}},
-		{"ecw_fhir_id", db.FindPatientByIdentityParams{PracticeCode: s.PracticeCode, ECWFHIRID: fields.ECWFHIRID}}, // no MRN is empty
-	} {
-		holder, err := s.Store.FindPatientByIdentity(c.Request().Context(), identity.query)
-		switch {
-		case db.IsNotFound(err) || err == nil && holder.ID == self:
-			continue
-		case err != nil:
-			return fmt.Errorf("find the patient with the same identity: %w", err)
-		}
-		return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder.ID, identity.field)
+	holder, err = q.FindLinkedPatient(ctx, db.FindLinkedPatientParams{PracticeCode: s.PracticeCode, ECWFHIRID: fields.ECWFHIRID})
+	return held("ecw_fhir_id", self, holder.ID, err)
+}
+
+// held turns the answer to a search for the holder of a field into an error if it is somebody else.
+func held(field string, self, holder uuid.UUID, err error) error {
+	switch {
+	case db.IsNotFound(err) || err == nil && holder == self:
+		return nil
+	case err != nil:
+		return fmt.Errorf("find the patient with the same %s: %w", field, err)
+	}
+	return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder, field)
+}
+
+// notStored explains an error of the write: of the patients who were stored since they were looked for, one may have the
+// MRN or the eCW id.
+func (s *server) notStored(ctx context.Context, self uuid.UUID, fields patientFields, err error) error {
+	if !db.IsUniqueViolation(err) {
+		return err
+	}
+	if err := s.checkIdentities(ctx, s.Store.Queries, self, fields); err != nil {
+		return err
 	}
 	return conflict("patient_exists", "Another patient had this mrn or ecw_fhir_id a moment ago: try again.")
 }
@@ -177,17 +320,27 @@ func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
 	return row, nil
 }
 
-// listPatients takes the exact filters mrn and ecw_fhir_id.
+// listPatients takes the exact filters mrn, ecw_fhir_id and mismatch.
 func (s *server) listPatients(c echo.Context) error {
 	p := queryPage(c)
-	mrn, ecwID := queryText(c, "mrn"), queryText(c, "ecw_fhir_id")
+	mrn, ecwID, mismatch := queryText(c, "mrn"), queryText(c, "ecw_fhir_id"), queryBool(c, "mismatch")
 	ctx := c.Request().Context()
-	count, err := s.Store.CountPatients(ctx, db.CountPatientsParams{PracticeCode: s.PracticeCode, MRN: mrn, ECWFHIRID: ecwID})
+	count, err := s.Store.CountPatients(ctx, db.CountPatientsParams{
+		PracticeCode: s.PracticeCode,
+		MRN:          mrn,
+		ECWFHIRID:    ecwID,
+		Mismatch:     mismatch,
+	})
 	if err != nil {
 		return fmt.Errorf("count patients: %w", err)
 	}
 	rows, err := s.Store.ListPatients(ctx, db.ListPatientsParams{
-		PracticeCode: s.PracticeCode, MRN: mrn, ECWFHIRID: ecwID, PageSize: int32(p.size), PageOffset: int32(p.offset()),
+		PracticeCode: s.PracticeCode,
+		MRN:          mrn,
+		ECWFHIRID:    ecwID,
+		Mismatch:     mismatch,
+		PageSize:     int32(p.size),
+		PageOffset:   int32(p.offset()),
 	})
 	if err != nil {
 		return fmt.Errorf("list patients: %w", err)
@@ -201,7 +354,10 @@ func (s *server) listPatients(c echo.Context) error {
 
 func showPatient(p db.Patient) patient {
 	return patient{
-		ID: p.ID, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+		ID:            p.ID,
+		MismatchSince: p.MismatchSince,
+		CreatedAt:     p.CreatedAt,
+		UpdatedAt:     p.UpdatedAt,
 		patientFields: patientFields{
 			FirstName: p.FirstName, LastName: p.LastName, BirthDate: p.BirthDate.Format(time.DateOnly), MRN: p.MRN, ECWFHIRID: p.ECWFHIRID,
 			Phone: p.Phone, Active: p.Active,

@@ -12,8 +12,10 @@ import (
 	"github.com/google/uuid"
 )
 
-const fullPatient = `{"first_name":" José ","last_name":"Ñandú-O'Neil","birth_date":"1957-03-21","mrn":"MRN-7","ecw_fhir_id":"ecw-patient-7",` +
-	`"phone":"+1 555 0142","address":{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"},"active":true}`
+// fullPatient has every field. The EHR knows somebody else under the id, which is confirmed: what matters are the letters.
+const fullPatient = `{"first_name":" José ","last_name":"Ñandú-O'Neil","birth_date":"1957-03-21","mrn":"MRN-7",` +
+	`"ecw_fhir_id":"` + susan + `","confirm_mismatch":true,"phone":"+1 555 0142",` +
+	`"address":{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"},"active":true}`
 
 func TestCreateAndGetPatient(t *testing.T) {
 	t.Parallel()
@@ -25,7 +27,10 @@ func TestCreateAndGetPatient(t *testing.T) {
 		t.Errorf("id %q, Location %q", id, location)
 	}
 	got := s.do("GET", "/api/v1/patients/"+id+"/", "").want(t, http.StatusOK, "")
-	want := []string{"active", "address", "birth_date", "created_at", "ecw_fhir_id", "first_name", "id", "last_name", "mrn", "phone", "updated_at"}
+	want := []string{
+		"active", "address", "birth_date", "created_at", "ecw_fhir_id", "first_name", "id", "last_name",
+		"mismatch_since", "mrn", "phone", "updated_at",
+	}
 	if !slices.Equal(got.keys(), want) || string(got.body) != string(created.body) {
 		t.Errorf("got %s, was created as %s", got.body, created.body)
 	}
@@ -56,7 +61,7 @@ func TestPatchPatient(t *testing.T) {
 		{"a field of the address", `{"address":{"city":"Bixby"}}`, map[string]any{"city": "Bixby"}},
 		{"a text is emptied", `{"phone":""}`, map[string]any{"phone": ""}},
 		{"the link is cut", `{"ecw_fhir_id":null}`, map[string]any{"ecw_fhir_id": nil}},
-		{"the link is made", `{"ecw_fhir_id":"ecw-patient-8"}`, map[string]any{"ecw_fhir_id": "ecw-patient-8"}},
+		{"the link is made", `{"ecw_fhir_id":"` + kevin + `","confirm_mismatch":true}`, map[string]any{"ecw_fhir_id": kevin}},
 		{"the link is cut with an empty text", `{"ecw_fhir_id":""}`, map[string]any{"ecw_fhir_id": nil}},
 		{"inactive", `{"active":false}`, map[string]any{"active": false}},
 		{"its own identity", `{"mrn":"MRN-7"}`, nil},
@@ -111,9 +116,11 @@ func TestTwoPatientsWithOneIdentity(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	create := func(mrn, ecwID string) (id string) {
-		return s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":%q,"ecw_fhir_id":%q}`, mrn, ecwID)).want(t, http.StatusCreated, "").text("id")
+		const person = `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","confirm_mismatch":true,"mrn":%q,"ecw_fhir_id":%q}`
+		body := fmt.Sprintf(person, mrn, ecwID)
+		return s.do("POST", "/api/v1/patients/", body).want(t, http.StatusCreated, "").text("id")
 	}
-	one, two := create("MRN-1", "ecw-1"), create("MRN-2", "ecw-2")
+	one, two := create("MRN-1", kevin), create("MRN-2", susan)
 	const person = `{"first_name":"A","last_name":"B","birth_date":"1957-03-21",`
 	for _, test := range []struct {
 		name, method, path, body string
@@ -121,12 +128,12 @@ func TestTwoPatientsWithOneIdentity(t *testing.T) {
 	}{
 		{"create, MRN", "POST", "", person + `"mrn":"MRN-1"}`, one, "mrn"},
 		{"create, MRN with space", "POST", "", person + `"mrn":" MRN-1 "}`, one, "mrn"},
-		{"create, eCW id", "POST", "", person + `"mrn":"MRN-3","ecw_fhir_id":"ecw-2"}`, two, "ecw_fhir_id"},
-		{"create, both of one", "POST", "", person + `"mrn":"MRN-2","ecw_fhir_id":"ecw-2"}`, two, "mrn"},
-		{"create, one of each", "POST", "", person + `"mrn":"MRN-1","ecw_fhir_id":"ecw-2"}`, one, "mrn"},
+		{"create, eCW id", "POST", "", person + `"mrn":"MRN-3","ecw_fhir_id":"` + susan + `"}`, two, "ecw_fhir_id"},
+		{"create, both of one", "POST", "", person + `"mrn":"MRN-2","ecw_fhir_id":"` + susan + `"}`, two, "mrn"},
+		{"create, one of each", "POST", "", person + `"mrn":"MRN-1","ecw_fhir_id":"` + susan + `"}`, one, "mrn"},
 		{"change, MRN", "PATCH", one + "/", `{"mrn":"MRN-2"}`, two, "mrn"},
-		{"change, eCW id", "PATCH", one + "/", `{"ecw_fhir_id":"ecw-2"}`, two, "ecw_fhir_id"},
-		{"change, both", "PATCH", two + "/", `{"mrn":"MRN-1","ecw_fhir_id":"ecw-1"}`, one, "mrn"},
+		{"change, eCW id", "PATCH", one + "/", `{"ecw_fhir_id":"` + susan + `"}`, two, "ecw_fhir_id"},
+		{"change, both", "PATCH", two + "/", `{"mrn":"MRN-1","ecw_fhir_id":"` + kevin + `"}`, one, "mrn"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := s.in(t).do(test.method, "/api/v1/patients/"+test.path, test.body).want(t, http.StatusConflict, "patient_exists")
@@ -145,9 +152,10 @@ func TestListPatients(t *testing.T) {
 	s := start(t, temporal)
 	const total = 5
 	for i := range total {
-		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","birth_date":"1957-03-21","mrn":"MRN %d&+","ecw_fhir_id":"ecw-%d"}`, i, i, i)).
+		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","birth_date":"1957-03-21","mrn":"MRN %d&+"}`, i, i)).
 			want(t, http.StatusCreated, "")
 	}
+	s.exec("UPDATE patients SET ecw_fhir_id = replace(last_name, 'L', 'ecw-')")
 
 	for _, slash := range []string{"", "/"} { // the links lead through all pages and back
 		var walked []string

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
@@ -327,6 +329,20 @@ func (s *system) exec(sql string, args ...any) {
 	if _, err := s.conn.Exec(s.tb.Context(), sql, args...); err != nil {
 		s.tb.Fatal(err)
 	}
+}
+
+// patient is Jane Doe, linked to one of the EHR's patients behind the system's back: who that is, is of no interest, and the
+// EHR may be broken. An empty ecwID leaves the patient unlinked.
+func (s *system) patient(ecwID string) (id string) {
+	s.tb.Helper()
+	mrn := fmt.Sprintf("MRN-SECRET-%04d", numbers.Add(1))
+	s.secret(mrn, "Jane", "Doe", "1957-03-21", "555-0142")
+	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","birth_date":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
+	id = s.do("POST", "/api/v1/patients/", body).want(s.tb, http.StatusCreated, "").text("id")
+	if ecwID != "" {
+		s.exec("UPDATE patients SET ecw_fhir_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
+	}
+	return id
 }
 
 // inChart is how often the EHR holds an observation, and how many creates of it the EHR has seen.

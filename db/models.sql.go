@@ -52,22 +52,24 @@ type Observation struct {
 }
 
 type Patient struct {
-	ID           uuid.UUID
-	PracticeCode string
-	FirstName    string
-	LastName     string
-	BirthDate    time.Time
-	MRN          string
-	ECWFHIRID    *string
-	Phone        string
-	AddressLine  string
-	City         string
-	State        string
-	PostalCode   string
-	Country      string
-	Active       bool
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
+	ID                uuid.UUID
+	PracticeCode      string
+	FirstName         string
+	LastName          string
+	BirthDate         time.Time
+	MRN               string
+	ECWFHIRID         *string
+	Phone             string
+	AddressLine       string
+	City              string
+	State             string
+	PostalCode        string
+	Country           string
+	Active            bool
+	MismatchSince     *time.Time
+	MismatchConfirmed *string
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
 }
 
 type PatientImport struct {

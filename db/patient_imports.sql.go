@@ -30,6 +30,51 @@ func (q *Queries) AddImportItems(ctx context.Context, arg AddImportItemsParams) 
 	return err
 }
 
+const addLinkedPatient = `-- name: AddLinkedPatient :one
+INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
+                      phone, address_line, city, state, postal_code, country)
+VALUES ($1, $2, $3, $4, $5, $6,
+        $7, $8, $9, $10, $11, $12)
+ON CONFLICT DO NOTHING
+RETURNING id
+`
+
+type AddLinkedPatientParams struct {
+	PracticeCode string
+	FirstName    string
+	LastName     string
+	BirthDate    time.Time
+	MRN          string
+	ECWFHIRID    *string
+	Phone        string
+	AddressLine  string
+	City         string
+	State        string
+	PostalCode   string
+	Country      string
+}
+
+// No row when another patient has the MRN or the eCW id by now.
+func (q *Queries) AddLinkedPatient(ctx context.Context, arg AddLinkedPatientParams) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, addLinkedPatient,
+		arg.PracticeCode,
+		arg.FirstName,
+		arg.LastName,
+		arg.BirthDate,
+		arg.MRN,
+		arg.ECWFHIRID,
+		arg.Phone,
+		arg.AddressLine,
+		arg.City,
+		arg.State,
+		arg.PostalCode,
+		arg.Country,
+	)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
+}
+
 const addLinkedPatients = `-- name: AddLinkedPatients :exec
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
 SELECT $1, row_number() OVER (ORDER BY id), ecw_fhir_id
@@ -46,27 +91,6 @@ type AddLinkedPatientsParams struct {
 func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsParams) error {
 	_, err := q.db.Exec(ctx, addLinkedPatients, arg.ImportID, arg.PracticeCode)
 	return err
-}
-
-const adoptPatient = `-- name: AdoptPatient :execrows
-UPDATE patients p SET ecw_fhir_id = $1::text, active = true, updated_at = now()
-WHERE p.practice_code = $2 AND p.mrn = $3 AND p.ecw_fhir_id IS NULL
-  AND NOT EXISTS (SELECT FROM patients linked WHERE linked.practice_code = $2 AND linked.ecw_fhir_id = $1::text)
-`
-
-type AdoptPatientParams struct {
-	ECWFHIRID    string
-	PracticeCode string
-	MRN          string
-}
-
-// Links a patient that was created by hand, and is the same person by its MRN, to eCW, and activates it as every import does.
-func (q *Queries) AdoptPatient(ctx context.Context, arg AdoptPatientParams) (int64, error) {
-	result, err := q.db.Exec(ctx, adoptPatient, arg.ECWFHIRID, arg.PracticeCode, arg.MRN)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }
 
 const countImportItems = `-- name: CountImportItems :one
@@ -119,39 +143,6 @@ DELETE FROM patient_imports WHERE id = $1
 func (q *Queries) DeleteImport(ctx context.Context, id uuid.UUID) error {
 	_, err := q.db.Exec(ctx, deleteImport, id)
 	return err
-}
-
-const findLinkedPatient = `-- name: FindLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at FROM patients WHERE practice_code = $1 AND ecw_fhir_id = $2
-`
-
-type FindLinkedPatientParams struct {
-	PracticeCode string
-	ECWFHIRID    *string
-}
-
-func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, findLinkedPatient, arg.PracticeCode, arg.ECWFHIRID)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.BirthDate,
-		&i.MRN,
-		&i.ECWFHIRID,
-		&i.Phone,
-		&i.AddressLine,
-		&i.City,
-		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
 }
 
 const finishImport = `-- name: FinishImport :one
@@ -245,91 +236,23 @@ func (q *Queries) GetImportItem(ctx context.Context, arg GetImportItemParams) (P
 	return i, err
 }
 
-const importPatient = `-- name: ImportPatient :one
-INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country)
-VALUES ($1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11, $12)
-ON CONFLICT ON CONSTRAINT patients_ecw_fhir_id_key DO UPDATE
-SET first_name = excluded.first_name, last_name = excluded.last_name, birth_date = excluded.birth_date, mrn = excluded.mrn,
-    phone = excluded.phone, address_line = excluded.address_line, city = excluded.city, state = excluded.state,
-    postal_code = excluded.postal_code, country = excluded.country, updated_at = now()
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at, (xmax = 0)::boolean AS created
+const holdForMismatch = `-- name: HoldForMismatch :execrows
+UPDATE patients SET mismatch_since = now(), updated_at = now()
+WHERE practice_code = $1 AND id = $2 AND mismatch_since IS NULL
 `
 
-type ImportPatientParams struct {
+type HoldForMismatchParams struct {
 	PracticeCode string
-	FirstName    string
-	LastName     string
-	BirthDate    time.Time
-	MRN          string
-	ECWFHIRID    *string
-	Phone        string
-	AddressLine  string
-	City         string
-	State        string
-	PostalCode   string
-	Country      string
-}
-
-type ImportPatientRow struct {
 	ID           uuid.UUID
-	PracticeCode string
-	FirstName    string
-	LastName     string
-	BirthDate    time.Time
-	MRN          string
-	ECWFHIRID    *string
-	Phone        string
-	AddressLine  string
-	City         string
-	State        string
-	PostalCode   string
-	Country      string
-	Active       bool
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
-	Created      bool
 }
 
-// Creates the linked patient, or refreshes its demographics; two at once make one. Whether a patient is active is ours
-// to say once it is imported.
-func (q *Queries) ImportPatient(ctx context.Context, arg ImportPatientParams) (ImportPatientRow, error) {
-	row := q.db.QueryRow(ctx, importPatient,
-		arg.PracticeCode,
-		arg.FirstName,
-		arg.LastName,
-		arg.BirthDate,
-		arg.MRN,
-		arg.ECWFHIRID,
-		arg.Phone,
-		arg.AddressLine,
-		arg.City,
-		arg.State,
-		arg.PostalCode,
-		arg.Country,
-	)
-	var i ImportPatientRow
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.BirthDate,
-		&i.MRN,
-		&i.ECWFHIRID,
-		&i.Phone,
-		&i.AddressLine,
-		&i.City,
-		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.Created,
-	)
-	return i, err
+// Only a patient who is not held yet: the first moment stays.
+func (q *Queries) HoldForMismatch(ctx context.Context, arg HoldForMismatchParams) (int64, error) {
+	result, err := q.db.Exec(ctx, holdForMismatch, arg.PracticeCode, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const listImportErrors = `-- name: ListImportErrors :many
@@ -364,7 +287,7 @@ func (q *Queries) ListImportErrors(ctx context.Context, importID uuid.UUID) ([]L
 }
 
 const listImportedPatients = `-- name: ListImportedPatients :many
-SELECT patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.created_at, patients.updated_at, items.outcome
+SELECT patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at, items.outcome
 FROM patient_import_items items JOIN patients ON patients.id = items.patient_id
 WHERE items.import_id = $1 AND items.outcome IN ('imported', 'skipped')
 ORDER BY items.ordinal
@@ -400,6 +323,8 @@ func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) 
 			&i.Patient.PostalCode,
 			&i.Patient.Country,
 			&i.Patient.Active,
+			&i.Patient.MismatchSince,
+			&i.Patient.MismatchConfirmed,
 			&i.Patient.CreatedAt,
 			&i.Patient.UpdatedAt,
 			&i.Outcome,
@@ -450,6 +375,78 @@ func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([
 	return items, nil
 }
 
+const lockLinkedPatient = `-- name: LockLinkedPatient :one
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND ecw_fhir_id = $2 FOR UPDATE
+`
+
+type LockLinkedPatientParams struct {
+	PracticeCode string
+	ECWFHIRID    *string
+}
+
+// Nobody else changes the patient until the transaction ends.
+func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientParams) (Patient, error) {
+	row := q.db.QueryRow(ctx, lockLinkedPatient, arg.PracticeCode, arg.ECWFHIRID)
+	var i Patient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.FirstName,
+		&i.LastName,
+		&i.BirthDate,
+		&i.MRN,
+		&i.ECWFHIRID,
+		&i.Phone,
+		&i.AddressLine,
+		&i.City,
+		&i.State,
+		&i.PostalCode,
+		&i.Country,
+		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const lockPatientByMRN = `-- name: LockPatientByMRN :one
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND mrn = $2 FOR UPDATE
+`
+
+type LockPatientByMRNParams struct {
+	PracticeCode string
+	MRN          string
+}
+
+// Nobody else changes the patient until the transaction ends.
+func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNParams) (Patient, error) {
+	row := q.db.QueryRow(ctx, lockPatientByMRN, arg.PracticeCode, arg.MRN)
+	var i Patient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.FirstName,
+		&i.LastName,
+		&i.BirthDate,
+		&i.MRN,
+		&i.ECWFHIRID,
+		&i.Phone,
+		&i.AddressLine,
+		&i.City,
+		&i.State,
+		&i.PostalCode,
+		&i.Country,
+		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
 const openImportItems = `-- name: OpenImportItems :many
 SELECT ordinal FROM patient_import_items
 WHERE import_id = $1 AND outcome IS NULL AND ordinal > $2
@@ -481,4 +478,52 @@ func (q *Queries) OpenImportItems(ctx context.Context, arg OpenImportItemsParams
 		return nil, err
 	}
 	return items, nil
+}
+
+const takeOverDemographics = `-- name: TakeOverDemographics :execrows
+UPDATE patients
+SET first_name = $1, last_name = $2, birth_date = $3, mrn = $4, ecw_fhir_id = $5,
+    phone = $6, address_line = $7, city = $8, state = $9, postal_code = $10, country = $11,
+    active = active OR ecw_fhir_id IS NULL, mismatch_since = NULL, mismatch_confirmed = NULL, updated_at = now()
+WHERE practice_code = $12 AND id = $13
+`
+
+type TakeOverDemographicsParams struct {
+	FirstName    string
+	LastName     string
+	BirthDate    time.Time
+	MRN          string
+	ECWFHIRID    *string
+	Phone        string
+	AddressLine  string
+	City         string
+	State        string
+	PostalCode   string
+	Country      string
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Writes what eCW shows of a patient who was told to be the same person, and links one who was not linked: such a one is
+// activated, as every import does. Whether a patient is active is ours to say from then on.
+func (q *Queries) TakeOverDemographics(ctx context.Context, arg TakeOverDemographicsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, takeOverDemographics,
+		arg.FirstName,
+		arg.LastName,
+		arg.BirthDate,
+		arg.MRN,
+		arg.ECWFHIRID,
+		arg.Phone,
+		arg.AddressLine,
+		arg.City,
+		arg.State,
+		arg.PostalCode,
+		arg.Country,
+		arg.PracticeCode,
+		arg.ID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

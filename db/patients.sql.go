@@ -17,16 +17,23 @@ SELECT count(*) FROM patients
 WHERE practice_code = $1
   AND ($2::text IS NULL OR mrn = $2)
   AND ($3::text IS NULL OR ecw_fhir_id = $3)
+  AND ($4::boolean IS NULL OR (mismatch_since IS NOT NULL) = $4)
 `
 
 type CountPatientsParams struct {
 	PracticeCode string
 	MRN          *string
 	ECWFHIRID    *string
+	Mismatch     *bool
 }
 
 func (q *Queries) CountPatients(ctx context.Context, arg CountPatientsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countPatients, arg.PracticeCode, arg.MRN, arg.ECWFHIRID)
+	row := q.db.QueryRow(ctx, countPatients,
+		arg.PracticeCode,
+		arg.MRN,
+		arg.ECWFHIRID,
+		arg.Mismatch,
+	)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
@@ -34,26 +41,27 @@ func (q *Queries) CountPatients(ctx context.Context, arg CountPatientsParams) (i
 
 const createPatient = `-- name: CreatePatient :one
 INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country, active)
+                      phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
 VALUES ($1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11, $12, $13)
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at
+        $7, $8, $9, $10, $11, $12, $13, $14)
+RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
 `
 
 type CreatePatientParams struct {
-	PracticeCode string
-	FirstName    string
-	LastName     string
-	BirthDate    time.Time
-	MRN          string
-	ECWFHIRID    *string
-	Phone        string
-	AddressLine  string
-	City         string
-	State        string
-	PostalCode   string
-	Country      string
-	Active       bool
+	PracticeCode      string
+	FirstName         string
+	LastName          string
+	BirthDate         time.Time
+	MRN               string
+	ECWFHIRID         *string
+	Phone             string
+	AddressLine       string
+	City              string
+	State             string
+	PostalCode        string
+	Country           string
+	Active            bool
+	MismatchConfirmed *string
 }
 
 func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (Patient, error) {
@@ -71,6 +79,7 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 		arg.PostalCode,
 		arg.Country,
 		arg.Active,
+		arg.MismatchConfirmed,
 	)
 	var i Patient
 	err := row.Scan(
@@ -88,28 +97,25 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 		&i.PostalCode,
 		&i.Country,
 		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
 	return i, err
 }
 
-const findPatientByIdentity = `-- name: FindPatientByIdentity :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at FROM patients
-WHERE practice_code = $1 AND (mrn = $2 OR ecw_fhir_id = $3)
-ORDER BY mrn = $2 DESC
-LIMIT 1
+const findLinkedPatient = `-- name: FindLinkedPatient :one
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND ecw_fhir_id = $2
 `
 
-type FindPatientByIdentityParams struct {
+type FindLinkedPatientParams struct {
 	PracticeCode string
-	MRN          string
 	ECWFHIRID    *string
 }
 
-// The patient that already holds one of the two identities which must be unique within a practice.
-func (q *Queries) FindPatientByIdentity(ctx context.Context, arg FindPatientByIdentityParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, findPatientByIdentity, arg.PracticeCode, arg.MRN, arg.ECWFHIRID)
+func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientParams) (Patient, error) {
+	row := q.db.QueryRow(ctx, findLinkedPatient, arg.PracticeCode, arg.ECWFHIRID)
 	var i Patient
 	err := row.Scan(
 		&i.ID,
@@ -126,6 +132,43 @@ func (q *Queries) FindPatientByIdentity(ctx context.Context, arg FindPatientById
 		&i.PostalCode,
 		&i.Country,
 		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const findPatientByMRN = `-- name: FindPatientByMRN :one
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND mrn = $2
+`
+
+type FindPatientByMRNParams struct {
+	PracticeCode string
+	MRN          string
+}
+
+func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNParams) (Patient, error) {
+	row := q.db.QueryRow(ctx, findPatientByMRN, arg.PracticeCode, arg.MRN)
+	var i Patient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.FirstName,
+		&i.LastName,
+		&i.BirthDate,
+		&i.MRN,
+		&i.ECWFHIRID,
+		&i.Phone,
+		&i.AddressLine,
+		&i.City,
+		&i.State,
+		&i.PostalCode,
+		&i.Country,
+		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -133,7 +176,7 @@ func (q *Queries) FindPatientByIdentity(ctx context.Context, arg FindPatientById
 }
 
 const getPatient = `-- name: GetPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2
 `
 
 type GetPatientParams struct {
@@ -159,6 +202,8 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 		&i.PostalCode,
 		&i.Country,
 		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -166,18 +211,20 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 }
 
 const listPatients = `-- name: ListPatients :many
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at FROM patients
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients
 WHERE practice_code = $1
   AND ($2::text IS NULL OR mrn = $2)
   AND ($3::text IS NULL OR ecw_fhir_id = $3)
+  AND ($4::boolean IS NULL OR (mismatch_since IS NOT NULL) = $4)
 ORDER BY last_name, first_name, id
-LIMIT $5 OFFSET $4
+LIMIT $6 OFFSET $5
 `
 
 type ListPatientsParams struct {
 	PracticeCode string
 	MRN          *string
 	ECWFHIRID    *string
+	Mismatch     *bool
 	PageOffset   int32
 	PageSize     int32
 }
@@ -187,6 +234,7 @@ func (q *Queries) ListPatients(ctx context.Context, arg ListPatientsParams) ([]P
 		arg.PracticeCode,
 		arg.MRN,
 		arg.ECWFHIRID,
+		arg.Mismatch,
 		arg.PageOffset,
 		arg.PageSize,
 	)
@@ -212,6 +260,8 @@ func (q *Queries) ListPatients(ctx context.Context, arg ListPatientsParams) ([]P
 			&i.PostalCode,
 			&i.Country,
 			&i.Active,
+			&i.MismatchSince,
+			&i.MismatchConfirmed,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 		); err != nil {
@@ -226,7 +276,7 @@ func (q *Queries) ListPatients(ctx context.Context, arg ListPatientsParams) ([]P
 }
 
 const lockPatient = `-- name: LockPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2 FOR UPDATE
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2 FOR UPDATE
 `
 
 type LockPatientParams struct {
@@ -253,6 +303,8 @@ func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patie
 		&i.PostalCode,
 		&i.Country,
 		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -263,26 +315,28 @@ const updatePatient = `-- name: UpdatePatient :one
 UPDATE patients
 SET first_name = $1, last_name = $2, birth_date = $3, mrn = $4, ecw_fhir_id = $5,
     phone = $6, address_line = $7, city = $8, state = $9, postal_code = $10,
-    country = $11, active = $12, updated_at = now()
-WHERE practice_code = $13 AND id = $14
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, created_at, updated_at
+    country = $11, active = $12, mismatch_since = $13, mismatch_confirmed = $14, updated_at = now()
+WHERE practice_code = $15 AND id = $16
+RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
 `
 
 type UpdatePatientParams struct {
-	FirstName    string
-	LastName     string
-	BirthDate    time.Time
-	MRN          string
-	ECWFHIRID    *string
-	Phone        string
-	AddressLine  string
-	City         string
-	State        string
-	PostalCode   string
-	Country      string
-	Active       bool
-	PracticeCode string
-	ID           uuid.UUID
+	FirstName         string
+	LastName          string
+	BirthDate         time.Time
+	MRN               string
+	ECWFHIRID         *string
+	Phone             string
+	AddressLine       string
+	City              string
+	State             string
+	PostalCode        string
+	Country           string
+	Active            bool
+	MismatchSince     *time.Time
+	MismatchConfirmed *string
+	PracticeCode      string
+	ID                uuid.UUID
 }
 
 func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (Patient, error) {
@@ -299,6 +353,8 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 		arg.PostalCode,
 		arg.Country,
 		arg.Active,
+		arg.MismatchSince,
+		arg.MismatchConfirmed,
 		arg.PracticeCode,
 		arg.ID,
 	)
@@ -318,6 +374,8 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 		&i.PostalCode,
 		&i.Country,
 		&i.Active,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)

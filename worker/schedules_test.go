@@ -2,6 +2,8 @@ package worker_test
 
 import (
 	"context"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/worker"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 func (r *rig) ensureSchedules() {
@@ -228,4 +231,42 @@ func TestRefreshOfThePatients(t *testing.T) {
 		p, err := r.store.GetPatient(context.WithoutCancel(t.Context()), db.GetPatientParams{PracticeCode: practice, ID: r.patient.ID})
 		return err == nil && p.City != "old" && p.City != ""
 	})
+}
+
+// eCW shows somebody else under a linked id: the refresh leaves the patient alone but for the mark that holds the readings,
+// says why in its result, and takes the mark away when eCW shows the patient again.
+func TestRefreshThatShowsAnotherPerson(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	patient := func() db.Patient {
+		return must(r.store.GetPatient(t.Context(), db.GetPatientParams{PracticeCode: practice, ID: r.patient.ID}))(t)
+	}
+	before := patient()
+	r.breakEHR(fault{Kind: "other_person", For: "1h"})
+	for range 2 {
+		r.finish("refresh-"+uuid.NewString(), workflows.RefreshPatients, practice)
+	}
+	after := patient()
+	since := after.MismatchSince
+	same := after.LastName == before.LastName && after.BirthDate.Equal(before.BirthDate) && after.City == before.City
+	if since == nil || !same {
+		t.Errorf("the patient was %+v\nand is %+v", before, after)
+	}
+	var reason string
+	const newest = `SELECT reason FROM patient_import_items i JOIN patient_imports m ON m.id = i.import_id
+		WHERE outcome = 'error' ORDER BY m.created_at DESC LIMIT 1`
+	if err := r.sql.QueryRow(t.Context(), newest).Scan(&reason); err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"last_name and birth_date", r.patient.ID.String(), "confirm_mismatch"} {
+		if !strings.Contains(reason, word) {
+			t.Errorf("%q does not name %s", reason, word)
+		}
+	}
+
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.finish("refresh-"+uuid.NewString(), workflows.RefreshPatients, practice)
+	if again := patient(); again.MismatchSince != nil || again.City == "" {
+		t.Errorf("the patient is %+v", again)
+	}
 }

@@ -17,9 +17,16 @@ CREATE TABLE patients (
     postal_code   text        NOT NULL DEFAULT '',
     country       text        NOT NULL DEFAULT '',
     active        boolean     NOT NULL DEFAULT true,
+    -- eCW shows another person under ecw_fhir_id since then; the patient's readings are held. Null: not so.
+    mismatch_since     timestamptz,
+    -- What eCW showed under ecw_fhir_id when a person confirmed that it is this patient although the names or the birth
+    -- dates differ: the fingerprint of both. Null: nothing was confirmed, or eCW's were taken over since.
+    mismatch_confirmed text        CHECK (mismatch_confirmed <> ''),
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT patients_mrn_key UNIQUE (practice_code, mrn),
-    CONSTRAINT patients_ecw_fhir_id_key UNIQUE (practice_code, ecw_fhir_id)
+    CONSTRAINT patients_ecw_fhir_id_key UNIQUE (practice_code, ecw_fhir_id),
+    CONSTRAINT patients_mismatch_linked CHECK (ecw_fhir_id IS NOT NULL OR mismatch_since IS NULL AND mismatch_confirmed IS NULL)
 );
 CREATE INDEX patients_by_name ON patients (practice_code, last_name, first_name, id);
+CREATE INDEX patients_mismatched ON patients (practice_code, last_name, first_name, id) WHERE mismatch_since IS NOT NULL;

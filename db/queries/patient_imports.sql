@@ -63,27 +63,36 @@ SELECT ecw_fhir_id, reason FROM patient_import_items
 WHERE import_id = @import_id AND outcome = 'error'
 ORDER BY ordinal;
 
--- name: AdoptPatient :execrows
--- Links a patient that was created by hand, and is the same person by its MRN, to eCW, and activates it as every import does.
-UPDATE patients p SET ecw_fhir_id = @ecw_fhir_id::text, active = true, updated_at = now()
-WHERE p.practice_code = @practice_code AND p.mrn = @mrn AND p.ecw_fhir_id IS NULL
-  AND NOT EXISTS (SELECT FROM patients linked WHERE linked.practice_code = @practice_code AND linked.ecw_fhir_id = @ecw_fhir_id::text);
+-- name: LockLinkedPatient :one
+-- Nobody else changes the patient until the transaction ends.
+SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id FOR UPDATE;
 
--- name: FindLinkedPatient :one
-SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id;
+-- name: LockPatientByMRN :one
+-- Nobody else changes the patient until the transaction ends.
+SELECT * FROM patients WHERE practice_code = @practice_code AND mrn = @mrn FOR UPDATE;
 
--- name: ImportPatient :one
--- Creates the linked patient, or refreshes its demographics; two at once make one. Whether a patient is active is ours
--- to say once it is imported.
+-- name: AddLinkedPatient :one
+-- No row when another patient has the MRN or the eCW id by now.
 INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
                       phone, address_line, city, state, postal_code, country)
 VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
         @phone, @address_line, @city, @state, @postal_code, @country)
-ON CONFLICT ON CONSTRAINT patients_ecw_fhir_id_key DO UPDATE
-SET first_name = excluded.first_name, last_name = excluded.last_name, birth_date = excluded.birth_date, mrn = excluded.mrn,
-    phone = excluded.phone, address_line = excluded.address_line, city = excluded.city, state = excluded.state,
-    postal_code = excluded.postal_code, country = excluded.country, updated_at = now()
-RETURNING *, (xmax = 0)::boolean AS created;
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: TakeOverDemographics :execrows
+-- Writes what eCW shows of a patient who was told to be the same person, and links one who was not linked: such a one is
+-- activated, as every import does. Whether a patient is active is ours to say from then on.
+UPDATE patients
+SET first_name = @first_name, last_name = @last_name, birth_date = @birth_date, mrn = @mrn, ecw_fhir_id = @ecw_fhir_id,
+    phone = @phone, address_line = @address_line, city = @city, state = @state, postal_code = @postal_code, country = @country,
+    active = active OR ecw_fhir_id IS NULL, mismatch_since = NULL, mismatch_confirmed = NULL, updated_at = now()
+WHERE practice_code = @practice_code AND id = @id;
+
+-- name: HoldForMismatch :execrows
+-- Only a patient who is not held yet: the first moment stays.
+UPDATE patients SET mismatch_since = now(), updated_at = now()
+WHERE practice_code = @practice_code AND id = @id AND mismatch_since IS NULL;
 
 -- name: ListLinkedIDs :many
 -- Which of these eCW ids belong to a patient of ours.

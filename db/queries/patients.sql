@@ -1,8 +1,8 @@
 -- name: CreatePatient :one
 INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country, active)
+                      phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
 VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
-        @phone, @address_line, @city, @state, @postal_code, @country, @active)
+        @phone, @address_line, @city, @state, @postal_code, @country, @active, @mismatch_confirmed)
 RETURNING *;
 
 -- name: GetPatient :one
@@ -12,18 +12,18 @@ SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id;
 -- Nobody else changes the patient until the transaction ends.
 SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id FOR UPDATE;
 
--- name: FindPatientByIdentity :one
--- The patient that already holds one of the two identities which must be unique within a practice.
-SELECT * FROM patients
-WHERE practice_code = @practice_code AND (mrn = @mrn OR ecw_fhir_id = @ecw_fhir_id)
-ORDER BY mrn = @mrn DESC
-LIMIT 1;
+-- name: FindPatientByMRN :one
+SELECT * FROM patients WHERE practice_code = @practice_code AND mrn = @mrn;
+
+-- name: FindLinkedPatient :one
+SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id;
 
 -- name: ListPatients :many
 SELECT * FROM patients
 WHERE practice_code = @practice_code
   AND (sqlc.narg(mrn)::text IS NULL OR mrn = sqlc.narg(mrn))
   AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id))
+  AND (sqlc.narg(mismatch)::boolean IS NULL OR (mismatch_since IS NOT NULL) = sqlc.narg(mismatch))
 ORDER BY last_name, first_name, id
 LIMIT @page_size OFFSET @page_offset;
 
@@ -31,12 +31,13 @@ LIMIT @page_size OFFSET @page_offset;
 SELECT count(*) FROM patients
 WHERE practice_code = @practice_code
   AND (sqlc.narg(mrn)::text IS NULL OR mrn = sqlc.narg(mrn))
-  AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id));
+  AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id))
+  AND (sqlc.narg(mismatch)::boolean IS NULL OR (mismatch_since IS NOT NULL) = sqlc.narg(mismatch));
 
 -- name: UpdatePatient :one
 UPDATE patients
 SET first_name = @first_name, last_name = @last_name, birth_date = @birth_date, mrn = @mrn, ecw_fhir_id = @ecw_fhir_id,
     phone = @phone, address_line = @address_line, city = @city, state = @state, postal_code = @postal_code,
-    country = @country, active = @active, updated_at = now()
+    country = @country, active = @active, mismatch_since = @mismatch_since, mismatch_confirmed = @mismatch_confirmed, updated_at = now()
 WHERE practice_code = @practice_code AND id = @id
 RETURNING *;

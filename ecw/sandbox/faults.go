@@ -78,7 +78,7 @@ func faultKinds() []faultKind {
 		{kindRefuseIdentifier, search, "refuses a search for Observations by identifier", changesHandling},
 		{kindIgnoreIdentifier, search, "ignores the identifier in a search for Observations, and finds too much", changesHandling},
 		{kindDropIdentifier, create, "stores the Observation without its identifiers", changesHandling},
-		{kindOtherPerson, []operation{opRead}, "answers a read of a Patient with somebody else's name, birth date and address under its id and MRN", changesHandling},
+		{kindOtherPerson, []operation{opRead}, "answers a read of a Patient with somebody else's demographics under its id and MRN", changesHandling},
 		{kindNarrowScope, token, "grants no scope that writes Observations", changesHandling},
 		{kindNoExpiresIn, token, "issues a token without expires_in", changesHandling},
 		{kindResetBefore, every, "resets the connection, nothing is handled", insteadOfHandling},

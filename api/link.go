@@ -1,0 +1,102 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/fhir"
+)
+
+// linkTimeout bounds how long a request waits for eCW in all, tokens included: a client gives up after 30 s.
+const linkTimeout = 15 * time.Second
+
+// shownIdentity is whom eCW shows under an id.
+type shownIdentity struct {
+	ecwFHIRID string
+	fhir.Identity
+}
+
+// readIdentity asks eCW who the patient with an id is. Readings go into this patient's chart once the id is linked, and
+// nobody takes them out again.
+func (s *server) readIdentity(ctx context.Context, ecwFHIRID string) (*shownIdentity, error) {
+	resource, err := s.EHR.ReadPatient(ctx, ecwFHIRID)
+	if err != nil {
+		return nil, notRead(err)
+	}
+	shown, err := fhir.ParsePatient(resource)
+	if err != nil {
+		return nil, notLinkable("eCW's Patient with this id cannot be used, as " + err.Error() + ": look at it in eCW")
+	}
+	return &shownIdentity{ecwFHIRID: ecwFHIRID, Identity: shown.Identity()}, nil
+}
+
+// notRead answers for a Patient that eCW did not show.
+func notRead(err error) error {
+	var e *ecw.Error
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case e.Code == "not_found", e.Code == "invalid_id":
+		return notLinkable("eCW has no patient with this id: copy it from eCW's patient list")
+	case e.Code == "other_patient":
+		return notLinkable("eCW answers with another Patient than the one with this id: look at the chart in eCW")
+	}
+	return &Error{
+		Status: http.StatusServiceUnavailable,
+		Code:   "ecw_unavailable",
+		Detail: "eCW did not say who the patient with this ecw_fhir_id is, so nothing was stored: " + e.Message +
+			". Try again later, or leave ecw_fhir_id out for now.",
+	}
+}
+
+func notLinkable(message string) error {
+	var b broken
+	b.add("ecw_fhir_id", "%s", message)
+	return b.err()
+}
+
+func (f *patientFields) identity() fhir.Identity {
+	return fhir.Identity{LastName: f.LastName, BirthDate: f.BirthDate}
+}
+
+// judge refuses to link a patient to somebody else, unless the caller confirms that they are one person: then confirmed is
+// the fingerprint of what eCW shows, so that the next import does not ask again, and differ names what differs.
+func (r *patientRequest) judge(shown *shownIdentity) (confirmed *string, differ []string, err error) {
+	differ = r.identity().Differences(shown.Identity)
+	switch {
+	case len(differ) == 0:
+		return nil, nil, nil
+	case !r.ConfirmMismatch:
+		return nil, nil, patientMismatch(differ)
+	}
+	fingerprint := shown.Fingerprint()
+	return &fingerprint, differ, nil
+}
+
+// patientMismatch names the fields that differ, and never what eCW shows: who may not see that must not learn it by trying.
+func patientMismatch(differ []string) *Error {
+	e := conflict("patient_mismatch", "eCW does not show this %s under this ecw_fhir_id, and nothing was stored: compare both records and "+
+		"correct the one that is wrong, or take the right ecw_fhir_id. If they are one person, send it again with confirm_mismatch.",
+		strings.Join(differ, " and "))
+	for _, field := range differ {
+		e.Fields = append(e.Fields, FieldError{Field: field, Message: "is not what eCW shows under this ecw_fhir_id"})
+	}
+	return e
+}
+
+// logConfirmation keeps who confirmed a mismatch; differ names what differs, none: nothing was confirmed.
+func (s *server) logConfirmation(c echo.Context, patientID uuid.UUID, differ []string) {
+	if len(differ) == 0 {
+		return
+	}
+	subject, _ := c.Get(subjectKey).(string)
+	s.Logger.InfoContext(c.Request().Context(), "a person confirmed that a patient is the one whom eCW shows otherwise",
+		"patient_id", patientID, "subject", subject, "fields", differ)
+}

@@ -1,0 +1,218 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+)
+
+// anotherPerson lets the EHR show somebody else under every id that is read.
+const anotherPerson = `{"kind":"other_person","target":"read","for":"1h"}`
+
+// created is a patient made by hand as p is known to the EHR, but for what change says. An empty ecwID leaves it unlinked.
+func (c caller) created(p sandbox.Person, ecwID string, change ...string) (id string) {
+	c.tb.Helper()
+	return c.do("POST", "/api/v1/patients/", newPatient(p, ecwID, change...)).want(c.tb, http.StatusCreated, "").text("id")
+}
+
+// newPatient is the body that creates p; change replaces texts in it.
+func newPatient(p sandbox.Person, ecwID string, change ...string) string {
+	body := fmt.Sprintf(`{"first_name":%q,"last_name":%q,"birth_date":%q,"mrn":%q,"ecw_fhir_id":%q}`,
+		p.FirstName, p.LastName, p.BirthDate, p.MRN, ecwID)
+	return strings.NewReplacer(change...).Replace(body)
+}
+
+func (c caller) patientNow(id string) answer {
+	c.tb.Helper()
+	return c.do("GET", "/api/v1/patients/"+id+"/", "").want(c.tb, http.StatusOK, "")
+}
+
+// wantUnchanged fails the test if anything about a patient is not as it was, whatever happened to be refused.
+func (c caller) wantUnchanged(before answer) {
+	c.tb.Helper()
+	if now := c.patientNow(before.text("id")); string(now.body) != string(before.body) {
+		c.tb.Errorf("the patient was %s\nand is %s", before.body, now.body)
+	}
+}
+
+// A mistyped MRN is somebody else's: an import must not hand her record over to the patient who was typed in, nor the next
+// reading to her chart.
+func TestImportAdoptsNobodyElse(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	people, _ := s.people(6)
+	for i, test := range []struct {
+		name    string
+		change  func(p sandbox.Person) []string
+		differs []string // none: the import takes the patient over
+	}{
+		{"the same", func(sandbox.Person) []string { return nil }, nil},
+		{"written otherwise", func(p sandbox.Person) []string {
+			return []string{p.LastName, strings.ToUpper(p.LastName[:2]) + "-" + p.LastName[2:] + "."}
+		}, nil},
+		{"another first name", func(p sandbox.Person) []string { return []string{p.FirstName, "Bob"} }, nil},
+		{"another family name", func(p sandbox.Person) []string { return []string{p.LastName, "Hand"} }, []string{"last_name"}},
+		{"another birth date", func(p sandbox.Person) []string { return []string{p.BirthDate, "1957-03-21"} }, []string{"birth_date"}},
+		{"another person", func(p sandbox.Person) []string {
+			return []string{p.LastName, "Hand", p.BirthDate, "1957-03-21"}
+		}, []string{"last_name", "birth_date"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, p := s.in(t), people[i]
+			before := s.patientNow(s.created(p, "", append(test.change(p), "}", `,"active":false}`)...))
+			got := s.importPatients([]string{p.FHIRID}).want(t, http.StatusOK, "")
+			if test.differs == nil {
+				now := s.patientNow(before.text("id"))
+				linked := now.text("last_name") == p.LastName && now.text("ecw_fhir_id") == p.FHIRID
+				if got.get("imported") != number("1") || !linked || now.get("active") != true {
+					t.Errorf("not taken over: %s, %s", got.body, now.body)
+				}
+				return
+			}
+			s.wantUnchanged(before)
+			s.wantReason(got, p, before.text("id"), test.differs)
+		})
+	}
+}
+
+// wantReason fails the test unless an import of one patient says what a person must compare, without saying it.
+func (c caller) wantReason(got answer, p sandbox.Person, patientID string, differs []string) {
+	c.tb.Helper()
+	reason := got.text("errors", 0, "reason")
+	explained := strings.Contains(reason, patientID) && strings.Contains(reason, "confirm_mismatch")
+	if got.text("errors", 0, "ecw_fhir_id") != p.FHIRID || !explained {
+		c.tb.Errorf("got %s", got.body)
+	}
+	for _, field := range []string{"last_name", "birth_date"} {
+		if named, want := strings.Contains(reason, field), strings.Contains(strings.Join(differs, " "), field); named != want {
+			c.tb.Errorf("%q names %s: %v", reason, field, named)
+		}
+	}
+	for _, value := range []string{p.LastName, p.FirstName, p.BirthDate, p.MRN, "Hand", "1957"} {
+		if strings.Contains(reason, value) {
+			c.tb.Errorf("%q holds %q", reason, value)
+		}
+	}
+}
+
+// The EHR shows somebody else under an id that is linked, be it by a merge of charts or by a wrong link: nothing of ours is
+// overwritten, and it shows until both agree again.
+func TestImportOfALinkedIDThatIsAnotherPersonNow(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	people, ids := s.people(2)
+	got := s.importPatients(ids).want(t, http.StatusOK, "")
+	id, other := got.text("patients", 0, "vantrexia_id"), got.text("patients", 1, "vantrexia_id")
+	before := s.patientNow(id)
+
+	s.fault(anotherPerson)
+	s.wantReason(s.importPatients(ids[:1]).want(t, http.StatusOK, ""), people[0], id, []string{"last_name", "birth_date"})
+	held := s.patientNow(id)
+	since := at(t, held, "mismatch_since")
+	for _, field := range []string{"first_name", "last_name", "birth_date", "mrn", "phone", "ecw_fhir_id"} {
+		if held.text(field) != before.text(field) {
+			t.Errorf("%s was %s and is %s", field, before.text(field), held.text(field))
+		}
+	}
+	if held.text("last_name") != people[0].LastName {
+		t.Errorf("the patient was %s\nand is %s", before.body, held.body)
+	}
+	s.wantListed("mismatch=true", id)
+	s.wantListed("mismatch=false", other)
+	s.importPatients(ids[:1]).want(t, http.StatusOK, "")
+	if again := s.patientNow(id); !at(t, again, "mismatch_since").Equal(since) {
+		t.Errorf("since %s now, was %s", again.text("mismatch_since"), since)
+	}
+
+	s.mend()
+	if got := s.importPatients(ids).want(t, http.StatusOK, ""); got.get("skipped") != number("2") {
+		t.Errorf("got %s", got.body)
+	}
+	if s.patientNow(id).get("mismatch_since") != nil {
+		t.Error("the mismatch stays although both agree")
+	}
+	s.wantListed("mismatch=true")
+}
+
+// wantListed fails the test unless a list of patients holds exactly these.
+func (c caller) wantListed(query string, ids ...string) {
+	c.tb.Helper()
+	got := c.do("GET", "/api/v1/patients/?"+query, "").want(c.tb, http.StatusOK, "")
+	if got.get("count") != number(fmt.Sprint(len(ids))) {
+		c.tb.Errorf("%s lists %s", query, got.body)
+	}
+	for _, id := range ids {
+		if !strings.Contains(string(got.body), id) {
+			c.tb.Errorf("%s does not list %s: %s", query, id, got.body)
+		}
+	}
+}
+
+// What eCW does not show is no sign of another person: the import fails as that of any incomplete record, and holds nothing.
+func TestImportOfALinkedIDThatIsNotComplete(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(string) string{
+		"no birth date":         func(r string) string { return strings.Replace(r, `"birthDate"`, `"born"`, 1) },
+		"the year of the birth": func(r string) string { return strings.Replace(r, `"2007-07-15"`, `"2007"`, 1) },
+		"no name":               func(r string) string { return strings.Replace(r, `"name"`, `"names"`, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startWith(t, setup{watch: rewrite(kevin, change)})
+			before := s.patientNow(s.patient(kevin))
+			s.exec("UPDATE patients SET last_name = 'Lee', birth_date = '2007-07-15'")
+			got := s.importPatients([]string{kevin}).want(t, http.StatusOK, "")
+			if !strings.Contains(got.text("errors", 0, "reason"), "complete") || s.patientNow(before.text("id")).get("mismatch_since") != nil {
+				t.Errorf("got %s", got.body)
+			}
+		})
+	}
+}
+
+// A person changes a patient while the import reads hers from eCW: what is compared is what is stored in the end.
+func TestImportWhileAPersonChangesThePatient(t *testing.T) {
+	t.Parallel()
+	answered, goOn := make(chan struct{}, 10), make(chan struct{})
+	s := startWith(t, setup{watch: blockedReads(answered, goOn)})
+	t.Cleanup(func() { close(goOn) })
+	people, ids := s.people(1)
+	id := s.created(people[0], "")
+	accepted := s.importPatients(ids, "Prefer", "respond-async").want(t, http.StatusAccepted, "")
+	awaitRead(t, answered)
+	changed := s.do("PATCH", "/api/v1/patients/"+id+"/", `{"last_name":"Hand"}`).want(t, http.StatusOK, "")
+	goOn <- struct{}{}
+	done := s.awaitImport(accepted.header.Get("Location"))
+	s.wantUnchanged(changed)
+	s.wantReason(done.part("result"), people[0], id, []string{"last_name"})
+}
+
+// A patient who is linked to another chart has the MRN: the import names the patient, and changes nobody.
+func TestImportOfAnMRNThatIsTaken(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	people, ids := s.people(2)
+	holder := s.patientNow(s.importPatients(ids[1:]).want(t, http.StatusOK, "").text("patients", 0, "vantrexia_id"))
+	s.exec("UPDATE patients SET mrn = $1 WHERE id = $2", people[0].MRN, uuid.MustParse(holder.text("id")))
+	holder = s.patientNow(holder.text("id"))
+	got := s.importPatients(ids[:1]).want(t, http.StatusOK, "")
+	if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "MRN") || !strings.Contains(reason, holder.text("id")) {
+		t.Errorf("got %s", got.body)
+	}
+	s.wantUnchanged(holder)
+
+	s.exec("UPDATE patients SET mrn = 'M-2' WHERE id = $1", uuid.MustParse(holder.text("id")))
+	linked := s.patientNow(s.importPatients(ids[:1]).want(t, http.StatusOK, "").text("patients", 0, "vantrexia_id"))
+	s.exec("UPDATE patients SET mrn = 'M-1' WHERE id = $1", uuid.MustParse(linked.text("id")))
+	s.exec("UPDATE patients SET mrn = $1 WHERE id = $2", people[0].MRN, uuid.MustParse(holder.text("id")))
+	linked = s.patientNow(linked.text("id"))
+	got = s.importPatients(ids[:1]).want(t, http.StatusOK, "") // her MRN in eCW is another patient's now
+	if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "MRN") || !strings.Contains(reason, holder.text("id")) {
+		t.Errorf("got %s", got.body)
+	}
+	s.wantUnchanged(linked)
+}
