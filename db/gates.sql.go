@@ -133,11 +133,9 @@ func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error
 
 const goesFirst = `-- name: GoesFirst :one
 SELECT NOT EXISTS (
-    SELECT FROM transmissions t
-    WHERE t.practice_code = $1 AND (t.held_at IS NOT NULL OR t.brought_forward)
-      AND (t.asked OR (t.created_at, t.id) < (SELECT me.created_at, me.id FROM transmissions me WHERE me.id = $2))
-      AND t.id <> $2
-      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+    SELECT FROM ecw_queue q
+    WHERE q.practice_code = $1 AND q.id <> $2
+      AND (q.asked OR (q.created_at, q.id) < (SELECT t.created_at, t.id FROM transmissions t WHERE t.id = $2))
 )
 `
 
@@ -146,7 +144,7 @@ type GoesFirstParams struct {
 	ID           uuid.UUID
 }
 
-// Reports whether nobody in the queue comes before a transmission that is not in it.
+// Reports whether nobody in the queue comes before a transmission.
 func (q *Queries) GoesFirst(ctx context.Context, arg GoesFirstParams) (bool, error) {
 	row := q.db.QueryRow(ctx, goesFirst, arg.PracticeCode, arg.ID)
 	var not_exists bool
@@ -194,6 +192,20 @@ func (q *Queries) HoldsPlace(ctx context.Context, id uuid.UUID) (bool, error) {
 	return exists, err
 }
 
+const isSomebodyElse = `-- name: IsSomebodyElse :one
+SELECT EXISTS (
+    SELECT FROM observations o JOIN patients p ON p.id = o.patient_id WHERE o.id = $1 AND p.mismatch_since IS NOT NULL
+)
+`
+
+// Reports whether eCW shows another person under the id of the observation's patient.
+func (q *Queries) IsSomebodyElse(ctx context.Context, observationID uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, isSomebodyElse, observationID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const leavePlace = `-- name: LeavePlace :execrows
 DELETE FROM ecw_places WHERE id = $1
 `
@@ -207,11 +219,9 @@ func (q *Queries) LeavePlace(ctx context.Context, id uuid.UUID) (int64, error) {
 }
 
 const listNext = `-- name: ListNext :many
-SELECT t.id, t.observation_id
-FROM transmissions t
-WHERE t.practice_code = $1 AND (t.held_at IS NOT NULL OR t.brought_forward)
-  AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
-ORDER BY t.asked DESC, t.created_at, t.id
+SELECT id, observation_id FROM ecw_queue
+WHERE practice_code = $1
+ORDER BY asked DESC, created_at, id
 LIMIT $2
 `
 
@@ -247,13 +257,15 @@ func (q *Queries) ListNext(ctx context.Context, arg ListNextParams) ([]ListNextR
 }
 
 const listTrials = `-- name: ListTrials :many
-SELECT id, observation_id FROM transmissions
-WHERE practice_code = $1
-  AND (held_at IS NOT NULL
-       OR next_retry_at > now() AND last_attempted_at >= $2::timestamptz
-          AND (status = 'failed' OR error_class = 'permanent_credentials')
-          AND (error_class <> 'unknown' OR updated_at < now() - $3::float8 * interval '1 second'))
-ORDER BY updated_at, id
+SELECT t.id, t.observation_id FROM transmissions t
+WHERE t.practice_code = $1
+  AND NOT EXISTS (SELECT FROM observations o JOIN patients p ON p.id = o.patient_id
+                  WHERE o.id = t.observation_id AND p.mismatch_since IS NOT NULL)
+  AND (t.held_at IS NOT NULL
+       OR t.next_retry_at > now() AND t.last_attempted_at >= $2::timestamptz
+          AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
+          AND (t.error_class <> 'unknown' OR t.updated_at < now() - $3::float8 * interval '1 second'))
+ORDER BY t.updated_at, t.id
 LIMIT $4
 `
 
@@ -378,14 +390,9 @@ func (q *Queries) PlanTrial(ctx context.Context, arg PlanTrialParams) error {
 }
 
 const queueIsEmpty = `-- name: QueueIsEmpty :one
-SELECT NOT EXISTS (
-    SELECT FROM transmissions t
-    WHERE t.practice_code = $1 AND (t.held_at IS NOT NULL OR t.brought_forward)
-      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
-)
+SELECT NOT EXISTS (SELECT FROM ecw_queue WHERE practice_code = $1)
 `
 
-// Without what was called already.
 func (q *Queries) QueueIsEmpty(ctx context.Context, practiceCode string) (bool, error) {
 	row := q.db.QueryRow(ctx, queueIsEmpty, practiceCode)
 	var not_exists bool

@@ -11,6 +11,15 @@ import (
 	"github.com/google/uuid"
 )
 
+type EcwQueue struct {
+	ID            uuid.UUID
+	PracticeCode  string
+	ObservationID uuid.UUID
+	Asked         bool
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
 type Gate struct {
 	PracticeCode  string
 	BucketFullAt  time.Time

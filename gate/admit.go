@@ -57,6 +57,13 @@ func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 }
 
 func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, r Request) (Admission, error) {
+	somebodyElse, err := q.IsSomebodyElse(ctx, r.ObservationID)
+	if err != nil {
+		return Admission{}, err
+	}
+	if somebodyElse {
+		return g.hold(ctx, q, r, ReasonPatient)
+	}
 	if state.Circuit != Closed {
 		return g.tryOrHold(ctx, q, state, r)
 	}

@@ -29,6 +29,10 @@ const (
 	ReasonCredentials = "credentials"
 )
 
+// ReasonPatient is why a transmission is held although the circuit is closed: eCW shows another person under the patient's
+// id, and somebody has to look at the link.
+const ReasonPatient = "patient"
+
 // openAfter is how many different readings in a row must find eCW unavailable or be forbidden before the circuit opens:
 // one that eCW cannot handle does not stop the others.
 const openAfter = 3

@@ -78,6 +78,8 @@ func heldDetails(reason string) string {
 	switch reason {
 	case gate.ReasonUnavailable:
 		why = "Held: eCW is unavailable. It goes on by itself when eCW takes readings again."
+	case gate.ReasonPatient:
+		why = "Held: eCW shows another person under the patient's id. Compare the two, then re-link the patient, or confirm."
 	case gate.ReasonCredentials:
 		why = "Held: eCW refuses our credentials, which a person has to fix. It goes on by itself when eCW takes readings again."
 	}

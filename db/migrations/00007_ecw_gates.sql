@@ -42,3 +42,13 @@ CREATE TABLE ecw_places (
     expires_at    timestamptz NOT NULL
 );
 CREATE INDEX ecw_places_of_practice ON ecw_places (practice_code, expires_at);
+
+-- Who waits before eCW and may be called: neither called already, nor held because eCW shows somebody else under the
+-- patient's id.
+CREATE VIEW ecw_queue AS
+SELECT t.id, t.practice_code, t.observation_id, t.asked, t.created_at, t.updated_at
+FROM transmissions t
+WHERE (t.held_at IS NOT NULL OR t.brought_forward)
+  AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+  AND NOT EXISTS (SELECT FROM observations o JOIN patients p ON p.id = o.patient_id
+                  WHERE o.id = t.observation_id AND p.mismatch_since IS NOT NULL);

@@ -58,31 +58,28 @@ DELETE FROM ecw_places WHERE practice_code = @practice_code AND expires_at < clo
 DELETE FROM ecw_places WHERE id = @id;
 
 -- name: QueueIsEmpty :one
--- Without what was called already.
-SELECT NOT EXISTS (
-    SELECT FROM transmissions t
-    WHERE t.practice_code = @practice_code AND (t.held_at IS NOT NULL OR t.brought_forward)
-      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
-);
+SELECT NOT EXISTS (SELECT FROM ecw_queue WHERE practice_code = @practice_code);
 
 -- name: GoesFirst :one
--- Reports whether nobody in the queue comes before a transmission that is not in it.
+-- Reports whether nobody in the queue comes before a transmission.
 SELECT NOT EXISTS (
-    SELECT FROM transmissions t
-    WHERE t.practice_code = @practice_code AND (t.held_at IS NOT NULL OR t.brought_forward)
-      AND (t.asked OR (t.created_at, t.id) < (SELECT me.created_at, me.id FROM transmissions me WHERE me.id = @id))
-      AND t.id <> @id
-      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
+    SELECT FROM ecw_queue q
+    WHERE q.practice_code = @practice_code AND q.id <> @id
+      AND (q.asked OR (q.created_at, q.id) < (SELECT t.created_at, t.id FROM transmissions t WHERE t.id = @id))
 );
 
 -- name: ListNext :many
 -- Who comes next in the queue: first in, first out, but for what a person asked for.
-SELECT t.id, t.observation_id
-FROM transmissions t
-WHERE t.practice_code = @practice_code AND (t.held_at IS NOT NULL OR t.brought_forward)
-  AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
-ORDER BY t.asked DESC, t.created_at, t.id
+SELECT id, observation_id FROM ecw_queue
+WHERE practice_code = @practice_code
+ORDER BY asked DESC, created_at, id
 LIMIT @batch;
+
+-- name: IsSomebodyElse :one
+-- Reports whether eCW shows another person under the id of the observation's patient.
+SELECT EXISTS (
+    SELECT FROM observations o JOIN patients p ON p.id = o.patient_id WHERE o.id = @observation_id AND p.mismatch_since IS NOT NULL
+);
 
 -- name: HoldTransmission :one
 -- Waits in the queue. One that was brought forward goes back to the moment that the schedule had given it instead. A delivery
@@ -131,13 +128,15 @@ WHERE practice_code = @practice_code AND circuit <> 'closed';
 
 -- name: ListTrials :many
 -- Who might be let through next: the one that was left alone the longest.
-SELECT id, observation_id FROM transmissions
-WHERE practice_code = @practice_code
-  AND (held_at IS NOT NULL
-       OR next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz
-          AND (status = 'failed' OR error_class = 'permanent_credentials')
-          AND (error_class <> 'unknown' OR updated_at < now() - sqlc.arg(first_wait)::float8 * interval '1 second'))
-ORDER BY updated_at, id
+SELECT t.id, t.observation_id FROM transmissions t
+WHERE t.practice_code = @practice_code
+  AND NOT EXISTS (SELECT FROM observations o JOIN patients p ON p.id = o.patient_id
+                  WHERE o.id = t.observation_id AND p.mismatch_since IS NOT NULL)
+  AND (t.held_at IS NOT NULL
+       OR t.next_retry_at > now() AND t.last_attempted_at >= @failing_since::timestamptz
+          AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
+          AND (t.error_class <> 'unknown' OR t.updated_at < now() - sqlc.arg(first_wait)::float8 * interval '1 second'))
+ORDER BY t.updated_at, t.id
 LIMIT @batch;
 
 -- name: TouchTransmission :exec
