@@ -123,7 +123,7 @@ func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.Workflow
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	options := client.StartWorkflowOptions{
-		ID: workflows.ImportPatientsWorkflowID(id), TaskQueue: workflows.TransmissionTaskQueue,
+		ID: workflows.ImportPatientsWorkflowID(id), TaskQueue: workflows.TaskQueue(s.PracticeCode),
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		StaticSummary:         "Imports patients from the EHR",
 	}

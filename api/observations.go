@@ -198,7 +198,7 @@ func (s *server) transmissionOptions(id uuid.UUID) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                       workflows.TransmissionWorkflowID(id),
 		StaticSummary:            workflows.TransmissionSummary,
-		TaskQueue:                workflows.TransmissionTaskQueue,
+		TaskQueue:                workflows.TaskQueue(s.PracticeCode),
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 	}

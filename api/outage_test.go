@@ -71,7 +71,7 @@ func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	}
 	startTemporal(t, dir, n)
 	s.exec("UPDATE observations SET created_at = created_at - interval '2 minutes'") // the sweep's grace is over
-	sweep := s.temporal.ScheduleClient().GetHandle(t.Context(), "process-pending")
+	sweep := s.temporal.ScheduleClient().GetHandle(t.Context(), "process-pending/"+practice)
 	eventually(t, "triggered", func() bool { return sweep.Trigger(t.Context(), client.ScheduleTriggerOptions{}) == nil })
 	eventually(t, "taken", func() bool { return s.transmit(waiting).status == http.StatusOK })
 	s.awaitDelivered(9)

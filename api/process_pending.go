@@ -58,7 +58,7 @@ func (s *server) processPending(c echo.Context) error {
 
 func (s *server) startPending(ctx context.Context, in workflows.PendingInput) (client.WorkflowRun, error) {
 	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: "process-pending/" + uuid.NewString(), TaskQueue: workflows.TransmissionTaskQueue,
+		ID: "process-pending/" + uuid.NewString(), TaskQueue: workflows.TaskQueue(s.PracticeCode),
 		StaticSummary: "Starts whatever is pending",
 	}, workflows.ProcessPending, in)
 }

@@ -268,7 +268,7 @@ func (s *system) gate() *gate.Gate {
 func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	tb.Helper()
 	entry := s.gate()
-	w := worker.New(s.temporal, worker.Activities{
+	w := worker.New(s.temporal, practice, worker.Activities{
 		Transmission: &activities.Transmission{
 			Store: s.store, EHR: ehr, Gate: entry, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
 		},

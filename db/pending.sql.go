@@ -105,3 +105,36 @@ func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingOb
 	}
 	return items, nil
 }
+
+const openElsewhere = `-- name: OpenElsewhere :many
+SELECT practice_code, count(*) AS open FROM transmissions
+WHERE (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL)) AND practice_code <> $1
+GROUP BY practice_code
+ORDER BY practice_code
+`
+
+type OpenElsewhereRow struct {
+	PracticeCode string
+	Open         int64
+}
+
+// What is under way for other practices than the given one.
+func (q *Queries) OpenElsewhere(ctx context.Context, practiceCode string) ([]OpenElsewhereRow, error) {
+	rows, err := q.db.Query(ctx, openElsewhere, practiceCode)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []OpenElsewhereRow{}
+	for rows.Next() {
+		var i OpenElsewhereRow
+		if err := rows.Scan(&i.PracticeCode, &i.Open); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

@@ -18,7 +18,7 @@ func Call(c client.Client) func(ctx context.Context, practice string, observatio
 	return func(ctx context.Context, practice string, observationID uuid.UUID, call gate.Call) error {
 		id := workflows.TransmissionWorkflowID(observationID)
 		options := client.StartWorkflowOptions{
-			ID: id, TaskQueue: workflows.TransmissionTaskQueue, WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			ID: id, TaskQueue: workflows.TaskQueue(practice), WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 			StaticSummary: workflows.TransmissionSummary,
 		}
 		ref := activities.ObservationRef{PracticeCode: practice, ObservationID: observationID, Unasked: true, LookUp: true}

@@ -108,7 +108,10 @@ func TestNothingOfThePatientStandsInHistoryOrLog(t *testing.T) {
 	run = r.start(lost)
 	r.awaitRetry(lost)
 	r.transmitNow(lost)
-	eventually(t, "the outcome of the look-up", func() bool { row := r.transmission(lost); return len(r.attempts(row.ID)) == 2 && row.NextRetryAt != nil })
+	eventually(t, "the outcome of the look-up", func() bool {
+		row := r.transmission(lost)
+		return len(r.attempts(row.ID)) == 2 && row.NextRetryAt != nil
+	})
 	r.transmitNow(lost)
 	r.mustDeliver(run)
 	histories.WriteString(r.rawHistory(run))

@@ -154,7 +154,7 @@ func (r *rig) recordImports() {
 // finish runs a workflow to its end, and returns the first of its runs.
 func (r *rig) finish(id string, workflow any, input any) client.WorkflowRun {
 	r.t.Helper()
-	options := client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TransmissionTaskQueue}
+	options := client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TaskQueue(practice)}
 	run := must(r.temporal.ExecuteWorkflow(r.t.Context(), options, workflow, input))(r.t)
 	first := r.temporal.GetWorkflow(r.t.Context(), id, run.GetRunID())
 	if err := run.Get(r.t.Context(), nil); err != nil {

@@ -205,7 +205,7 @@ func (r *rig) linkPatient() {
 // startWorker runs a worker until the test ends, or stops it.
 func (r *rig) startWorker(c client.Client) *worker.Worker {
 	r.t.Helper()
-	w := worker.New(c, worker.Activities{
+	w := worker.New(c, practice, worker.Activities{
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
 		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},

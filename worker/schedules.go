@@ -21,7 +21,7 @@ const sweepGrace = time.Minute
 func schedules(practice string) []client.ScheduleOptions {
 	return []client.ScheduleOptions{
 		{
-			ID: "process-pending",
+			ID: "process-pending/" + practice,
 			Spec: client.ScheduleSpec{
 				Intervals: []client.ScheduleIntervalSpec{{Every: 5 * time.Minute}},
 				Jitter:    10 * time.Second,
@@ -29,13 +29,13 @@ func schedules(practice string) []client.ScheduleOptions {
 			Overlap:       enums.SCHEDULE_OVERLAP_POLICY_SKIP,
 			CatchupWindow: 5 * time.Minute,
 			Action: &client.ScheduleWorkflowAction{
-				ID: "process-pending", TaskQueue: workflows.TransmissionTaskQueue, Workflow: workflows.ProcessPending,
+				ID: "process-pending/" + practice, TaskQueue: workflows.TaskQueue(practice), Workflow: workflows.ProcessPending,
 				Args:          []any{workflows.PendingInput{PracticeCode: practice, Grace: sweepGrace}},
 				StaticSummary: "Starts whatever is pending and carried by nobody",
 			},
 		},
 		{
-			ID: "refresh-patients",
+			ID: "refresh-patients/" + practice,
 			Spec: client.ScheduleSpec{
 				Calendars: []client.ScheduleCalendarSpec{{Hour: []client.ScheduleRange{{Start: 7}}}}, // UTC: night in America
 				Jitter:    30 * time.Minute,
@@ -43,7 +43,7 @@ func schedules(practice string) []client.ScheduleOptions {
 			Overlap:       enums.SCHEDULE_OVERLAP_POLICY_SKIP,
 			CatchupWindow: 12 * time.Hour,
 			Action: &client.ScheduleWorkflowAction{
-				ID: "refresh-patients", TaskQueue: workflows.TransmissionTaskQueue, Workflow: workflows.RefreshPatients,
+				ID: "refresh-patients/" + practice, TaskQueue: workflows.TaskQueue(practice), Workflow: workflows.RefreshPatients,
 				Args:          []any{practice},
 				StaticSummary: "Reads the demographics of every linked patient again",
 			},

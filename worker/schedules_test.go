@@ -36,14 +36,14 @@ func TestSchedulesAreAsDocumented(t *testing.T) {
 	for range 3 { // every worker that starts does this
 		r.ensureSchedules()
 	}
-	_, sweep := r.schedule("process-pending")
+	_, sweep := r.schedule("process-pending/" + practice)
 	if every := sweep.Schedule.Spec.Intervals; len(every) != 1 || every[0].Every != 5*time.Minute || sweep.Schedule.Spec.Jitter == 0 {
 		t.Errorf("the sweep's times are %+v", sweep.Schedule.Spec)
 	}
 	if policy := sweep.Schedule.Policy; policy.Overlap != enums.SCHEDULE_OVERLAP_POLICY_SKIP || policy.CatchupWindow != 5*time.Minute {
 		t.Errorf("the sweep's policy is %+v", policy)
 	}
-	_, refresh := r.schedule("refresh-patients")
+	_, refresh := r.schedule("refresh-patients/" + practice)
 	if calendars := refresh.Schedule.Spec.Calendars; len(calendars) != 1 || len(calendars[0].Hour) != 1 || refresh.Schedule.Policy.Overlap != enums.SCHEDULE_OVERLAP_POLICY_SKIP {
 		t.Errorf("the refresh is %+v", refresh.Schedule)
 	}
@@ -58,7 +58,7 @@ func TestAScheduleThatAPersonChanged(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{idle: true})
 	r.ensureSchedules()
-	handle, _ := r.schedule("process-pending")
+	handle, _ := r.schedule("process-pending/" + practice)
 	if err := handle.Pause(t.Context(), client.SchedulePauseOptions{Note: "eCW is moving house"}); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestAScheduleThatAPersonChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ensureSchedules() // as an older release's schedule is brought up to date
-	_, now := r.schedule("process-pending")
+	_, now := r.schedule("process-pending/" + practice)
 	if !now.Schedule.State.Paused || now.Schedule.State.Note != "eCW is moving house" {
 		t.Errorf("the pause is gone: %+v", now.Schedule.State)
 	}
@@ -84,12 +84,12 @@ func TestAScheduleThatAPersonChanged(t *testing.T) {
 // sweep lets the schedule act now, and waits for the end of that run.
 func (r *rig) sweep() {
 	r.t.Helper()
-	handle, before := r.schedule("process-pending")
+	handle, before := r.schedule("process-pending/" + practice)
 	if err := handle.Trigger(r.t.Context(), client.ScheduleTriggerOptions{}); err != nil {
 		r.t.Fatal(err)
 	}
 	eventually(r.t, "the sweep to end", func() bool {
-		_, now := r.schedule("process-pending")
+		_, now := r.schedule("process-pending/" + practice)
 		return now.Info.NumActions > before.Info.NumActions && len(now.Info.RunningWorkflows) == 0
 	})
 }
@@ -223,7 +223,7 @@ func TestRefreshOfThePatients(t *testing.T) {
 	r := newRig(t, setup{})
 	r.ensureSchedules()
 	must(r.sql.Exec(t.Context(), "UPDATE patients SET city = 'old'"))(t)
-	handle, _ := r.schedule("refresh-patients")
+	handle, _ := r.schedule("refresh-patients/" + practice)
 	if err := handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestSweepDoesNotReopenWhatFailedMeanwhile(t *testing.T) {
 	r.mustFail(r.start(id), string(ecw.ClassPermanentData))
 	failed := r.transmission(id)
 
-	options := client.StartWorkflowOptions{ID: "process-pending/late", TaskQueue: workflows.TransmissionTaskQueue}
+	options := client.StartWorkflowOptions{ID: "process-pending/late", TaskQueue: workflows.TaskQueue(practice)}
 	late := must(r.temporal.ExecuteWorkflow(t.Context(), options, workflows.ProcessPending,
 		workflows.PendingInput{PracticeCode: practice, ObservationIDs: []uuid.UUID{id}}))(t)
 	if err := late.Get(t.Context(), nil); err != nil {

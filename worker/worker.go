@@ -22,20 +22,19 @@ type Activities struct {
 	Circuit       *activities.Circuit
 }
 
-// Worker takes work from the transmissions queue.
+// Worker takes the work of a practice.
 type Worker struct {
 	worker.Worker
 	drain  time.Duration
 	failed chan error
 }
 
-// New makes a worker for everything on the transmissions queue. drain is how long it may take, when it stops, to finish
-// what it holds.
-func New(c client.Client, do Activities, drain time.Duration) *Worker {
+// New makes a worker for everything of a practice. drain is how long it may take, when it stops, to finish what it holds.
+func New(c client.Client, practice string, do Activities, drain time.Duration) *Worker {
 	failed := make(chan error, 1)
-	w := worker.New(c, workflows.TransmissionTaskQueue, worker.Options{
+	w := worker.New(c, workflows.TaskQueue(practice), worker.Options{
 		WorkerStopTimeout: drain + ReportTime,
-		Interceptors:      []interceptor.WorkerInterceptor{&drainer{after: drain}},
+		Interceptors:      []interceptor.WorkerInterceptor{&drainer{after: drain}, &guard{practice: practice}},
 		OnFatalError:      func(err error) { failed <- err },
 	})
 	w.RegisterWorkflow(workflows.Transmission)

@@ -132,7 +132,7 @@ func attendCircuit(ctx workflow.Context, practice string, recorded activities.Re
 func startCircuitBreaker(ctx workflow.Context, practice string) {
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            CircuitBreakerWorkflowID(practice),
-		TaskQueue:             TransmissionTaskQueue,
+		TaskQueue:             TaskQueue(practice),
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:         "Tries eCW now and then while it is unavailable or refuses us",

@@ -103,7 +103,7 @@ func startTransmission(ctx workflow.Context, ref activities.ObservationRef) work
 	}
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            TransmissionWorkflowID(ref.ObservationID),
-		TaskQueue:             TransmissionTaskQueue,
+		TaskQueue:             TaskQueue(ref.PracticeCode),
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
 		WorkflowIDReusePolicy: reuse,
 		StaticSummary:         TransmissionSummary,

@@ -169,7 +169,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	if err != nil {
 		return err
 	}
-	w := worker.New(d.temporal, worker.Activities{
+	w := worker.New(d.temporal, d.cfg.ECW.PracticeCode, worker.Activities{
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
 		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
@@ -177,6 +177,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	}, d.cfg.DrainTimeout)
 	started := func() {
 		d.working.Store(true)
+		warnOfOthers(ctx, d, log)
 		log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
 	}
 	err = await(ctx, log, "Temporal", func(ctx context.Context) error { return prepareTemporal(ctx, d) }, refusedByTemporal)
@@ -190,6 +191,19 @@ func runWorker(ctx context.Context, d dependencies) error {
 		return temporalError(d.cfg, err)
 	}
 	return nil
+}
+
+// warnOfOthers says when readings of another practice wait, which this worker does not take: perhaps ECW_PRACTICE_CODE was
+// changed while they were under way.
+func warnOfOthers(ctx context.Context, d dependencies, log *slog.Logger) {
+	others, err := d.store.OpenElsewhere(ctx, d.cfg.ECW.PracticeCode)
+	if err != nil {
+		log.WarnContext(ctx, "readings of other practices could not be counted", "error", err)
+	}
+	for _, other := range others {
+		log.WarnContext(ctx, "readings of another practice are under way, and wait for a worker with its ECW_PRACTICE_CODE",
+			"practice", other.PracticeCode, "readings", other.Open)
+	}
 }
 
 // prepareTemporal makes sure of what the workflows need around them, before the first of them runs.

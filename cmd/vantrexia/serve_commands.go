@@ -35,7 +35,7 @@ func workerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "worker",
 		Short: "Run the workflows and activities that deliver readings",
-		Long: `Takes work from Temporal's task queue "transmissions". Run as many as you like.
+		Long: `Takes the work of the practice (ECW_PRACTICE_CODE) from Temporal's task queue "transmissions/<practice>". Run as many as you like.
 ` + startHelp + `
 
 SIGTERM or Ctrl-C stops it: it takes no new work, and what it holds has DRAIN_TIMEOUT (40s) to end. A delivery that takes

@@ -24,3 +24,10 @@ SELECT DISTINCT ON (t.observation_id)
 FROM transmissions t JOIN observations o ON o.id = t.observation_id
 WHERE t.practice_code = @practice_code AND t.observation_id = ANY(@observation_ids::uuid[])
 ORDER BY t.observation_id, t.created_at DESC, t.id DESC;
+
+-- name: OpenElsewhere :many
+-- What is under way for other practices than the given one.
+SELECT practice_code, count(*) AS open FROM transmissions
+WHERE (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL)) AND practice_code <> @practice_code
+GROUP BY practice_code
+ORDER BY practice_code;
