@@ -42,7 +42,7 @@ func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	}
 	patient := s.patient(kevin)
 	s.await(s.post(weight(patient)), "transmitted")
-	s.fault(`{"kind":"error_503","target":"create"}`)
+	s.fault(`{"kind":"reset_after","target":"create"}`)
 	waiting := s.post(weight(patient))
 	s.await(waiting, "failed") // its wait goes on through the outage
 

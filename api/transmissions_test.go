@@ -34,10 +34,10 @@ func (s *system) logged(rows ...logged) (ids []string) {
 			WITH o AS (INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
 			           VALUES (gen_random_uuid(), $1, $2, $3, now() - random() * interval '1 year', 'SCALE-7', '{"value": 1}', '{}', 1, now()) RETURNING id)
 			INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, status, created_at, updated_at, error_class, error_message, next_retry_at, last_attempted_at, ecw_observation_id)
-			SELECT gen_random_uuid(), $1, o.id, 6, $4::text, $5::text::timestamptz, $5::text::timestamptz, $6::text, $6::text, nullif($7::text, '')::timestamptz, nullif($8::text, '')::timestamptz,
+			SELECT $9, $1, o.id, 6, $4::text, $5::text::timestamptz, $5::text::timestamptz, $6::text, $6::text, nullif($7::text, '')::timestamptz, nullif($8::text, '')::timestamptz,
 			       CASE WHEN $4::text = 'transmitted' THEN 'obs-1' END
 			FROM o RETURNING number`,
-			practice, row.patient, row.kind, row.status, row.created, row.class, row.retryAt, row.attempted).Scan(&id)
+			practice, row.patient, row.kind, row.status, row.created, row.class, row.retryAt, row.attempted, uuid.Must(uuid.NewV7())).Scan(&id)
 		if err != nil {
 			s.tb.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestTransmissionInDetail(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
 	patient := s.patient(kevin)
-	s.fault(`{"kind":"error_503","target":"create"}`)
+	s.fault(`{"kind":"reset_after","target":"create"}`)
 	observation := s.post(weight(patient))
 	waiting := s.await(observation, "failed")
 	eventually(t, "taken", func() bool { return s.transmit(observation).status == http.StatusOK })
@@ -148,7 +148,7 @@ func TestTransmissionInDetail(t *testing.T) {
 	ui := "http://temporal.test/namespaces/default/workflows/" + url.PathEscape("transmission/"+observation)
 	for member, want := range map[string]any{
 		"id": id, "observation_id": observation, "patient_id": patient, "patient_name": "Jane Doe", "status": "transmitted", "observation_type": "weight", "workflow_url": ui,
-		"attempt_count": number("2"), "max_attempts": number("3"), "error_message": nil, "error_class": nil, "next_retry_at": nil, "http_status": number("201"),
+		"attempt_count": number("2"), "max_attempts": number("3"), "error_message": nil, "error_class": nil, "next_retry_at": nil, "http_status": number("200"),
 	} {
 		if line.get(member) != want {
 			t.Errorf("%s is %v, want %v", member, line.get(member), want)
@@ -164,8 +164,8 @@ func TestTransmissionInDetail(t *testing.T) {
 		t.Fatalf("%d attempts: %s", len(attempts), detail.body)
 	}
 	for i, want := range []map[string]any{
-		{"number": number("1"), "http_status": number("503"), "ecw_observation_id": nil, "error_class": "unknown"},
-		{"number": number("2"), "http_status": number("201"), "ecw_observation_id": line.get("ecw_observation_id"), "error_class": nil, "error_message": nil, "error_code": nil},
+		{"number": number("1"), "http_status": nil, "ecw_observation_id": nil, "error_class": "unknown"},
+		{"number": number("2"), "http_status": number("200"), "ecw_observation_id": line.get("ecw_observation_id"), "error_class": nil, "error_message": nil, "error_code": nil},
 	} {
 		made := detail.part("attempts", i)
 		if members := []string{"duration_ms", "ecw_observation_id", "error_class", "error_code", "error_message", "finished_at", "http_status", "number", "started_at"}; !slices.Equal(made.keys(), members) {
@@ -226,7 +226,7 @@ func TestTransmissionIDs(t *testing.T) {
 func TestACancelledTransmissionIsShown(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
-	s.fault(`{"kind":"error_503","target":"create"}`)
+	s.fault(`{"kind":"reset_after","target":"create"}`)
 	id := s.post(weight(s.patient(kevin)))
 	first := s.await(id, "failed").text("transmission", "id")
 	if err := s.temporal.SignalWorkflow(t.Context(), workflows.TransmissionWorkflowID(uuid.MustParse(id)), "", workflows.SignalCancel, nil); err != nil {

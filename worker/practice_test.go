@@ -12,11 +12,11 @@ import (
 
 const elsewhere = "OTHERP"
 
-// storeElsewhere stores a reading of another practice's patient, whose id in eCW somebody of ours has too.
-func (r *rig) storeElsewhere() activities.ObservationRef {
+// patientElsewhere is another practice's patient, whose id in eCW somebody of ours has too.
+func (r *rig) patientElsewhere() db.Patient {
 	r.t.Helper()
 	mine := r.patient
-	theirs := must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
+	return must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
 		PracticeCode: elsewhere,
 		FirstName:    mine.FirstName,
 		LastName:     mine.LastName,
@@ -25,6 +25,10 @@ func (r *rig) storeElsewhere() activities.ObservationRef {
 		BirthDate:    mine.BirthDate,
 		Active:       true,
 	}))(r.t)
+}
+
+func (r *rig) storeElsewhere(theirs db.Patient) activities.ObservationRef {
+	r.t.Helper()
 	reading := fhir.Reading{Type: fhir.BloodPressure, EffectiveAt: time.Now().UTC().Truncate(time.Microsecond), Device: "BP-OMRON-7250"}
 	stored := must(r.store.CreateObservation(r.t.Context(), db.CreateObservationParams{
 		ID:              fhir.ReadingID(elsewhere, theirs.ID, reading),
@@ -43,7 +47,8 @@ func (r *rig) storeElsewhere() activities.ObservationRef {
 func TestReadingsDoNotCrossPractices(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
-	right, wrong := r.storeElsewhere(), r.storeElsewhere()
+	theirs := r.patientElsewhere()
+	right, wrong := r.storeElsewhere(theirs), r.storeElsewhere(theirs)
 	for queue, ref := range map[string]activities.ObservationRef{workflows.TaskQueue(elsewhere): right, workflows.TaskQueue(practice): wrong} {
 		options := startOptions(ref.ObservationID)
 		options.TaskQueue = queue
