@@ -110,12 +110,17 @@ func (t *transmission) run(ctx workflow.Context) error {
 		t.ref.LookUp = true
 	}
 	err := t.carry(ctx, work)
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) && app.Type() == activities.TypeForgotten { // begin again with what the database knows
+	if isForgotten(err) { // begin again with what the database knows
 		t.ref.UnknownSince = workflow.Now(ctx)
 		return t.again(ctx)
 	}
 	return err
+}
+
+// isForgotten reports whether an activity found that the database does not know the transmission.
+func isForgotten(err error) bool {
+	var app *temporal.ApplicationError
+	return errors.As(err, &app) && app.Type() == activities.TypeForgotten
 }
 
 // wasReset reports whether a person has reset the workflow: what it did after that point is not in its history any more.
@@ -212,7 +217,10 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 
 	startedAt := workflow.Now(ctx)
 	posted, admission, err := t.send(ctx, asked)
-	if admission.Waits() {
+	switch {
+	case isForgotten(err):
+		return nil, err
+	case admission.Waits():
 		return t.putOff(ctx, admission)
 	}
 
