@@ -348,6 +348,10 @@ func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, ear
 			out.NextRetryAt, t.due = &at, at
 		}
 	}
+	// The database holds this moment, and sends a delivery back to it that was brought forward and may not begin.
+	if out.NextRetryAt != nil && out.NextRetryAt.After(t.due) {
+		t.due = *out.NextRetryAt
+	}
 }
 
 // resendAt is when what this delivery may have sent can be sent again.
@@ -382,7 +386,7 @@ func (t *transmission) waitForCredentials(out *activities.Outcome, trial bool) {
 	}
 	t.attempt--
 	at := out.FinishedAt.Add(delay)
-	out.NextRetryAt, t.due = &at, at
+	out.NextRetryAt = &at
 }
 
 // cancel records that a person ended the transmission. The attempts made stay as they were recorded.
