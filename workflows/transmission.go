@@ -109,12 +109,17 @@ func (t *transmission) run(ctx workflow.Context) error {
 	if wasReset(ctx) {
 		t.ref.LookUp = true
 	}
-	err := t.carry(ctx, work)
-	if isForgotten(err) { // begin again with what the database knows
+	for {
+		err := t.carry(ctx, work)
+		if !isForgotten(err) {
+			return err
+		}
 		t.ref.UnknownSince = workflow.Now(ctx)
-		return t.again(ctx)
+		if !t.asked(ctx) {
+			return t.again(ctx) // with what the database knows
+		}
+		t.ref.LookUp, t.phase, t.refusals = true, starting, 0 // the same in this run
 	}
-	return err
 }
 
 // isForgotten reports whether an activity found that the database does not know the transmission.
@@ -167,7 +172,7 @@ func (t *transmission) asked(ctx workflow.Context) bool {
 	if workflow.GetSignalChannel(ctx, SignalCancel).ReceiveAsync(nil) {
 		t.cancelled = true
 	}
-	return t.transmitNow || t.cancelled
+	return t.transmitNow || t.cancelled || ctx.Err() != nil
 }
 
 func (t *transmission) open(ctx workflow.Context) error {
