@@ -148,7 +148,7 @@ func (t *transmission) carry(ctx, work workflow.Context) error {
 	if err := t.transform(work); err != nil {
 		return t.refuse(work, err)
 	}
-	if t.due.After(workflow.Now(ctx)) { // what another run, or a lost one, waited for
+	if t.called != nil || t.due.After(workflow.Now(ctx)) { // what another run, or a lost one, waited for
 		t.phase = waiting
 		t.wait(ctx, pause{until: t.due, summary: "until its next delivery is due"})
 	}
