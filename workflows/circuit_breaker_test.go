@@ -3,7 +3,6 @@ package workflows
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -21,29 +20,28 @@ import (
 type outage struct {
 	env *testsuite.TestWorkflowEnvironment
 
-	mu       sync.Mutex
-	away     int // so many looks find the database away
-	state    string
-	since    time.Time
-	held     int
-	fail     int           // so many trials fail, then one closes the circuit
-	answers  time.Duration // how long a trial takes; 0: it never answers
-	plans    []time.Duration
-	trials   []time.Time
-	releases []activities.Release
-	released []int
-	reopen   int // the circuit opens again after so many batches; 0: it does not
+	mu         sync.Mutex
+	away       int // so many looks find the database away
+	state      string
+	since      time.Time
+	held       int
+	fail       int           // so many trials fail, then one closes the circuit
+	answers    time.Duration // how long a trial takes; 0: it never answers
+	plans      []time.Duration
+	trials     []time.Time
+	releases   []activities.Outage
+	releasedAt time.Time
 }
 
 func newOutage() *outage {
 	var suite testsuite.WorkflowTestSuite
 	o := &outage{env: suite.NewTestWorkflowEnvironment(), state: gate.Open, held: 3, answers: time.Second}
-	o.since = o.env.Now().Add(-time.Minute).UTC()
+	o.since = o.env.Now().Add(-time.Minute).UTC().Round(0)
 	o.env.SetTestTimeout(30 * time.Second)
 	o.env.RegisterActivity(o.LookAtCircuit)
 	o.env.RegisterActivity(o.PlanTrial)
 	o.env.RegisterActivity(o.StartTrial)
-	o.env.RegisterActivity(o.ReleaseHeld)
+	o.env.RegisterActivity(o.Release)
 	return o
 }
 
@@ -68,22 +66,22 @@ func (o *outage) PlanTrial(_ context.Context, plan activities.TrialPlan) error {
 	return nil
 }
 
-func (o *outage) StartTrial(context.Context, string) (string, error) {
+func (o *outage) StartTrial(context.Context, string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.state == gate.Closed {
-		return "", nil
+		return false, nil
 	}
 	o.trials = append(o.trials, o.env.Now())
 	o.state = gate.HalfOpen
 	if o.held == 0 {
-		return "", nil
+		return false, nil
 	}
 	n := len(o.trials)
 	if o.answers > 0 {
 		o.env.RegisterDelayedCallback(func() { o.answer(n) }, o.answers)
 	}
-	return fmt.Sprintf("TXN-%d", n), nil
+	return true, nil
 }
 
 // answer is the outcome of a trial.
@@ -96,16 +94,13 @@ func (o *outage) answer(trial int) {
 	}
 }
 
-func (o *outage) ReleaseHeld(_ context.Context, r activities.Release) (int, error) {
+func (o *outage) Release(_ context.Context, over activities.Outage) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := min(r.Limit, o.held)
-	o.held -= n
-	o.releases, o.released = append(o.releases, r), append(o.released, n)
-	if len(o.releases) == o.reopen {
-		o.state = gate.Open
-	}
-	return n, nil
+	o.releases = append(o.releases, over)
+	o.releasedAt = o.env.Now()
+	o.held = 0
+	return nil
 }
 
 func (o *outage) run(t *testing.T) error {
@@ -145,8 +140,11 @@ func TestTrialsComeAtGrowingIntervals(t *testing.T) {
 		}
 		began = at.Add(trialCheck) // when its outcome is seen
 	}
-	if last := o.releases[0]; !last.Since.Equal(o.since) || last.Until.Before(o.trials[7]) || last.PracticeCode != "FFHEDD" {
-		t.Errorf("released %+v, want those that failed since %s", last, o.since)
+	if want := (activities.Outage{PracticeCode: "FFHEDD", Since: o.since}); !slices.Equal(o.releases, []activities.Outage{want}) {
+		t.Errorf("released %+v, want once those that failed since %s", o.releases, o.since)
+	}
+	if took := o.releasedAt.Sub(o.trials[7]); took < 0 || took > 2*trialCheck {
+		t.Errorf("released %s after the trial that closed the circuit", took)
 	}
 }
 
@@ -211,11 +209,11 @@ func TestAClosedCircuitIsReleasedAtOnce(t *testing.T) {
 	o := newOutage()
 	o.state = gate.Closed // by somebody who was faster
 	o.end(t)
-	if len(o.plans) != 0 || len(o.trials) != 0 || !slices.Equal(o.released, []int{3, 0}) {
-		t.Errorf("%d trials, released %v", len(o.trials), o.released)
+	if want := (activities.Outage{PracticeCode: "FFHEDD"}); !slices.Equal(o.releases, []activities.Outage{want}) {
+		t.Errorf("released %+v, want only those that are held: since when eCW failed is not known any more", o.releases)
 	}
-	if r := o.releases[0]; !r.Since.Equal(r.Until) {
-		t.Errorf("released %+v: only those that are held are known to wait", r)
+	if len(o.plans) != 0 || len(o.trials) != 0 {
+		t.Errorf("%d trials are planned and %d made", len(o.plans), len(o.trials))
 	}
 }
 
@@ -229,34 +227,11 @@ func TestSomebodyElseClosesTheCircuit(t *testing.T) {
 		o.env.SignalWorkflow(SignalTryNow, nil)
 	}, 10*time.Second)
 	o.end(t)
-	if len(o.trials) != 0 || !slices.Equal(o.released, []int{3, 0}) || !o.releases[0].Since.Equal(o.since) {
-		t.Errorf("%d trials, released %v: %+v", len(o.trials), o.released, o.releases)
+	if want := (activities.Outage{PracticeCode: "FFHEDD", Since: o.since}); len(o.trials) != 0 || !slices.Equal(o.releases, []activities.Outage{want}) {
+		t.Errorf("%d trials, released %+v", len(o.trials), o.releases)
 	}
-	if took := o.releases[0].Until.Sub(began); took > 11*time.Second {
+	if took := o.releasedAt.Sub(began); took > 11*time.Second {
 		t.Errorf("released after %s, want at once after 10s", took)
-	}
-}
-
-func TestReleaseGoesOnUntilNobodyIsLeft(t *testing.T) {
-	t.Parallel()
-	o := newOutage()
-	o.held = 2*releaseBatch + 50
-	o.end(t)
-	if want := []int{releaseBatch, releaseBatch, 50, 0}; !slices.Equal(o.released, want) {
-		t.Errorf("released %v, want %v", o.released, want)
-	}
-	if !slices.Equal(o.releases, slices.Repeat(o.releases[:1], 4)) {
-		t.Errorf("released %+v, want the same outage each time", o.releases)
-	}
-}
-
-func TestTheCircuitOpensAgainWhileItReleases(t *testing.T) {
-	t.Parallel()
-	o := newOutage()
-	o.held, o.reopen = 5*releaseBatch, 2
-	err := o.run(t)
-	if !workflow.IsContinueAsNewError(err) || len(o.releases) != 2 {
-		t.Errorf("ended with %v after %d batches, want it to begin again after 2", err, len(o.releases))
 	}
 }
 

@@ -8,18 +8,21 @@ import (
 	"sync"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // life is one transmission in the SDK's test environment, with the model beside it.
 type life struct {
-	env     *testsuite.TestWorkflowEnvironment
-	opened  activities.Opened
+	env     *testsuite.TestWorkflowEnvironment // of the present run
+	opened  activities.Opened                  // what the database knows
 	early   []event
 	replies []reply
 	planned int
@@ -31,39 +34,58 @@ type life struct {
 	wrong error // the first thing that must not have happened
 }
 
-func newLife(opened activities.Opened) *life {
+// live runs the transmission, and whatever it continues as, to the end.
+func (l *life) live() error {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	l := &life{env: suite.NewTestWorkflowEnvironment(), opened: opened}
-	l.model = model{delays: opened.RetryDelays, max: opened.MaxAttempts, counted: opened.AttemptsMade, deliveries: opened.DeliveriesMade}
-	l.env.SetTestTimeout(30 * time.Second)
-	l.env.RegisterActivity(l.Open)
-	l.env.RegisterActivity(l.Transform)
-	l.env.RegisterActivity(l.Authenticate)
-	l.env.RegisterActivity(l.Post)
-	l.env.RegisterActivity(l.Record)
-	return l
+	ref, now := testRef, time.Date(2026, 2, 6, 8, 0, 0, 0, time.UTC)
+	for {
+		l.env = suite.NewTestWorkflowEnvironment()
+		l.env.SetStartTime(now)
+		l.env.SetTestTimeout(30 * time.Second)
+		l.env.RegisterActivity(l.Open)
+		l.env.RegisterActivity(l.Transform)
+		l.env.RegisterActivity(l.Authenticate)
+		l.env.RegisterActivity(l.Post)
+		l.env.RegisterActivity(l.Record)
+		l.env.ExecuteWorkflow(Transmission, ref)
+
+		var more bool
+		var err error
+		if ref, more, err = l.ended(); !more {
+			return err
+		}
+		now = l.env.Now()
+	}
 }
 
-func (l *life) live() error {
-	l.env.ExecuteWorkflow(Transmission, testRef)
+// ended judges the end of a run. more is true when it continues as another one, with ref.
+func (l *life) ended() (ref activities.ObservationRef, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.wrong != nil {
-		return l.wrong
+		return ref, false, l.wrong
 	}
 	if !l.env.IsWorkflowCompleted() {
-		return errors.New("the workflow does not end")
+		return ref, false, errors.New("the workflow does not end")
 	}
-	err := l.env.GetWorkflowError()
+	err = l.env.GetWorkflowError()
 	var app *temporal.ApplicationError
-	if err != nil && !errors.As(err, &app) {
-		return fmt.Errorf("the workflow ended with %w", err)
+	var again *workflow.ContinueAsNewError
+	switch {
+	case err == nil:
+		return ref, false, l.model.finish("")
+	case errors.As(err, &again):
+		l.story = append(l.story, "it continues as new")
+		if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &ref); err != nil {
+			return ref, false, err
+		}
+		err := l.model.continued()
+		return ref, err == nil, err
+	case errors.As(err, &app):
+		return ref, false, l.model.finish(app.Type())
 	}
-	if err != nil {
-		return l.model.finish(app.Type())
-	}
-	return l.model.finish("")
+	return ref, false, fmt.Errorf("the workflow ended with %w", err)
 }
 
 // tell lets the model judge something that happens now.
@@ -77,12 +99,22 @@ func (l *life) tell(what string, judge func(now time.Time) error) {
 	}
 }
 
-func (l *life) Open(context.Context, activities.ObservationRef) (activities.Opened, error) {
-	return l.opened, nil
+func (l *life) Open(_ context.Context, ref activities.ObservationRef) (activities.Opened, error) {
+	l.mu.Lock()
+	opened := l.opened
+	l.mu.Unlock()
+	l.tell(fmt.Sprintf("Open, look up %t, unknown since %s: %d attempts in %d deliveries, due %s",
+		ref.LookUp, ref.UnknownSince.Format(time.TimeOnly), opened.AttemptsMade, opened.DeliveriesMade, opened.Due.Format("02 15:04:05.000")),
+		func(t time.Time) error { return l.model.open(t, ref, opened) })
+	return opened, nil
 }
 
 func (l *life) Transform(context.Context, activities.ObservationRef) (time.Time, error) {
-	l.happen(l.early)
+	l.mu.Lock()
+	early := l.early
+	l.early = nil
+	l.mu.Unlock()
+	l.happen(early)
 	return l.env.Now(), nil
 }
 
@@ -99,17 +131,24 @@ func (l *life) Authenticate(_ context.Context, a activities.Attempt) (activities
 	got := l.now
 	l.mu.Unlock()
 	l.later(got.later)
-	l.tell(fmt.Sprintf("Authenticate delivery %d, attempt %d, place %s, asked %t", a.Delivery, a.Number, a.Place.Format(time.TimeOnly), a.Asked),
+	l.tell(fmt.Sprintf("Authenticate delivery %d, attempt %d, asked %t", a.Delivery, a.Number, a.Asked),
 		func(t time.Time) error { return l.model.begin(t, a) })
 	l.happen(got.during[0])
 	l.tell("  "+got.String(), func(t time.Time) error { l.model.answered(t, got); return nil })
 	switch {
-	case got.held:
-		return activities.Admission{Held: true, Reason: "unavailable"}, nil
-	case got.failsAuth:
+	case got.forgotten == inAuthenticate:
+		return activities.Admission{}, l.forget(got)
+	case got.admission.Waits():
+		if got.admission.Held {
+			l.keep(func(o *activities.Opened) { o.Due = time.Time{} })
+		}
+		return got.admission, nil
+	}
+	l.keep(func(o *activities.Opened) { o.Due = time.Time{} })
+	if got.failsAuth {
 		return activities.Admission{}, got.failure()
 	}
-	return activities.Admission{Wait: got.wait, Place: got.place, Trial: got.trial}, nil
+	return activities.Admission{Trial: got.trial}, nil
 }
 
 func (l *life) Post(_ context.Context, in activities.PostInput) (activities.Posted, error) {
@@ -118,37 +157,103 @@ func (l *life) Post(_ context.Context, in activities.PostInput) (activities.Post
 	got := l.now
 	l.mu.Unlock()
 	l.happen(got.during[1])
-	l.tell(fmt.Sprintf("Post delivery %d", in.Delivery), func(t time.Time) error { return l.model.post(t, in, got) })
+	l.tell(fmt.Sprintf("Post delivery %d, look up %t, unknown since %s", in.Delivery, in.LookUp, in.UnknownSince.Format(time.TimeOnly)),
+		func(t time.Time) error { return l.model.post(t, in, got) })
+	if got.forgotten == inPost {
+		return activities.Posted{}, l.forget(got)
+	}
 	return activities.Posted{ECWObservationID: "obs-fhir-98765", HTTPStatus: 201}, got.failure()
 }
 
 func (l *life) Record(_ context.Context, out activities.Outcome) (activities.Recorded, error) {
-	l.tell(fmt.Sprintf("Record delivery %d, %d attempts, class %q, next %v, held %t", out.Delivery, out.AttemptCount, out.Class, out.NextRetryAt, out.Held),
-		func(t time.Time) error { return l.model.record(t, out) })
-	l.happen(l.now.during[2])
+	l.mu.Lock()
+	got := l.now
+	l.now.forgotten = "" // once is enough
+	forgotten := got.forgotten == inRecord && l.wrong == nil
+	l.mu.Unlock()
+	what := fmt.Sprintf("Record delivery %d, %d attempts, class %q, held %t", out.Delivery, out.AttemptCount, out.Class, out.Held)
+	if out.NextRetryAt != nil {
+		what += out.NextRetryAt.Format(", next 02 15:04:05.000")
+	}
+	if forgotten {
+		what += ": forgotten"
+	}
+	l.tell(what, func(t time.Time) error { return l.model.record(t, out, forgotten) })
+	l.happen(got.during[2])
+	if forgotten {
+		return activities.Recorded{}, l.forget(got)
+	}
+	l.keep(func(o *activities.Opened) {
+		o.AttemptsMade, o.Due = out.AttemptCount, time.Time{}
+		if out.Delivery > 0 {
+			o.DeliveriesMade = out.Delivery
+		}
+		if out.NextRetryAt != nil {
+			o.Due = *out.NextRetryAt
+		}
+	})
 	return activities.Recorded{}, nil
 }
 
+// keep changes what the database knows of the transmission.
+func (l *life) keep(change func(*activities.Opened)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.opened)
+}
+
+// forget is the error of a database that does not know the transmission. It may know an older state of it.
+func (l *life) forget(got reply) error {
+	if got.forgetsAll {
+		l.keep(func(o *activities.Opened) { o.AttemptsMade, o.DeliveriesMade, o.Due = 0, 0, time.Time{} })
+	}
+	return temporal.NewNonRetryableApplicationError("not in the database", activities.TypeForgotten, nil)
+}
+
 func (a reply) String() string {
+	switch {
+	case a.admission.Held:
+		return "held"
+	case a.admission.Scheduled:
+		return "back to its moment in the schedule"
+	case a.forgotten == inAuthenticate:
+		return "forgotten"
+	}
 	where := "Post"
 	if a.failsAuth {
 		where = "Authenticate"
 	}
-	switch {
-	case a.held:
-		return "held"
-	case a.wait > 0:
-		return fmt.Sprintf("turn %s comes in %s", a.place.Format(time.TimeOnly), a.wait)
+	story := fmt.Sprintf("admitted, trial %t; %s meets class %q", a.trial, where, a.class)
+	for word, is := range map[string]bool{
+		"unavailable": a.unavailable, "looking up": a.lookingUp, "alone": a.alone, "refuses us": a.refusesUs, "not visible yet": a.notVisible,
+		"worker lost": a.lost, "not sent": a.notSent, "held back": a.heldBack != nil, "forgotten": a.forgotten == inPost,
+	} {
+		if is {
+			story += ", " + word
+		}
 	}
-	return fmt.Sprintf("admitted: trial %t, place %s; %s meets class %q, unavailable %t, worker lost %t, not sent %t, goes on in %s",
-		a.trial, a.place.Format(time.TimeOnly), where, a.class, a.unavailable, a.lost, a.notSent, a.retryIn)
+	return fmt.Sprintf("%s, goes on in %s", story, a.retryIn)
 }
 
-// failure is the error that the real activities give for such an reply.
+// answers reports whether eCW answered, whatever it said.
+func (a reply) answers() bool {
+	return a.class != string(ecw.ClassUnknown) && !a.unavailable
+}
+
+// failure is the error that the real activities give for such a reply.
 func (a reply) failure() error {
-	f := activities.Failure{Code: "code", Message: "what went wrong", Unavailable: a.unavailable}
-	if a.failsAuth {
-		f.Place, f.Trial = a.place, a.trial
+	f := activities.Failure{
+		Code:        "code",
+		Message:     "what went wrong",
+		Unavailable: a.unavailable,
+		LookingUp:   a.lookingUp,
+		Alone:       a.alone,
+		RefusesUs:   a.refusesUs,
+		HeldBack:    a.heldBack,
+		Trial:       a.failsAuth && a.trial,
+	}
+	if a.notVisible {
+		f.Code = activities.CodeNotVisibleYet
 	}
 	if a.retryIn > 0 {
 		f.RetryAt = a.at.Add(a.retryIn)
@@ -156,9 +261,9 @@ func (a reply) failure() error {
 	switch {
 	case a.lost:
 		return temporal.NewApplicationError("boom", "PanicError")
-	case a.notSent && a.retryIn == 0:
-		return temporal.NewNonRetryableApplicationError("database away", activities.TypeNotSent, nil)
 	case a.notSent:
+		return temporal.NewNonRetryableApplicationError("database away", activities.TypeNotSent, nil)
+	case a.heldBack != nil:
 		return refusal(activities.TypeNotSent, f)
 	case a.class != "":
 		return refusal(ecw.Class(a.class), f)
@@ -203,13 +308,12 @@ func (l *life) do(e event, met func()) {
 		l.tell(e.kind, func(t time.Time) error { l.model.cancel(t); return nil })
 		l.env.CancelWorkflow()
 	case callEvent:
-		var call activities.Call
-		if e.comesIn > 0 {
-			call.ComesAt = l.env.Now().Add(e.comesIn)
-			call.Place = call.ComesAt.Truncate(time.Minute).UTC()
-		}
-		l.tell(fmt.Sprintf("%s, turn comes in %s", e.kind, e.comesIn), func(t time.Time) error { l.model.called(t, call); return nil })
+		call := gate.Call{Wait: e.wait}
+		l.tell(fmt.Sprintf("%s, in %s", e.kind, e.wait), func(t time.Time) error { l.model.called(t, call); return nil })
 		l.env.SignalWorkflow(SignalProceed, call)
+	case longHistoryEvent:
+		l.tell(e.kind, func(time.Time) error { return nil })
+		l.env.SetContinueAsNewSuggested(true)
 	}
 	l.env.RegisterDelayedCallback(told, 0) // after the signal
 }

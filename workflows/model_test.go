@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // model is what a Transmission promises, in plain words and with nothing of its code: it reads what happened, in order,
@@ -14,24 +16,30 @@ type model struct {
 	delays []time.Duration
 	max    int
 
-	counted    int // of the allowed attempts
-	deliveries int // that have an outcome
-	refusals   int // of our credentials at this reading, after eCW had given a token
+	ref        activities.ObservationRef // that the run was started with
+	unknown    time.Time                 // when the last send ended whose outcome is unknown
+	forgotten  bool                      // the database does not know the transmission, which is not opened anew yet
+	counted    int                       // of the allowed attempts
+	deliveries int                       // that have an outcome
+	refusals   int                       // of our credentials at this reading, after eCW had given a token
 
 	delivering bool
 	begun      activities.Attempt // the delivery under way
+	early      bool               // it was brought forward
 	admitted   bool               // nothing was posted since
 	trial      bool
-	given      time.Time // the place that came with the admission
 	outcome    *reply    // of the delivery under way, until it is recorded
 	again      time.Time // when it may begin again, if nothing had left
 	last       time.Time // when anything was last done
 
-	waiting bool
-	due     span
-	asked   bool // a person wants the next delivery now
-	call    *activities.Call
-	place   time.Time
+	waiting   bool
+	next      span       // when the next delivery begins, as things stand
+	scheduled time.Time  // the moment that the schedule has given it
+	asked     bool       // a person wants the next delivery now
+	call      *gate.Call // that came during the delivery under way
+
+	free       time.Time // when the schedule's wait is over that follows the last counted attempt
+	askedSince bool      // a person asked for a delivery since then
 
 	cancelled time.Time // zero: not
 	end       string    // how the transmission must end: transmitted, or the class of its failure
@@ -57,11 +65,47 @@ func (s span) check(what string, t time.Time) error {
 
 const transmitted = "transmitted"
 
+// open is the call of Open, which begins a run, or begins again what the database has forgotten.
+func (m *model) open(t time.Time, ref activities.ObservationRef, opened activities.Opened) error {
+	first := m.delays == nil
+	switch {
+	case m.end != "":
+		return fmt.Errorf("opened after the end (%s)", m.end)
+	case m.delivering:
+		return fmt.Errorf("opened in the middle of a delivery")
+	case first:
+	case !ref.LookUp:
+		return fmt.Errorf("opened anew without LookUp: something may have been sent before")
+	case m.forgotten:
+		if err := at(m.last).check("the moment since which the outcome is unknown", ref.UnknownSince); err != nil {
+			return err
+		}
+	case !ref.UnknownSince.Equal(m.unknown):
+		return fmt.Errorf("opened anew with an unknown outcome of %s, want %s", ref.UnknownSince, m.unknown)
+	}
+	m.ref, m.unknown, m.forgotten = ref, ref.UnknownSince, false
+	m.delays, m.max = opened.RetryDelays, opened.MaxAttempts
+	m.counted, m.deliveries, m.refusals = opened.AttemptsMade, opened.DeliveriesMade, 0
+	m.outcome, m.call = nil, nil
+
+	m.waiting, m.next, m.scheduled = true, at(latest(t, opened.Due)), opened.Due
+	if m.asked { // which is not forgotten
+		m.next, m.scheduled = at(t), time.Time{}
+	}
+	if opened.Due.Before(m.free) { // no run knows more than the database
+		m.free = opened.Due
+	}
+	m.last = t
+	return nil
+}
+
 // begin is the call of Authenticate.
 func (m *model) begin(t time.Time, a activities.Attempt) error {
 	switch {
 	case m.end != "":
 		return fmt.Errorf("a delivery begins after the end (%s)", m.end)
+	case m.forgotten:
+		return fmt.Errorf("a delivery begins of a transmission that the database does not know")
 	case m.outcome != nil:
 		return fmt.Errorf("a delivery begins before the outcome of the last is recorded")
 	case !m.delivering && !m.cancelled.IsZero():
@@ -72,27 +116,14 @@ func (m *model) begin(t time.Time, a activities.Attempt) error {
 	}
 	if !m.delivering {
 		m.call = nil // of an earlier wait
+		m.early = a.StartedAt.Before(m.scheduled)
+		m.askedSince = m.askedSince || a.Asked
 	}
 	m.delivering, m.waiting, m.begun, m.last, m.asked, m.admitted = true, false, a, t, false, false
 	return nil
 }
 
-// answered is what Authenticate answers.
-func (m *model) answered(t time.Time, got reply) {
-	m.trial, m.given = got.trial, got.place
-	switch {
-	case got.held:
-		m.putOff(t, t.Add(time.Hour), time.Time{})
-	case got.wait > 0:
-		m.putOff(t, t.Add(got.wait), got.place)
-	case got.failsAuth:
-		m.ended(t, got)
-	default:
-		m.admitted = true
-	}
-}
-
-// check compares a delivery that begins with the one that is due.
+// check compares a delivery that begins with the one that is to come.
 func (m *model) check(t time.Time, a activities.Attempt) error {
 	if m.delivering { // the same one: nothing had left
 		if a != m.begun {
@@ -109,20 +140,42 @@ func (m *model) check(t time.Time, a activities.Attempt) error {
 		return fmt.Errorf("delivery %d begins after %d", a.Delivery, m.deliveries)
 	case a.Asked != m.asked:
 		return fmt.Errorf("asked for by a person: %t, want %t", a.Asked, m.asked)
-	case !a.Place.Equal(m.place):
-		return fmt.Errorf("it has the place %s, want %s", a.Place, m.place)
 	case !m.waiting:
-		return nil // the first one
+		return fmt.Errorf("a delivery begins that nothing led to")
 	}
-	return m.due.check("the delivery", t)
+	return m.next.check("the delivery", t)
 }
 
-// putOff ends a delivery that could not begin. A call that came meanwhile counts: it may have come after the reply.
-func (m *model) putOff(t, due time.Time, place time.Time) {
-	m.delivering, m.waiting, m.due, m.place = false, true, at(due), place
+// answered is what Authenticate answers.
+func (m *model) answered(t time.Time, got reply) {
+	m.trial = got.trial
+	switch {
+	case got.forgotten == inAuthenticate:
+		m.forget(t)
+	case got.admission.Waits():
+		m.putOff(t, got.admission)
+	case got.failsAuth:
+		m.ended(t, got)
+	default:
+		m.admitted = true
+	}
+}
+
+// putOff ends a delivery that could not begin, and is no attempt: it waits in the queue, or goes back to where it was. A
+// call that came meanwhile counts: it may have come after the reply.
+func (m *model) putOff(t time.Time, a gate.Admission) {
+	m.delivering, m.waiting, m.next = false, true, at(t.Add(time.Hour))
+	if a.Scheduled {
+		m.next = at(latest(m.scheduled, t.Add(10*time.Second)))
+	}
 	if m.call != nil {
 		m.called(t, *m.call)
 	}
+}
+
+// forget is the answer that the database does not know the transmission.
+func (m *model) forget(t time.Time) {
+	m.forgotten, m.delivering, m.waiting, m.admitted, m.outcome, m.last = true, false, false, false, nil, t
 }
 
 // post is the call of Post.
@@ -132,10 +185,18 @@ func (m *model) post(t time.Time, in activities.PostInput, got reply) error {
 		return fmt.Errorf("posted after it was transmitted")
 	case !m.delivering || !m.admitted:
 		return fmt.Errorf("posted without an admission of this delivery")
-	case in.Delivery != m.begun.Delivery:
-		return fmt.Errorf("delivery %d is posted in delivery %d", in.Delivery, m.begun.Delivery)
+	case in.Delivery != m.begun.Delivery || in.Asked != m.begun.Asked:
+		return fmt.Errorf("posted as %+v in the delivery %+v", in, m.begun)
+	case in.LookUp != (m.ref.LookUp || m.deliveries > 0):
+		return fmt.Errorf("posted with a look-up: %t, after %d deliveries, in a run that was told %t", in.LookUp, m.deliveries, m.ref.LookUp)
+	case !in.UnknownSince.Equal(m.unknown):
+		return fmt.Errorf("posted with an unknown outcome of %s, want %s", in.UnknownSince, m.unknown)
 	}
 	m.admitted, m.last = false, t
+	if got.forgotten == inPost {
+		m.forget(t)
+		return nil
+	}
 	m.ended(t, got)
 	return nil
 }
@@ -143,28 +204,39 @@ func (m *model) post(t time.Time, in activities.PostInput, got reply) error {
 // ended takes what became of a delivery.
 func (m *model) ended(t time.Time, got reply) {
 	switch {
-	case got.notSent && got.retryIn == 0:
-		m.again = t.Add(10 * time.Second)
+	case got.heldBack != nil:
+		m.putOff(t, *got.heldBack)
 	case got.notSent:
-		m.putOff(t, t.Add(max(got.retryIn, time.Second)), m.given)
+		m.again = t.Add(10 * time.Second)
 	default:
 		m.outcome = &got
 	}
 }
 
 // record is the call of Record.
-func (m *model) record(t time.Time, out activities.Outcome) error {
+func (m *model) record(t time.Time, out activities.Outcome, forgotten bool) error {
 	switch {
 	case m.end != "":
 		return fmt.Errorf("an outcome is recorded after the end (%s): %+v", m.end, out)
+	case m.forgotten:
+		return fmt.Errorf("an outcome is recorded of a transmission that the database does not know: %+v", out)
 	case m.outcome == nil:
-		return m.recordCancelled(t, out)
+		return m.recordCancelled(t, out, forgotten)
 	}
 	got := *m.outcome
-	m.outcome, m.delivering, m.place, m.call = nil, false, time.Time{}, nil
+	m.outcome, m.delivering, m.call = nil, false, nil
 	m.deliveries++
 	m.last = t
-	next, held := m.follows(out.FinishedAt, got)
+
+	counts := m.counts(got)
+	if counts {
+		m.counted++
+	}
+	ended := m.ends(got, counts)
+	held := !ended && m.isHeld(got)
+	if got.class == string(ecw.ClassUnknown) && !got.lookingUp {
+		m.unknown = out.FinishedAt
+	}
 	switch {
 	case out.Delivery != m.deliveries:
 		return fmt.Errorf("delivery %d is recorded as %d", m.deliveries, out.Delivery)
@@ -176,56 +248,118 @@ func (m *model) record(t time.Time, out activities.Outcome) error {
 		return fmt.Errorf("recorded as %q, want %q", out.Class, got.class)
 	case out.Held != held:
 		return fmt.Errorf("recorded as held: %t, want %t", out.Held, held)
-	case (out.NextRetryAt != nil) != (next != nil && !held):
-		return fmt.Errorf("the next try is recorded for %v, want one: %t", out.NextRetryAt, next != nil && !held)
-	case out.NextRetryAt != nil:
-		if err := next.check("the recorded retry", *out.NextRetryAt); err != nil {
+	case (out.NextRetryAt != nil) != (!ended && !held):
+		return fmt.Errorf("the next try is recorded for %v, want one: %t", out.NextRetryAt, !ended && !held)
+	}
+	if counts {
+		if err := m.keepsApart(got); err != nil {
 			return err
 		}
-		m.due = at(*out.NextRetryAt)
-		m.waiting = true
+	}
+	switch {
+	case forgotten:
+		m.forget(t)
+	case ended:
+		m.end = got.class
+		if got.class == "" {
+			m.end = transmitted
+		}
 	case held:
-		m.due, m.waiting = *next, true
+		m.next, m.waiting = at(t.Add(time.Hour)), true
+	default:
+		return m.waitsUntil(*out.NextRetryAt, out.FinishedAt, got, counts)
 	}
 	return nil
 }
 
-// follows says when the next delivery comes after an outcome, and counts the attempt if it was one. A nil span is the end.
-func (m *model) follows(t time.Time, got reply) (next *span, held bool) {
-	hold := span{t.Add(time.Hour), t.Add(time.Hour)}
-	switch got.class {
-	case "":
-		m.counted++
-		m.end = transmitted
-		return nil, false
-	case "throttled":
-		until := at(latest(got.at.Add(got.retryIn), t.Add(time.Second)))
-		return &until, false
-	case "permanent_credentials":
-		if got.failsAuth || m.trial {
-			return &hold, true
-		}
-		if m.refusals++; m.refusals < 3 {
-			delay := m.delays[m.refusals-1]
-			return &span{t.Add(delay), t.Add(delay + delay/10)}, false
-		}
-	case "retryable", "unknown":
-		if m.trial && got.unavailable {
-			return &hold, true
-		}
-		if m.counted++; m.counted < m.max {
-			delay := m.delays[m.counted-1]
-			return &span{t.Add(delay), t.Add(delay + delay/10)}, false
-		}
-		m.end = got.class
-		return nil, false
+// counts reports whether a delivery that ended used up one of the attempts: attempts come from the schedule only, and are
+// not used up by what is no fault of the reading.
+func (m *model) counts(got reply) bool {
+	switch {
+	case got.class == "", got.class == "permanent_data":
+		return true
+	case got.class == "throttled", got.notVisible:
+		return false
+	case got.class == "permanent_credentials":
+		return !m.refusesAll(got) && m.refusals == 2 // twice before
+	case m.early:
+		return got.answers()
+	case got.unavailable && m.trial:
+		return false
+	case got.unavailable && got.lookingUp:
+		return got.alone
 	}
-	m.counted++
-	m.end = got.class
-	return nil, false
+	return true
 }
 
-func (m *model) recordCancelled(t time.Time, out activities.Outcome) error {
+// refusesAll reports whether eCW refuses us at everything, as far as this delivery can say.
+func (m *model) refusesAll(got reply) bool { return got.failsAuth || m.trial || got.refusesUs }
+
+// ends reports whether this is the last delivery.
+func (m *model) ends(got reply, counts bool) bool {
+	switch got.class {
+	case "retryable", "unknown":
+		return counts && m.counted == m.max
+	}
+	return counts
+}
+
+// isHeld reports whether the transmission waits in the queue after a delivery that was not the last.
+func (m *model) isHeld(got reply) bool {
+	switch got.class {
+	case "permanent_credentials":
+		return m.refusesAll(got)
+	case "retryable":
+		return m.trial && !m.early && got.unavailable
+	}
+	return false
+}
+
+// keepsApart finds a counted attempt that came before the schedule's wait after the last one was over, though no person
+// asked and eCW did not answer it.
+func (m *model) keepsApart(got reply) error {
+	tooEarly := m.begun.StartedAt.Before(m.free) && !m.askedSince && !got.answers()
+	if tooEarly {
+		return fmt.Errorf("attempt %d counts, and began %s before the schedule's wait was over", m.counted, m.free.Sub(m.begun.StartedAt))
+	}
+	m.free, m.askedSince = time.Time{}, false
+	return nil
+}
+
+// waitsUntil checks the recorded moment of the next delivery.
+func (m *model) waitsUntil(next, finished time.Time, got reply, counts bool) error {
+	first := finished.Add(m.delays[0])
+	var want span
+	switch {
+	case got.class == "throttled":
+		want = at(latest(got.at.Add(got.retryIn), finished.Add(time.Second)))
+	case got.notVisible:
+		want = at(latest(got.at.Add(got.retryIn), m.scheduled))
+	case got.class == "permanent_credentials":
+		m.refusals++
+		want = jittered(finished, m.delays[m.refusals-1])
+	case counts:
+		want = jittered(finished, m.delays[m.counted-1])
+		m.free = finished.Add(m.delays[m.counted-1])
+	case m.early && got.class == "retryable":
+		want = at(latest(finished, m.scheduled))
+	case m.early:
+		want = at(latest(first, m.scheduled))
+	default:
+		want = at(first)
+	}
+	m.waiting, m.next = true, at(latest(next, m.last))
+	if counts || next.After(m.scheduled) {
+		m.scheduled = next
+	}
+	return want.check("the recorded retry", next)
+}
+
+func jittered(t time.Time, delay time.Duration) span {
+	return span{t.Add(delay), t.Add(delay + delay/10)}
+}
+
+func (m *model) recordCancelled(t time.Time, out activities.Outcome, forgotten bool) error {
 	switch {
 	case out.Class != ClassCancelled:
 		return fmt.Errorf("an outcome is recorded of no delivery: %+v", out)
@@ -236,8 +370,15 @@ func (m *model) recordCancelled(t time.Time, out activities.Outcome) error {
 	case out.Delivery != 0 || out.AttemptCount != m.counted || out.Posted != nil || out.NextRetryAt != nil || out.Held:
 		return fmt.Errorf("the cancellation is recorded as %+v, with %d attempts made", out, m.counted)
 	}
+	if err := at(latest(m.cancelled, m.last)).check("the end of a cancelled transmission", t); err != nil {
+		return err
+	}
+	if forgotten {
+		m.forget(t)
+		return nil
+	}
 	m.end = ClassCancelled
-	return at(latest(m.cancelled, m.last)).check("the end of a cancelled transmission", t)
+	return nil
 }
 
 func latest(a, b time.Time) time.Time {
@@ -250,6 +391,8 @@ func latest(a, b time.Time) time.Time {
 // ask is an update "transmit now", which the workflow took or refused.
 func (m *model) ask(t time.Time, taken bool) error {
 	switch {
+	case m.forgotten: // it may have ended already
+		m.asked = m.asked || taken
 	case m.delivering, m.end != "":
 		if taken {
 			return fmt.Errorf("transmit now is taken in the middle of a delivery, or after the end")
@@ -257,19 +400,18 @@ func (m *model) ask(t time.Time, taken bool) error {
 	case !taken:
 		return fmt.Errorf("transmit now is refused while the transmission waits")
 	case m.waiting:
-		m.asked, m.due = true, at(t)
+		m.asked, m.next, m.scheduled = true, at(t), time.Time{}
 	}
 	return nil
 }
 
 // called is a signal "proceed".
-func (m *model) called(t time.Time, call activities.Call) {
+func (m *model) called(t time.Time, call gate.Call) {
 	switch {
 	case m.delivering:
 		m.call = &call // what it means depends on what becomes of the delivery
 	case m.waiting && !m.asked:
-		m.call, m.place = nil, call.Place
-		m.due = at(latest(t, call.ComesAt))
+		m.call, m.next = nil, at(t.Add(call.Wait))
 	}
 }
 
@@ -277,6 +419,17 @@ func (m *model) cancel(t time.Time) {
 	if m.cancelled.IsZero() {
 		m.cancelled = t
 	}
+}
+
+// continued is a run that ends and says how the next one begins.
+func (m *model) continued() error {
+	switch {
+	case m.end != "":
+		return fmt.Errorf("it continues as new after the end (%s)", m.end)
+	case m.delivering:
+		return fmt.Errorf("it continues as new in the middle of a delivery")
+	}
+	return nil
 }
 
 // finish is the end of the workflow, with the type of its error.

@@ -8,27 +8,28 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
-// Whatever eCW, our limit, the circuit and people do, and whenever: a transmission keeps its promises, which model spells
-// out. Each run makes 100 random lives for each way to begin, more with -rapid.checks; a failure prints a short life that
-// shows it, and the -rapid.seed that finds it again.
+// Whatever eCW, our limits, the circuit, the database and people do, and whenever: a transmission keeps its promises, which
+// model spells out. Each run makes 100 random lives for each way to begin, more with -rapid.checks; a failure prints a
+// short life that shows it, and the -rapid.seed that finds it again.
 func TestATransmissionKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	for name, opened := range map[string]activities.Opened{
 		"a new one":             {},
-		"taken over":            {AttemptsMade: 2, DeliveriesMade: 4},
+		"taken over":            {AttemptsMade: 2, DeliveriesMade: 4, Due: time.Date(2026, 2, 6, 8, 20, 30, 0, time.UTC)},
 		"one attempt left":      {AttemptsMade: 5, DeliveriesMade: 5},
 		"with a short schedule": {MaxAttempts: 3, RetryDelays: []time.Duration{time.Minute, 2 * time.Minute}},
 	} {
 		if opened.MaxAttempts == 0 {
 			opened.MaxAttempts, opened.RetryDelays = 6, documentedDelays
 		}
-		opened.TransmissionID = "TXN-2026-08830"
+		opened.TransmissionID, opened.Number = testTransmission, "TXN-2026-08830"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
-				l := newLife(opened)
+				l := &life{opened: opened}
 				l.early = rapid.SliceOfN(eventGen(false), 0, 1).Draw(t, "while it starts")
 				often := rapid.SampledFrom(outcomes).Draw(t, "often")
 				reply := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, often) })
@@ -41,30 +42,42 @@ func TestATransmissionKeepsItsPromises(t *testing.T) {
 	}
 }
 
-// reply is what one call of Authenticate meets, and the Post that follows it.
+// reply is what one call of Authenticate meets, and the Post and the Record that follow it.
 type reply struct {
-	held      bool
-	wait      time.Duration
-	place     time.Time
+	admission gate.Admission // how it waits; zero: it may begin
 	trial     bool
 	failsAuth bool // else it is Post that meets the rest
 
 	class       string // "": delivered
 	unavailable bool
+	lookingUp   bool
+	alone       bool
+	refusesUs   bool
+	notVisible  bool
 	notSent     bool
+	heldBack    *gate.Admission
 	lost        bool          // the worker
-	retryIn     time.Duration // until eCW, or our own limit, lets the next request through
+	retryIn     time.Duration // until eCW lets the next request through, or what was sent is visible
 	at          time.Time     // set when it is given
+
+	forgotten  string // in which activity the database does not know the transmission
+	forgetsAll bool   // the database knows nothing of the reading's past any more
 
 	during [3][]event // while Authenticate, Post and Record run
 	later  []event
 }
 
+const (
+	inAuthenticate = "Authenticate"
+	inPost         = "Post"
+	inRecord       = "Record"
+)
+
 // event is something that happens to a transmission from outside.
 type event struct {
-	kind    string
-	after   time.Duration
-	comesIn time.Duration // of a call
+	kind  string
+	after time.Duration
+	wait  time.Duration // of a call
 }
 
 const (
@@ -72,27 +85,31 @@ const (
 	callEvent          = "proceed"
 	cancelEvent        = "cancel"
 	cancelRequestEvent = "request to cancel"
+	longHistoryEvent   = "the history is long"
 )
 
 // outcomes are what may become of a delivery that is admitted, or of one that is no attempt in the end.
 var outcomes = []string{
-	"delivered", "retryable", "unknown", "lost", "throttled", "permanent_credentials", "permanent_data", "not sent", "limited",
+	"delivered", "retryable", "unknown", "lost", "throttled", "permanent_credentials", "permanent_data", "not sent", "held back",
+	"looking up", "not visible yet",
 }
 
 // drawReply draws one that often meets the same outcome: some promises are about many of a kind.
 func drawReply(t *rapid.T, often string) (a reply) {
-	switch rapid.SampledFrom([]string{"admitted", "admitted", "admitted", "admitted", "trial", "held", "queued"}).Draw(t, "admission") {
+	switch rapid.SampledFrom([]string{"admitted", "admitted", "admitted", "admitted", "trial", "trial", "held", "scheduled"}).Draw(t, "admission") {
 	case "held":
-		a.held = true
-	case "queued":
-		a.wait = time.Second + minutes(t, "turn comes in", 60)
-		a.place = places(t)
+		a.admission.Held = true
+	case "scheduled":
+		a.admission.Scheduled = true
 	case "trial":
 		a.trial = true
 		fallthrough
 	default:
-		a.place = places(t)
 		drawOutcome(t, &a, often)
+	}
+	if rapid.IntRange(0, 14).Draw(t, "forgets") == 14 {
+		a.forgotten = rapid.SampledFrom([]string{inAuthenticate, inPost, inRecord}).Draw(t, "forgotten")
+		a.forgetsAll = rapid.Bool().Draw(t, "all")
 	}
 	for i := range a.during {
 		a.during[i] = rapid.SliceOfN(eventGen(false), 0, 1).Draw(t, []string{"in Authenticate", "in Post", "in Record"}[i])
@@ -112,18 +129,28 @@ func drawOutcome(t *rapid.T, a *reply, often string) {
 	case "lost":
 		a.lost, a.class = true, "unknown"
 		return
-	case "not sent":
-		a.notSent = true
+	case "looking up":
+		a.lookingUp, a.class = true, rapid.SampledFrom([]string{"retryable", "unknown"}).Draw(t, "class")
+		a.unavailable = rapid.IntRange(0, 3).Draw(t, "unavailable") > 0
+		a.alone = a.unavailable && rapid.Bool().Draw(t, "alone")
+		return
+	case "not visible yet":
+		a.notVisible, a.lookingUp, a.class, a.retryIn = true, true, "unknown", time.Millisecond+minutes(t, "visible in", 20)
 		return
 	}
 	a.failsAuth = rapid.Bool().Draw(t, "in Authenticate")
 	switch outcome {
-	case "limited":
-		a.notSent, a.retryIn = true, time.Millisecond+minutes(t, "goes on in", 2)
+	case "not sent":
+		a.notSent = true
+	case "held back":
+		held := rapid.Bool().Draw(t, "held")
+		a.heldBack = &gate.Admission{Held: held, Scheduled: !held}
 	case "throttled":
 		a.class, a.retryIn = outcome, minutes(t, "goes on in", 2)
 	case "retryable", "unknown":
 		a.class, a.unavailable = outcome, rapid.Bool().Draw(t, "unavailable")
+	case "permanent_credentials":
+		a.class, a.refusesUs = outcome, rapid.Bool().Draw(t, "refuses us")
 	default:
 		a.class = outcome
 	}
@@ -134,18 +161,15 @@ func minutes(t *rapid.T, label string, to int) time.Duration {
 	return time.Duration(rapid.IntRange(0, to).Draw(t, label)) * time.Minute
 }
 
-func places(t *rapid.T) time.Time {
-	if n := rapid.IntRange(0, 3).Draw(t, "place"); n > 0 {
-		return time.Date(2026, 2, 6, n, 0, 0, 0, time.UTC)
-	}
-	return time.Time{}
-}
-
 func eventGen(later bool) *rapid.Generator[event] {
+	kinds := []string{
+		callEvent, callEvent, callEvent, callEvent, callEvent, callEvent, askEvent, askEvent, askEvent,
+		cancelEvent, cancelRequestEvent, longHistoryEvent,
+	}
 	return rapid.Custom(func(t *rapid.T) (e event) {
-		e.kind = rapid.SampledFrom([]string{askEvent, askEvent, askEvent, callEvent, callEvent, callEvent, callEvent, cancelEvent, cancelRequestEvent}).Draw(t, "event")
-		if e.kind == callEvent && rapid.Bool().Draw(t, "has a turn") {
-			e.comesIn = minutes(t, "comes in", 40)
+		e.kind = rapid.SampledFrom(kinds).Draw(t, "event")
+		if e.kind == callEvent && rapid.Bool().Draw(t, "waits") {
+			e.wait = minutes(t, "goes in", 40)
 		}
 		if later {
 			e.after = minutes(t, "after", rapid.SampledFrom([]int{8, 80, 800}).Draw(t, "within"))

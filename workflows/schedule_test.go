@@ -1,9 +1,10 @@
 package workflows
 
 import (
-	"fmt"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 var documentedDelays = []time.Duration{5 * time.Minute, 15 * time.Minute, 45 * time.Minute, 2 * time.Hour, 6 * time.Hour}
@@ -12,7 +13,7 @@ func TestRetryDelayKeepsTheDocumentedSchedule(t *testing.T) {
 	t.Parallel()
 	distinct := map[time.Duration]bool{}
 	for n := range 2000 {
-		id := fmt.Sprintf("TXN-2026-%05d", n)
+		id := uuid.NewSHA1(uuid.NameSpaceOID, []byte{byte(n >> 8), byte(n)})
 		for i, want := range documentedDelays {
 			got, ok := retryDelay(documentedDelays, id, i+1, 6)
 			if !ok || got < want || got > want+want/10 {
@@ -31,8 +32,8 @@ func TestRetryDelayKeepsTheDocumentedSchedule(t *testing.T) {
 
 func TestRetryDelayIsTheSameEveryTime(t *testing.T) {
 	t.Parallel()
-	first, _ := retryDelay(documentedDelays, "TXN-2026-08830", 3, 6)
-	second, _ := retryDelay(documentedDelays, "TXN-2026-08830", 3, 6)
+	first, _ := retryDelay(documentedDelays, testTransmission, 3, 6)
+	second, _ := retryDelay(documentedDelays, testTransmission, 3, 6)
 	if first != second {
 		t.Errorf("a replay waits %s, the first run %s", second, first)
 	}
@@ -41,7 +42,7 @@ func TestRetryDelayIsTheSameEveryTime(t *testing.T) {
 func TestRetryDelayAfterTheConfigurationChanged(t *testing.T) {
 	t.Parallel()
 	short := documentedDelays[:2] // the transmission was opened when there were five
-	if got, ok := retryDelay(short, "TXN-2026-00001", 4, 6); !ok || got < short[1] {
+	if got, ok := retryDelay(short, testTransmission, 4, 6); !ok || got < short[1] {
 		t.Errorf("attempt 4 waits %s (%t), want the last delay that is left", got, ok)
 	}
 }

@@ -25,21 +25,28 @@ type world struct {
 	transform []error
 	auth      []error
 	post      []error
+	record    []error
+
+	beforeRecord func() // if not nil, happens while Record runs
 
 	mu       sync.Mutex
 	admit    []activities.Admission
 	recorded activities.Recorded
-	attempts []activities.Attempt
+	refs     []activities.ObservationRef // that were opened
+	asked    []activities.Attempt        // that asked for admission
+	attempts []activities.Attempt        // that were admitted
 	posts    []activities.PostInput
 	outcomes []activities.Outcome
 }
 
 var testRef = activities.ObservationRef{PracticeCode: "FFHEDD", ObservationID: uuid.MustParse("d4e5f6a7-b8c9-0123-defa-234567890123")}
 
+var testTransmission = uuid.MustParse("019c3210-7a5b-7c44-9d1e-5f60718293a4")
+
 func newWorld(t *testing.T) *world {
 	var suite testsuite.WorkflowTestSuite
 	w := &world{env: suite.NewTestWorkflowEnvironment()}
-	w.opened = activities.Opened{TransmissionID: "TXN-2026-08830", MaxAttempts: 6, RetryDelays: documentedDelays}
+	w.opened = activities.Opened{TransmissionID: testTransmission, Number: "TXN-2026-08830", MaxAttempts: 6, RetryDelays: documentedDelays}
 	w.env.SetTestTimeout(30 * time.Second)
 	w.env.RegisterActivity(w.Open)
 	w.env.RegisterActivity(w.Transform)
@@ -65,7 +72,10 @@ func (w *world) run(t *testing.T) (TransmissionState, error) {
 	return state, nil
 }
 
-func (w *world) Open(context.Context, activities.ObservationRef) (activities.Opened, error) {
+func (w *world) Open(_ context.Context, ref activities.ObservationRef) (activities.Opened, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refs = append(w.refs, ref)
 	return w.opened, nil
 }
 
@@ -78,11 +88,13 @@ func (w *world) Transform(context.Context, activities.ObservationRef) (time.Time
 func (w *world) Authenticate(_ context.Context, a activities.Attempt) (activities.Admission, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if admission := take(&w.admit); admission.Held || admission.Wait > 0 {
+	admission := take(&w.admit)
+	w.asked = append(w.asked, a)
+	if admission.Waits() {
 		return admission, nil
 	}
 	w.attempts = append(w.attempts, a)
-	return activities.Admission{}, take(&w.auth)
+	return admission, take(&w.auth)
 }
 
 func (w *world) Post(_ context.Context, in activities.PostInput) (activities.Posted, error) {
@@ -93,10 +105,18 @@ func (w *world) Post(_ context.Context, in activities.PostInput) (activities.Pos
 }
 
 func (w *world) Record(_ context.Context, out activities.Outcome) (activities.Recorded, error) {
+	if w.beforeRecord != nil {
+		happened := make(chan struct{})
+		w.env.RegisterDelayedCallback(func() {
+			w.beforeRecord()
+			w.env.RegisterDelayedCallback(func() { close(happened) }, 0) // when the workflow has met it
+		}, 0)
+		<-happened
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outcomes = append(w.outcomes, out)
-	return w.recorded, nil
+	return w.recorded, take(&w.record)
 }
 
 // take returns the next answer; the last one stays.

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // answer collects what became of an update.
@@ -51,6 +53,55 @@ func TestTransmitNowEndsTheWait(t *testing.T) {
 	}
 	if w.attempts[2].Number != 3 {
 		t.Errorf("delivery has number %d, want the attempt that was due", w.attempts[2].Number)
+	}
+}
+
+// The API starts the workflow and asks for the delivery in one call. The gate has to know that a person asked: they go
+// ahead of the queue, and try an open circuit.
+func TestTransmitNowWhileTheTransmissionStarts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.admit = []activities.Admission{{Trial: true}, {}}
+	w.post = []error{eCWTimeout, nil}
+	now := w.update(UpdateTransmitNow, 0)
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if !now.accepted || now.err != nil || now.state.TransmissionID != "TXN-2026-08830" || now.state.TransformedAt.IsZero() {
+		t.Errorf("update answered %+v", now)
+	}
+	if len(w.attempts) != 2 || !w.attempts[0].Asked || !w.posts[0].Asked {
+		t.Fatalf("delivered as %+v, want the first one as asked for", w.attempts)
+	}
+	if w.attempts[1].Asked || w.posts[1].Asked {
+		t.Errorf("the retry is asked for as well: %+v", w.attempts[1])
+	}
+}
+
+// A person's wish is not brought forward by a release: it counts, and the schedule goes on from there.
+func TestADeliveryThatAPersonAskedForCounts(t *testing.T) {
+	t.Parallel()
+	for name, admissions := range map[string][]activities.Admission{
+		"at once":                    {{}, {}},
+		"after a while in the queue": {{}, {Held: true}, {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.admit = admissions
+			w.post = []error{eCWAway, eCWAway, nil}
+			w.update(UpdateTransmitNow, time.Minute)
+			w.call(2*time.Minute, gate.Call{})
+			if _, err := w.run(t); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.counts(); !slices.Equal(got, []int{1, 2, 3}) || !w.asked[1].Asked {
+				t.Fatalf("attempts after each delivery: %v, asked %t", got, w.asked[1].Asked)
+			}
+			if wait := w.outcomes[1].NextRetryAt.Sub(w.outcomes[1].FinishedAt); wait < 15*time.Minute {
+				t.Errorf("the next one comes after %s, want the schedule's second wait", wait)
+			}
+		})
 	}
 }
 
