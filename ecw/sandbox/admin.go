@@ -25,7 +25,8 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 }
 
 // addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and what some kinds want besides: "delay": "2s",
-// "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault hits one request.
+// "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault hits one
+// request.
 func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -42,15 +43,16 @@ func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
 	s.faults.clear()
+	s.capacity.release()
 	w.WriteHeader(http.StatusNoContent)
 }
 
 // faultRequest is the body of POST /admin/faults; a pointer tells absent from empty.
 type faultRequest struct {
-	kind, target           string
-	location, number       string
-	count                  *int
-	period, delay, retryIn *time.Duration
+	kind, target                 string
+	location, number             string
+	count                        *int
+	period, delay, work, retryIn *time.Duration
 }
 
 func (s *Server) parseFault(data []byte) (fault, *adminError) {
@@ -77,7 +79,7 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	case req.count != nil:
 		f.Remaining = *req.count
 	case req.period != nil:
-		f.Remaining, f.Until = 0, s.now().Add(*req.period)
+		f.Remaining, f.Until, f.period = 0, s.now().Add(*req.period), *req.period
 	}
 	if mistake := f.times(req); mistake != nil {
 		return fault{}, mistake
@@ -106,11 +108,18 @@ func (f *fault) contents(req faultRequest) *adminError {
 
 // times sets the durations that some kinds take.
 func (f *fault) times(req faultRequest) *adminError {
-	slow := f.Kind == kindSlow || f.Kind == kindSlowAfter
+	slow := slices.Contains([]string{kindSlow, kindSlowAfter, kindSlowStart, kindLateIndex}, f.Kind)
+	shares := f.Kind == kindSharedCapacity
 	announces := f.Kind == kindThrottle || f.Kind == kindError503
 	switch {
 	case req.delay != nil && !slow:
-		return &adminError{"delay: only slow and slow_after take it", "delay"}
+		return &adminError{"delay: only slow, slow_after, slow_start and late_index take it", "delay"}
+	case f.Kind == kindSlowStart && req.period == nil:
+		return &adminError{"for: slow_start needs it, the time until everything is as fast as usual", "for"}
+	case req.work != nil && !shares:
+		return &adminError{"work: only shared_capacity takes it", "work"}
+	case req.work == nil && shares:
+		return &adminError{`work: shared_capacity needs it, the time that a request takes when it is alone, such as "150ms"`, "work"}
 	case req.retryIn != nil && !announces:
 		return &adminError{"retry_after: only throttle and error_503 take it", "retry_after"}
 	}
@@ -120,6 +129,9 @@ func (f *fault) times(req faultRequest) *adminError {
 			f.delay = *req.delay
 		}
 		f.Delay = f.delay.String()
+	}
+	if shares {
+		f.work, f.Work = *req.work, req.work.String()
 	}
 	if req.retryIn != nil {
 		f.retryAfter, f.RetryAfter = *req.retryIn, req.retryIn.String()
@@ -156,6 +168,8 @@ func (req *faultRequest) set(name string, value json.RawMessage) error {
 		return durationField(value, &req.period)
 	case "delay":
 		return durationField(value, &req.delay)
+	case "work":
+		return durationField(value, &req.work)
 	case "retry_after":
 		return durationField(value, &req.retryIn)
 	case "location":
@@ -163,7 +177,7 @@ func (req *faultRequest) set(name string, value json.RawMessage) error {
 	case "number":
 		return stringField(value, &req.number)
 	default:
-		return fmt.Errorf("unknown field; use kind, target, count, for, delay, retry_after, location, number")
+		return fmt.Errorf("unknown field; use kind, target, count, for, delay, work, retry_after, location, number")
 	}
 }
 
@@ -189,12 +203,14 @@ func durationField(value json.RawMessage, into **time.Duration) error {
 
 func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
 	stored, total := s.store.counts()
-	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats())))
+	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats(), s.capacity.busy())))
 }
 
 // reset returns to the state of a first start: no Observations (the file's are gone too), tokens, faults or counts.
 func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	s.faults.clear()
+	s.capacity.release()
+	s.capacity.forget()
 	s.tokens.reset()
 	s.limiter.reset()
 	err := s.store.reset()

@@ -61,7 +61,7 @@ func (s *Server) transaction(c *call) reply {
 		return p.outcome()
 	}
 	toStore := c.creation(entry.Resource, body, unless)
-	toStore.uniqueIDs = true
+	toStore.uniqueIDs = !c.effects.has(kindStoreAgain)
 	created, existing, err := s.store.create(toStore)
 	switch {
 	case err != nil:

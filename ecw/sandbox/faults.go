@@ -11,9 +11,13 @@ import (
 const (
 	kindSlow              = "slow"
 	kindSlowAfter         = "slow_after"
+	kindSharedCapacity    = "shared_capacity"
+	kindSlowStart         = "slow_start"
 	kindIgnoreIfNoneExist = "ignore_if_none_exist"
+	kindStoreAgain        = "store_again"
 	kindRejectIfNoneExist = "reject_if_none_exist"
 	kindStandardStatus    = "standard_status"
+	kindLateIndex         = "late_index"
 	kindEmptySearch       = "empty_search"
 	kindStrictSearch      = "strict_search"
 	kindRefuseIdentifier  = "refuse_identifier"
@@ -70,9 +74,14 @@ func faultKinds() []faultKind {
 	return []faultKind{
 		{kindSlow, every, "waits for delay, then handles the request, even if the client has gone", changesHandling},
 		{kindSlowAfter, every, "handles the request, then waits for delay before the answer", changesHandling},
-		{kindIgnoreIfNoneExist, create, "ignores If-None-Exist and creates again", changesHandling},
+		{kindSharedCapacity, every, "does work, which must be given, before it handles a request; all requests under way share the " +
+			"time equally, those included whose clients have gone", changesHandling},
+		{kindSlowStart, every, "waits for delay, which shrinks to nothing during for, as after a restart; work in shared_capacity", changesHandling},
+		{kindIgnoreIfNoneExist, create, "ignores If-None-Exist and creates again; a known identifier in a Bundle gets 201", changesHandling},
+		{kindStoreAgain, create, "ignores If-None-Exist and creates again, in a Bundle too, with the answer of a new one", changesHandling},
 		{kindRejectIfNoneExist, create, "answers 400 to a create with If-None-Exist", changesHandling},
 		{kindStandardStatus, create, `answers a Bundle with "201 Created" in place of "1"`, changesHandling},
+		{kindLateIndex, create, "stores an Observation that searches and If-None-Exist do not find until delay has passed", changesHandling},
 		{kindEmptySearch, search, "finds nothing, as while a write waits in a queue", changesHandling},
 		{kindStrictSearch, search, "refuses a search for Observations with _count or without category", changesHandling},
 		{kindRefuseIdentifier, search, "refuses a search for Observations by identifier", changesHandling},
@@ -121,6 +130,7 @@ type fault struct {
 	Remaining  int       `json:"remaining,omitempty"`
 	Until      time.Time `json:"until,omitzero"`
 	Delay      string    `json:"delay,omitempty"`
+	Work       string    `json:"work,omitempty"`
 	RetryAfter string    `json:"retry_after,omitempty"`
 	Location   string    `json:"location,omitempty"`
 	Number     string    `json:"number,omitempty"`
@@ -128,7 +138,14 @@ type fault struct {
 
 	phase      phase
 	delay      time.Duration
+	work       time.Duration
 	retryAfter time.Duration
+	period     time.Duration // from the beginning to Until
+}
+
+// cold is what is left of the delay of a slow start.
+func (f *fault) cold(now time.Time) time.Duration {
+	return time.Duration(float64(f.delay) * float64(f.Until.Sub(now)) / float64(f.period))
 }
 
 func (f *fault) over(now time.Time) bool {
@@ -180,6 +197,8 @@ func (fs *faults) prune(now time.Time) {
 type effects struct {
 	kinds             []string
 	delay, delayAfter time.Duration
+	work              time.Duration // of the shared capacity
+	indexDelay        time.Duration
 	decisive          fault // of the kinds that answer or spoil the answer; Kind "" = none
 }
 
@@ -191,6 +210,7 @@ func (fs *faults) take(op operation, now time.Time) effects {
 	defer fs.mu.Unlock()
 	fs.prune(now)
 	var e effects
+	var cold time.Duration
 	for _, f := range fs.list {
 		if f.Target != opAny && f.Target != op {
 			continue
@@ -207,11 +227,22 @@ func (fs *faults) take(op operation, now time.Time) effects {
 			e.delay += f.delay
 		case f.Kind == kindSlowAfter:
 			e.delayAfter += f.delay
+		case f.Kind == kindSharedCapacity:
+			e.work += f.work
+		case f.Kind == kindSlowStart:
+			cold += f.cold(now)
+		case f.Kind == kindLateIndex:
+			e.indexDelay = max(e.indexDelay, f.delay)
 		case f.phase == changesHandling:
 			e.kinds = append(e.kinds, f.Kind)
 		default:
 			e.decisive = *f
 		}
+	}
+	if e.work > 0 {
+		e.work += cold // what is not cached costs the server work, and everybody time
+	} else {
+		e.delay += cold
 	}
 	return e
 }

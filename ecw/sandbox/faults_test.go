@@ -23,6 +23,8 @@ func TestFaultsOnCreate(t *testing.T) {
 		"slow":                 {201, 1, nil},
 		"slow_after":           {201, 1, nil},
 		"ignore_if_none_exist": {201, 1, nil},
+		"store_again":          {201, 1, nil},
+		"shared_capacity":      {201, 1, nil},
 		"reject_if_none_exist": {400, 0, func(a answer) bool { return a.str("issue", 0, "code") == "not-supported" }},
 		"reset_before":         {0, 0, func(a answer) bool { return errors.Is(a.err, syscall.ECONNRESET) || errors.Is(a.err, io.EOF) }},
 		"reset_after":          {0, 1, func(a answer) bool { return errors.Is(a.err, syscall.ECONNRESET) || errors.Is(a.err, io.EOF) }},
@@ -53,6 +55,8 @@ func TestFaultsOnCreate(t *testing.T) {
 			switch kind {
 			case "slow", "slow_after":
 				more = `, "delay": "1ms"`
+			case "shared_capacity":
+				more = `, "work": "1ms"`
 			case "ecw_number":
 				more = `, "number": "103"`
 			}
@@ -325,6 +329,10 @@ func TestFaultRequestsAreChecked(t *testing.T) {
 		`{"kind": "html", "delay": "1s"}`:          "delay",
 		`{"kind": "slow", "retry_after": "1s"}`:    "retry_after",
 		`{"kind": "slow", "seconds": 3}`:           "seconds",
+		`{"kind": "slow", "work": "1s"}`:           "work",
+		`{"kind": "shared_capacity"}`:              "work",
+		`{"kind": "slow_start", "delay": "1s"}`:    "for",
+		`{"kind": "slow_start", "count": 1}`:       "for",
 		`{"kind": "redirect"}`:                     "location",
 		`{"kind": "redirect", "location": "/x"}`:   "location",
 		`{"kind": "html", "location": "http://x"}`: "location",

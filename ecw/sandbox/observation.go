@@ -34,7 +34,12 @@ func (c *call) creation(resource json.RawMessage, body observationBody, unless *
 	if c.effects.has(kindDropIdentifier) {
 		resource, body.Identifier = withoutIdentifier(resource), nil
 	}
-	return creation{resource: resource, body: body, unless: unless}
+	return creation{
+		resource:   resource,
+		body:       body,
+		unless:     unless,
+		indexDelay: c.effects.indexDelay,
+	}
 }
 
 // withoutIdentifier takes the identifiers off an Observation that was decoded before.
@@ -63,7 +68,7 @@ func (s *Server) received(resource json.RawMessage) (observationBody, []problem)
 
 // condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). Nil: there is none, or it is to be ignored.
 func (s *Server) condition(c *call, header []string) (*query[*observation], *problem) {
-	if len(header) == 0 || s.cfg.IgnoreIfNoneExist || c.effects.has(kindIgnoreIfNoneExist) {
+	if len(header) == 0 || s.cfg.IgnoreIfNoneExist || c.effects.has(kindIgnoreIfNoneExist) || c.effects.has(kindStoreAgain) {
 		return nil, nil
 	}
 	bad := func(detail string) *problem {

@@ -54,8 +54,9 @@ type endpoint func(*call) reply
 func (s *Server) ehr(route string, op operation, next endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.now()
+		s.stats.begin()
 		rep := s.answer(w, r, op, next)
-		s.stats.request(route, rep)
+		s.stats.end(route, rep)
 		s.log.LogAttrs(r.Context(), slog.LevelDebug, "sandbox request", slog.String("route", route),
 			slog.Int("status", rep.status), slog.Bool("reset", rep.reset), slog.Duration("took", s.now().Sub(start)))
 		s.send(w, rep)
@@ -78,6 +79,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, ne
 		return rep
 	}
 	c.effects = s.faults.take(op, s.now())
+	if c.effects.work > 0 {
+		s.capacity.use(c.effects.work)
+	}
 	s.wait(c.effects.delay)
 	rep := s.underFault(c, next)
 	s.wait(c.effects.delayAfter)

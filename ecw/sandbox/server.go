@@ -41,8 +41,11 @@ type Config struct {
 	IgnoreIfNoneExist bool
 	RefuseGlucose     bool // refuse glucose with eCW's 613, as practices of eCW may
 
-	Logger *slog.Logger     // default: none
-	Now    func() time.Time // default time.Now
+	Logger *slog.Logger // default: none
+
+	// Now is the EHR's own clock, which need not be right: it dates answers and Observations, and rules the lives of tokens
+	// and faults and the minutes of the limit. Delays are waited for on the real clock. Default time.Now.
+	Now func() time.Time
 }
 
 // TokenPath is the path of the token endpoint.
@@ -68,6 +71,7 @@ type Server struct {
 	keys     *keySource
 	faults   *faults
 	limiter  *limiter
+	capacity *capacity
 	stats    *stats
 	pageForm *template.Template
 
@@ -89,7 +93,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, now: cfg.Now,
 		tokens: newTokens(), keys: newKeySource(cfg.JWKSURL, cfg.Now), faults: &faults{},
-		limiter: &limiter{perMinute: cfg.RatePerMinute}, stats: newStats(), closing: make(chan struct{}),
+		limiter: &limiter{perMinute: cfg.RatePerMinute}, capacity: newCapacity(), stats: newStats(), closing: make(chan struct{}),
 	}
 	if s.patients, err = newPatients(people); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
@@ -151,8 +155,12 @@ func (s *Server) TokenURL() string { return s.cfg.PublicURL + TokenPath }
 // FHIRBaseURL is the base of the practice's FHIR resources, without a slash at the end.
 func (s *Server) FHIRBaseURL() string { return s.cfg.PublicURL + FHIRPath + s.cfg.PracticeCode }
 
-// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /. The header Date tells the time of
+// Config.Now.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
+	s.handler.ServeHTTP(w, r)
+}
 
 // Close ends the waits of slow answers and closes the file of Observations. A create after it is answered 500. Call it
 // before http.Server.Shutdown, which would wait for the slow answers. Calling it again does nothing.
@@ -160,6 +168,7 @@ func (s *Server) Close() error {
 	var err error
 	s.close.Do(func() {
 		close(s.closing)
+		s.capacity.close()
 		s.keys.client.CloseIdleConnections()
 		err = s.store.close()
 	})

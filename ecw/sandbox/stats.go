@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // stats count what the sandbox received since its start or its last reset.
@@ -13,6 +14,8 @@ type stats struct {
 	refused  map[string]int            // token requests by OAuth error
 	received map[string]int            // creates by identifier; "" for those without one
 	requests map[string]map[string]int // by route and status; "reset" for a connection that was cut
+
+	inFlight, mostInFlight int
 }
 
 // Stats is the answer of GET /admin/stats. Identifiers are written system|value.
@@ -21,6 +24,7 @@ type Stats struct {
 	Creates  CreateStats               `json:"creates"`
 	Requests map[string]map[string]int `json:"requests"` // by route and status; "reset" for a connection that was cut
 	Limit    LimitStats                `json:"limit"`
+	Load     LoadStats                 `json:"load"`
 }
 
 // TokenStats count the answers of the token endpoint.
@@ -43,6 +47,13 @@ type LimitStats struct {
 	BusiestMinute int `json:"busiest_minute"` // most requests taken in one clock minute
 }
 
+// LoadStats tell how much a client asks for at once. A request whose client has gone is under way until it is handled.
+type LoadStats struct {
+	InFlight     int     `json:"in_flight"`      // requests under way now
+	MostInFlight int     `json:"most_in_flight"` // at once
+	BusySeconds  float64 `json:"busy_seconds"`   // of work that the fault shared_capacity made
+}
+
 func newStats() *stats {
 	st := &stats{}
 	st.empty()
@@ -51,6 +62,7 @@ func newStats() *stats {
 
 func (st *stats) empty() {
 	st.issued, st.refused, st.received, st.requests = 0, map[string]int{}, map[string]int{}, map[string]map[string]int{}
+	st.mostInFlight = st.inFlight
 }
 
 func (st *stats) reset() {
@@ -82,20 +94,29 @@ func (st *stats) createReceived(ids []identifier) {
 	}
 }
 
-func (st *stats) request(route string, rep reply) {
+func (st *stats) begin() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.inFlight++
+	st.mostInFlight = max(st.mostInFlight, st.inFlight)
+}
+
+// end comes before the answer leaves, so that a client which sends one request after the other never has two under way.
+func (st *stats) end(route string, rep reply) {
 	status := strconv.Itoa(rep.status)
 	if rep.reset {
 		status = "reset"
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.inFlight--
 	if st.requests[route] == nil {
 		st.requests[route] = map[string]int{}
 	}
 	st.requests[route][status]++
 }
 
-func (st *stats) view(stored map[string]int, total int, limit LimitStats) Stats {
+func (st *stats) view(stored map[string]int, total int, limit LimitStats, busy time.Duration) Stats {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	requests := make(map[string]map[string]int, len(st.requests))
@@ -107,5 +128,10 @@ func (st *stats) view(stored map[string]int, total int, limit LimitStats) Stats 
 		Creates:  CreateStats{Received: maps.Clone(st.received), Stored: stored, Total: total},
 		Requests: requests,
 		Limit:    limit,
+		Load: LoadStats{
+			InFlight:     st.inFlight,
+			MostInFlight: st.mostInFlight,
+			BusySeconds:  busy.Seconds(),
+		},
 	}
 }

@@ -22,7 +22,10 @@ type observation struct {
 	body     observationBody
 	patient  string // id
 	when     span
+	indexed  time.Time // from when on it is found, zero = always; it is not kept in the file
 }
+
+func (o *observation) findable(now time.Time) bool { return !now.Before(o.indexed) }
 
 // store holds the accepted Observations in the order of their arrival, and keeps them in a file if there is one: a line
 // is written before the create is answered, so that an accepted Observation survives the end of the process (though not,
@@ -145,6 +148,8 @@ type creation struct {
 	body      observationBody
 	unless    *query[*observation] // store nothing if something matches (If-None-Exist)
 	uniqueIDs bool                 // store nothing if an identifier is taken
+
+	indexDelay time.Duration // until it is found by other means than its id
 }
 
 // create stores the Observation and returns it, or returns those that stand in its way. Two creates under the same
@@ -159,7 +164,7 @@ func (st *store) create(c creation) (*observation, []*observation, error) {
 	}
 	if c.uniqueIDs {
 		for _, id := range c.body.Identifier {
-			if found := st.byIdentifier[id.key()]; len(found) > 0 {
+			if found := st.carrying(id); len(found) > 0 {
 				return nil, found, nil
 			}
 		}
@@ -175,6 +180,9 @@ func (st *store) create(c creation) (*observation, []*observation, error) {
 	o, err := newObservation(r)
 	if err != nil {
 		return nil, nil, err
+	}
+	if c.indexDelay > 0 {
+		o.indexed = r.Received.Add(c.indexDelay)
 	}
 	if err := st.write(r); err != nil {
 		return nil, nil, err
@@ -198,14 +206,22 @@ func (st *store) write(r record) error {
 	return nil
 }
 
+// carrying returns those with the identifier.
+func (st *store) carrying(id identifier) []*observation {
+	now := st.now()
+	late := func(o *observation) bool { return !o.findable(now) }
+	return slices.DeleteFunc(slices.Clone(st.byIdentifier[id.key()]), late)
+}
+
 func (st *store) find(q query[*observation]) []*observation {
 	candidates := st.list
 	if q.identifier != nil {
 		candidates = st.byIdentifier[q.identifier.key()]
 	}
 	var found []*observation
+	now := st.now()
 	for _, o := range candidates {
-		if q.matches(o) {
+		if o.findable(now) && q.matches(o) {
 			found = append(found, o)
 		}
 	}

@@ -89,7 +89,8 @@ func TestReset(t *testing.T) {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
 	stats := r.do("GET", "/admin/stats", "")
-	want := `{"tokens":{"issued":0,"refused":{}},"creates":{"received":{},"stored":{},"total":0},"requests":{},"limit":{"exceeded":0,"busiest_minute":0}}`
+	want := `{"tokens":{"issued":0,"refused":{}},"creates":{"received":{},"stored":{},"total":0},"requests":{},` +
+		`"limit":{"exceeded":0,"busiest_minute":0},"load":{"in_flight":0,"most_in_flight":0,"busy_seconds":0}}`
 	if strings.TrimSpace(stats.text) != want {
 		t.Errorf("stats: %s", stats.text)
 	}
