@@ -152,7 +152,8 @@ func TestAssertion(t *testing.T) {
 		if got := slices.Sorted(maps.Keys(claims)); !slices.Equal(got, []string{"aud", "exp", "iat", "iss", "jti", "sub"}) {
 			t.Errorf("claims %v", got)
 		}
-		if claims["aud"] != tokenURL || claims["exp"] != float64(now.Add(4*time.Minute).Unix()) || claims["iat"] != float64(now.Unix()) {
+		issued, expires := float64(now.Add(-30*time.Second).Unix()), float64(now.Add(4*time.Minute).Unix())
+		if claims["aud"] != tokenURL || claims["iat"] != issued || claims["exp"] != expires {
 			t.Errorf("claims %v", claims)
 		}
 		ids[claims["jti"].(string)] = true

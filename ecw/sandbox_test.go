@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -59,6 +60,24 @@ func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.
 		web.Close()
 	})
 	return join(t, mode, web.URL, adjust...), web.URL
+}
+
+// TestClocksThatDiffer: eCW takes our assertions, and we its tokens and answers, while the clocks differ as those of machines
+// do that are synchronised now and then.
+func TestClocksThatDiffer(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-30 * time.Second, -time.Second, time.Second, 20 * time.Second} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			t.Parallel()
+			client, _ := start(t, ecw.WriteObservation, func(c *ecw.Config) {
+				c.Now = func() time.Time { return time.Now().Add(ahead) }
+			})
+			resource, id := heartRate(patient)
+			if _, err := client.CreateObservation(t.Context(), resource, id); err != nil {
+				t.Errorf("our clock is %s ahead of eCW's: %v", ahead, err)
+			}
+		})
+	}
 }
 
 // join returns a client of a sandbox that runs.
