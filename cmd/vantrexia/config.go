@@ -37,6 +37,7 @@ type config struct {
 	SandboxJWKSURL    string          `env:"SANDBOX_JWKS_URL"`
 	SandboxDataDir    string          `env:"SANDBOX_DATA_DIR" envDefault:".local/sandbox"`
 	SandboxRateLimit  int             `env:"SANDBOX_RATE_LIMIT" envDefault:"0"`
+	SandboxOffset     time.Duration   `env:"SANDBOX_CLOCK_OFFSET" envDefault:"0s"`
 	TokenSecret       string          `env:"API_TOKEN_SECRET"`
 	TokenSecretFile   string          `env:"API_TOKEN_SECRET_FILE" envDefault:".local/api-token.secret"`
 	TokenIssuer       string          `env:"API_TOKEN_ISSUER"`

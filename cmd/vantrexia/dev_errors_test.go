@@ -49,6 +49,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		"unreadable key file":          {"ECW_PRIVATE_KEY_FILE=key.pem", writeKey, []string{"ECW_PRIVATE_KEY_FILE: key.pem", "keys generate"}},
 		"key file is a directory":      {"ECW_PRIVATE_KEY_FILE=.", nil, []string{"ECW_PRIVATE_KEY_FILE", "directory"}},
 		"missing Temporal binary":      {"LOG_LEVEL=info", removeTemporal, []string{"bin/temporaldev is missing", "make bin/temporaldev"}},
+		"unreadable sandbox clock":     {"SANDBOX_CLOCK_OFFSET=late", nil, []string{"SANDBOX_CLOCK_OFFSET", "late"}},
 		"unreadable retry delays":      {"RETRY_DELAYS=soon", nil, []string{"RETRY_DELAYS", "soon"}},
 		"unreadable .env, told safely": {"LOG_LEVEL=info", writeEnv, []string{".env"}},
 	} {

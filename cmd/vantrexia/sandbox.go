@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,6 +80,7 @@ func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener ne
 		ClientID: cfg.ECW.ClientID, PracticeCode: cfg.ECW.PracticeCode, JWKSURL: cfg.SandboxJWKSURL,
 		PublicURL: localURL(cfg.SandboxAddress), DataDir: cfg.SandboxDataDir,
 		RatePerMinute: cfg.SandboxRateLimit, Logger: log.With("component", "sandbox"),
+		Now: func() time.Time { return time.Now().Add(cfg.SandboxOffset) },
 	})
 	if err != nil {
 		return err

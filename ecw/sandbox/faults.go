@@ -76,7 +76,7 @@ func faultKinds() []faultKind {
 		{kindSlowAfter, every, "handles the request, then waits for delay before the answer", changesHandling},
 		{kindSharedCapacity, every, "does work, which must be given, before it handles a request; all requests under way share the " +
 			"time equally, those included whose clients have gone", changesHandling},
-		{kindSlowStart, every, "waits for delay, which shrinks to nothing during for, as after a restart; work in shared_capacity", changesHandling},
+		{kindSlowStart, every, "waits for delay, which shrinks to nothing during for, as after a start; work in shared_capacity", changesHandling},
 		{kindIgnoreIfNoneExist, create, "ignores If-None-Exist and creates again; a known identifier in a Bundle gets 201", changesHandling},
 		{kindStoreAgain, create, "ignores If-None-Exist and creates again, in a Bundle too, with the answer of a new one", changesHandling},
 		{kindRejectIfNoneExist, create, "answers 400 to a create with If-None-Exist", changesHandling},
