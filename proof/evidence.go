@@ -48,7 +48,7 @@ func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
 	if err != nil {
 		return e, err
 	}
-	e.limit = stats.Limit
+	e.limit, e.load = stats.Limit, stats.Load
 	if w.Settled != nil {
 		if err := w.Settled(ctx); err != nil {
 			return e, err

@@ -23,6 +23,7 @@ type evidence struct {
 	latest   map[string]transmission // of each observation
 	ehr      map[string]holdings     // by observation id
 	limit    sandbox.LimitStats
+	load     sandbox.LoadStats
 	running  int      // transmission workflows that have not ended
 	problems []string // what went wrong beside the readings
 }
@@ -39,6 +40,7 @@ type Verdict struct {
 	StuckWorkflows int
 	BusiestMinute  int // most requests that the EHR took in one
 	OverLimit      int // minutes in which more was sent than the EHR allows
+	MostInFlight   int // most requests that the EHR had under way at once; says how hard it was pressed, no more
 
 	// Openings counts by reason how often the circuit opened, if somebody watched; that is in order.
 	Openings map[string]int
@@ -49,7 +51,7 @@ type Verdict struct {
 func judge(e evidence) Verdict {
 	v := Verdict{
 		Accepted: len(e.accepted), Failed: map[string]int{}, StuckWorkflows: e.running,
-		BusiestMinute: e.limit.BusiestMinute, OverLimit: e.limit.Exceeded, Problems: e.problems,
+		BusiestMinute: e.limit.BusiestMinute, OverLimit: e.limit.Exceeded, MostInFlight: e.load.MostInFlight, Problems: e.problems,
 	}
 	for _, id := range slices.Sorted(slices.Values(e.accepted)) {
 		v.judgeReading(id, e.latest[id], e.ehr[id])
@@ -109,6 +111,7 @@ func (v Verdict) Write(out io.Writer) error {
 		{"accepted", v.Accepted, ""}, {"delivered", v.Delivered, ""}, {"failed, and known to have", total(v.Failed), counts(v.Failed)},
 		{"duplicates", v.Duplicates, ""}, {"lost", v.Lost, ""}, {"wrong status", v.WrongStatus, ""}, {"workflows left running", v.StuckWorkflows, ""},
 		{"minutes over the EHR's limit", v.OverLimit, fmt.Sprintf("%d requests in the busiest", v.BusiestMinute)},
+		{"most requests under way at once", v.MostInFlight, ""},
 		{"circuit openings", total(v.Openings), counts(v.Openings)},
 	} {
 		fmt.Fprintf(w, "%s\t%d\t  %s\n", row.name, row.count, row.detail)

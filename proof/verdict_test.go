@@ -49,6 +49,7 @@ func TestJudge(t *testing.T) {
 		"transmitted anew by itself": {func(e *evidence) { e.latest = again }, Verdict{Delivered: 1}, "had 2 transmissions"},
 		"a workflow goes on":         {func(e *evidence) { e.running = 1 }, Verdict{Delivered: 1, StuckWorkflows: 1}, ""},
 		"too many requests":          {func(e *evidence) { e.limit.Exceeded = 1 }, Verdict{Delivered: 1, OverLimit: 1}, ""},
+		"many at once":               {func(e *evidence) { e.load.MostInFlight = 900 }, Verdict{Delivered: 1, MostInFlight: 900}, ""},
 		"a panic":                    {func(e *evidence) { e.problems = []string{"panic: nil"} }, Verdict{Delivered: 1}, "panic"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +58,8 @@ func TestJudge(t *testing.T) {
 			c.change(&e)
 			got := judge(e)
 			problems := strings.Join(got.Problems, "\n")
-			if good := name == "delivered"; got.OK() != good || !strings.Contains(problems, c.says) || good && problems != "" {
+			good := name == "delivered" || name == "many at once"
+			if got.OK() != good || !strings.Contains(problems, c.says) || good && problems != "" {
 				t.Errorf("ok is %v, problems %q, want %q", got.OK(), problems, c.says)
 			}
 			c.want.Accepted, got.Problems = 1, nil
@@ -73,7 +75,13 @@ func TestJudge(t *testing.T) {
 
 func TestAFailureThatIsKnownIsInOrderBesideDeliveries(t *testing.T) {
 	t.Parallel()
-	v := Verdict{Accepted: 3, Delivered: 1, Failed: map[string]int{"permanent_data": 2}, Openings: map[string]int{"unavailable": 2, "credentials": 1}}
+	v := Verdict{
+		Accepted:     3,
+		Delivered:    1,
+		Failed:       map[string]int{"permanent_data": 2},
+		MostInFlight: 17,
+		Openings:     map[string]int{"unavailable": 2, "credentials": 1},
+	}
 	if !v.OK() {
 		t.Error("truthful failures are taken for a broken promise")
 	}
@@ -81,7 +89,7 @@ func TestAFailureThatIsKnownIsInOrderBesideDeliveries(t *testing.T) {
 	if err := v.Write(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, says := range []string{"permanent_data 2", "credentials 1, unavailable 2"} {
+	for _, says := range []string{"permanent_data 2", "most requests under way at once  17", "credentials 1, unavailable 2"} {
 		if !strings.Contains(table.String(), says) {
 			t.Errorf("the table lacks %q:\n%s", says, &table)
 		}
