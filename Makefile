@@ -50,7 +50,7 @@ fuzz: ## run each fuzzer for FUZZTIME, 20s by default
 		done; \
 	done
 
-chaos: bin/temporaldev bin/vantrexia ## kill every process for CHAOS_DURATION, 3m by default: is nothing lost, nothing sent twice? (CHAOS_SEED)
+chaos: bin/temporaldev bin/vantrexia ## kill every process for CHAOS_DURATION, 3m by default: is nothing lost, nothing sent twice? (CHAOS_SEED, CHAOS_EHR)
 	@$(GO) build -o bin/chaos ./chaos
 	@exec bin/chaos
 

@@ -13,8 +13,8 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// TestNothingLostNothingTwice is a short run of what `make chaos` does for minutes. CHAOS_SEED and CHAOS_DURATION choose
-// another one.
+// TestNothingLostNothingTwice is a short run of what `make chaos` does for minutes. CHAOS_SEED, CHAOS_DURATION and
+// CHAOS_EHR choose another one.
 func TestNothingLostNothingTwice(t *testing.T) {
 	t.Parallel()
 	root, err := devstack.Root()
@@ -23,6 +23,9 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	}
 	cfg := config{Seed: 1, Duration: 20 * time.Second, Every: 300 * time.Millisecond, RateLimit: 100}
 	if err := env.Parse(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.check(); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Binary = filepath.Join(t.TempDir(), "vantrexia")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"strings"
 )
@@ -12,6 +13,7 @@ type fault struct {
 	Count      int    `json:"count,omitempty"`
 	For        string `json:"for,omitempty"`
 	Delay      string `json:"delay,omitempty"`
+	Work       string `json:"work,omitempty"`
 	RetryAfter string `json:"retry_after,omitempty"`
 	Location   string `json:"location,omitempty"`
 	Number     string `json:"number,omitempty"`
@@ -19,6 +21,7 @@ type fault struct {
 
 // ehr is what kind of EHR a run has from its beginning to its end.
 type ehr struct {
+	Kind      string
 	WriteMode string // ECW_WRITE_MODE
 	Habits    []fault
 }
@@ -28,31 +31,67 @@ const (
 	writeBundle      = "bundle"
 )
 
-// newEHR chooses one of those with which delivery exactly once is promised. "" is an EHR that does as FHIR asks.
-func newEHR(random *rand.Rand) ehr {
+// The kinds of EHR. Delivery exactly once is promised with all of them.
+const (
+	ehrStandard            = "standard"              // does as FHIR asks
+	ehrNoConditionalCreate = "no_conditional_create" // refuses a condition
+	ehrIgnoresCondition    = "ignores_condition"     // stores again whatever it is sent again
+	ehrAlreadyExist        = "already_exist"         // ignores a condition, but refuses a known identifier with eCW's 201; in a Bundle only
+	ehrSharedCapacity      = "shared_capacity"       // gets slower with every request under way, and works for those who gave up
+)
+
+func ehrKinds() []string {
+	return []string{ehrStandard, ehrNoConditionalCreate, ehrIgnoresCondition, ehrAlreadyExist, ehrSharedCapacity}
+}
+
+// ehrWork is what a request costs an EHR with shared capacity: five in a second are its limit. A reading every 300 ms takes
+// two thirds of that, what our own limit lets through four fifths. But with fifteen at once each takes the three seconds of
+// ECW_TIMEOUT, and from then on it works for nobody.
+const ehrWork = "200ms"
+
+// newEHR chooses a kind, unless one is given, and its other habits. What is random stays the same with every kind.
+func newEHR(random *rand.Rand, kind string) ehr {
 	one := func(of ...string) string { return of[random.IntN(len(of))] }
-	e := ehr{WriteMode: one(writeObservation, writeBundle)}
-	if kind := one("", "ignore_if_none_exist", "reject_if_none_exist"); kind != "" {
-		e.Habits = append(e.Habits, fault{Kind: kind, Target: "create", For: "24h"})
+	chosen, writeMode := one(ehrKinds()...), one(writeObservation, writeBundle)
+	e := ehr{Kind: cmp.Or(kind, chosen), WriteMode: writeMode}
+	habit := func(kind, target string) fault { return fault{Kind: kind, Target: target, For: "24h"} }
+	switch e.Kind {
+	case ehrNoConditionalCreate:
+		e.Habits = append(e.Habits, habit("reject_if_none_exist", "create"))
+	case ehrIgnoresCondition:
+		e.Habits = append(e.Habits, habit("store_again", "create"))
+	case ehrAlreadyExist:
+		e.WriteMode = writeBundle
+		e.Habits = append(e.Habits, habit("ignore_if_none_exist", "create"))
+	case ehrSharedCapacity:
+		limited := habit("shared_capacity", "any")
+		limited.Work = ehrWork
+		e.Habits = append(e.Habits, limited)
 	}
-	if kind := one("", "refuse_identifier", "ignore_identifier", "strict_search"); kind != "" {
-		e.Habits = append(e.Habits, fault{Kind: kind, Target: "search", For: "24h"})
+	if search := one("", "refuse_identifier", "ignore_identifier", "strict_search"); search != "" {
+		e.Habits = append(e.Habits, habit(search, "search"))
 	}
 	return e
 }
 
 func (e ehr) String() string {
-	said := []string{"write mode " + e.WriteMode}
+	said := []string{e.Kind, "write mode " + e.WriteMode}
 	for _, habit := range e.Habits {
-		said = append(said, habit.Kind)
+		said = append(said, strings.TrimSpace(habit.Kind+" "+habit.Work))
 	}
 	return strings.Join(said, ", ")
 }
 
-// recognisesRepeats tells whether it stores an identifier once, however often it is asked to. Another kind relies on our
+// recognisesRepeats reports whether it stores an identifier once, however often it is asked to. Another kind relies on our
 // look-up, which cannot see what it stores after that.
 func (e ehr) recognisesRepeats() bool {
-	return e.WriteMode == writeBundle || len(e.Habits) == 0 || e.Habits[0].Target != "create"
+	switch e.Kind {
+	case ehrIgnoresCondition:
+		return false
+	case ehrNoConditionalCreate:
+		return e.WriteMode == writeBundle // there a known identifier is refused
+	}
+	return true
 }
 
 // passing are the faults that go by within seconds, for a number of requests where they have a count.

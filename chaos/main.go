@@ -1,7 +1,8 @@
 // Command chaos proves that no reading is lost and none is sent twice: it runs the whole system as separate processes, two
 // APIs and two workers among them, kills and stops them, and lets the sandbox EHR fail while readings come in. In the end it
 // waits until all is settled by itself, and compares what was accepted with what the database says and what the EHR holds.
-// `make chaos` runs it; everything it does is derived from CHAOS_SEED.
+// `make chaos` runs it; everything it does is derived from CHAOS_SEED, and CHAOS_EHR chooses
+// the kind of EHR in its place.
 package main
 
 import (
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,8 +27,16 @@ type config struct {
 	Duration       time.Duration `env:"CHAOS_DURATION"` // of the disturbances; settling comes on top
 	Every          time.Duration `env:"CHAOS_EVERY"`    // a reading
 	RateLimit      int           `env:"CHAOS_RATE_LIMIT"`
+	EHR            string        `env:"CHAOS_EHR"` // its kind; "": as the seed has it
 	Binary         string        `env:"CHAOS_BINARY"`
 	TemporalBinary string        `env:"CHAOS_TEMPORAL"`
+}
+
+func (c config) check() error {
+	if c.EHR != "" && !slices.Contains(ehrKinds(), c.EHR) {
+		return fmt.Errorf("CHAOS_EHR %q is unknown: use one of %s", c.EHR, strings.Join(ehrKinds(), ", "))
+	}
+	return nil
 }
 
 func main() {
@@ -40,6 +51,9 @@ func main() {
 func runFromEnvironment(ctx context.Context) error {
 	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, RateLimit: 240, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
 	if err := env.Parse(&cfg); err != nil {
+		return err
+	}
+	if err := cfg.check(); err != nil {
 		return err
 	}
 	if cfg.Seed == 0 {

@@ -53,11 +53,11 @@ type plan struct {
 	Events []event // in the order of their time
 }
 
-// newPlan derives a plan from a seed: the same seed and duration give the same plan. Each process ends at least once when
-// there is time; everything is over when the duration is.
-func newPlan(seed uint64, duration time.Duration) plan {
+// newPlan derives a plan from a seed: the same seed, duration and kind of EHR give the same plan; without a kind, the seed
+// chooses that too. Each process ends at least once when there is time; everything is over when the duration is.
+func newPlan(seed uint64, duration time.Duration, kind string) plan {
 	random := rand.New(rand.NewPCG(seed, 0))
-	p := plan{EHR: newEHR(random)}
+	p := plan{EHR: newEHR(random, kind)}
 	p.Events = slices.Concat(ends(random, duration), shortFaults(random, duration, p.EHR), longFaults(random, duration))
 	slices.SortStableFunc(p.Events, func(a, b event) int { return int(a.At - b.At) })
 	return p

@@ -2,6 +2,8 @@ package main
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -9,13 +11,13 @@ import (
 func TestPlanIsDerivedFromItsSeed(t *testing.T) {
 	t.Parallel()
 	const duration = 3 * time.Minute
-	one := newPlan(1, duration)
+	one := newPlan(1, duration, "")
 	for range 20 {
-		if again := newPlan(1, duration); !reflect.DeepEqual(one, again) {
+		if again := newPlan(1, duration, ""); !reflect.DeepEqual(one, again) {
 			t.Fatal("the same seed gives another plan")
 		}
 	}
-	if other := newPlan(2, duration); reflect.DeepEqual(one, other) {
+	if other := newPlan(2, duration, ""); reflect.DeepEqual(one, other) {
 		t.Error("another seed gives the same plan")
 	}
 }
@@ -26,7 +28,7 @@ func TestPlanEndsEveryProcessAndIsOverInTime(t *testing.T) {
 		for _, duration := range []time.Duration{30 * time.Second, 3 * time.Minute} {
 			ended, broken := map[string]int{}, 0
 			var last time.Duration
-			for _, e := range newPlan(seed, duration).Events {
+			for _, e := range newPlan(seed, duration, "").Events {
 				if e.At < last {
 					t.Fatalf("seed %d: %s comes after %s", seed, e, last)
 				}
@@ -60,8 +62,8 @@ func TestPlanEndsEveryProcessAndIsOverInTime(t *testing.T) {
 func TestPlansTakeInEverything(t *testing.T) {
 	t.Parallel()
 	gently, brutally, faults, ehrs := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for seed := range uint64(100) {
-		p := newPlan(seed, 3*time.Minute)
+	for seed := range uint64(600) {
+		p := newPlan(seed, 3*time.Minute, "")
 		ehrs[p.EHR.String()] = true
 		for _, e := range p.Events {
 			switch {
@@ -79,10 +81,55 @@ func TestPlansTakeInEverything(t *testing.T) {
 			t.Errorf("%s (%s) never comes up", f.Kind, f.Target)
 		}
 	}
-	if want := 2 * 3 * 4; len(ehrs) != want {
+	// One kind is only met in a Bundle; each has one of four ways of searching.
+	if want := (2*len(ehrKinds()) - 1) * 4; len(ehrs) != want {
 		t.Errorf("%d kinds of EHR, want %d: %v", len(ehrs), want, ehrs)
 	}
 	if len(gently) != 4 || len(brutally) != 6 {
 		t.Errorf("told to stop: %v, killed: %v", gently, brutally)
+	}
+}
+
+// TestAKindOfEHRCanBeChosen: the rest of the plan stays as the seed has it, except for faults that the kind does not allow.
+func TestAKindOfEHRCanBeChosen(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		drawn := newPlan(seed, time.Minute, "")
+		if again := newPlan(seed, time.Minute, drawn.EHR.Kind); !reflect.DeepEqual(drawn, again) {
+			t.Errorf("seed %d with the kind that it gives by itself, %s, is another plan", seed, drawn.EHR.Kind)
+		}
+		for _, kind := range ehrKinds() {
+			if p := newPlan(seed, time.Minute, kind); p.EHR.Kind != kind {
+				t.Errorf("seed %d: asked for %s, got %s", seed, kind, p.EHR)
+			}
+		}
+	}
+	if err := (config{EHR: "perfect"}).check(); err == nil || !strings.Contains(err.Error(), ehrSharedCapacity) {
+		t.Errorf("an unknown kind: %v", err)
+	}
+}
+
+// TestLateWritesOnlyWhereRepeatsAreRecognised: what is stored after a look-up is stored twice by an EHR that stores again.
+func TestLateWritesOnlyWhereRepeatsAreRecognised(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		kind, writeMode string
+		recognises      bool
+	}{
+		{ehrStandard, writeObservation, true},
+		{ehrStandard, writeBundle, true},
+		{ehrNoConditionalCreate, writeObservation, false},
+		{ehrNoConditionalCreate, writeBundle, true},
+		{ehrIgnoresCondition, writeObservation, false},
+		{ehrIgnoresCondition, writeBundle, false},
+		{ehrAlreadyExist, writeBundle, true},
+		{ehrSharedCapacity, writeObservation, true},
+		{ehrSharedCapacity, writeBundle, true},
+	} {
+		e := ehr{Kind: c.kind, WriteMode: c.writeMode}
+		late := slices.ContainsFunc(passing(e), func(f fault) bool { return f.Kind == "slow" || f.Kind == "empty_search" })
+		if e.recognisesRepeats() != c.recognises || late != c.recognises {
+			t.Errorf("%s, %s: recognises repeats %t, late writes %t, want %t", c.kind, c.writeMode, e.recognisesRepeats(), late, c.recognises)
+		}
 	}
 }

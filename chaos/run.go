@@ -16,7 +16,7 @@ import (
 // errBroken means that a promise was broken; the table says which.
 var errBroken = errors.New("not every reading was delivered exactly once")
 
-// run runs one plan to its verdict. The directory with all logs and data stays when the verdict is bad.
+// run runs the plan of cfg to its verdict. The directory with all logs and data stays when the verdict is bad.
 func run(ctx context.Context, cfg config, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "vantrexia-chaos-")
 	if err != nil {
@@ -25,8 +25,10 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL may run in another account than ours
 		return err
 	}
-	fmt.Fprintf(out, "CHAOS_SEED=%d CHAOS_DURATION=%s, logs and data in %s\n", cfg.Seed, cfg.Duration, dir)
-	v, err := runIn(ctx, cfg, dir, slog.New(slog.NewTextHandler(out, nil)))
+	p := newPlan(cfg.Seed, cfg.Duration, cfg.EHR)
+	chosen := fmt.Sprintf("CHAOS_SEED=%d CHAOS_DURATION=%s CHAOS_EHR=%s", cfg.Seed, cfg.Duration, p.EHR.Kind)
+	fmt.Fprintf(out, "%s, logs and data in %s\n", chosen, dir)
+	v, err := runIn(ctx, cfg, p, dir, slog.New(slog.NewTextHandler(out, nil)))
 	if ctx.Err() != nil {
 		return errors.Join(ctx.Err(), os.RemoveAll(dir))
 	}
@@ -37,7 +39,7 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		err = errBroken
 	}
 	if err != nil {
-		return fmt.Errorf("%w; again with CHAOS_SEED=%d CHAOS_DURATION=%s, look into %s", err, cfg.Seed, cfg.Duration, dir)
+		return fmt.Errorf("%w; again with %s, look into %s", err, chosen, dir)
 	}
 	return os.RemoveAll(dir)
 }
@@ -49,8 +51,7 @@ const (
 )
 
 // runIn starts the system, lets it suffer, and judges. Nothing that it started runs when it returns.
-func runIn(ctx context.Context, cfg config, dir string, log *slog.Logger) (v proof.Verdict, err error) {
-	p := newPlan(cfg.Seed, cfg.Duration)
+func runIn(ctx context.Context, cfg config, p plan, dir string, log *slog.Logger) (v proof.Verdict, err error) {
 	log.Info("the EHR of this run", "kind", p.EHR.String(), "limit", cfg.RateLimit+ehrMargin, "ours", cfg.RateLimit)
 	s, err := startSystem(ctx, cfg, p.EHR, dir, log)
 	defer func() { v.Problems = append(v.Problems, s.stop()...) }()
