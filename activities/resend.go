@@ -10,21 +10,24 @@ import (
 )
 
 // findEarlier looks for what an earlier delivery has left in eCW: in the chart that it was sent to, which is not the
-// patient's any more when that was linked to another one since.
+// patient's any more when that was linked to another one since. chart is where it is; "" is nowhere.
 func (a *Transmission) findEarlier(
 	ctx context.Context, row db.GetObservationWithPatientRow, earlier []db.TransmissionAttempt, id ecw.Identifier,
-) (found ecw.Delivered, exists bool, err error) {
+) (found ecw.Delivered, chart string, err error) {
 	for _, chart := range charts(*row.Patient.ECWFHIRID, earlier) {
 		resource, err := outgoing(row.Observation, chart)
 		if err != nil {
-			return found, false, err
+			return found, "", err
 		}
-		found, exists, err = a.EHR.FindDelivered(ctx, resource, id)
-		if err != nil || exists {
-			return found, exists, err
+		found, exists, err := a.EHR.FindDelivered(ctx, resource, id)
+		if err != nil {
+			return found, "", err
+		}
+		if exists {
+			return found, chart, nil
 		}
 	}
-	return found, false, nil
+	return found, "", nil
 }
 
 // charts are the patients in eCW to look under, the present one first.

@@ -308,12 +308,21 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	}
 	if in.LookUp || len(earlier) > 0 {
 		began := time.Now()
-		found, exists, err := a.findEarlier(ctx, row, earlier, identifier)
+		found, chart, err := a.findEarlier(ctx, row, earlier, identifier)
 		if err != nil {
 			return Posted{}, a.lookUpFailed(ctx, b, time.Since(began), err)
 		}
-		if exists {
+		if chart != "" {
 			log.InfoContext(ctx, "Observation found in eCW, an earlier delivery had arrived", "ecw_observation_id", found.ID)
+			err := db.Written(a.Store.MarkFound(ctx, db.MarkFoundParams{
+				TransmissionID: in.TransmissionID,
+				ObservationID:  in.ObservationID,
+				Delivery:       int32(in.Delivery),
+				ECWPatientID:   chart,
+			}))
+			if err != nil {
+				return Posted{}, notSent(written("mark the delivery as found", err))
+			}
 			return Posted{ECWObservationID: found.ID, HTTPStatus: found.HTTPStatus}, nil
 		}
 		if at := a.resendAt(earlier, in.UnknownSince); at.After(in.At) {

@@ -52,9 +52,11 @@ type attempt struct {
 	DurationMS       *int64     `json:"duration_ms"`
 	HTTPStatus       *int32     `json:"http_status"`
 	ECWObservationID *string    `json:"ecw_observation_id"`
-	ErrorClass       *string    `json:"error_class"`
-	ErrorCode        *string    `json:"error_code"`
-	ErrorMessage     *string    `json:"error_message"`
+	// ECWPatientID is the chart that it was sent to, or that an earlier delivery was found in; null when nothing was sent.
+	ECWPatientID *string `json:"ecw_patient_id"`
+	ErrorClass   *string `json:"error_class"`
+	ErrorCode    *string `json:"error_code"`
+	ErrorMessage *string `json:"error_message"`
 }
 
 // transmissionIDForm is what the database makes; anything else need not be looked up.
@@ -69,6 +71,7 @@ func (s *server) listTransmissions(c echo.Context) error {
 		ObservationType: queryText(c, "observation_type"),
 		DateFrom:        queryTime(c, "date_from", s.TimeZone, false),
 		DateTo:          queryTime(c, "date_to", s.TimeZone, true),
+		FormerChart:     c.QueryParam("former_chart") == "true",
 	}
 	ordering := cmp.Or(c.QueryParam("ordering"), "-created_at")
 	ctx := c.Request().Context()
@@ -78,7 +81,7 @@ func (s *server) listTransmissions(c echo.Context) error {
 	}
 	rows, err := s.Store.ListTransmissions(ctx, db.ListTransmissionsParams{
 		PracticeCode: filter.PracticeCode, Status: filter.Status, PatientID: filter.PatientID, ObservationType: filter.ObservationType,
-		DateFrom: filter.DateFrom, DateTo: filter.DateTo, Ordering: ordering, PageSize: int32(p.size), PageOffset: int32(p.offset()),
+		DateFrom: filter.DateFrom, DateTo: filter.DateTo, FormerChart: filter.FormerChart, Ordering: ordering, PageSize: int32(p.size), PageOffset: int32(p.offset()),
 	})
 	if err != nil {
 		return fmt.Errorf("list transmissions: %w", err)
@@ -134,7 +137,7 @@ func (s *server) workflowURL(observationID uuid.UUID) *string {
 
 func showAttempt(a db.TransmissionAttempt) attempt {
 	shown := attempt{
-		Number: a.Number, StartedAt: a.StartedAt, FinishedAt: a.FinishedAt, HTTPStatus: a.HTTPStatus, ECWObservationID: a.ECWObservationID,
+		Number: a.Number, StartedAt: a.StartedAt, FinishedAt: a.FinishedAt, HTTPStatus: a.HTTPStatus, ECWObservationID: a.ECWObservationID, ECWPatientID: a.ECWPatientID,
 		ErrorClass: nullable(a.ErrorClass), ErrorCode: nullable(a.ErrorCode), ErrorMessage: nullable(a.ErrorMessage),
 	}
 	if a.FinishedAt != nil {

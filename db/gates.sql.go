@@ -91,16 +91,11 @@ func (q *Queries) CountPlaces(ctx context.Context, arg CountPlacesParams) (Count
 }
 
 const createGate = `-- name: CreateGate :exec
-INSERT INTO ecw_gates (practice_code, parallel) VALUES ($1, $2::float8) ON CONFLICT DO NOTHING
+INSERT INTO ecw_gates (practice_code) VALUES ($1) ON CONFLICT DO NOTHING
 `
 
-type CreateGateParams struct {
-	PracticeCode string
-	Parallel     float64
-}
-
-func (q *Queries) CreateGate(ctx context.Context, arg CreateGateParams) error {
-	_, err := q.db.Exec(ctx, createGate, arg.PracticeCode, arg.Parallel)
+func (q *Queries) CreateGate(ctx context.Context, practiceCode string) error {
+	_, err := q.db.Exec(ctx, createGate, practiceCode)
 	return err
 }
 
@@ -335,14 +330,22 @@ func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, erro
 	return i, err
 }
 
-const lockTransmission = `-- name: LockTransmission :exec
-SELECT FROM transmissions WHERE id = $1 FOR UPDATE
+const lockTransmission = `-- name: LockTransmission :one
+SELECT id FROM transmissions WHERE id = $1 AND observation_id = $2 AND status <> 'transmitted' FOR UPDATE
 `
 
-// Whoever locks a transmission and the gate does so in this order.
-func (q *Queries) LockTransmission(ctx context.Context, id uuid.UUID) error {
-	_, err := q.db.Exec(ctx, lockTransmission, id)
-	return err
+type LockTransmissionParams struct {
+	ID            uuid.UUID
+	ObservationID uuid.UUID
+}
+
+// Whoever locks a transmission and the gate does so in this order. No row comes back when the database does not know it, or
+// knows it as delivered.
+func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionParams) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, lockTransmission, arg.ID, arg.ObservationID)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
 }
 
 const noteAnswer = `-- name: NoteAnswer :exec

@@ -39,6 +39,9 @@ WHERE t.practice_code = $1
   AND ($4::text IS NULL OR o.observation_type = $4)
   AND ($5::timestamptz IS NULL OR t.created_at >= $5)
   AND ($6::timestamptz IS NULL OR t.created_at < $6)
+  AND (NOT $7::boolean OR t.status = 'transmitted' AND EXISTS (
+       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
+       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))
 `
 
 type CountTransmissionsParams struct {
@@ -48,6 +51,7 @@ type CountTransmissionsParams struct {
 	ObservationType *string
 	DateFrom        *time.Time
 	DateTo          *time.Time
+	FormerChart     bool
 }
 
 func (q *Queries) CountTransmissions(ctx context.Context, arg CountTransmissionsParams) (int64, error) {
@@ -58,6 +62,7 @@ func (q *Queries) CountTransmissions(ctx context.Context, arg CountTransmissions
 		arg.ObservationType,
 		arg.DateFrom,
 		arg.DateTo,
+		arg.FormerChart,
 	)
 	var count int64
 	err := row.Scan(&count)
@@ -345,10 +350,13 @@ WHERE t.practice_code = $1
   AND ($4::text IS NULL OR o.observation_type = $4)
   AND ($5::timestamptz IS NULL OR t.created_at >= $5)
   AND ($6::timestamptz IS NULL OR t.created_at < $6)
-ORDER BY CASE $7::text WHEN 'created_at' THEN t.created_at WHEN 'last_attempted_at' THEN t.last_attempted_at WHEN 'next_retry_at' THEN t.next_retry_at END ASC NULLS LAST,
-         CASE $7::text WHEN '-created_at' THEN t.created_at WHEN '-last_attempted_at' THEN t.last_attempted_at WHEN '-next_retry_at' THEN t.next_retry_at END DESC NULLS LAST,
+  AND (NOT $7::boolean OR t.status = 'transmitted' AND EXISTS (
+       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
+       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))
+ORDER BY CASE $8::text WHEN 'created_at' THEN t.created_at WHEN 'last_attempted_at' THEN t.last_attempted_at WHEN 'next_retry_at' THEN t.next_retry_at END ASC NULLS LAST,
+         CASE $8::text WHEN '-created_at' THEN t.created_at WHEN '-last_attempted_at' THEN t.last_attempted_at WHEN '-next_retry_at' THEN t.next_retry_at END DESC NULLS LAST,
          t.id DESC
-LIMIT $9 OFFSET $8
+LIMIT $10 OFFSET $9
 `
 
 type ListTransmissionsParams struct {
@@ -358,6 +366,7 @@ type ListTransmissionsParams struct {
 	ObservationType *string
 	DateFrom        *time.Time
 	DateTo          *time.Time
+	FormerChart     bool
 	Ordering        string
 	PageOffset      int32
 	PageSize        int32
@@ -379,6 +388,7 @@ func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsPa
 		arg.ObservationType,
 		arg.DateFrom,
 		arg.DateTo,
+		arg.FormerChart,
 		arg.Ordering,
 		arg.PageOffset,
 		arg.PageSize,
@@ -422,6 +432,33 @@ func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsPa
 		return nil, err
 	}
 	return items, nil
+}
+
+const markFound = `-- name: MarkFound :execrows
+UPDATE transmission_attempts a SET ecw_patient_id = $1::text
+FROM transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = $2 AND a.delivery = $3 AND t.observation_id = $4
+`
+
+type MarkFoundParams struct {
+	ECWPatientID   string
+	TransmissionID uuid.UUID
+	Delivery       int32
+	ObservationID  uuid.UUID
+}
+
+// An earlier delivery had arrived in this chart.
+func (q *Queries) MarkFound(ctx context.Context, arg MarkFoundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, markFound,
+		arg.ECWPatientID,
+		arg.TransmissionID,
+		arg.Delivery,
+		arg.ObservationID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const markSent = `-- name: MarkSent :execrows

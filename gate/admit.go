@@ -38,7 +38,7 @@ func (a Admission) Waits() bool { return a.Held || a.Scheduled }
 // may not begin is no attempt. The error wraps [db.ErrForgotten] when the database does not know the transmission.
 func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
-		if err := q.LockTransmission(ctx, r.TransmissionID); err != nil {
+		if err := lockTransmission(ctx, q, r); err != nil {
 			return err
 		}
 		return g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
@@ -54,6 +54,14 @@ func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 		g.CallNext(ctx)
 	}
 	return a, nil
+}
+
+func lockTransmission(ctx context.Context, q *db.Queries, r Request) error {
+	_, err := q.LockTransmission(ctx, db.LockTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID})
+	if db.IsNotFound(err) {
+		return db.ErrForgotten
+	}
+	return err
 }
 
 func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, r Request) (Admission, error) {
@@ -133,7 +141,7 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, r Request, reason string
 // HoldBack puts a delivery that had begun back into the queue: our own limits held it back, and nothing was sent. q's
 // transaction should also take back what was recorded of its beginning.
 func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request) (Admission, error) {
-	if err := q.LockTransmission(ctx, r.TransmissionID); err != nil {
+	if err := lockTransmission(ctx, q, r); err != nil {
 		return Admission{}, err
 	}
 	return g.hold(ctx, q, r, "")

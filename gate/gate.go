@@ -93,7 +93,7 @@ func (g *Gate) create(ctx context.Context, q *db.Queries) error {
 	if g.created.Load() {
 		return nil
 	}
-	if err := q.CreateGate(ctx, db.CreateGateParams{PracticeCode: g.cfg.Practice, Parallel: float64(g.cfg.Parallel)}); err != nil {
+	if err := q.CreateGate(ctx, g.cfg.Practice); err != nil {
 		return fmt.Errorf("create gate: %w", err)
 	}
 	return nil

@@ -243,6 +243,7 @@ type fault struct {
 	Count      int    `json:"count,omitempty"`
 	For        string `json:"for,omitempty"`
 	Delay      string `json:"delay,omitempty"`
+	Work       string `json:"work,omitempty"`
 	RetryAfter string `json:"retry_after,omitempty"`
 }
 

@@ -62,8 +62,9 @@ CREATE TABLE transmission_attempts (
     delivery           integer     NOT NULL CHECK (delivery > 0),
     number             integer     NOT NULL CHECK (number > 0),
     started_at         timestamptz NOT NULL,
-    -- Just before the create left for eCW, and into which chart (the Patient's id there). Null: nothing was sent.
+    -- Just before the create left for eCW; null: nothing was sent.
     sent_at            timestamptz,
+    -- The chart that it was sent to, or that an earlier delivery was found in: the Patient's id in eCW.
     ecw_patient_id     text,
     finished_at        timestamptz CHECK (finished_at >= started_at),
     http_status        integer,
@@ -72,5 +73,5 @@ CREATE TABLE transmission_attempts (
     error_code         text        NOT NULL DEFAULT '',
     error_message      text        NOT NULL DEFAULT '',
     PRIMARY KEY (transmission_id, delivery),
-    CONSTRAINT transmission_attempts_chart CHECK ((sent_at IS NULL) = (ecw_patient_id IS NULL))
+    CONSTRAINT transmission_attempts_chart CHECK (sent_at IS NULL OR ecw_patient_id IS NOT NULL)
 );

@@ -8,9 +8,9 @@ CREATE TABLE ecw_gates (
     bucket_full_at  timestamptz      NOT NULL DEFAULT 'epoch',
     -- eCW answered 429: nothing leaves before this moment.
     blocked_until   timestamptz      NOT NULL DEFAULT 'epoch',
-    -- How many requests may be under way, rounded down: it grows while eCW answers in good time, and is halved when it
-    -- does not. What began before reduced_at has had its say.
-    parallel        double precision NOT NULL CHECK (parallel >= 1),
+    -- How many requests may be under way, rounded down: one at first, then it grows while eCW answers in good time, and is
+    -- halved when it does not. What began before reduced_at has had its say.
+    parallel        double precision NOT NULL DEFAULT 1 CHECK (parallel >= 1),
     reduced_at      timestamptz      NOT NULL DEFAULT 'epoch',
     -- When eCW last answered a delivery, within a second.
     answered_at     timestamptz      NOT NULL DEFAULT 'epoch',

@@ -1,5 +1,5 @@
 -- name: CreateGate :exec
-INSERT INTO ecw_gates (practice_code, parallel) VALUES (@practice_code, @parallel::float8) ON CONFLICT DO NOTHING;
+INSERT INTO ecw_gates (practice_code) VALUES (@practice_code) ON CONFLICT DO NOTHING;
 
 -- name: GetGate :one
 SELECT * FROM ecw_gates WHERE practice_code = @practice_code;
@@ -145,6 +145,7 @@ UPDATE transmissions SET updated_at = now() WHERE id = @id;
 -- name: CountHeld :one
 SELECT count(*) FROM transmissions WHERE practice_code = @practice_code AND held_at IS NOT NULL;
 
--- name: LockTransmission :exec
--- Whoever locks a transmission and the gate does so in this order.
-SELECT FROM transmissions WHERE id = @id FOR UPDATE;
+-- name: LockTransmission :one
+-- Whoever locks a transmission and the gate does so in this order. No row comes back when the database does not know it, or
+-- knows it as delivered.
+SELECT id FROM transmissions WHERE id = @id AND observation_id = @observation_id AND status <> 'transmitted' FOR UPDATE;

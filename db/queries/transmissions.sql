@@ -38,6 +38,12 @@ UPDATE transmission_attempts a SET sent_at = @sent_at::timestamptz, ecw_patient_
 FROM transmissions t
 WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
 
+-- name: MarkFound :execrows
+-- An earlier delivery had arrived in this chart.
+UPDATE transmission_attempts a SET ecw_patient_id = @ecw_patient_id::text
+FROM transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
+
 -- name: FinishAttempt :execrows
 UPDATE transmission_attempts a
 SET finished_at = greatest(a.started_at, @finished_at::timestamptz), http_status = @http_status, ecw_observation_id = @ecw_observation_id,
@@ -71,7 +77,10 @@ WHERE t.practice_code = @practice_code
   AND (sqlc.narg(patient_id)::uuid IS NULL OR o.patient_id = sqlc.narg(patient_id))
   AND (sqlc.narg(observation_type)::text IS NULL OR o.observation_type = sqlc.narg(observation_type))
   AND (sqlc.narg(date_from)::timestamptz IS NULL OR t.created_at >= sqlc.narg(date_from))
-  AND (sqlc.narg(date_to)::timestamptz IS NULL OR t.created_at < sqlc.narg(date_to));
+  AND (sqlc.narg(date_to)::timestamptz IS NULL OR t.created_at < sqlc.narg(date_to))
+  AND (NOT @former_chart::boolean OR t.status = 'transmitted' AND EXISTS (
+       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
+       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')));
 
 -- name: ListTransmissions :many
 -- ordering: created_at, last_attempted_at or next_retry_at, with - in front for descending.
@@ -83,6 +92,9 @@ WHERE t.practice_code = @practice_code
   AND (sqlc.narg(observation_type)::text IS NULL OR o.observation_type = sqlc.narg(observation_type))
   AND (sqlc.narg(date_from)::timestamptz IS NULL OR t.created_at >= sqlc.narg(date_from))
   AND (sqlc.narg(date_to)::timestamptz IS NULL OR t.created_at < sqlc.narg(date_to))
+  AND (NOT @former_chart::boolean OR t.status = 'transmitted' AND EXISTS (
+       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
+       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))
 ORDER BY CASE @ordering::text WHEN 'created_at' THEN t.created_at WHEN 'last_attempted_at' THEN t.last_attempted_at WHEN 'next_retry_at' THEN t.next_retry_at END ASC NULLS LAST,
          CASE @ordering::text WHEN '-created_at' THEN t.created_at WHEN '-last_attempted_at' THEN t.last_attempted_at WHEN '-next_retry_at' THEN t.next_retry_at END DESC NULLS LAST,
          t.id DESC
