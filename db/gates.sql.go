@@ -14,9 +14,15 @@ import (
 
 const bringForward = `-- name: BringForward :exec
 UPDATE transmissions SET brought_forward = true
-WHERE practice_code = $1 AND next_retry_at > now() AND last_attempted_at >= $2::timestamptz
-  AND (status = 'failed' OR error_class = 'permanent_credentials')
-  AND (error_class <> 'unknown' OR updated_at < now() - $3::float8 * interval '1 second')
+WHERE id IN (
+    SELECT t.id FROM transmissions t
+    WHERE t.practice_code = $1 AND t.next_retry_at > now() AND t.last_attempted_at >= $2::timestamptz
+      AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
+      AND (t.error_class <> 'unknown' OR t.updated_at < now() - $3::float8 * interval '1 second')
+      AND NOT t.brought_forward
+    ORDER BY t.id
+    FOR UPDATE
+)
 `
 
 type BringForwardParams struct {
@@ -26,7 +32,7 @@ type BringForwardParams struct {
 }
 
 // What failed or was forbidden in an outage that is over need not wait for its retry; but what may have arrived gets the
-// schedule's first wait, until eCW's searches show it.
+// schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in the same order.
 func (q *Queries) BringForward(ctx context.Context, arg BringForwardParams) error {
 	_, err := q.db.Exec(ctx, bringForward, arg.PracticeCode, arg.FailingSince, arg.FirstWait)
 	return err
@@ -330,8 +336,8 @@ func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, erro
 	return i, err
 }
 
-const lockTransmission = `-- name: LockTransmission :one
-SELECT id FROM transmissions WHERE id = $1 AND observation_id = $2 AND status <> 'transmitted' FOR UPDATE
+const lockTransmission = `-- name: LockTransmission :execrows
+SELECT FROM transmissions WHERE id = $1 AND observation_id = $2 AND status <> 'transmitted' FOR UPDATE
 `
 
 type LockTransmissionParams struct {
@@ -339,13 +345,14 @@ type LockTransmissionParams struct {
 	ObservationID uuid.UUID
 }
 
-// Whoever locks a transmission and the gate does so in this order. No row comes back when the database does not know it, or
-// knows it as delivered.
-func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionParams) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, lockTransmission, arg.ID, arg.ObservationID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
+// Whoever locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
+// writer delivered it, or the database does not know it as this observation's.
+func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionParams) (int64, error) {
+	result, err := q.db.Exec(ctx, lockTransmission, arg.ID, arg.ObservationID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const noteAnswer = `-- name: NoteAnswer :exec
@@ -363,17 +370,19 @@ func (q *Queries) NoteAnswer(ctx context.Context, practiceCode string) error {
 }
 
 const pauseRequests = `-- name: PauseRequests :exec
-UPDATE ecw_gates SET blocked_until = greatest(blocked_until, now() + $1::float8 * interval '1 second')
-WHERE practice_code = $2
+INSERT INTO ecw_gates AS g (practice_code, blocked_until)
+VALUES ($1, now() + $2::float8 * interval '1 second')
+ON CONFLICT (practice_code) DO UPDATE SET blocked_until = greatest(g.blocked_until, excluded.blocked_until)
 `
 
 type PauseRequestsParams struct {
-	Pause        float64
 	PracticeCode string
+	Pause        float64
 }
 
+// Makes the row too, where a database that was restored has none: the block must not be forgotten.
 func (q *Queries) PauseRequests(ctx context.Context, arg PauseRequestsParams) error {
-	_, err := q.db.Exec(ctx, pauseRequests, arg.Pause, arg.PracticeCode)
+	_, err := q.db.Exec(ctx, pauseRequests, arg.PracticeCode, arg.Pause)
 	return err
 }
 

@@ -592,8 +592,7 @@ func (q *Queries) StartAttempt(ctx context.Context, arg StartAttemptParams) (int
 }
 
 const unsendAttempt = `-- name: UnsendAttempt :exec
-DELETE FROM transmission_attempts
-WHERE transmission_id = $1 AND delivery = $2 AND sent_at IS NULL AND finished_at IS NULL
+DELETE FROM transmission_attempts WHERE transmission_id = $1 AND delivery = $2 AND finished_at IS NULL
 `
 
 type UnsendAttemptParams struct {
@@ -601,7 +600,7 @@ type UnsendAttemptParams struct {
 	Delivery       int32
 }
 
-// A delivery that our own limit held back before anything was sent.
+// A delivery that our own limits held back: nothing was sent, although it may have been marked so a moment before.
 func (q *Queries) UnsendAttempt(ctx context.Context, arg UnsendAttemptParams) error {
 	_, err := q.db.Exec(ctx, unsendAttempt, arg.TransmissionID, arg.Delivery)
 	return err

@@ -56,12 +56,9 @@ func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	return a, nil
 }
 
+// lockTransmission makes sure that there is one to deliver: no place is kept, and no trial made, for what is forgotten.
 func lockTransmission(ctx context.Context, q *db.Queries, r Request) error {
-	_, err := q.LockTransmission(ctx, db.LockTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID})
-	if db.IsNotFound(err) {
-		return db.ErrForgotten
-	}
-	return err
+	return db.Written(q.LockTransmission(ctx, db.LockTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID}))
 }
 
 func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, r Request) (Admission, error) {
@@ -90,7 +87,7 @@ func (g *Gate) mayGo(ctx context.Context, q *db.Queries, state db.Gate, now time
 	if held, err := q.HoldsPlace(ctx, r.TransmissionID); err != nil || held {
 		return held, err
 	}
-	if g.opensAt(state).Sub(now) > patience/2 {
+	if g.opensAt(state, now).Sub(now) > patience/2 {
 		return false, nil
 	}
 	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
@@ -149,9 +146,13 @@ func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request) (Admissio
 
 // CallNext keeps the free places for those who come next in the queue, and tells them. Whoever leaves a place calls it;
 // when a call is lost, the place expires, and the next one to come calls again. So its errors are only logged.
-func (g *Gate) CallNext(ctx context.Context) {
+func (g *Gate) CallNext(ctx context.Context) { g.callNext(ctx, true) }
+
+// callNext also says whether the single request that waits for a place goes ahead of the queue. The place that one of them
+// leaves is the queue's, or those that follow each other would keep it for ever.
+func (g *Gate) callNext(ctx context.Context, singleFirst bool) {
 	ctx = context.WithoutCancel(ctx)
-	called, err := g.next(ctx)
+	called, err := g.next(ctx, singleFirst)
 	if err != nil {
 		g.log.WarnContext(ctx, "nobody was called from the queue before eCW; the next delivery does it", "error", err)
 	}
@@ -172,7 +173,7 @@ type called struct {
 	wait              time.Duration
 }
 
-func (g *Gate) next(ctx context.Context) (list []called, err error) {
+func (g *Gate) next(ctx context.Context, singleFirst bool) (list []called, err error) {
 	if empty, err := g.store.QueueIsEmpty(ctx, g.cfg.Practice); err != nil || empty {
 		return nil, err
 	}
@@ -189,7 +190,7 @@ func (g *Gate) next(ctx context.Context) (list []called, err error) {
 			return err
 		}
 		free := g.places(state) - taken.Total
-		if state.ReservedUntil.After(now) && taken.Singles == 0 {
+		if singleFirst && state.ReservedUntil.After(now) && taken.Singles == 0 {
 			free--
 		}
 		if free <= 0 {
@@ -199,7 +200,7 @@ func (g *Gate) next(ctx context.Context) (list []called, err error) {
 		if err != nil {
 			return err
 		}
-		opens := max(0, g.opensAt(state).Sub(now))
+		opens := max(0, g.opensAt(state, now).Sub(now))
 		for i, row := range rows {
 			c := called{id: row.ID, observationID: row.ObservationID, wait: opens + time.Duration(i)*g.interval()}
 			if c.wait < patience/2 { // the request waits for its moment itself

@@ -2,108 +2,116 @@ package gate_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// openCircuit opens it by a refusal, as if so long ago.
-func (r *rig) openCircuit(g *gate.Gate, age time.Duration) {
-	r.tb.Helper()
-	change := r.report(r.store, g, "another", gate.Refuses)
-	if !change.Opened {
-		r.tb.Fatalf("a refusal changed the circuit by %+v", change)
-	}
-	r.exec("UPDATE ecw_gates SET failing_since = now() - $1::interval, opened_at = now() - $1::interval", age)
-}
-
-// report tells a gate of an outcome, as the transaction does that records it.
-func (r *rig) report(store *db.Store, g *gate.Gate, id string, f gate.Finding) (change gate.Change) {
-	r.tb.Helper()
-	r.must(store.InTx(r.tb.Context(), func(q *db.Queries) (err error) {
-		report := gate.Report{TransmissionID: id, StartedAt: time.Now().UTC(), Finding: f, Message: "eCW said something"}
-		change, err = g.Take(r.tb.Context(), q, report)
-		return err
-	}))
-	return change
-}
-
-func (r *rig) admit(g *gate.Gate, request gate.Request) gate.Admission {
-	r.tb.Helper()
-	request.Requests = 1
-	a, err := g.Admit(r.tb.Context(), request)
-	r.must(err)
-	return a
-}
-
-// stored is how a transmission stands in the database.
-func (r *rig) stored(id string) db.Transmission {
-	r.tb.Helper()
-	row, err := r.store.GetTransmission(r.tb.Context(), db.GetTransmissionParams{PracticeCode: practice, ID: id})
-	r.must(err)
-	return row.Transmission
-}
-
 func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	g := gate.New(r.store, practice, 240)
-	id := r.transmission()
-	if a := r.admit(g, gate.Request{TransmissionID: id}); a.Held || a.Trial || a.Wait != 0 || a.Place.IsZero() {
-		t.Errorf("admitted by %+v, want a turn that has come", a)
+	g := r.gate(places(1))
+	first, second := r.transmission(), r.transmission()
+	r.goes(g, first)
+	if !r.hasPlace(first.TransmissionID) {
+		t.Error("it goes without a place")
 	}
-	r.fill(g)
-	a := r.admit(g, gate.Request{TransmissionID: id})
-	if row := r.stored(id); a.Wait == 0 || a.Place.IsZero() || row.Status != db.StatusPending || row.NextRetryAt == nil {
-		t.Errorf("told %+v and stored as %+v, want it to wait for its turn", a, row)
+	r.goes(g, first) // asks again, after a crash
+	if n := r.taken(); n != 1 {
+		t.Errorf("%d places are taken by one delivery", n)
 	}
-	if again := r.admit(g, gate.Request{TransmissionID: id, Place: a.Place}); !again.Place.Equal(a.Place) || again.Wait > a.Wait {
-		t.Errorf("told %+v after %+v, want the same place", again, a)
+
+	r.waits(g, second)
+	held := r.stored(second)
+	if held.Status != db.StatusPending || held.HeldAt == nil || held.NextRetryAt != nil || held.AttemptCount != 0 || held.Asked {
+		t.Errorf("stored as %+v, want it in the queue", held)
 	}
-	if asked := r.admit(g, gate.Request{TransmissionID: id, Asked: true}); asked != (gate.Admission{}) {
-		t.Errorf("what a person asks for is told %+v, want it to go", asked)
+	if r.hasPlace(second.TransmissionID) {
+		t.Error("what waits has a place")
 	}
+	r.waits(g, second)
+	if again := r.stored(second); !again.HeldAt.Equal(*held.HeldAt) {
+		t.Errorf("in the queue since %s, then since %s", held.HeldAt, again.HeldAt)
+	}
+	r.expectCalls("no place is free")
+
+	r.waits(g, asked(second))
+	if row := r.stored(second); !row.Asked || !row.HeldAt.Equal(*held.HeldAt) {
+		t.Errorf("stored as %+v once a person asked for it", row)
+	}
+}
+
+// With a free place, what a person asks for goes ahead of all that wait.
+func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(4)
+	r.goes(g, list[0])
+	r.waits(g, list[1:3]...)
+	r.expire()
+	r.goes(g, asked(list[3]))
 }
 
 func TestAnOpenCircuitHolds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	g := gate.New(r.store, practice, 240)
+	g := r.gate()
 	r.openCircuit(g, time.Minute)
 	first, second := r.transmission(), r.transmission()
-	used := r.row().QueueUsed
-	if a := r.admit(g, gate.Request{TransmissionID: first}); !a.Held || a.Reason != gate.ReasonCredentials || a.Trial {
+	if a := r.admit(g, first); a != (gate.Admission{Held: true, Reason: gate.ReasonCredentials}) {
 		t.Errorf("told %+v, want it held", a)
 	}
-	held := r.stored(first)
-	if held.Status != db.StatusPending || held.HeldAt == nil || held.NextRetryAt != nil || held.AttemptCount != 0 {
-		t.Errorf("stored as %+v, want it held", held)
+	if row := r.stored(first); row.Status != db.StatusPending || row.HeldAt == nil || row.NextRetryAt != nil || row.AttemptCount != 0 {
+		t.Errorf("stored as %+v, want it held", row)
 	}
-	if r.row().QueueUsed != used {
-		t.Error("what is held takes a turn")
-	}
-	r.admit(g, gate.Request{TransmissionID: first})
-	if again := r.stored(first); !again.HeldAt.Equal(*held.HeldAt) {
-		t.Errorf("held since %s, then since %s", held.HeldAt, again.HeldAt)
+	if n := r.taken(); n != 0 {
+		t.Error("what is held takes a place")
 	}
 
-	if a := r.admit(g, gate.Request{TransmissionID: second, Asked: true}); !a.Trial || a.Held {
+	if a := r.admit(g, asked(second)); a != (gate.Admission{Trial: true}) {
 		t.Errorf("what a person asks for is told %+v, want it to be the trial", a)
 	}
-	if a := r.admit(g, gate.Request{TransmissionID: first, Asked: true}); !a.Held {
+	if !r.hasPlace(second.TransmissionID) {
+		t.Error("the trial has no place")
+	}
+	if a := r.admit(g, asked(first)); !a.Held {
 		t.Errorf("another one is told %+v while a trial is under way", a)
 	}
-	if a := r.admit(g, gate.Request{TransmissionID: second}); !a.Trial {
+	if a := r.admit(g, second); a != (gate.Admission{Trial: true}) {
 		t.Errorf("the trial is told %+v when it asks again", a)
 	}
-	if change := r.report(r.store, g, second, gate.Answers); !change.Closed || !change.Unsettled || change.Opened {
+	r.expectCalls("the circuit is not closed")
+
+	change := r.report(g, second.TransmissionID, gate.Answers)
+	if !change.Closed || !change.Unsettled || change.Opened || change.FailingSince.IsZero() {
 		t.Errorf("the trial's success changed %+v", change)
 	}
-	if a := r.admit(g, gate.Request{TransmissionID: first}); a.Held || a.Trial {
-		t.Errorf("told %+v by a closed circuit", a)
+	if r.hasPlace(second.TransmissionID) {
+		t.Error("the trial is over and keeps its place")
+	}
+	r.goes(g, first)
+}
+
+// A place that was kept for a transmission is free when the circuit opens before it comes.
+func TestWhatWasCalledIsHeldByACircuitThatOpened(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(2)
+	r.goes(g, list[0])
+	r.waits(g, list[1])
+	r.delivered(g, list[0])
+	r.expectCalls("a place is free", list[1])
+	r.openCircuit(g, time.Minute)
+	if a := r.admit(g, list[1]); !a.Held || a.Reason != gate.ReasonCredentials || r.taken() != 0 {
+		t.Errorf("told %+v with %d places taken, want it held", a, r.taken())
 	}
 }
 
@@ -111,24 +119,21 @@ func TestAnOpenCircuitHolds(t *testing.T) {
 func TestTheNextToComeIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gates := r.processes(3, 240)
+	gates := r.processes(3)
 	r.openCircuit(gates[0], time.Minute)
 	if _, found, err := gates[1].NextTrial(t.Context()); found || err != nil {
 		t.Fatalf("found a trial: %t (%v)", found, err)
 	}
-	if row := r.row(); row.Circuit != gate.HalfOpen || row.Trial != "" {
+	if row := r.row(); row.Circuit != gate.HalfOpen || row.Trial != nil {
 		t.Fatalf("the circuit is %+v, want it half open with nobody tried", row)
 	}
-	const comers = 12
-	ids := make([]string, comers)
-	for i := range ids {
-		ids[i] = r.transmission()
-	}
-	admissions := make([]gate.Admission, comers)
+
+	comers := r.transmissions(12)
+	admissions := make([]gate.Admission, len(comers))
 	var group sync.WaitGroup
-	for i, id := range ids {
+	for i, comer := range comers {
 		group.Go(func() {
-			a, err := gates[i%len(gates)].Admit(context.WithoutCancel(t.Context()), gate.Request{TransmissionID: id, Requests: 1})
+			a, err := gates[i%len(gates)].Admit(context.WithoutCancel(t.Context()), comer)
 			if err != nil {
 				t.Error(err)
 			}
@@ -136,13 +141,14 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 		})
 	}
 	group.Wait()
+
 	trials := 0
 	for i, a := range admissions {
 		switch {
 		case a.Trial && !a.Held:
 			trials++
-			if got := r.row().Trial; got != ids[i] {
-				t.Errorf("the circuit tries %q, the trial is %q", got, ids[i])
+			if got := r.row().Trial; got == nil || *got != comers[i].TransmissionID {
+				t.Errorf("the circuit tries %v, the trial is %s", got, comers[i].TransmissionID)
 			}
 		case !a.Held:
 			t.Errorf("admitted by %+v", a)
@@ -157,21 +163,92 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*rig, *gate.Gate){
-		"for its turn":    func(r *rig, g *gate.Gate) { r.fill(g) },
+		"for a place":     func(r *rig, g *gate.Gate) { r.goes(g, r.transmission()) },
 		"for the circuit": func(r *rig, g *gate.Gate) { r.openCircuit(g, time.Minute) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			g := gate.New(r.store, practice, 240)
-			id := r.transmission()
-			r.must(r.store.StartAttempt(t.Context(), db.StartAttemptParams{TransmissionID: id, Delivery: 3, Number: 3, StartedAt: time.Now()}))
+			g := r.gate(places(1))
+			waiting := r.transmission()
+			r.starts(waiting, 3)
 			prepare(r, g)
 			for range 2 {
-				r.admit(g, gate.Request{TransmissionID: id})
-				if row := r.stored(id); row.Status != db.StatusPending || row.AttemptCount != 2 {
+				if a := r.admit(g, waiting); !a.Held {
+					t.Errorf("told %+v", a)
+				}
+				if row := r.stored(waiting); row.Status != db.StatusPending || row.AttemptCount != 2 {
 					t.Errorf("stored as %s with %d attempts, want it pending with the 2 that were made", row.Status, row.AttemptCount)
 				}
+			}
+		})
+	}
+}
+
+// What our own limit holds back in the middle goes back to where it was in the queue, and frees its place.
+func TestADeliveryThatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(2)
+	r.goes(g, list[0])
+	r.starts(list[0], 1)
+	r.waits(g, list[1])
+
+	var a gate.Admission
+	r.must(r.store.InTx(t.Context(), func(q *db.Queries) (err error) {
+		a, err = g.HoldBack(t.Context(), q, list[0])
+		return err
+	}))
+	if a != (gate.Admission{Held: true}) || r.taken() != 0 {
+		t.Errorf("told %+v with %d places taken, want it to wait without one", a, r.taken())
+	}
+	if row := r.stored(list[0]); row.Status != db.StatusPending || row.HeldAt == nil || row.AttemptCount != 0 {
+		t.Errorf("stored as %+v, want it in the queue with no attempt", row)
+	}
+	g.CallNext(t.Context())
+	r.expectCalls("the older one comes first", list[0])
+}
+
+// A database that was restored, or another writer that came first: nothing is written, and no place is taken.
+func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
+	t.Parallel()
+	for state, prepare := range map[string]func(*rig, *gate.Gate){
+		"a free place":    func(*rig, *gate.Gate) {},
+		"no free place":   func(r *rig, g *gate.Gate) { r.goes(g, r.transmission()) },
+		"an open circuit": func(r *rig, g *gate.Gate) { r.openCircuit(g, time.Minute) },
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			g := r.gate(places(1))
+			delivered, known := r.transmission(), r.transmission()
+			r.must(r.deliver(t.Context(), r.store, g, delivered))
+			prepare(r, g)
+			taken, circuit := r.taken(), r.row().Circuit
+			for name, request := range map[string]gate.Request{
+				"an unknown one":         {TransmissionID: uuid.New(), ObservationID: known.ObservationID},
+				"another observation's":  {TransmissionID: known.TransmissionID, ObservationID: delivered.ObservationID},
+				"one that was delivered": delivered,
+			} {
+				for _, request := range []gate.Request{request, asked(request)} {
+					if a, err := g.Admit(t.Context(), request); !errors.Is(err, db.ErrForgotten) || a != (gate.Admission{}) {
+						t.Errorf("%s (asked: %t) is told %+v (%v), want it forgotten", name, request.Asked, a, err)
+					}
+				}
+				err := r.store.InTx(t.Context(), func(q *db.Queries) error {
+					_, err := g.HoldBack(t.Context(), q, request)
+					return err
+				})
+				if !errors.Is(err, db.ErrForgotten) {
+					t.Errorf("%s is held back (%v), want it forgotten", name, err)
+				}
+			}
+			if n, row := r.taken(), r.row(); n != taken || row.Circuit != circuit {
+				t.Errorf("%d places are taken and the circuit is %s, want %d and %s", n, row.Circuit, taken, circuit)
+			}
+			if row := r.stored(known); row.HeldAt != nil {
+				t.Errorf("another's transmission is in the queue: %+v", row)
 			}
 		})
 	}
@@ -182,10 +259,15 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	store := r.open("&pool_max_conns=1")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	g := r.gate(onStore(store))
+	request := r.transmission()
 	err := store.InTx(ctx, func(q *db.Queries) error {
-		_, err := gate.New(store, practice, 240).Take(ctx, q, gate.Report{TransmissionID: "TXN-1", StartedAt: time.Now(), Finding: gate.Refuses})
+		if _, err := g.HoldBack(ctx, q, request); err != nil {
+			return err
+		}
+		_, err := g.Take(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})
 		return err
 	})
 	r.must(err)
@@ -197,16 +279,22 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gates := r.processes(2, 240)
+	gates := r.processes(2)
+	a, b, c, d := uuid.New(), uuid.New(), uuid.New(), uuid.New()
 	for i, report := range []struct {
-		id      string
+		id      uuid.UUID
 		finding gate.Finding
 		opens   bool
 	}{
-		{"A", gate.Unavailable, false}, {"B", gate.Unavailable, false}, {"C", gate.Answers, false},
-		{"A", gate.Unavailable, false}, {"B", gate.Unavailable, false}, {"C", gate.Nothing, false}, {"D", gate.Unavailable, true},
+		{a, gate.Unavailable, false},
+		{b, gate.Unavailable, false},
+		{c, gate.Answers, false},
+		{a, gate.Unavailable, false},
+		{b, gate.Unavailable, false},
+		{c, gate.Nothing, false},
+		{d, gate.Unavailable, true},
 	} {
-		change := r.report(r.store, gates[i%2], report.id, report.finding)
+		change := r.report(gates[i%2], report.id, report.finding)
 		if change.Opened != report.opens || change.Closed || change.Unsettled != report.opens {
 			t.Errorf("report %d changed %+v, want it to open: %t", i, change, report.opens)
 		}
@@ -220,11 +308,17 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 func TestReportsOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gates := r.processes(3, 240)
+	gates := r.processes(3)
 	opened := make([]bool, len(gates))
 	var group sync.WaitGroup
 	for i, g := range gates {
-		group.Go(func() { opened[i] = r.report(r.store, g, string(rune('A'+i)), gate.Unavailable).Opened })
+		group.Go(func() {
+			change, err := r.take(context.WithoutCancel(t.Context()), g, uuid.New(), gate.Unavailable)
+			if err != nil {
+				t.Error(err)
+			}
+			opened[i] = change.Opened
+		})
 	}
 	group.Wait()
 	n := 0

@@ -76,9 +76,18 @@ type Change struct {
 // Take takes a report into account, as part of the transaction that records the delivery, and frees its place. After the
 // transaction the caller calls [Gate.Release] when the circuit has closed, and else [Gate.CallNext].
 func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error) {
+	change, err := g.take(ctx, q, r)
+	if err != nil {
+		return Change{}, err
+	}
+	// The place comes after the gate, as everywhere: whoever has locked the gate may be clearing this very place away.
 	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
 		return Change{}, fmt.Errorf("leave place: %w", err)
 	}
+	return change, nil
+}
+
+func (g *Gate) take(ctx context.Context, q *db.Queries, r Report) (change Change, err error) {
 	if err := g.create(ctx, q); err != nil { // in the transaction: another connection may not be free until this one is
 		return Change{}, err
 	}
@@ -94,7 +103,6 @@ func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error
 	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == Answers) {
 		return Change{}, nil
 	}
-	var change Change
 	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
 		if r.StartedAt.IsZero() {
 			r.StartedAt = now

@@ -139,21 +139,27 @@ func (g *Gate) places(state db.Gate) int64 {
 }
 
 // opensAt is when the next request may leave.
-func (g *Gate) opensAt(state db.Gate) time.Time {
-	at := state.BucketFullAt.Add(-(burst - 1) * g.interval())
+func (g *Gate) opensAt(state db.Gate, now time.Time) time.Time {
+	at := g.fullAt(state, now).Add(-(burst - 1) * g.interval())
 	if state.BlockedUntil.After(at) {
 		return state.BlockedUntil
 	}
 	return at
 }
 
-// spend takes one request out of the bucket (the generic cell rate algorithm): it is full again that much later.
-func (g *Gate) spend(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, requests int) error {
-	full := state.BucketFullAt
-	if full.Before(now) {
-		full = now
+// fullAt is when the bucket is full again. A moment further away than any that is handed out comes from a clock that was
+// ahead and has been set right: it holds nobody back.
+func (g *Gate) fullAt(state db.Gate, now time.Time) time.Time {
+	furthest := patience + burst*g.interval() + time.Minute // what is repeated is counted in any case
+	if state.BucketFullAt.Before(now) || state.BucketFullAt.Sub(now) > furthest {
+		return now
 	}
-	full = full.Add(time.Duration(requests) * g.interval())
+	return state.BucketFullAt
+}
+
+// spend takes requests out of the bucket (the generic cell rate algorithm): it is full again that much later.
+func (g *Gate) spend(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, requests int) error {
+	full := g.fullAt(state, now).Add(time.Duration(requests) * g.interval())
 	return q.SpendRequests(ctx, db.SpendRequestsParams{PracticeCode: g.cfg.Practice, BucketFullAt: full})
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack/devtest"
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
@@ -37,14 +40,51 @@ type rig struct {
 	url   string
 	store *db.Store
 	sql   *pgx.Conn // for what package db has no query for
+	calls *calls
 }
 
 func newRig(tb testing.TB) *rig {
 	tb.Helper()
-	r := &rig{tb: tb, url: stack.Postgres(tb)}
+	r := &rig{tb: tb, url: stack.Postgres(tb), calls: &calls{}}
 	r.store = r.open("")
 	r.sql = r.connect()
+	// As after many good answers: a new row begins with one place.
+	r.exec("INSERT INTO ecw_gates (practice_code, parallel) VALUES ($1, 1000)", practice)
 	return r
+}
+
+// calls keeps who was called from the queue, in that order.
+type calls struct {
+	mu   sync.Mutex
+	list []called
+	err  error // of every call
+}
+
+type called struct {
+	observationID uuid.UUID
+	wait          time.Duration
+}
+
+func (c *calls) call(_ context.Context, _ string, observationID uuid.UUID, call gate.Call) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, called{observationID, call.Wait})
+	return c.err
+}
+
+// take returns those that were called since the last time.
+func (c *calls) take() []called {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := c.list
+	c.list = nil
+	return list
+}
+
+func (c *calls) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
 }
 
 // connect makes a connection that nobody else uses.
@@ -72,14 +112,51 @@ func (r *rig) open(parameters string) *db.Store {
 	return store
 }
 
+// The settings of the tests, unless they say otherwise: a request every 10 ms, which limits only the tests of the limit.
+const (
+	perMinute = 6000
+	parallel  = 8
+	timeout   = 30 * time.Second
+	firstWait = 5 * time.Minute
+	// lease is how long a place is kept for a request.
+	lease = timeout + 10*time.Second
+)
+
+func (r *rig) config(change ...func(*gate.Config)) gate.Config {
+	cfg := gate.Config{
+		Store:     r.store,
+		Practice:  practice,
+		PerMinute: perMinute,
+		Parallel:  parallel,
+		Timeout:   timeout,
+		FirstWait: firstWait,
+		Call:      r.calls.call,
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	return cfg
+}
+
+// gate is that of one process.
+func (r *rig) gate(change ...func(*gate.Config)) *gate.Gate { return gate.New(r.config(change...)) }
+
 // processes are the gates of so many processes.
-func (r *rig) processes(n, perMinute int) []*gate.Gate {
+func (r *rig) processes(n int, change ...func(*gate.Config)) []*gate.Gate {
 	r.tb.Helper()
 	gates := make([]*gate.Gate, n)
 	for i := range gates {
-		gates[i] = gate.New(r.open(""), practice, perMinute)
+		gates[i] = r.gate(append(slices.Clone(change), onStore(r.open("")))...)
 	}
 	return gates
+}
+
+func onStore(s *db.Store) func(*gate.Config) { return func(cfg *gate.Config) { cfg.Store = s } }
+
+func places(n int) func(*gate.Config) { return func(cfg *gate.Config) { cfg.Parallel = n } }
+
+func limit(perMinute int) func(*gate.Config) {
+	return func(cfg *gate.Config) { cfg.PerMinute = perMinute }
 }
 
 // exec runs a statement that stands for the passing of time, or for what befalls a database.
@@ -92,7 +169,7 @@ func (r *rig) exec(statement string, args ...any) {
 // now is the time of the database's clock.
 func (r *rig) now() (at time.Time) {
 	r.tb.Helper()
-	r.must(r.sql.QueryRow(r.tb.Context(), "SELECT now()").Scan(&at))
+	r.must(r.sql.QueryRow(r.tb.Context(), "SELECT clock_timestamp()").Scan(&at))
 	return at
 }
 
@@ -104,56 +181,238 @@ func (r *rig) row() db.Gate {
 	return row
 }
 
-// delay is how far the queue's clock is behind.
-func (r *rig) delay() time.Duration {
+// taken is how many places are taken.
+func (r *rig) taken() (n int) {
 	r.tb.Helper()
-	delay := r.row().QueueDelay
-	if delay.Months != 0 {
-		r.tb.Fatalf("the queue's delay has months: %+v", delay)
-	}
-	return time.Duration(delay.Microseconds)*time.Microsecond + time.Duration(delay.Days)*24*time.Hour
+	r.must(r.sql.QueryRow(r.tb.Context(), "SELECT count(*) FROM ecw_places WHERE expires_at > clock_timestamp()").Scan(&n))
+	return n
 }
 
-// inOneMinute checks what has to happen within one minute of the database's clock, again from the start when the minute
-// turned: what check returns is then no failure.
-func (r *rig) inOneMinute(check func() error) {
+// hasPlace reports whether a transmission is under way, or was called.
+func (r *rig) hasPlace(id uuid.UUID) bool {
 	r.tb.Helper()
-	for range 3 {
-		minute := r.now().Truncate(time.Minute)
-		err := check()
-		if r.now().Truncate(time.Minute).Equal(minute) {
-			r.must(err)
-			return
+	held, err := r.store.HoldsPlace(r.tb.Context(), id)
+	r.must(err)
+	return held
+}
+
+// expire lets the places of some transmissions run out, or all of them.
+func (r *rig) expire(ids ...uuid.UUID) {
+	r.tb.Helper()
+	r.exec("UPDATE ecw_places SET expires_at = clock_timestamp() - interval '1 second' WHERE id = ANY($1) OR cardinality($1) = 0",
+		append([]uuid.UUID{}, ids...))
+}
+
+// awaitLock waits until so many statements wait for what other transactions hold. It needs a connection of its own: in
+// a transaction the server shows the same all the time.
+func (r *rig) awaitLock(n int) {
+	r.tb.Helper()
+	r.await("statements that wait", func() bool {
+		var waiting int
+		r.must(r.sql.QueryRow(r.tb.Context(), `SELECT count(DISTINCT a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE NOT l.granted AND a.datname = current_database()`).Scan(&waiting))
+		return waiting >= n
+	})
+}
+
+// await looks until something is so. It gives up where a test would hang.
+func (r *rig) await(what string, is func() bool) {
+	r.tb.Helper()
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.tb.Fatalf("waited a minute for %s", what)
 		}
-		r.exec("UPDATE ecw_gates SET sent_minute = 'epoch', sent = 0, queue_minute = 'epoch', queue_used = 0")
-	}
-	r.tb.Fatal("took longer than a minute, three times")
-}
-
-// awaitLock waits until some statement waits for a row that another one holds.
-func (r *rig) awaitLock() {
-	r.tb.Helper()
-	for waiting := false; !waiting; {
-		err := r.sql.QueryRow(r.tb.Context(), "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND a.datname = current_database())").Scan(&waiting)
-		r.must(err)
 	}
 }
 
-// transmission stores a reading and opens its transmission.
-func (r *rig) transmission() string {
+// transmission stores a reading and opens its transmission, the youngest so far.
+func (r *rig) transmission() gate.Request {
 	r.tb.Helper()
-	ctx := r.tb.Context()
+	ctx, observationID := r.tb.Context(), uuid.New()
 	patient, err := r.store.CreatePatient(ctx, db.CreatePatientParams{
-		PracticeCode: practice, FirstName: "Jane", LastName: "Doe", BirthDate: time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC), MRN: uuid.NewString(), Active: true,
+		PracticeCode: practice,
+		FirstName:    "Jane",
+		LastName:     "Doe",
+		BirthDate:    time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+		MRN:          uuid.NewString(),
+		Active:       true,
 	})
 	r.must(err)
-	reading, err := r.store.CreateObservation(ctx, db.CreateObservationParams{
-		PracticeCode: practice, PatientID: patient.ID, ObservationType: "weight", EffectiveAt: time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
-		Device: "SCALE-1", Measured: json.RawMessage(`{"value": 81.6, "unit": "kg"}`),
+	_, err = r.store.CreateObservation(ctx, db.CreateObservationParams{
+		ID:              observationID,
+		PracticeCode:    practice,
+		PatientID:       patient.ID,
+		ObservationType: "weight",
+		EffectiveAt:     time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
+		Device:          "SCALE-1",
+		Measured:        json.RawMessage(`{"value": 81.6, "unit": "kg"}`),
 	})
 	r.must(err)
-	r.must(r.store.OpenTransmission(ctx, db.OpenTransmissionParams{PracticeCode: practice, ObservationID: reading.ID, MaxAttempts: 6}))
-	row, err := r.store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: practice, ObservationID: reading.ID})
-	r.must(err)
-	return row.ID
+	request := gate.Request{TransmissionID: uuid.Must(uuid.NewV7()), ObservationID: observationID}
+	r.must(r.store.OpenTransmission(ctx, db.OpenTransmissionParams{
+		ID:            request.TransmissionID,
+		PracticeCode:  practice,
+		ObservationID: observationID,
+		MaxAttempts:   6,
+	}))
+	return request
 }
+
+// transmissions opens several, the oldest first.
+func (r *rig) transmissions(n int) []gate.Request {
+	r.tb.Helper()
+	list := make([]gate.Request, n)
+	for i := range list {
+		list[i] = r.transmission()
+	}
+	return list
+}
+
+// stored is how a transmission stands in the database.
+func (r *rig) stored(t gate.Request) db.Transmission {
+	r.tb.Helper()
+	row, err := r.store.LatestTransmission(r.tb.Context(), db.LatestTransmissionParams{
+		PracticeCode:  practice,
+		ObservationID: t.ObservationID,
+	})
+	r.must(err)
+	if row.ID != t.TransmissionID {
+		r.tb.Fatalf("the latest transmission is %s, want %s", row.ID, t.TransmissionID)
+	}
+	return row
+}
+
+// asked is the request of a person.
+func asked(t gate.Request) gate.Request {
+	t.Asked = true
+	return t
+}
+
+// observations names those that a list of transmissions carries.
+func observations(list []gate.Request) (ids []uuid.UUID) {
+	for _, t := range list {
+		ids = append(ids, t.ObservationID)
+	}
+	return ids
+}
+
+// expectCalls holds those that were called since the last time against the ones that should be, in this order.
+func (r *rig) expectCalls(why string, want ...gate.Request) []called {
+	r.tb.Helper()
+	got := r.calls.take()
+	var ids []uuid.UUID
+	for _, c := range got {
+		ids = append(ids, c.observationID)
+	}
+	if !slices.Equal(ids, observations(want)) {
+		r.tb.Errorf("%s: called %v, want %v", why, ids, observations(want))
+	}
+	return got
+}
+
+func (r *rig) admit(g *gate.Gate, request gate.Request) gate.Admission {
+	r.tb.Helper()
+	a, err := g.Admit(r.tb.Context(), request)
+	r.must(err)
+	return a
+}
+
+// goes admits a transmission that must go at once.
+func (r *rig) goes(g *gate.Gate, request gate.Request) {
+	r.tb.Helper()
+	if a := r.admit(g, request); a != (gate.Admission{}) {
+		r.tb.Fatalf("told %+v, want it to go", a)
+	}
+}
+
+// waits asks for a transmission that has to wait in the queue.
+func (r *rig) waits(g *gate.Gate, list ...gate.Request) {
+	r.tb.Helper()
+	for _, t := range list {
+		if a := r.admit(g, t); a != (gate.Admission{Held: true}) {
+			r.tb.Fatalf("told %+v, want it to wait", a)
+		}
+	}
+}
+
+// starts records the beginning of an admitted delivery.
+func (r *rig) starts(t gate.Request, number int32) {
+	r.tb.Helper()
+	r.must(db.Written(r.store.StartAttempt(r.tb.Context(), db.StartAttemptParams{
+		TransmissionID: t.TransmissionID,
+		ObservationID:  t.ObservationID,
+		Delivery:       number,
+		Number:         number,
+		StartedAt:      r.now(),
+	})))
+}
+
+// report tells a gate of an outcome, as the transaction does that records it.
+func (r *rig) report(g *gate.Gate, id uuid.UUID, f gate.Finding) gate.Change {
+	r.tb.Helper()
+	change, err := r.take(r.tb.Context(), g, id, f)
+	r.must(err)
+	return change
+}
+
+func (r *rig) take(ctx context.Context, g *gate.Gate, id uuid.UUID, f gate.Finding) (change gate.Change, err error) {
+	report := gate.Report{TransmissionID: id, StartedAt: time.Now().UTC(), Finding: f, Message: "eCW said something"}
+	err = r.store.InTx(ctx, func(q *db.Queries) (err error) {
+		change, err = g.Take(ctx, q, report)
+		return err
+	})
+	return change, err
+}
+
+// delivered ends a delivery that eCW took, and calls the next one.
+func (r *rig) delivered(g *gate.Gate, t gate.Request) {
+	r.tb.Helper()
+	r.must(r.deliver(r.tb.Context(), r.store, g, t))
+	g.CallNext(r.tb.Context())
+}
+
+// deliver records a success.
+func (r *rig) deliver(ctx context.Context, store *db.Store, g *gate.Gate, t gate.Request) error {
+	ecwID := "obs-" + t.ObservationID.String()
+	return store.InTx(ctx, func(q *db.Queries) error {
+		err := db.Written(q.RecordOutcome(ctx, db.RecordOutcomeParams{
+			ID:               t.TransmissionID,
+			ObservationID:    t.ObservationID,
+			Status:           db.StatusTransmitted,
+			AttemptCount:     1,
+			ECWObservationID: &ecwID,
+		}))
+		if err != nil {
+			return err
+		}
+		_, err = g.Take(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: gate.Answers})
+		return err
+	})
+}
+
+// openCircuit opens it by a refusal, as if so long ago.
+func (r *rig) openCircuit(g *gate.Gate, age time.Duration) {
+	r.tb.Helper()
+	if change := r.report(g, uuid.New(), gate.Refuses); !change.Opened {
+		r.tb.Fatalf("a refusal changed the circuit by %+v", change)
+	}
+	r.exec("UPDATE ecw_gates SET failing_since = now() - $1::interval, opened_at = now() - $1::interval", age)
+}
+
+// begin lets a request leave that must leave.
+func (r *rig) begin(ctx context.Context, g *gate.Gate) (end func(context.Context, ecw.Observed)) {
+	r.tb.Helper()
+	end, wait, err := g.Begin(ctx)
+	if err != nil || wait != 0 {
+		r.tb.Fatalf("told to wait %s (%v), want it to leave", wait, err)
+	}
+	return end
+}
+
+// The ends of requests.
+var (
+	prompt   = ecw.Observed{Took: time.Second, Answered: true}
+	slow     = ecw.Observed{Took: timeout/2 + time.Second, Answered: true}
+	overload = ecw.Observed{Took: timeout, Overloaded: true}
+	nothing  = ecw.Observed{Took: time.Second}
+)

@@ -2,195 +2,323 @@ package gate_test
 
 import (
 	"context"
-	"fmt"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// allowAll asks from every process, by several callers each, and counts what was let through.
-func (r *rig) allowAll(gates []*gate.Gate, callers, requests int) (allowed int64) {
-	r.tb.Helper()
-	var n atomic.Int64
-	group, ctx := errgroup.WithContext(r.tb.Context())
+// burst is how many requests may leave at once.
+const burst = 10
+
+// within holds moments against the limit: in no stretch of time are there more than it lets through, and the burst. For 60
+// seconds that is limit+10.
+func within(t *testing.T, moments []time.Time, interval time.Duration) {
+	t.Helper()
+	slices.SortFunc(moments, time.Time.Compare)
+	for i, first := range moments {
+		for j, last := range moments[i:] {
+			if most := burst + int(last.Sub(first)/interval); j+1 > most {
+				t.Fatalf("%d requests leave within %s, want %d at most", j+1, last.Sub(first), most)
+			}
+		}
+	}
+}
+
+// However many processes ask, and however often: together they get the burst, and then one after the other at the
+// limit's pace, without a gap while there is a backlog.
+func TestManyProcessesShareOneLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const interval = 100 * time.Millisecond
+	gates := r.processes(3, limit(600), places(64))
+	var mu sync.Mutex
+	var moments []time.Time
+	group, ctx := errgroup.WithContext(t.Context())
 	for _, g := range gates {
-		for range callers {
+		for range 4 {
 			group.Go(func() error {
-				for range requests {
-					wait, err := g.Allow(ctx)
+				for range 9 {
+					at, wait, err := g.Moment(ctx)
 					if err != nil {
 						return err
 					}
-					if wait == 0 {
-						n.Add(1)
+					if wait > 0 {
+						t.Errorf("sent back for %s, want a moment", wait)
+						return nil
 					}
+					mu.Lock()
+					moments = append(moments, at)
+					mu.Unlock()
 				}
 				return nil
 			})
 		}
 	}
 	r.must(group.Wait())
-	return n.Load()
-}
 
-func TestManyProcessesShareOneLimit(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	const limit = 100
-	gates := r.processes(3, limit)
-	r.inOneMinute(func() error {
-		if allowed := r.allowAll(gates, 5, 20); allowed != limit {
-			return fmt.Errorf("%d of 300 requests were let through in a minute, want %d", allowed, limit)
-		}
-		before := r.now()
-		wait, err := gates[0].Allow(t.Context())
-		next := before.Truncate(time.Minute).Add(time.Minute)
-		if earliest, latest := next.Sub(r.now()), next.Sub(before); wait < earliest || wait > latest {
-			return fmt.Errorf("told to wait %s at %s, want until %s", wait, before, next)
-		}
-		return err
-	})
-
-	r.exec("UPDATE ecw_gates SET sent_minute = sent_minute - interval '1 minute'") // the minute is over
-	r.inOneMinute(func() error {
-		if allowed := r.allowAll(gates, 5, 20); allowed != limit {
-			return fmt.Errorf("%d requests were let through in the next minute, want %d", allowed, limit)
-		}
-		return nil
-	})
-}
-
-// A request that waits for the row while the minute turns must not bring the old minute back, and with it a count of
-// nothing for the new one.
-func TestTheMinuteTurnsWhileARequestWaits(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	const limit = 10
-	g := gate.New(r.store, practice, limit)
-	_, err := g.Allow(t.Context())
-	r.must(err)
-	tx, err := r.sql.Begin(t.Context())
-	r.must(err)
-	// Another process, a little later: it has used up the minute that has just begun.
-	_, err = tx.Exec(t.Context(), "UPDATE ecw_gates SET sent_minute = date_trunc('minute', now()) + interval '1 minute', sent = $1", limit)
-	r.must(err)
-	late := make(chan time.Duration)
-	go func() {
-		wait, err := g.Allow(context.WithoutCancel(t.Context()))
-		if err != nil {
-			t.Error(err)
-		}
-		late <- wait
-	}()
-	other := newWatch(r)
-	other.awaitLock()
-	r.must(tx.Commit(t.Context()))
-	if wait := <-late; wait == 0 {
-		t.Error("one more than the limit was let through")
-	}
-	if row := r.row(); row.Sent != limit || row.SentMinute.Before(r.now().Truncate(time.Minute)) {
-		t.Errorf("%d requests are counted for %s, want what the other process counted", row.Sent, row.SentMinute)
+	within(t, moments, interval)
+	if want, last := time.Duration(len(moments)-burst)*interval, moments[len(moments)-1].Sub(moments[0]); last > want+want/2 {
+		t.Errorf("%d requests take %s, want about %s: the limit is used up while there is a backlog", len(moments), last, want)
 	}
 }
 
-// newWatch is the rig with a connection of its own, for while the other one holds a lock.
-func newWatch(r *rig) *rig {
-	return &rig{tb: r.tb, url: r.url, store: r.store, sql: r.connect()}
-}
-
-// The database's clock was ahead and was set right: a count for a minute that is yet to come holds nobody back.
-func TestACountFromTheFutureIsForgotten(t *testing.T) {
+// The same by the requests themselves, which wait for their moments.
+func TestRequestsLeaveAtTheLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	g := gate.New(r.store, practice, 10)
-	_, err := g.Allow(t.Context())
+	const interval = 20 * time.Millisecond
+	gates := r.processes(3, limit(3000), places(64))
+	began := r.now()
+	group, ctx := errgroup.WithContext(t.Context())
+	for _, g := range gates {
+		for range 8 {
+			group.Go(func() error {
+				for range 5 {
+					end, wait, err := g.Begin(ctx)
+					if err != nil {
+						return err
+					}
+					if wait > 0 {
+						t.Errorf("sent back for %s", wait)
+						return nil
+					}
+					end(ctx, prompt)
+				}
+				return nil
+			})
+		}
+	}
+	r.must(group.Wait())
+	took, full := r.now().Sub(began), r.row().BucketFullAt
+	const requests = 3 * 8 * 5
+	if requests > burst+int(took/interval) {
+		t.Errorf("%d requests left within %s, want %d at most", requests, took, burst+int(took/interval))
+	}
+	if counted := full.Sub(began); counted < requests*interval {
+		t.Errorf("the bucket is full after %s, want %s or more: each of %d requests counts", counted, requests*interval, requests)
+	}
+	if n := r.taken(); n != 0 {
+		t.Errorf("%d places are still taken", n)
+	}
+}
+
+func TestABurstThenTheLimitsPace(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(limit(gate.MinPerMinute))
+	_, err := g.Circuit(t.Context())
 	r.must(err)
-	r.exec("UPDATE ecw_gates SET sent_minute = date_trunc('minute', now()) + interval '1 day', sent = 10")
-	if wait, err := g.Allow(t.Context()); err != nil || wait != 0 {
-		t.Errorf("told to wait %s (%v)", wait, err)
+	for name, test := range map[string]struct {
+		fullIn    time.Duration // the bucket
+		goes      bool
+		waitAbout time.Duration
+	}{
+		"nothing left before":          {-time.Hour, true, 0},
+		"the last of the burst":        {53 * time.Second, true, 0},
+		"the first after the burst":    {58 * time.Second, true, 4 * time.Second},
+		"sent back, as it is far away": {65 * time.Second, false, 11 * time.Second},
+		"and says how far":             {100 * time.Second, false, 46 * time.Second},
+	} {
+		r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + $1::interval", test.fullIn)
+		before := r.row().BucketFullAt
+		asked := r.now()
+		at, wait, err := g.Moment(t.Context())
+		r.must(err)
+		if (wait == 0) != test.goes {
+			t.Errorf("%s: told to wait %s", name, wait)
+			continue
+		}
+		late := r.now().Sub(asked) + time.Second
+		if !test.goes {
+			if wait > test.waitAbout || wait < test.waitAbout-late {
+				t.Errorf("%s: told to wait %s, want %s", name, wait, test.waitAbout)
+			}
+			if after := r.row().BucketFullAt; !after.Equal(before) {
+				t.Errorf("%s: a request that did not leave is counted", name)
+			}
+			continue
+		}
+		if away := at.Sub(asked); away > test.waitAbout+late || away < test.waitAbout-late {
+			t.Errorf("%s: leaves in %s, want %s", name, away, test.waitAbout)
+		}
+	}
+}
+
+func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(limit(gate.MinPerMinute))
+	for name, ctx := range map[string]context.Context{
+		"a single one": t.Context(),
+		"an import":    gate.Importing(t.Context()),
+		"a delivery":   gate.Delivering(t.Context(), r.transmission().TransmissionID),
+	} {
+		_, err := g.Circuit(t.Context())
+		r.must(err)
+		r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '94 seconds'")
+		began := r.now()
+		end, wait, err := g.Begin(ctx)
+		took := r.now().Sub(began)
+		if end != nil || err != nil || wait > 40*time.Second || wait < 40*time.Second-took-time.Millisecond {
+			t.Errorf("%s is told to wait %s (%v), want 40 s", name, wait, err)
+		}
+	}
+	if n := r.taken(); n != 1 {
+		t.Errorf("%d places are taken, want the delivery's, which it gives back itself", n)
+	}
+}
+
+// Go's transport repeats a search by itself: eCW counts that, and so do we.
+func TestRepeatsAreCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(limit(60))
+	began := r.now()
+	r.begin(t.Context(), g)(t.Context(), ecw.Observed{Took: time.Second, Repeats: 3})
+	if counted := r.row().BucketFullAt.Sub(began); counted < 4*time.Second {
+		t.Errorf("the bucket is full in %s, want four requests counted", counted)
 	}
 }
 
 func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gates := r.processes(3, 1000)
+	gates := r.processes(3)
 	r.must(gates[0].Pause(t.Context(), 40*time.Second)) // the first that this database hears of the practice
+	full := r.row().BucketFullAt
 	for i, g := range gates {
-		wait, err := g.Allow(t.Context())
+		end, wait, err := g.Begin(t.Context())
 		r.must(err)
-		if wait < 30*time.Second || wait > 40*time.Second {
+		if end != nil || wait < 20*time.Second || wait > 40*time.Second {
 			t.Errorf("process %d is told to wait %s, want what is left of 40s", i, wait)
 		}
 	}
+
 	r.must(gates[1].Pause(t.Context(), time.Second)) // eCW names less: the block stands
-	if wait, err := gates[2].Allow(t.Context()); err != nil || wait < 30*time.Second {
+	if _, wait, err := gates[2].Begin(t.Context()); err != nil || wait < 20*time.Second {
 		t.Errorf("told to wait %s (%v), want the longer block to stand", wait, err)
 	}
-	if row := r.row(); row.Sent != 0 {
-		t.Errorf("%d requests are counted, but none left", row.Sent)
+	if row := r.row(); !row.BucketFullAt.Equal(full) || r.taken() != 0 {
+		t.Errorf("the bucket is full at %s and %d places are taken, but nothing left", row.BucketFullAt, r.taken())
 	}
-	r.exec("UPDATE ecw_gates SET blocked_until = now()")
-	if allowed := r.allowAll(gates, 1, 1); allowed != 3 {
-		t.Errorf("%d of 3 requests were let through after the block", allowed)
+
+	r.exec("UPDATE ecw_gates SET blocked_until = clock_timestamp()")
+	for _, g := range gates {
+		r.begin(t.Context(), g)(t.Context(), prompt)
 	}
 }
 
-// When eCW blocks us, all requests under way meet it: the queue stands still for as long as the block, not for their sum.
-func TestSeveralPausesOfOneBlockAddUpToTheBlock(t *testing.T) {
+// All requests that are under way meet one block: it lasts as long as eCW says, not the sum.
+func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gates := r.processes(4, 1000)
 	before := r.now()
 	group, ctx := errgroup.WithContext(t.Context())
-	for _, g := range gates {
+	for _, g := range r.processes(4) {
 		for i := range 5 {
 			group.Go(func() error { return g.Pause(ctx, time.Duration(20+i)*time.Second) })
 		}
 	}
 	r.must(group.Wait())
-	row := r.row()
-	if delay := r.delay(); delay < 24*time.Second || delay > row.BlockedUntil.Sub(before) {
-		t.Errorf("the queue stands still for %s, want from about %s to %s", delay, before, row.BlockedUntil)
+	until, after := r.row().BlockedUntil, r.now()
+	if until.Before(before.Add(24*time.Second)) || until.After(after.Add(24*time.Second)) {
+		t.Errorf("blocked from about %s until %s, want for 24 s", before, until)
 	}
-	if block := row.BlockedUntil.Sub(before); block > 24*time.Second+r.now().Sub(before) {
-		t.Errorf("blocked for %s by 429s of at most 24s", block)
-	}
+}
 
-	first := r.delay()
-	r.exec("UPDATE ecw_gates SET blocked_until = now() - interval '1 hour'")
-	r.must(gates[0].Pause(t.Context(), 10*time.Second))
-	if second := r.delay() - first; second != 10*time.Second {
-		t.Errorf("another block stops the queue for %s, want all of its 10s", second)
+// Requests that waited for their moment when eCW blocked us must not all leave together when the block ends, with the burst
+// on top: their moments have passed, and each takes another.
+func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(limit(60), places(64))
+	_, err := g.Circuit(t.Context())
+	r.must(err)
+	r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '10 seconds'") // the burst is used
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		end, wait, err := g.Begin(ctx)
+		if err == nil && wait == 0 {
+			end(ctx, prompt)
+		}
+		return err
+	})
+	r.await("a request that waits for its moment", func() bool { return r.taken() == 1 })
+	first := r.row().BucketFullAt
+	r.must(g.Pause(t.Context(), 3*time.Second))
+	r.must(group.Wait())
+	if again := r.row().BucketFullAt; again.Sub(first) < time.Second {
+		t.Errorf("the bucket is full at %s, and was at %s before the block: no other moment was taken", again, first)
+	}
+}
+
+// The database's clock was ahead and was set right: requests that are counted for a time to come hold nobody back.
+func TestACountFromTheFutureIsForgotten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(limit(gate.MinPerMinute))
+	r.begin(t.Context(), g)(t.Context(), prompt)
+	r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '1 day'")
+	r.begin(t.Context(), g)(t.Context(), prompt)
+	if full := r.row().BucketFullAt.Sub(r.now()); full > time.Minute {
+		t.Errorf("the bucket is full in %s", full)
 	}
 }
 
 // A database that is restored may be older than the practice's row.
 func TestARowThatIsGoneComesBack(t *testing.T) {
 	t.Parallel()
-	for name, ask := range map[string]func(context.Context, *gate.Gate) error{
-		"Allow":    func(ctx context.Context, g *gate.Gate) error { _, err := g.Allow(ctx); return err },
-		"TakeTurn": func(ctx context.Context, g *gate.Gate) error { _, err := g.TakeTurn(ctx, time.Time{}, 1); return err },
-		"find turn": func(ctx context.Context, g *gate.Gate) error {
-			_, err := g.TakeTurn(ctx, time.Now(), 1)
+	for name, ask := range map[string]func(context.Context, *rig, *gate.Gate) error{
+		"Begin": func(ctx context.Context, _ *rig, g *gate.Gate) error {
+			_, _, err := g.Begin(ctx)
 			return err
 		},
-		"Circuit": func(ctx context.Context, g *gate.Gate) error { _, err := g.Circuit(ctx); return err },
+		"Admit": func(ctx context.Context, r *rig, g *gate.Gate) error {
+			_, err := g.Admit(ctx, r.transmission())
+			return err
+		},
+		"Circuit": func(ctx context.Context, _ *rig, g *gate.Gate) error { _, err := g.Circuit(ctx); return err },
+		"Pause":   func(ctx context.Context, _ *rig, g *gate.Gate) error { return g.Pause(ctx, time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			g := gate.New(r.store, practice, 100)
-			r.must(ask(t.Context(), g))
+			g := r.gate()
+			_, err := g.Circuit(t.Context())
+			r.must(err)
+			r.must(ask(t.Context(), r, g))
 			r.exec("DELETE FROM ecw_gates")
-			_ = ask(t.Context(), g) // finds out, and may fail
-			if err := ask(t.Context(), g); err != nil {
+			_ = ask(t.Context(), r, g) // finds out, and may fail
+			if err := ask(t.Context(), r, g); err != nil {
 				t.Errorf("asked again: %v", err)
 			}
+			r.row()
 		})
+	}
+}
+
+func TestSinceAnswered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	gates := r.processes(2)
+	for name, finding := range map[string]gate.Finding{"nothing": gate.Nothing, "an outage": gate.Unavailable} {
+		r.report(gates[0], uuid.New(), finding)
+		if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 24*time.Hour {
+			t.Errorf("%s: eCW answered %s ago (%v), want never", name, ago, err)
+		}
+	}
+	r.exec("UPDATE ecw_gates SET answered_at = clock_timestamp() - interval '1 hour'")
+	r.report(gates[0], uuid.New(), gate.Answers)
+	if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 0 || ago > 30*time.Second {
+		t.Errorf("eCW answered %s ago (%v), want just now", ago, err)
 	}
 }

@@ -1,273 +1,326 @@
 package gate_test
 
 import (
-	"context"
-	"fmt"
+	"errors"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// share is what turns may take of a limit of 240 requests a minute: a twentieth is left to what has no turn.
-const share = 228
+// First in, first out by when the transmission was opened, however late it came before the gate; but for what a person
+// asked for.
+func TestTheQueueIsFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(7)
+	running := list[0]
+	r.goes(g, running)
+	for _, i := range []int{4, 2, 6, 1, 5, 3} {
+		r.waits(g, list[i])
+	}
+	r.waits(g, asked(list[5]), asked(list[6]))
 
-func (r *rig) take(g *gate.Gate, requests int) gate.Turn {
-	r.tb.Helper()
-	turn, err := g.TakeTurn(r.tb.Context(), time.Time{}, requests)
-	r.must(err)
-	return turn
+	for _, next := range []gate.Request{list[5], list[6], list[1], list[2], list[3], list[4]} {
+		r.delivered(g, running)
+		r.expectCalls("a place is free", next)
+		r.goes(g, next)
+		r.starts(next, 1)
+		if row := r.stored(next); row.HeldAt != nil || row.Asked {
+			t.Errorf("stored as %+v, want it out of the queue", row)
+		}
+		running = next
+	}
+	r.delivered(g, running)
+	r.expectCalls("the queue is empty")
 }
 
-// find asks when the turn of a place comes.
-func (r *rig) find(g *gate.Gate, place time.Time) gate.Turn {
-	r.tb.Helper()
-	turn, err := g.TakeTurn(r.tb.Context(), place, 1)
-	r.must(err)
-	return turn
+// A place may be free while others wait: its process has died, or they are being called. Whoever comes then goes behind
+// them, and sees to it that they are called.
+func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(2))
+	r.fill(g, 2)
+	waiting := r.transmissions(3)
+	r.waits(g, waiting...)
+	r.expire()
+	newcomer := r.transmission()
+	r.waits(g, newcomer)
+	r.expectCalls("the newcomer calls", waiting[0], waiting[1])
+
+	r.goes(g, waiting[1]) // they come in any order
+	r.goes(g, waiting[0])
+	r.delivered(g, waiting[0])
+	r.expectCalls("a place is free", waiting[2])
+	r.goes(g, waiting[2])
+	r.delivered(g, waiting[1])
+	r.expectCalls("a place is free", newcomer)
 }
 
-// takeMany takes turns by several callers of several processes at a time, and returns each caller's in its order.
-func (r *rig) takeMany(gates []*gate.Gate, callers, turns int) (taken [][]time.Time) {
-	r.tb.Helper()
-	group, ctx := errgroup.WithContext(r.tb.Context())
-	taken = make([][]time.Time, callers)
-	for i := range taken {
-		group.Go(func() error {
-			for range turns / callers {
-				turn, err := gates[i%len(gates)].TakeTurn(ctx, time.Time{}, 1)
-				if err != nil {
-					return err
-				}
-				taken[i] = append(taken[i], turn.Place)
-			}
-			return nil
-		})
+// A retry that is older than all that wait goes ahead of them, as it would in the queue; but not ahead of what a person
+// asked for, nor where no place is free.
+func TestAnOlderOneThatComesLate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	r.fill(g, 1)
+	older, waiting := r.transmission(), r.transmission()
+	r.waits(g, waiting)
+	r.expire()
+	r.goes(g, older)
+	r.waits(g, asked(waiting))
+	r.expire()
+	oldest := r.transmission()
+	r.exec("UPDATE transmissions SET created_at = created_at - interval '1 hour' WHERE id = $1", oldest.TransmissionID)
+	r.waits(g, oldest)
+	r.expectCalls("a person's comes first", waiting)
+}
+
+func TestAsManyAreCalledAsThereAreFreePlaces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	gates := r.processes(3)
+	under := r.fill(gates[0], parallel)
+	waiting := r.transmissions(parallel + 4)
+	r.waits(gates[0], waiting...)
+	r.expire(under[0].TransmissionID, under[1].TransmissionID, under[2].TransmissionID)
+
+	group := errgroup.Group{}
+	for range 4 { // whoever leaves a place, wherever: each is called once
+		for _, g := range gates {
+			group.Go(func() error { g.CallNext(t.Context()); return nil })
+		}
 	}
 	r.must(group.Wait())
-	return taken
-}
-
-// 10,000 readings become due at once: each gets a turn, as many a minute as the queue may use, and none is forgotten.
-func TestTenThousandReadingsTakeTurns(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	gates := r.processes(2, 240)
-	began := r.now()
-	minutes := map[time.Time]int{}
-	seen := map[time.Time]bool{}
-	var last time.Time
-	for caller, places := range r.takeMany(gates, 4, 10_000) {
-		if !slices.IsSortedFunc(places, time.Time.Compare) {
-			t.Errorf("caller %d was handed an earlier place after a later one", caller)
-		}
-		for _, place := range places {
-			minute := place.Truncate(time.Minute)
-			minutes[minute]++
-			if seen[place] && minute.After(r.now()) {
-				t.Errorf("the place %s was handed out twice", place)
-			}
-			seen[place] = true
-			if place.After(last) {
-				last = place
-			}
-		}
-	}
-	for minute, n := range minutes {
-		if n > share {
-			t.Errorf("%d turns in the minute %s, want %d at most", n, minute.Format(time.TimeOnly), share)
-		}
-	}
-	if needed := time.Duration(10_000/share+1) * time.Minute; last.Sub(began) > needed+time.Minute {
-		t.Errorf("the last turn comes after %s, want within about %s", last.Sub(began), needed)
-	}
-}
-
-func TestTurnsAreHandedOutFirstInFirstOut(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	gates := r.processes(3, 240)
-	r.fill(gates[0])
-	last := r.take(gates[0], 1)
-	for i := range 600 {
-		turn := r.take(gates[i%len(gates)], 1+i%2)
-		if !turn.Place.After(last.Place) {
-			t.Fatalf("turn %d has the place %s, after %s", i, turn.Place, last.Place)
-		}
-		if gap := turn.Place.Sub(last.Place); gap > time.Second {
-			t.Fatalf("turn %d comes %s after the one before: turns of a later minute are spread evenly", i, gap)
-		}
-		last = turn
-	}
-}
-
-// fill gives the queue a backlog of more than a minute.
-func (r *rig) fill(g *gate.Gate) {
-	r.tb.Helper()
-	r.take(g, 1)
-	r.exec("UPDATE ecw_gates SET queue_minute = date_trunc('minute', now() - queue_delay) + interval '2 minutes', queue_used = 0")
-}
-
-func TestAnIdleQueueStartsAtOnce(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	g := gate.New(r.store, practice, 240)
-	r.inOneMinute(func() error {
-		for i := range share {
-			if turn := r.take(g, 1); turn.Wait != 0 {
-				return fmt.Errorf("turn %d of a queue that was idle comes after %s", i+1, turn.Wait)
-			}
-		}
-		next := r.now().Truncate(time.Minute).Add(time.Minute)
-		if turn := r.take(g, 1); !turn.ComesAt.Equal(next) {
-			return fmt.Errorf("the turn after those comes at %s, want at %s", turn.ComesAt, next)
-		}
-		return nil
+	got := r.calls.take()
+	slices.SortFunc(got, func(a, b called) int {
+		byAge := observations(waiting)
+		return slices.Index(byAge, a.observationID) - slices.Index(byAge, b.observationID)
 	})
-	r.exec("UPDATE ecw_gates SET queue_minute = queue_minute - interval '1 hour'") // an hour later
-	if turn := r.take(g, 1); turn.Wait != 0 {
-		t.Errorf("the turn of a queue that became idle comes after %s", turn.Wait)
+	r.calls.mu.Lock()
+	r.calls.list = got
+	r.calls.mu.Unlock()
+	for _, c := range r.expectCalls("three places are free", waiting[:3]...) {
+		if c.wait != 0 {
+			t.Errorf("told to wait %s, want it to come now", c.wait)
+		}
+	}
+	if n := r.taken(); n != parallel {
+		t.Errorf("%d places are taken, want %d", n, parallel)
 	}
 }
 
-func TestADeliveryThatTakesTwoRequestsTakesTwoTurns(t *testing.T) {
+// Places are kept for those that are called, for as long as they are told to wait.
+func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	g := gate.New(r.store, practice, 240)
-	r.inOneMinute(func() error {
-		for i := range share / 2 {
-			if turn := r.take(g, 2); turn.Wait != 0 {
-				return fmt.Errorf("turn %d comes after %s", i+1, turn.Wait)
-			}
-		}
-		if turn := r.take(g, 2); turn.Wait == 0 {
-			return fmt.Errorf("%d turns of two requests fit into a minute of %d", share/2+1, share)
-		}
-		return nil
-	})
-}
-
-// What does not fit into the rest of a minute goes into the next, also when it is more than a minute takes.
-func TestADeliveryIsNotSplitOverTwoMinutes(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	g := gate.New(r.store, practice, gate.MinPerMinute) // nine of them are the queue's
-	r.inOneMinute(func() error {
-		next := r.now().Truncate(time.Minute).Add(time.Minute)
-		if turn := r.take(g, 8); turn.Wait != 0 {
-			return fmt.Errorf("the first comes after %s", turn.Wait)
-		}
-		for i, requests := range []int{2, 100, 100, 1} {
-			want := next.Add(time.Duration(i) * time.Minute)
-			if turn := r.take(g, requests); !turn.Place.Equal(want) {
-				return fmt.Errorf("turn %d, of %d requests, has the place %s, want %s", i, requests, turn.Place, want)
-			}
-		}
-		return nil
-	})
-}
-
-func TestAPauseMovesEveryTurnThatIsHandedOut(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	g := gate.New(r.store, practice, 240)
-	r.fill(g)
-	var before []gate.Turn
-	for range 300 {
-		before = append(before, r.take(g, 1))
-	}
-	r.must(g.Pause(t.Context(), 90*time.Second))
-	delay := r.delay()
-	for i, turn := range before {
-		now := r.find(g, turn.Place)
-		if !now.Place.Equal(turn.Place) {
-			t.Fatalf("turn %d changed its place from %s to %s", i, turn.Place, now.Place)
-		}
-		if moved := now.ComesAt.Sub(turn.ComesAt); moved != delay || now.Wait <= turn.Wait {
-			t.Fatalf("turn %d comes %s later, want %s", i, moved, delay)
-		}
-	}
-	next := r.take(g, 1)
-	if last := before[len(before)-1]; !next.Place.After(last.Place) || !next.ComesAt.After(last.ComesAt.Add(delay)) {
-		t.Errorf("the next turn, %s at %s, overtakes the last, %s", next.Place, next.ComesAt, last.Place)
-	}
-}
-
-// A turn that came while eCW blocks us would only be refused: it comes when the block ends.
-func TestNoTurnComesInABlock(t *testing.T) {
-	t.Parallel()
-	for name, prepare := range map[string]func(*rig, *gate.Gate){
-		"the queue is idle":           func(*rig, *gate.Gate) {},
-		"a turn of this minute taken": func(r *rig, g *gate.Gate) { r.take(g, 1) },
+	for name, test := range map[string]struct {
+		state string
+		opens time.Duration
+	}{
+		"the bucket is empty": {"bucket_full_at = clock_timestamp() + interval '94 seconds'", 40 * time.Second},
+		"eCW blocks":          {"blocked_until = clock_timestamp() + interval '120 seconds'", 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			g := gate.New(r.store, practice, 240)
-			due := r.take(g, 1)
-			r.exec("UPDATE ecw_gates SET queue_minute = 'epoch', queue_used = 0")
-			prepare(r, g)
-			r.must(g.Pause(t.Context(), 100*time.Second))
-			ends := r.row().BlockedUntil
-			if turn := r.take(g, 1); turn.ComesAt.Before(ends) || turn.ComesAt.Sub(ends) > time.Minute {
-				t.Errorf("a new turn comes at %s, the block ends at %s", turn.ComesAt, ends)
+			g := r.gate(limit(gate.MinPerMinute), places(3))
+			r.fill(g, 3)
+			waiting := r.transmissions(4)
+			r.waits(g, waiting...)
+			r.expire()
+			r.exec("UPDATE ecw_gates SET " + test.state)
+			began := r.now()
+			g.CallNext(t.Context())
+			late := r.now().Sub(began) + 10*time.Millisecond
+			for i, c := range r.expectCalls("three places are free", waiting[:3]...) {
+				want := test.opens + time.Duration(i)*6*time.Second
+				if c.wait > want || c.wait < want-late {
+					t.Errorf("the %d. is told to wait %s, want %s", i+1, c.wait, want)
+				}
+				var expires time.Time
+				r.must(r.sql.QueryRow(t.Context(), "SELECT expires_at FROM ecw_places WHERE id = $1", waiting[i].TransmissionID).Scan(&expires))
+				if expires.Before(began.Add(c.wait + lease)) {
+					t.Errorf("its place expires in %s, want it to wait and to be under way until then", expires.Sub(began))
+				}
 			}
-			if turn := r.find(g, due.Place); turn.ComesAt.Before(ends) {
-				t.Errorf("a turn that was due comes at %s, the block ends at %s", turn.ComesAt, ends)
+
+			newcomer := r.transmission()
+			r.waits(g, newcomer)
+			r.expectCalls("no place is free")
+			r.expire()
+			r.waits(g, asked(newcomer))
+			if c := r.calls.take(); len(c) != 3 || c[0].observationID != newcomer.ObservationID || c[0].wait == 0 {
+				t.Errorf("called %+v, want what a person asks for first, and later", c)
 			}
+			r.goes(g, newcomer) // it has a place: the request itself asks the limit
 		})
 	}
 }
 
-// A turn is one place of the queue's clock for good, however often and by whom it is asked for.
-func TestAPlaceIsTheSameForEveryProcess(t *testing.T) {
+// A short wait is the request's own.
+func TestAShortWaitIsLeftToTheRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gates := r.processes(3, 240)
-	r.fill(gates[0])
-	turn := r.take(gates[0], 2)
-	before := r.row()
-	var group sync.WaitGroup
-	for _, g := range gates {
-		group.Go(func() {
-			if got, err := g.TakeTurn(context.WithoutCancel(t.Context()), turn.Place, 2); err != nil || !got.ComesAt.Equal(turn.ComesAt) || got.Wait > turn.Wait {
-				t.Errorf("another process is told %+v (%v), want %+v", got, err, turn)
-			}
-		})
-	}
-	group.Wait()
-	if after := r.row(); after.QueueUsed != before.QueueUsed {
-		t.Error("asking for a turn that is held takes another")
-	}
-	if passed := r.find(gates[1], turn.Place.Add(-time.Hour)); passed.Wait != 0 {
-		t.Errorf("a turn that has passed comes after %s, want now", passed.Wait)
+	g := r.gate(places(1))
+	running, waiting := r.fill(g, 1)[0], r.transmission()
+	r.waits(g, waiting)
+	r.exec("UPDATE ecw_gates SET blocked_until = clock_timestamp() + interval '4 seconds'")
+	r.delivered(g, running)
+	if c := r.expectCalls("a place is free", waiting); len(c) == 1 && c[0].wait != 0 {
+		t.Errorf("told to wait %s", c[0].wait)
 	}
 }
 
-// The turns that were handed out before an outage were not used: whoever comes after it does not queue behind them.
-func TestACircuitThatClosesEmptiesTheQueue(t *testing.T) {
+func TestACallThatFailsFreesThePlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	g := gate.New(r.store, practice, 240)
-	for range 1000 {
-		r.take(g, 1)
+	g := r.gate(places(2))
+	r.fill(g, 2)
+	waiting := r.transmissions(2)
+	r.waits(g, waiting...)
+	r.expire()
+	r.calls.fail(errors.New("Temporal is away"))
+	g.CallNext(t.Context())
+	r.expectCalls("each is tried", waiting...)
+	if n := r.taken(); n != 0 {
+		t.Errorf("%d places are taken by those that could not be called", n)
 	}
-	if turn := r.take(g, 1); turn.Wait < 3*time.Minute {
-		t.Fatalf("after 1,000 others the turn comes in %s", turn.Wait)
-	}
+	r.calls.fail(nil)
+	g.CallNext(t.Context())
+	r.expectCalls("again", waiting...)
+}
+
+// A call was lost, with the process that was to make it or with the worker that was to hear it.
+func TestACalledOneThatNeverComesIsCalledAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	running := r.fill(g, 1)[0]
+	waiting := r.transmissions(2)
+	r.waits(g, waiting...)
+	r.delivered(g, running)
+	r.expectCalls("a place is free", waiting[0])
+	g.CallNext(t.Context())
+	r.expectCalls("its place is kept for it")
+	r.expire()
+	g.CallNext(t.Context())
+	r.expectCalls("its place has expired", waiting[0])
+}
+
+func TestNobodyIsCalledWhileTheCircuitIsNotClosed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate()
+	waiting := r.transmission()
 	r.openCircuit(g, time.Minute)
-	id := r.transmission()
-	if a := r.admit(g, gate.Request{TransmissionID: id, Asked: true}); !a.Trial {
-		t.Fatalf("admitted as %+v, want the trial", a)
+	r.admit(g, waiting)
+	g.CallNext(t.Context())
+	r.expectCalls("the circuit is open")
+	_, _, err := g.NextTrial(t.Context())
+	r.must(err)
+	g.CallNext(t.Context())
+	r.expectCalls("the circuit is half open")
+	if n := r.taken(); n != 0 {
+		t.Errorf("%d places are taken", n)
 	}
-	if change := r.report(r.store, g, id, gate.Answers); !change.Closed {
-		t.Fatalf("an answer changed the circuit by %+v", change)
+}
+
+// The queues of practices have nothing to do with each other.
+func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	other := r.gate(places(1), func(cfg *gate.Config) { cfg.Practice = "OTHER" })
+	r.begin(t.Context(), other)
+	running, waiting := r.fill(g, 1)[0], r.transmission()
+	r.waits(g, waiting)
+	other.CallNext(t.Context())
+	r.must(other.Pause(t.Context(), time.Hour))
+	r.expectCalls("another practice's")
+	r.delivered(g, running)
+	if c := r.expectCalls("a place is free", waiting); len(c) == 1 && c[0].wait != 0 {
+		t.Errorf("told to wait %s by another practice's block", c[0].wait)
 	}
-	if turn := r.take(g, 1); turn.Wait != 0 {
-		t.Errorf("the first turn afterwards comes in %s, want it at once", turn.Wait)
+}
+
+// What was brought forward is called like what waits; when it may not go after all, it waits for its retry as before.
+func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
+	t.Parallel()
+	for name, comes := range map[string]struct {
+		prepare func(*rig, *gate.Gate)
+		request func(gate.Request) gate.Request
+		want    gate.Admission
+	}{
+		"and goes":           {func(*rig, *gate.Gate) {}, same, gate.Admission{}},
+		"and finds no place": {loseThePlace, same, gate.Admission{Scheduled: true}},
+		"and finds the next outage": {func(r *rig, g *gate.Gate) { r.openCircuit(g, time.Second) }, same,
+			gate.Admission{Scheduled: true, Reason: gate.ReasonCredentials}},
+		"and a person asks for it": {loseThePlace, asked, gate.Admission{Held: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			g := r.gate(places(1))
+			failed := r.transmission()
+			r.fail(failed, time.Minute)
+			before := r.stored(failed)
+			r.must(g.Release(t.Context(), r.now().Add(-time.Hour)))
+			r.expectCalls("it is in the queue", failed)
+			comes.prepare(r, g)
+			if a := r.admit(g, comes.request(failed)); a != comes.want {
+				t.Errorf("told %+v, want %+v", a, comes.want)
+			}
+
+			row := r.stored(failed)
+			switch {
+			case comes.want.Scheduled:
+				if row.Status != before.Status || !row.NextRetryAt.Equal(*before.NextRetryAt) || row.BroughtForward || row.HeldAt != nil {
+					t.Errorf("stored as %+v, want it as %+v", row, before)
+				}
+				r.expire()
+				r.exec("UPDATE ecw_gates SET circuit = 'closed', reason = '', opened_at = NULL, trial = NULL")
+				g.CallNext(t.Context())
+				r.expectCalls("it is not in the queue any more")
+			case comes.want.Held:
+				if row.Status != db.StatusPending || row.NextRetryAt != nil || row.BroughtForward || row.HeldAt == nil || !row.Asked {
+					t.Errorf("stored as %+v, want it in the queue", row)
+				}
+			default:
+				r.starts(failed, 2)
+				if row := r.stored(failed); row.BroughtForward || row.NextRetryAt != nil {
+					t.Errorf("stored as %+v, want it under way", row)
+				}
+			}
+		})
+	}
+}
+
+// loseThePlace lets the place of whoever was called expire, and somebody else take it.
+func loseThePlace(r *rig, g *gate.Gate) {
+	r.expire()
+	r.goes(g, asked(r.transmission()))
+}
+
+func same(t gate.Request) gate.Request { return t }
+
+// A retry that is due waits in the queue; its schedule is over.
+func TestARetryThatIsDueWaitsInTheQueue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	failed := r.transmission()
+	r.fail(failed, time.Minute)
+	r.exec("UPDATE transmissions SET next_retry_at = now() - interval '1 second' WHERE id = $1", failed.TransmissionID)
+	r.fill(g, 1)
+	r.waits(g, failed)
+	row := r.stored(failed)
+	if row.Status != db.StatusPending || row.NextRetryAt != nil || row.AttemptCount != 1 || row.ErrorClass != "retryable" {
+		t.Errorf("stored as %+v, want it in the queue with its attempt and its error", row)
 	}
 }

@@ -63,9 +63,7 @@ func (g *Gate) Begin(ctx context.Context) (end func(context.Context, ecw.Observe
 			}
 		}
 		if err != nil || pass.wait > 0 {
-			if pass.placed || err != nil {
-				g.leaveSingle(ctx, p)
-			}
+			g.leaveSingle(ctx, p)
 			return nil, max(pass.wait, patience/2), err
 		}
 		began := pass.at
@@ -86,6 +84,7 @@ func (g *Gate) pass(ctx context.Context, p place, spent *bool) (out pass, err er
 		out = pass{at: now}
 		if blocked := state.BlockedUntil.Sub(now); blocked > 0 {
 			out.wait = blocked
+			*spent = false // its moment passes, and when the block ends all of those would leave together
 			return nil
 		}
 		if out.placed, err = g.takePlace(ctx, q, state, p); err != nil {
@@ -98,7 +97,7 @@ func (g *Gate) pass(ctx context.Context, p place, spent *bool) (out pass, err er
 		if *spent {
 			return nil
 		}
-		out.wait = max(0, g.opensAt(state).Sub(now))
+		out.wait = max(0, g.opensAt(state, now).Sub(now))
 		if out.wait > patience {
 			return nil
 		}
@@ -153,24 +152,25 @@ func (g *Gate) end(ctx context.Context, p place, began time.Time, o ecw.Observed
 	g.leaveSingle(ctx, p)
 }
 
-// leaveSingle frees the place of a request that belongs to no delivery, and calls the next delivery.
+// leaveSingle frees the place of a request that belongs to no delivery, and calls the next delivery. One that gives up
+// without a place does so too: it may have kept one free for itself, and whoever was to be called then was not.
 func (g *Gate) leaveSingle(ctx context.Context, p place) {
 	if p.kind == kindDelivery {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	left, err := g.store.LeavePlace(ctx, p.id)
-	if err != nil {
+	if _, err := g.store.LeavePlace(ctx, p.id); err != nil {
 		g.log.WarnContext(ctx, "a place before eCW could not be freed, it expires by itself", "error", err)
 	}
-	if left > 0 {
-		g.CallNext(ctx)
-	}
+	g.callNext(ctx, false)
 }
 
 // Pause holds every request back for the given time, because eCW answered one with 429.
 func (g *Gate) Pause(ctx context.Context, wait time.Duration) error {
-	err := g.store.PauseRequests(ctx, db.PauseRequestsParams{PracticeCode: g.cfg.Practice, Pause: wait.Seconds()})
+	err := g.store.PauseRequests(ctx, db.PauseRequestsParams{
+		PracticeCode: g.cfg.Practice,
+		Pause:        wait.Seconds(),
+	})
 	if err != nil {
 		return fmt.Errorf("pause requests: %w", err)
 	}

@@ -4,11 +4,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// What every report does in every state of the circuit. The circuits with a trial try TXN-1, whose report it is when
-// trial is set; else the report comes from TXN-9, which began before.
+// txn is the id of a transmission that a letter or a number names.
+func txn(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)) }
+
+// What every report does in every state of the circuit. The circuits with a trial try transmission 1, whose report it is
+// when trial is set; else the report comes from transmission 9, which began before.
 func TestStep(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -21,41 +26,47 @@ func TestStep(t *testing.T) {
 		{Closed, false, Nothing, Closed, ""},
 		{Closed, false, Answers, Closed, ""},
 		{Closed, false, Unavailable, Closed, ""}, // one alone
+		{Closed, false, Forbids, Closed, ""},     // one alone
 		{Closed, false, Refuses, Open, ReasonCredentials},
 
 		{Open, false, Nothing, Open, ReasonUnavailable},
 		{Open, false, Answers, Open, ReasonUnavailable},
 		{Open, false, Unavailable, Open, ReasonUnavailable},
+		{Open, false, Forbids, Open, ReasonUnavailable},
 		{Open, false, Refuses, Open, ReasonCredentials}, // graver than an outage
 
 		{HalfOpen, false, Nothing, HalfOpen, ReasonUnavailable},
 		{HalfOpen, false, Answers, HalfOpen, ReasonUnavailable},
 		{HalfOpen, false, Unavailable, HalfOpen, ReasonUnavailable},
+		{HalfOpen, false, Forbids, HalfOpen, ReasonUnavailable},
 		{HalfOpen, false, Refuses, HalfOpen, ReasonCredentials},
 
 		{HalfOpen, true, Nothing, Open, ReasonUnavailable}, // it decided nothing
 		{HalfOpen, true, Answers, Closed, ""},
 		{HalfOpen, true, Unavailable, Open, ReasonUnavailable},
+		{HalfOpen, true, Forbids, Open, ReasonCredentials},
 		{HalfOpen, true, Refuses, Open, ReasonCredentials},
 	} {
 		before := circuit(test.circuit)
-		report := Report{TransmissionID: "TXN-9", StartedAt: noon.Add(time.Minute), Finding: test.finding, Message: "new"}
+		report := Report{TransmissionID: txn("9"), StartedAt: noon.Add(time.Minute), Finding: test.finding, Message: "new"}
 		name := test.circuit + ", another's report"
 		if test.trial {
-			report.TransmissionID, name = "TXN-1", test.circuit+", the trial's report"
+			report.TransmissionID, name = txn("1"), test.circuit+", the trial's report"
 		}
 		got := step(before, report, noon.Add(2*time.Minute))
 		if got.Circuit != test.want || got.Reason != test.reason {
 			t.Errorf("%s %d: the circuit is %q for %q, want %q for %q", name, test.finding, got.Circuit, got.Reason, test.want, test.reason)
 		}
 		checkSound(t, name, got)
-		if wantTrial := before.Trial; got.Circuit == HalfOpen && got.Trial != wantTrial || got.Circuit != HalfOpen && got.Trial != "" {
-			t.Errorf("%s %d: the trial is %q", name, test.finding, got.Trial)
+		if wantTrial := before.Trial; got.Circuit == HalfOpen && got.Trial != wantTrial || got.Circuit != HalfOpen && got.Trial != nil {
+			t.Errorf("%s %d: the trial is %v", name, test.finding, got.Trial)
 		}
 		if before.Circuit != Closed && got.Circuit != Closed && (!got.FailingSince.Equal(noon) || !got.OpenedAt.Equal(noon)) {
-			t.Errorf("%s %d: the outage began at %s and opened the circuit at %s, want it to last", name, test.finding, got.FailingSince, got.OpenedAt)
+			t.Errorf("%s %d: the outage began at %s and opened the circuit at %s, want it to last",
+				name, test.finding, got.FailingSince, got.OpenedAt)
 		}
-		if newer := test.finding == Refuses || test.trial && test.finding == Unavailable; got.Circuit != Closed && (got.Message == "new") != newer {
+		newer := test.finding == Refuses || test.trial && (test.finding == Unavailable || test.finding == Forbids)
+		if got.Circuit != Closed && (got.Message == "new") != newer {
 			t.Errorf("%s %d: the message is %q", name, test.finding, got.Message)
 		}
 	}
@@ -65,14 +76,14 @@ var noon = time.Date(2026, 2, 6, 12, 0, 0, 0, time.UTC)
 
 // circuit is a sound one in the given state.
 func circuit(state string) db.Gate {
-	s := db.Gate{PracticeCode: "FFHEDD", Circuit: state, Failing: []string{}}
+	s := db.Gate{PracticeCode: "FFHEDD", Circuit: state, Failing: []uuid.UUID{}}
 	if state == Closed {
 		return s
 	}
-	since, opened := noon, noon
+	since, opened, trial := noon, noon, txn("1")
 	s.Reason, s.Message, s.FailingSince, s.OpenedAt = ReasonUnavailable, "old", &since, &opened
 	if state == HalfOpen {
-		s.Trial = "TXN-1"
+		s.Trial = &trial
 	}
 	return s
 }
@@ -81,7 +92,8 @@ func circuit(state string) db.Gate {
 func checkSound(t *testing.T, name string, s db.Gate) {
 	t.Helper()
 	closed := s.Circuit == Closed
-	if (s.Reason == "") != closed || (s.OpenedAt == nil) != closed || !closed && s.FailingSince == nil || s.Trial != "" && s.Circuit != HalfOpen {
+	explained, since := (s.Reason == "") == closed, closed || s.FailingSince != nil
+	if !explained || !since || (s.OpenedAt == nil) != closed || s.Trial != nil && s.Circuit != HalfOpen {
 		t.Errorf("%s: the circuit cannot be stored: %+v", name, s)
 	}
 	if s.Failing == nil {
@@ -99,10 +111,12 @@ func TestThreeReadingsInARowOpenTheCircuit(t *testing.T) {
 		"two of them":             {[]Report{failing("A", 0), failing("B", 1)}, false},
 		"one again and again":     {[]Report{failing("A", 0), failing("A", 1), failing("A", 2), failing("A", 3)}, false},
 		"two again and again":     {[]Report{failing("A", 0), failing("B", 1), failing("A", 2), failing("B", 3)}, false},
-		"an answer in between":    {[]Report{failing("A", 0), failing("B", 1), {TransmissionID: "C", Finding: Answers}, failing("D", 2)}, false},
-		"one says nothing":        {[]Report{failing("A", 0), {TransmissionID: "C"}, failing("B", 1), failing("C", 2)}, true},
-		"the third is refused":    {[]Report{failing("A", 0), {TransmissionID: "B", StartedAt: noon, Finding: Refuses}}, true},
-		"an answer, then a third": {[]Report{failing("A", 0), {TransmissionID: "C", Finding: Answers}, failing("A", 1), failing("B", 2), failing("D", 3)}, true},
+		"an answer in between":    {[]Report{failing("A", 0), failing("B", 1), answering("C"), failing("D", 2)}, false},
+		"one says nothing":        {[]Report{failing("A", 0), {TransmissionID: txn("C")}, failing("B", 1), failing("C", 2)}, true},
+		"the third is refused":    {[]Report{failing("A", 0), {TransmissionID: txn("B"), StartedAt: noon, Finding: Refuses}}, true},
+		"three are forbidden":     {[]Report{forbidden("A"), forbidden("B"), forbidden("C")}, true},
+		"one forbidden for ever":  {[]Report{forbidden("A"), forbidden("A"), forbidden("A")}, false},
+		"an answer, then a third": {[]Report{failing("A", 0), answering("C"), failing("A", 1), failing("B", 2), failing("D", 3)}, true},
 	} {
 		s := circuit(Closed)
 		for _, r := range test.reports {
@@ -117,7 +131,22 @@ func TestThreeReadingsInARowOpenTheCircuit(t *testing.T) {
 
 // failing is a report of an outage by a delivery that began so many seconds after noon.
 func failing(id string, second int) Report {
-	return Report{TransmissionID: id, StartedAt: noon.Add(time.Duration(second) * time.Second), Finding: Unavailable, Message: "eCW is unavailable"}
+	return Report{
+		TransmissionID: txn(id),
+		StartedAt:      noon.Add(time.Duration(second) * time.Second),
+		Finding:        Unavailable,
+		Message:        "eCW is unavailable",
+	}
+}
+
+// forbidden is a report that eCW forbids one request.
+func forbidden(id string) Report {
+	return Report{TransmissionID: txn(id), StartedAt: noon, Finding: Forbids}
+}
+
+// answering is a report that eCW works.
+func answering(id string) Report {
+	return Report{TransmissionID: txn(id), StartedAt: noon, Finding: Answers}
 }
 
 // Deliveries that begin together end in any order, and all of them met the outage: each is let go when it is over.

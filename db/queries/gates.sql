@@ -16,8 +16,10 @@ SELECT clock_timestamp()::timestamptz AS now;
 UPDATE ecw_gates SET bucket_full_at = @bucket_full_at::timestamptz WHERE practice_code = @practice_code;
 
 -- name: PauseRequests :exec
-UPDATE ecw_gates SET blocked_until = greatest(blocked_until, now() + sqlc.arg(pause)::float8 * interval '1 second')
-WHERE practice_code = @practice_code;
+-- Makes the row too, where a database that was restored has none: the block must not be forgotten.
+INSERT INTO ecw_gates AS g (practice_code, blocked_until)
+VALUES (@practice_code, now() + sqlc.arg(pause)::float8 * interval '1 second')
+ON CONFLICT (practice_code) DO UPDATE SET blocked_until = greatest(g.blocked_until, excluded.blocked_until);
 
 -- name: ReservePlace :exec
 UPDATE ecw_gates SET reserved_until = clock_timestamp() + sqlc.arg(wait)::float8 * interval '1 second' WHERE practice_code = @practice_code;
@@ -116,11 +118,17 @@ UPDATE ecw_gates SET parallel = 1, reduced_at = clock_timestamp() WHERE practice
 
 -- name: BringForward :exec
 -- What failed or was forbidden in an outage that is over need not wait for its retry; but what may have arrived gets the
--- schedule's first wait, until eCW's searches show it.
+-- schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in the same order.
 UPDATE transmissions SET brought_forward = true
-WHERE practice_code = @practice_code AND next_retry_at > now() AND last_attempted_at >= @failing_since::timestamptz
-  AND (status = 'failed' OR error_class = 'permanent_credentials')
-  AND (error_class <> 'unknown' OR updated_at < now() - sqlc.arg(first_wait)::float8 * interval '1 second');
+WHERE id IN (
+    SELECT t.id FROM transmissions t
+    WHERE t.practice_code = @practice_code AND t.next_retry_at > now() AND t.last_attempted_at >= @failing_since::timestamptz
+      AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
+      AND (t.error_class <> 'unknown' OR t.updated_at < now() - sqlc.arg(first_wait)::float8 * interval '1 second')
+      AND NOT t.brought_forward
+    ORDER BY t.id
+    FOR UPDATE
+);
 
 -- name: PlanTrial :exec
 UPDATE ecw_gates SET next_trial_at = now() + sqlc.arg(wait)::float8 * interval '1 second'
@@ -145,7 +153,7 @@ UPDATE transmissions SET updated_at = now() WHERE id = @id;
 -- name: CountHeld :one
 SELECT count(*) FROM transmissions WHERE practice_code = @practice_code AND held_at IS NOT NULL;
 
--- name: LockTransmission :one
--- Whoever locks a transmission and the gate does so in this order. No row comes back when the database does not know it, or
--- knows it as delivered.
-SELECT id FROM transmissions WHERE id = @id AND observation_id = @observation_id AND status <> 'transmitted' FOR UPDATE;
+-- name: LockTransmission :execrows
+-- Whoever locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
+-- writer delivered it, or the database does not know it as this observation's.
+SELECT FROM transmissions WHERE id = @id AND observation_id = @observation_id AND status <> 'transmitted' FOR UPDATE;

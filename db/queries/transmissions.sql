@@ -52,9 +52,8 @@ FROM transmissions t
 WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
 
 -- name: UnsendAttempt :exec
--- A delivery that our own limit held back before anything was sent.
-DELETE FROM transmission_attempts
-WHERE transmission_id = @transmission_id AND delivery = @delivery AND sent_at IS NULL AND finished_at IS NULL;
+-- A delivery that our own limits held back: nothing was sent, although it may have been marked so a moment before.
+DELETE FROM transmission_attempts WHERE transmission_id = @transmission_id AND delivery = @delivery AND finished_at IS NULL;
 
 -- name: RecordOutcome :execrows
 -- What was delivered stays so.
