@@ -11,7 +11,7 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// SignalTryNow tells the CircuitBreaker to let the next trial through now: somebody has mended what was wrong.
+// SignalTryNow tells the CircuitBreaker to let the next trial through now: somebody has fixed what was wrong.
 const SignalTryNow = "try now"
 
 const (

@@ -227,7 +227,8 @@ func TestSomebodyElseClosesTheCircuit(t *testing.T) {
 		o.env.SignalWorkflow(SignalTryNow, nil)
 	}, 10*time.Second)
 	o.end(t)
-	if want := (activities.Outage{PracticeCode: "FFHEDD", Since: o.since}); len(o.trials) != 0 || !slices.Equal(o.releases, []activities.Outage{want}) {
+	want := []activities.Outage{{PracticeCode: "FFHEDD", Since: o.since}}
+	if len(o.trials) != 0 || !slices.Equal(o.releases, want) {
 		t.Errorf("%d trials, released %+v", len(o.trials), o.releases)
 	}
 	if took := o.releasedAt.Sub(began); took > 11*time.Second {

@@ -18,9 +18,11 @@ func (w *world) call(after time.Duration, call gate.Call) {
 }
 
 var (
-	eCWAway   = refusal(ecw.ClassRetryable, activities.Failure{Code: "connect", Message: "eCW is away", Unavailable: true})
-	eCWBusy   = refusal(ecw.ClassRetryable, activities.Failure{Code: "409", HTTPStatus: 409, Message: "eCW is at it already"})
-	eCWBroken = refusal(ecw.ClassUnknown, activities.Failure{Code: "timeout", Message: "eCW did not answer", Unavailable: true})
+	eCWAway    = refusal(ecw.ClassRetryable, activities.Failure{Code: "connect", Message: "eCW is away", Unavailable: true})
+	eCWBusy    = refusal(ecw.ClassRetryable, activities.Failure{Code: "409", HTTPStatus: 409, Message: "eCW is at it already"})
+	eCWForbids = refusal(ecw.ClassPermanentCredentials, activities.Failure{Code: "403", HTTPStatus: 403})
+	workerLost = temporal.NewApplicationError("boom", "PanicError")
+	eCWBroken  = refusal(ecw.ClassUnknown, activities.Failure{Code: "timeout", Message: "eCW did not answer", Unavailable: true})
 )
 
 func forgotten() error {
@@ -46,15 +48,15 @@ func TestADeliveryThatIsBroughtForward(t *testing.T) {
 		// next is how long after the outcome the next delivery begins; 0: when the schedule had said.
 		next time.Duration
 	}{
-		"finds eCW away":                       {found: eCWAway, counts: []int{1, 1, 2}},
-		"finds eCW away, as the trial":         {found: eCWAway, trial: true, counts: []int{1, 1, 2}},
-		"has an unknown outcome":               {found: eCWTimeout, counts: []int{1, 1, 2}, next: 5 * time.Minute},
-		"has an unknown outcome, as a trial":   {found: eCWBroken, trial: true, counts: []int{1, 1, 2}, next: 5 * time.Minute},
-		"loses its worker":                     {found: temporal.NewApplicationError("boom", "PanicError"), counts: []int{1, 1, 2}, next: 5 * time.Minute},
-		"is answered by eCW":                   {found: eCWBusy, counts: []int{1, 2, 3}, next: 15 * time.Minute},
-		"is answered by eCW, as the trial":     {found: eCWBusy, trial: true, counts: []int{1, 2, 3}, next: 15 * time.Minute},
-		"cannot look up, and eCW is away":      {found: lookUpFailed(false), counts: []int{1, 1, 2}},
-		"cannot look up, and eCW likes others": {found: lookUpFailed(true), counts: []int{1, 1, 2}},
+		"finds eCW away":                     {found: eCWAway, counts: []int{1, 1, 2}},
+		"finds eCW away, as the trial":       {found: eCWAway, trial: true, counts: []int{1, 1, 2}},
+		"has an unknown outcome":             {found: eCWTimeout, counts: []int{1, 1, 2}, next: 5 * time.Minute},
+		"has an unknown outcome, as a trial": {found: eCWBroken, trial: true, counts: []int{1, 1, 2}, next: 5 * time.Minute},
+		"loses its worker":                   {found: workerLost, counts: []int{1, 1, 2}, next: 5 * time.Minute},
+		"is answered by eCW":                 {found: eCWBusy, counts: []int{1, 2, 3}, next: 15 * time.Minute},
+		"is answered by eCW, as the trial":   {found: eCWBusy, trial: true, counts: []int{1, 2, 3}, next: 15 * time.Minute},
+		"cannot look up, and eCW is away":    {found: lookUpFailed(false), counts: []int{1, 1, 2}},
+		"cannot look up, alone":              {found: lookUpFailed(true), counts: []int{1, 1, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,8 +96,29 @@ func TestADeliveryThatIsBroughtForward(t *testing.T) {
 	}
 }
 
+// What eCW answers early is an attempt like any other: the schedule goes on from there, also where it had given a later moment.
+func TestAnEarlyAnswerMovesTheSchedule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.opened.RetryDelays = []time.Duration{40 * time.Minute, 5 * time.Minute, time.Minute}
+	w.post = []error{eCWBusy, eCWBusy, eCWAway, nil}
+	w.call(time.Minute, gate.Call{})
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.counts(); !slices.Equal(got, []int{1, 2, 3, 4}) {
+		t.Errorf("attempts after each delivery: %v, want the third one to be due, and to count", got)
+	}
+}
+
 func lookUpFailed(alone bool) error {
-	return refusal(ecw.ClassRetryable, activities.Failure{Code: "connect", Message: "eCW is away", Unavailable: true, LookingUp: true, Alone: alone})
+	return refusal(ecw.ClassRetryable, activities.Failure{
+		Code:        "connect",
+		Message:     "eCW is away",
+		Unavailable: true,
+		LookingUp:   true,
+		Alone:       alone,
+	})
 }
 
 func TestATrialThatIsDue(t *testing.T) {
@@ -201,7 +224,7 @@ func TestADeliveryThatGoesBackToItsMoment(t *testing.T) {
 	}{
 		"after an attempt":          {failed: eCWAway, least: 5 * time.Minute},
 		"after a look-up":           {failed: lookUpFailed(false), least: 5 * time.Minute},
-		"after eCW forbade it once": {failed: refusal(ecw.ClassPermanentCredentials, activities.Failure{HTTPStatus: 403}), least: 5 * time.Minute},
+		"after eCW forbade it once": {failed: eCWForbids, least: 5 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -231,7 +254,7 @@ func TestAForbiddenDeliveryDoesNotShortenTheSchedule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.opened.AttemptsMade, w.opened.DeliveriesMade = 3, 3 // two hours follow the fourth
-	w.post = []error{eCWBusy, refusal(ecw.ClassPermanentCredentials, activities.Failure{HTTPStatus: 403}), eCWAway, nil}
+	w.post = []error{eCWBusy, eCWForbids, eCWAway, nil}
 	w.call(time.Minute, gate.Call{})
 	if _, err := w.run(t); err != nil {
 		t.Fatal(err)
@@ -285,4 +308,48 @@ func TestHeldIsAskedAgainWhenTheCallIsLost(t *testing.T) {
 	if got := w.attempts[0].StartedAt.Sub(started); got < heldRecheck || got > heldRecheck+time.Second || w.attempts[0].Number != 1 {
 		t.Errorf("begins after %s as %+v", got, w.attempts[0])
 	}
+}
+
+// Refused credentials are no fault of the reading: it waits in the queue, unless eCW takes others with them.
+func TestRefusedCredentials(t *testing.T) {
+	t.Parallel()
+	refusesUs := refusal(ecw.ClassPermanentCredentials, activities.Failure{Code: "401", HTTPStatus: 401, RefusesUs: true})
+	for name, set := range map[string]func(*world){
+		"no token":                func(w *world) { w.auth = []error{eCWForbids, nil} },
+		"a token that it refuses": func(w *world) { w.post = []error{refusesUs, nil} },
+		"forbidden as the trial": func(w *world) {
+			w.admit = []activities.Admission{{Trial: true}, {}}
+			w.post = []error{eCWForbids, nil}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			set(w)
+			w.call(time.Minute, gate.Call{})
+			if _, err := w.run(t); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.counts(); !slices.Equal(got, []int{0, 1}) || !w.outcomes[0].Held || w.outcomes[0].NextRetryAt != nil {
+				t.Errorf("attempts after each delivery: %v, recorded %+v", got, w.outcomes[0])
+			}
+		})
+	}
+
+	t.Run("forbidden again and again", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.post = []error{eCWForbids}
+		if _, err := w.run(t); err == nil {
+			t.Fatal("delivered")
+		}
+		if got := w.counts(); !slices.Equal(got, []int{0, 0, 1}) || w.outcomes[2].NextRetryAt != nil {
+			t.Fatalf("attempts after each delivery: %v, recorded %+v", got, w.outcomes)
+		}
+		for i, out := range w.outcomes[:2] {
+			if wait := out.NextRetryAt.Sub(out.FinishedAt); wait < documentedDelays[i] || wait > documentedDelays[i]*11/10 {
+				t.Errorf("after the refusal %d it waits %s, want %s and a little", i+1, wait, documentedDelays[i])
+			}
+		}
+	})
 }

@@ -138,12 +138,15 @@ func TestOnlyTheFirstDeliveryDoesNotLook(t *testing.T) {
 			post:     []error{refusal(activities.TypeNotSent, activities.Failure{HeldBack: &gate.Admission{Held: true}}), nil},
 			lookedUp: []bool{false, false},
 		},
-		"of a run that was told so":         {ref: activities.ObservationRef{LookUp: true}, lookedUp: []bool{true}},
-		"of a run that takes another over":  {made: 1, lookedUp: []bool{true}},
-		"of a run that a person has reset":  {reset: true, lookedUp: []bool{true}},
-		"of one that waited in the queue":   {admit: []activities.Admission{{Held: true}, {}}, lookedUp: []bool{false}},
-		"of a run that continues a reset":   {ref: activities.ObservationRef{LookUp: true}, reset: true, lookedUp: []bool{true}},
-		"the first after an unknown before": {ref: activities.ObservationRef{LookUp: true, UnknownSince: time.Date(2026, 2, 6, 8, 0, 0, 0, time.UTC)}, lookedUp: []bool{true}},
+		"of a run that was told so":        {ref: activities.ObservationRef{LookUp: true}, lookedUp: []bool{true}},
+		"of a run that takes another over": {made: 1, lookedUp: []bool{true}},
+		"of a run that a person has reset": {reset: true, lookedUp: []bool{true}},
+		"of one that waited in the queue":  {admit: []activities.Admission{{Held: true}, {}}, lookedUp: []bool{false}},
+		"of a run that continues a reset":  {ref: activities.ObservationRef{LookUp: true}, reset: true, lookedUp: []bool{true}},
+		"the first after an unknown before": {
+			ref:      activities.ObservationRef{LookUp: true, UnknownSince: time.Date(2026, 2, 6, 8, 0, 0, 0, time.UTC)},
+			lookedUp: []bool{true},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -224,11 +227,33 @@ func TestATransmissionThatIsDueLaterWaitsForIt(t *testing.T) {
 		asked   bool
 		counts  int // of a delivery that finds eCW away
 	}{
-		"and nothing happens":        {begins: due, counts: 3},
-		"but is called before":       {happens: func(w *world) { w.call(10*time.Minute, gate.Call{}) }, begins: 10 * time.Minute, counts: 2},
-		"but is called for later":    {happens: func(w *world) { w.call(10*time.Minute, gate.Call{Wait: time.Minute}) }, begins: 11 * time.Minute, counts: 2},
-		"but a person asks":          {happens: func(w *world) { w.update(UpdateTransmitNow, 10*time.Minute) }, begins: 10 * time.Minute, asked: true, counts: 3},
-		"but a person asked at once": {happens: func(w *world) { w.update(UpdateTransmitNow, 0) }, asked: true, counts: 3},
+		"and nothing happens": {begins: due, counts: 3},
+		"but is called before": {
+			happens: func(w *world) { w.call(10*time.Minute, gate.Call{}) },
+			begins:  10 * time.Minute,
+			counts:  2,
+		},
+		"but is called for later": {
+			happens: func(w *world) { w.call(10*time.Minute, gate.Call{Wait: time.Minute}) },
+			begins:  11 * time.Minute,
+			counts:  2,
+		},
+		"but the call for later started it": {
+			happens: func(w *world) { w.call(0, gate.Call{Wait: time.Minute}) },
+			begins:  time.Minute,
+			counts:  2,
+		},
+		"but a person asks": {
+			happens: func(w *world) { w.update(UpdateTransmitNow, 10*time.Minute) },
+			begins:  10 * time.Minute,
+			asked:   true,
+			counts:  3,
+		},
+		"but a person asked at once": {
+			happens: func(w *world) { w.update(UpdateTransmitNow, 0) },
+			asked:   true,
+			counts:  3,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -269,5 +294,19 @@ func TestATransmissionThatIsDueLaterCanBeCancelled(t *testing.T) {
 				t.Errorf("%d deliveries, recorded %+v", len(w.asked), w.outcomes)
 			}
 		})
+	}
+}
+
+// A place is kept for a transmission that is called, and its workflow may have been lost meanwhile.
+func TestACallThatStartsAHeldTransmission(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.call(0, gate.Call{Wait: 30 * time.Second})
+	started := w.env.Now()
+	if _, err := w.run(t); err != nil {
+		t.Fatal(err)
+	}
+	if waited := w.attempts[0].StartedAt.Sub(started); waited != 30*time.Second {
+		t.Errorf("begins after %s, want when the limit has room for it", waited)
 	}
 }

@@ -23,9 +23,11 @@ import (
 type life struct {
 	env     *testsuite.TestWorkflowEnvironment // of the present run
 	opened  activities.Opened                  // what the database knows
-	early   []event
+	early   [][]event                          // each time that it starts
 	replies []reply
 	planned int
+	// forgetsEnd makes the database forget the transmission once when its cancellation is recorded.
+	forgetsEnd bool
 
 	mu    sync.Mutex
 	now   reply // given to the last Authenticate
@@ -111,8 +113,10 @@ func (l *life) Open(_ context.Context, ref activities.ObservationRef) (activitie
 
 func (l *life) Transform(context.Context, activities.ObservationRef) (time.Time, error) {
 	l.mu.Lock()
-	early := l.early
-	l.early = nil
+	var early []event
+	if len(l.early) > 0 {
+		early, l.early = l.early[0], l.early[1:]
+	}
 	l.mu.Unlock()
 	l.happen(early)
 	return l.env.Now(), nil
@@ -169,7 +173,11 @@ func (l *life) Record(_ context.Context, out activities.Outcome) (activities.Rec
 	l.mu.Lock()
 	got := l.now
 	l.now.forgotten = "" // once is enough
-	forgotten := got.forgotten == inRecord && l.wrong == nil
+	forgotten := got.forgotten == inRecord
+	if out.Delivery == 0 {
+		forgotten, l.forgetsEnd = l.forgetsEnd, false
+	}
+	forgotten = forgotten && l.wrong == nil
 	l.mu.Unlock()
 	what := fmt.Sprintf("Record delivery %d, %d attempts, class %q, held %t", out.Delivery, out.AttemptCount, out.Class, out.Held)
 	if out.NextRetryAt != nil {

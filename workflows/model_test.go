@@ -85,7 +85,7 @@ func (m *model) open(t time.Time, ref activities.ObservationRef, opened activiti
 	}
 	m.ref, m.unknown, m.forgotten = ref, ref.UnknownSince, false
 	m.delays, m.max = opened.RetryDelays, opened.MaxAttempts
-	m.counted, m.deliveries, m.refusals = opened.AttemptsMade, opened.DeliveriesMade, 0
+	m.counted, m.deliveries = opened.AttemptsMade, opened.DeliveriesMade
 	m.outcome, m.call = nil, nil
 
 	m.waiting, m.next, m.scheduled = true, at(latest(t, opened.Due)), opened.Due
@@ -429,6 +429,7 @@ func (m *model) continued() error {
 	case m.delivering:
 		return fmt.Errorf("it continues as new in the middle of a delivery")
 	}
+	m.refusals = 0 // each run counts its own
 	return nil
 }
 

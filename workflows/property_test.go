@@ -17,10 +17,11 @@ import (
 func TestATransmissionKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	for name, opened := range map[string]activities.Opened{
-		"a new one":             {},
-		"taken over":            {AttemptsMade: 2, DeliveriesMade: 4, Due: time.Date(2026, 2, 6, 8, 20, 30, 0, time.UTC)},
-		"one attempt left":      {AttemptsMade: 5, DeliveriesMade: 5},
-		"with a short schedule": {MaxAttempts: 3, RetryDelays: []time.Duration{time.Minute, 2 * time.Minute}},
+		"a new one":              {},
+		"taken over":             {AttemptsMade: 2, DeliveriesMade: 4, Due: time.Date(2026, 2, 6, 8, 20, 30, 0, time.UTC)},
+		"one attempt left":       {AttemptsMade: 5, DeliveriesMade: 5},
+		"with a short schedule":  {MaxAttempts: 3, RetryDelays: []time.Duration{time.Minute, 2 * time.Minute}},
+		"with waits that shrink": {MaxAttempts: 4, RetryDelays: []time.Duration{40 * time.Minute, 5 * time.Minute, time.Minute}},
 	} {
 		if opened.MaxAttempts == 0 {
 			opened.MaxAttempts, opened.RetryDelays = 6, documentedDelays
@@ -30,7 +31,8 @@ func TestATransmissionKeepsItsPromises(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
 				l := &life{opened: opened}
-				l.early = rapid.SliceOfN(eventGen(false), 0, 1).Draw(t, "while it starts")
+				l.early = rapid.SliceOfN(rapid.SliceOfN(eventGen(false), 0, 1), 0, 3).Draw(t, "each time it starts")
+				l.forgetsEnd = rapid.Bool().Draw(t, "forgets the end")
 				often := rapid.SampledFrom(outcomes).Draw(t, "often")
 				reply := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, often) })
 				l.replies = rapid.SliceOfN(reply, 0, 14).Draw(t, "replies")
@@ -96,7 +98,8 @@ var outcomes = []string{
 
 // drawReply draws one that often meets the same outcome: some promises are about many of a kind.
 func drawReply(t *rapid.T, often string) (a reply) {
-	switch rapid.SampledFrom([]string{"admitted", "admitted", "admitted", "admitted", "trial", "trial", "held", "scheduled"}).Draw(t, "admission") {
+	admissions := []string{"admitted", "admitted", "admitted", "admitted", "trial", "trial", "held", "scheduled"}
+	switch rapid.SampledFrom(admissions).Draw(t, "admission") {
 	case "held":
 		a.admission.Held = true
 	case "scheduled":

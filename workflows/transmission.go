@@ -118,7 +118,7 @@ func (t *transmission) run(ctx workflow.Context) error {
 		if !t.asked(ctx) {
 			return t.again(ctx) // with what the database knows
 		}
-		t.ref.LookUp, t.phase, t.refusals = true, starting, 0 // the same in this run
+		t.ref.LookUp, t.phase = true, starting // the same in this run
 	}
 }
 

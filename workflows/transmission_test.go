@@ -257,6 +257,9 @@ func TestDeliveryThatNeverLeftIsNoAttempt(t *testing.T) {
 	if len(w.outcomes) != 1 || w.outcomes[0].AttemptCount != 1 || w.attempts[1].Delivery != 1 {
 		t.Errorf("recorded %+v", w.outcomes)
 	}
+	if waited := w.posts[1].At.Sub(w.posts[0].At); waited < notSentPause {
+		t.Errorf("begins again after %s, want %s", waited, notSentPause)
+	}
 }
 
 func TestNewWorkflowTakesOverWhereTheLostOneStood(t *testing.T) {
@@ -272,12 +275,20 @@ func TestNewWorkflowTakesOverWhereTheLostOneStood(t *testing.T) {
 	}
 }
 
-func TestDeliveredObservationIsLeftAlone(t *testing.T) {
+func TestWhatNeedsNoDeliveryIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.opened.Delivered = true
-	if _, err := w.run(t); err != nil || len(w.attempts) != 0 {
-		t.Errorf("ended with %v after %d attempts", err, len(w.attempts))
+	for name, set := range map[string]func(*activities.Opened){
+		"delivered":       func(o *activities.Opened) { o.Delivered = true },
+		"failed for good": func(o *activities.Opened) { o.LeftAlone = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			set(&w.opened)
+			if _, err := w.run(t); err != nil || len(w.attempts) != 0 || len(w.outcomes) != 0 {
+				t.Errorf("ended with %v after %d attempts", err, len(w.attempts))
+			}
+		})
 	}
 }
 
