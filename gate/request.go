@@ -128,6 +128,11 @@ func (g *Gate) takePlace(ctx context.Context, q *db.Queries, state db.Gate, p pl
 			}
 			return false, q.ReservePlace(ctx, db.ReservePlaceParams{PracticeCode: g.cfg.Practice, Wait: (2 * pollPlace).Seconds()})
 		}
+		if p.kind != kindDelivery { // it has what was kept free; whoever else waits says so again in a moment
+			if err := q.ReservePlace(ctx, db.ReservePlaceParams{PracticeCode: g.cfg.Practice}); err != nil {
+				return false, err
+			}
+		}
 	}
 	return true, q.TakePlace(ctx, db.TakePlaceParams{ID: p.id, PracticeCode: g.cfg.Practice, Kind: p.kind, Lease: g.lease().Seconds()})
 }
