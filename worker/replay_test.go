@@ -54,7 +54,7 @@ func TestRecordHistories(t *testing.T) {
 	newRig(t, setup{}).recordCircuit() // whose worker holds no token yet
 	r.recordPending()
 	r.recordImports()
-	newRig(t, setup{perMinute: 10}).recordQueue()
+	newRig(t, setup{parallel: 1}).recordQueue()
 }
 
 func (r *rig) recordTransmissions() {
@@ -62,7 +62,7 @@ func (r *rig) recordTransmissions() {
 	r.mustDeliver(delivered)
 	r.save("transmission-delivered", delivered)
 
-	r.breakEHR(fault{Kind: "error_503", Target: "create"})
+	r.breakEHR(fault{Kind: "reset_after", Target: "create"})
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	retried := r.start(id)
 	r.awaitRetry(id)
@@ -117,20 +117,18 @@ func (r *rig) recordCircuit() {
 	r.save("circuit-breaker", breaker)
 }
 
-// recordQueue fills this minute of eCW's request limit.
+// recordQueue has one wait for the only place.
 func (r *rig) recordQueue() {
-	for {
-		id := r.storeReading(fhir.BloodPressure, bloodPressure)
-		run := r.start(id)
-		eventually(r.t, "the reading to be delivered or queued", func() bool {
-			all := r.transmissions(id)
-			return len(all) > 0 && (all[0].Status == db.StatusTransmitted || all[0].NextRetryAt != nil)
-		})
-		if r.transmission(id).NextRetryAt != nil {
-			r.save("transmission-queued", run)
-			return
-		}
-	}
+	r.breakEHR(fault{Kind: "slow", Target: "create", Delay: "2s"})
+	first := r.start(r.storeReading(fhir.BloodPressure, bloodPressure))
+	eventually(r.t, "the first to be under way", func() bool { return r.faultsLeft() == 0 })
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	queued := r.start(id)
+	r.awaitHeld(id)
+	r.save("transmission-queued", queued)
+	r.mustDeliver(first)
+	r.mustDeliver(queued)
+	r.save("transmission-called", queued)
 }
 
 func (r *rig) recordPending() {
