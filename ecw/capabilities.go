@@ -17,16 +17,22 @@ type Capabilities struct {
 
 // capabilityStatement is as much of the resource as we need.
 type capabilityStatement struct {
-	FHIRVersion string `json:"fhirVersion"`
-	Rest        []struct {
-		Mode     string `json:"mode"`
-		Resource []struct {
-			Type        string `json:"type"`
-			Interaction []struct {
-				Code string `json:"code"`
-			} `json:"interaction"`
-		} `json:"resource"`
-	} `json:"rest"`
+	FHIRVersion string            `json:"fhirVersion"`
+	Rest        short[restOfFHIR] `json:"rest"`
+}
+
+type restOfFHIR struct {
+	Mode     string                 `json:"mode"`
+	Resource short[offeredResource] `json:"resource"`
+}
+
+type offeredResource struct {
+	Type        string             `json:"type"`
+	Interaction short[interaction] `json:"interaction"`
+}
+
+type interaction struct {
+	Code string `json:"code"`
 }
 
 // Capabilities reads the server's CapabilityStatement (FHIR R4 §3.1.0.4). FHIR makes it public; the access token is

@@ -24,6 +24,7 @@ type answer struct {
 
 type link struct {
 	Relation string `json:"relation"`
+	URL      string `json:"url"`
 }
 
 // maxElements is more than any list in an answer to us has. A list of a million empty elements fits into the limit of an

@@ -40,14 +40,13 @@ type PatientPage struct {
 
 // patientBundle is as much of a search's result as we need.
 type patientBundle struct {
-	Total *int `json:"total"`
-	Link  []struct {
-		Relation string `json:"relation"`
-		URL      string `json:"url"`
-	} `json:"link"`
-	Entry []struct {
-		Resource json.RawMessage `json:"resource"`
-	} `json:"entry"`
+	Total *int         `json:"total"`
+	Link  short[link]  `json:"link"`
+	Entry short[match] `json:"entry"`
+}
+
+type match struct {
+	Resource json.RawMessage `json:"resource"`
 }
 
 // SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is empty. eCW's own

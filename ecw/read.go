@@ -2,6 +2,8 @@ package ecw
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 )
@@ -27,7 +29,12 @@ func (c *Client) judgeRead(res *response, op, resourceType string, v any) error 
 	if bad, is := firstError(res.issues()); is {
 		return wordedForRead(issueError(op, res, bad, c.now()))
 	}
-	if !res.isJSON() || json.Unmarshal(res.body, &head) != nil || head.ResourceType != resourceType || json.Unmarshal(res.body, v) != nil {
+	err := json.Unmarshal(res.body, v)
+	if errors.Is(err, errTooLarge) {
+		return &Error{Class: ClassRetryable, Op: op, Code: "response_too_large", HTTPStatus: res.status,
+			Message: fmt.Sprintf("a list in eCW's answer has more than %d elements and was not read", maxElements)}
+	}
+	if err != nil || !res.isJSON() || json.Unmarshal(res.body, &head) != nil || head.ResourceType != resourceType {
 		return &Error{Class: ClassRetryable, Op: op, Code: "malformed_response", HTTPStatus: res.status,
 			Message: "eCW's answer is not a " + resourceType + "; check ECW_FHIR_BASE_URL and any proxy in between"}
 	}

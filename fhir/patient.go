@@ -1,9 +1,12 @@
 package fhir
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -81,49 +84,92 @@ func unreadable(err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return errors.New("Patient." + wrong.Field + " has the wrong JSON type")
 	}
+	if errors.Is(err, errTooMany) {
+		return errTooMany
+	}
 	return errors.New("the resource is not a JSON object")
+}
+
+// maxElements is more than any list of a Patient has. A list of a million empty elements fits into the limit of an
+// answer's size, and would cost a hundred times that when decoded.
+const maxElements = 200
+
+var errTooMany = fmt.Errorf("a list of the Patient has more than %d elements", maxElements)
+
+// short is a list of at most maxElements. A longer one is an error: what is not read must not be taken for absent.
+type short[T any] []T
+
+func (s *short[T]) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	switch start, err := d.Token(); {
+	case err != nil || start == nil: // null is no list at all
+		return err
+	case start != json.Delim('['):
+		return &json.UnmarshalTypeError{Value: "value", Type: reflect.TypeFor[[]T]()}
+	}
+	for d.More() {
+		if len(*s) == maxElements {
+			return errTooMany
+		}
+		var element T
+		if err := d.Decode(&element); err != nil {
+			return err
+		}
+		*s = append(*s, element)
+	}
+	return nil
 }
 
 // patient is the part of a FHIR Patient that becomes demographics.
 type patient struct {
-	ResourceType string       `json:"resourceType"`
-	ID           string       `json:"id"`
-	Active       *bool        `json:"active"`
-	BirthDate    string       `json:"birthDate"`
-	Gender       string       `json:"gender"`
-	Identifier   []identifier `json:"identifier"`
-	Name         []struct {
-		Use    string   `json:"use"`
-		Text   string   `json:"text"`
-		Family string   `json:"family"`
-		Given  []string `json:"given"`
-	} `json:"name"`
-	Telecom []struct {
-		System string `json:"system"`
-		Use    string `json:"use"`
-		Value  string `json:"value"`
-		Rank   uint   `json:"rank"`
-	} `json:"telecom"`
-	Address []struct {
-		Use        string   `json:"use"`
-		Line       []string `json:"line"`
-		City       string   `json:"city"`
-		State      string   `json:"state"`
-		PostalCode string   `json:"postalCode"`
-		Country    string   `json:"country"`
-	} `json:"address"`
+	ResourceType string            `json:"resourceType"`
+	ID           string            `json:"id"`
+	Active       *bool             `json:"active"`
+	BirthDate    string            `json:"birthDate"`
+	Gender       string            `json:"gender"`
+	Identifier   short[identifier] `json:"identifier"`
+	Name         short[humanName]  `json:"name"`
+	Telecom      short[telecom]    `json:"telecom"`
+	Address      short[address]    `json:"address"`
+}
+
+type humanName struct {
+	Use    string        `json:"use"`
+	Text   string        `json:"text"`
+	Family string        `json:"family"`
+	Given  short[string] `json:"given"`
+}
+
+type telecom struct {
+	System string `json:"system"`
+	Use    string `json:"use"`
+	Value  string `json:"value"`
+	Rank   uint   `json:"rank"`
+}
+
+type address struct {
+	Use        string        `json:"use"`
+	Line       short[string] `json:"line"`
+	City       string        `json:"city"`
+	State      string        `json:"state"`
+	PostalCode string        `json:"postalCode"`
+	Country    string        `json:"country"`
 }
 
 type identifier struct {
-	Use   string `json:"use"`
-	Value string `json:"value"`
-	Type  struct {
-		Text   string `json:"text"`
-		Coding []struct {
-			System string `json:"system"`
-			Code   string `json:"code"`
-		} `json:"coding"`
-	} `json:"type"`
+	Use   string         `json:"use"`
+	Value string         `json:"value"`
+	Type  identifierType `json:"type"`
+}
+
+type identifierType struct {
+	Text   string            `json:"text"`
+	Coding short[typeCoding] `json:"coding"`
+}
+
+type typeCoding struct {
+	System string `json:"system"`
+	Code   string `json:"code"`
 }
 
 // name prefers the official name, then the usual one, then one without a use; a former or anonymous one is the last resort.

@@ -40,6 +40,7 @@ func TestParsePatient(t *testing.T) {
 			Address: Address{Lines: []string{"80 Mill St", "Apt 21"}, City: "Sand Springs", State: "OK", PostalCode: "74063", Country: "USA"},
 		}},
 		{"the least", `{}`, Demographics{Active: true}},
+		{"nulls", `{"identifier":null,"name":[{"given":null}],"telecom":null,"address":null}`, Demographics{Active: true}},
 		{"year of birth", `{"birthDate":"1961"}`, Demographics{BirthDate: "1961", Active: true}},
 		{"month of birth", `{"birthDate":"1961-04","active":true}`, Demographics{BirthDate: "1961-04", Active: true}},
 		{"gender is a code", `{"gender":"F"}`, Demographics{Active: true}},
@@ -88,6 +89,9 @@ func TestParsePatientRefuses(t *testing.T) {
 		{`{"resourceType":"Patient","id":"1","birthDate":"1961-02-30"}`, "Patient.birthDate is not a FHIR date"},
 		{`{"resourceType":"Patient","id":"1","birthDate":"0000-01-01"}`, "Patient.birthDate is not a FHIR date"},
 		{`{"resourceType":"Patient","id":"1","name":[{"family":["secret"]}]}`, "Patient.name.family has the wrong JSON type"},
+		{`{"resourceType":"Patient","id":"1","name":{"family":"secret"}}`, "Patient.name has the wrong JSON type"},
+		{`{"resourceType":"Patient","id":"1","address":[{"line":"secret"}]}`, "Patient.address.line has the wrong JSON type"},
+		{`{"resourceType":"Patient","id":"1","name":[` + strings.Repeat("{},", 200) + `{}]}`, "a list of the Patient has more than 200 elements"},
 	}
 	for _, test := range tests {
 		_, err := ParsePatient(json.RawMessage(test.patient))
