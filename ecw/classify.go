@@ -3,7 +3,6 @@ package ecw
 import (
 	"encoding/json"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 )
@@ -63,6 +62,9 @@ const (
 	numberSuccess = "1"
 	numberGeneric = "2"
 	numberExists  = "201" // ALREADY_EXIST, where HTTP would say Created
+
+	// maxNumber bounds the numbers that are shown although we do not know them. A longer one could be somebody's.
+	maxNumber = 999
 )
 
 // numberRule is the table of eCW's write error numbers. They come from third-party captures of eCW's documents.
@@ -158,9 +160,13 @@ func refusal(op string, res *response, status int, issues []issue, now time.Time
 	return e
 }
 
-// issueError classes an OperationOutcome's issue: by eCW's number where it carries one, else by the issue type.
+// issueError classes an OperationOutcome's issue: by eCW's number where it carries one, else by the issue type. A create
+// that failed for no reason but eCW's generic one is that failure, whatever the status, as where the number stands alone.
 func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	code := bad.name()
+	if op == OpCreate && bad.isGeneric() {
+		return genericFailure(res)
+	}
 	if code == "duplicate" || code == numberExists {
 		return duplicate(op, res)
 	}
@@ -172,6 +178,11 @@ func issueError(op string, res *response, bad issue, now time.Time) *Error {
 		return throttled(op, res, now)
 	}
 	return &Error{Class: settle(op, r.class), Op: op, Code: code, HTTPStatus: res.status, Message: r.message}
+}
+
+func genericFailure(res *response) *Error {
+	r, _ := numberRule(numberGeneric)
+	return &Error{Class: r.class, Op: OpCreate, Code: numberGeneric, HTTPStatus: res.status, Message: r.message}
 }
 
 func duplicate(op string, res *response) *Error {
@@ -247,15 +258,24 @@ func tokenStatusRule(status int) rule {
 	return rule{ClassRetryable, "no token endpoint answers at this address" + n + "; check ECW_TOKEN_URL"}
 }
 
-// oauthErrorForm keeps anything but an error code out of our errors.
-var oauthErrorForm = regexp.MustCompile(`^[a-z_]{1,40}$`)
+// isOAuthError reports whether a code is one of RFC 6749 (§5.2, and those of §4.1.2.1 that eCW and others send here too), or
+// eCW's own key_not_found. Any other word is the server's own, and could be somebody's name.
+func isOAuthError(code string) bool {
+	switch code {
+	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+		"access_denied", "server_error", "temporarily_unavailable",
+		"key_not_found":
+		return true
+	}
+	return false
+}
 
 // oauthError is the answer's error code, else "http_" and its status.
 func oauthError(res *response) string {
 	var body struct {
 		Error string `json:"error"`
 	}
-	if res.bodyErr == nil && res.isJSON() && json.Unmarshal(res.body, &body) == nil && oauthErrorForm.MatchString(body.Error) {
+	if res.bodyErr == nil && res.isJSON() && json.Unmarshal(res.body, &body) == nil && isOAuthError(body.Error) {
 		return body.Error
 	}
 	return "http_" + strconv.Itoa(res.status)

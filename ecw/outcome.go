@@ -71,9 +71,21 @@ func (e entry) head() answer {
 
 // entryResponse is Bundle.entry.response; eCW puts numbers of its own into Status.
 type entryResponse struct {
-	Status   string `json:"status"`
-	Location string `json:"location"`
-	Outcome  answer `json:"outcome"`
+	Status   entryStatus `json:"status"`
+	Location string      `json:"location"`
+	Outcome  answer      `json:"outcome"`
+}
+
+// entryStatus is a string in FHIR. A number of eCW's that comes as a JSON number is the same number.
+type entryStatus string
+
+func (s *entryStatus) UnmarshalJSON(data []byte) error {
+	var number json.Number // it takes null too, which leaves it empty
+	if json.Unmarshal(data, &number) == nil {
+		*s = entryStatus(number)
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(s))
 }
 
 // issue is one of an OperationOutcome's. Its diagnostics and details.text are left out on purpose: they may hold
@@ -84,18 +96,29 @@ type issue struct {
 	Details  concept `json:"details"`
 }
 
-// issueCodeForm keeps anything but a code out of our errors.
-var issueCodeForm = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+// isIssueType reports whether a code is of FHIR R4's value set issue-type. Any other word is the server's own, and could
+// be somebody's name.
+func isIssueType(code string) bool {
+	switch code {
+	case "invalid", "structure", "required", "value", "invariant",
+		"security", "login", "unknown", "expired", "forbidden", "suppressed",
+		"processing", "not-supported", "duplicate", "multiple-matches", "not-found", "deleted", "too-long", "code-invalid",
+		"extension", "too-costly", "business-rule", "conflict",
+		"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled", "informational":
+		return true
+	}
+	return false
+}
 
 // name is eCW's number if the issue carries one that we know, else the FHIR issue type, which says more than eCW's
-// generic failure.
+// generic failure; "processing", the most general one, in place of a word that is no issue type.
 func (i issue) name() string {
 	for _, c := range i.Details.Coding {
 		if _, known := numberRule(c.Code); c.Code != numberGeneric && (known || c.Code == numberExists) {
 			return c.Code
 		}
 	}
-	if len(i.Code) > 40 || !issueCodeForm.MatchString(i.Code) {
+	if !isIssueType(i.Code) {
 		return "processing"
 	}
 	return i.Code
@@ -157,7 +180,7 @@ func judgeCreate(res *response, now time.Time) (Delivered, error) {
 		return Delivered{}, err
 	}
 	if bad, is := firstError(a.Issue); is {
-		return Delivered{}, denied(res, bad, now)
+		return Delivered{}, issueError(OpCreate, res, bad, now)
 	}
 	if len(a.Entry) > 0 && a.Entry[0].Response != nil {
 		return judgeEntry(res, a.Entry[0], now)
@@ -169,14 +192,16 @@ func judgeCreate(res *response, now time.Time) (Delivered, error) {
 // and a bare "201" means ALREADY_EXIST) or, as FHIR has it, an HTTP status with its phrase ("201 Created").
 func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	issues := e.Response.Outcome.Issue
-	number, phrase, _ := strings.Cut(strings.TrimSpace(e.Response.Status), " ")
+	number, phrase, _ := strings.Cut(strings.TrimSpace(string(e.Response.Status)), " ")
 	status, err := strconv.Atoi(number)
 	isHTTP := err == nil && phrase != "" && strings.EqualFold(strings.TrimSpace(phrase), http.StatusText(status))
 	rule, known := numberRule(number)
 	bad, hasBad := firstError(issues)
 	switch {
+	case hasBad && number == numberGeneric && bad.name() == "processing":
+		return Delivered{}, genericFailure(res)
 	case hasBad && (number == numberSuccess || number == numberGeneric || isHTTP && status/100 == 2):
-		return Delivered{}, denied(res, bad, now)
+		return Delivered{}, issueError(OpCreate, res, bad, now)
 	case number == numberSuccess, isHTTP && status/100 == 2:
 		return delivered(res, e.Response.Location, e.head(), isHTTP && status == http.StatusOK)
 	case isHTTP, status >= 400 && status < 600:
@@ -187,21 +212,11 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 		return Delivered{}, &Error{Class: rule.class, Op: OpCreate, Code: number, HTTPStatus: res.status, Message: rule.message}
 	}
 	code := "unknown_status"
-	if err == nil {
+	if err == nil && status > 0 && status <= maxNumber {
 		code = strconv.Itoa(status)
 	}
 	return Delivered{}, &Error{Class: ClassUnknown, Op: OpCreate, Code: code, HTTPStatus: res.status,
 		Message: "eCW answered the transaction with a status that is not known to us"}
-}
-
-// denied classes an issue in a 2xx. One that has no reason but eCW's generic failure is that failure, as where the number
-// stands alone.
-func denied(res *response, bad issue, now time.Time) *Error {
-	r, _ := numberRule(numberGeneric)
-	if bad.isGeneric() {
-		return &Error{Class: r.class, Op: OpCreate, Code: numberGeneric, HTTPStatus: res.status, Message: r.message}
-	}
-	return issueError(OpCreate, res, bad, now)
 }
 
 // delivered needs the Observation's id: from the location, else from the resource itself.

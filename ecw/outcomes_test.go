@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -131,7 +132,9 @@ func statusCases() []writeCase {
 		{name: "400 without outcome", write: reply(400, "", ""), class: ClassPermanentData, code: "http_400"},
 		{name: "400 with an unreadable code", write: reply(400, "", outcome("error", personal)), class: ClassPermanentData, code: "processing"},
 		{name: "400 that may pass", write: reply(400, "", outcome("error", "no-store")), class: ClassRetryable, code: "no-store"},
-		{name: "400 with eCW's generic failure", write: reply(400, "", numbered("2")), class: ClassPermanentData, code: "processing"},
+		{name: "400 with a word that is none of FHIR's", write: reply(400, "", outcome("error", "john-smith")), class: ClassPermanentData, code: "processing"},
+		{name: "400 with eCW's generic failure", write: reply(400, "", numbered("2")), class: ClassUnknown, code: "2"},
+		{name: "422 with eCW's generic failure", write: reply(422, "", numbered("2")), class: ClassUnknown, code: "2"},
 		{name: "400 throttled", write: reply(400, "", outcome("error", "throttled")), class: ClassThrottled, code: "throttled"},
 		{name: "404 patient", write: reply(404, "", outcome("error", "not-found")), class: ClassPermanentData, code: "not-found"},
 		{name: "404 without outcome", write: reply(404, "", "<html>"), class: ClassRetryable, code: "http_404"},
@@ -210,6 +213,9 @@ func entryCases() []writeCase {
 	ok := func(status, location string) http.HandlerFunc {
 		return reply(200, "", entryAnswer(status, location, ""))
 	}
+	numeric := func(status, location string) http.HandlerFunc {
+		return reply(200, "", strings.Replace(entryAnswer("?", location, ""), `"?"`, status, 1))
+	}
 	return onlyIn(WriteBundle, []writeCase{
 		{name: "1", write: ok("1", "Observation/obs-1"), want: Delivered{ID: "obs-1", HTTPStatus: 200}},
 		{name: "1 without id", write: ok("1", ""), class: ClassUnknown, code: "no_id"},
@@ -220,9 +226,21 @@ func entryCases() []writeCase {
 		{name: "201 bare not found", write: ok("201", "Observation/obs-1"), class: ClassUnknown, code: "duplicate", finds: 2},
 		{name: "201 ALREADY_EXIST", write: ok("201 ALREADY_EXIST", ""), find: found, want: Delivered{ID: "obs-9", HTTPStatus: 200, Existing: true}, finds: 1},
 		{name: "202 MULTIPLE_PATIENT", write: ok("202 MULTIPLE_PATIENT", ""), class: ClassPermanentData, code: "202"},
+		{name: "201 Created with an error outcome", write: reply(200, "", entryAnswer("201 Created", "Observation/obs-1", outcome("error", "business-rule"))),
+			class: ClassPermanentData, code: "business-rule"},
+		{name: "2 without a reason", write: reply(200, "", entryAnswer("2", "", outcome("error", "processing"))), class: ClassUnknown, code: "2"},
+		{name: "2 with a word that is none of FHIR's", write: reply(200, "", entryAnswer("2", "", outcome("error", "john-smith"))), class: ClassUnknown, code: "2"},
+		{name: "2 with another number", write: reply(200, "", entryAnswer("2", "", numbered("613"))), class: ClassPermanentData, code: "613"},
 		{name: "2 with a reason", write: reply(200, "", entryAnswer("2", "", outcome("error", "structure"))), class: ClassPermanentData, code: "structure"},
 		{name: "200 bare", write: ok("200", "Observation/obs-1"), class: ClassUnknown, code: "200"},
 		{name: "unknown number", write: ok("777", ""), class: ClassUnknown, code: "777"},
+		{name: "a number that could be anybody's", write: ok("5550102", ""), class: ClassUnknown, code: "unknown_status"},
+		{name: "1 as a number", write: numeric("1", "Observation/obs-1"), want: Delivered{ID: "obs-1", HTTPStatus: 200}},
+		{name: "2 as a number", write: numeric("2", ""), class: ClassUnknown, code: "2"},
+		{name: "201 as a number", write: numeric("201", "Observation/obs-1"), find: found, want: Delivered{ID: "obs-9", HTTPStatus: 200, Existing: true}, finds: 1},
+		{name: "613 as a number", write: numeric("613", ""), class: ClassPermanentData, code: "613"},
+		{name: "no number at all", write: numeric("null", ""), class: ClassUnknown, code: "unknown_status"},
+		{name: "neither text nor number", write: numeric("true", ""), class: ClassUnknown, code: "malformed_response"},
 		{name: "no number", write: ok(personal, ""), class: ClassUnknown, code: "unknown_status"},
 		{name: "empty status", write: ok("", "Observation/obs-1"), class: ClassUnknown, code: "unknown_status"},
 		{name: "no entry", write: reply(200, "", `{"resourceType":"Bundle","type":"transaction-response"}`), class: ClassUnknown, code: "no_id"},

@@ -24,6 +24,7 @@ func TestFindObservation(t *testing.T) {
 		{name: "the server ignored the identifier", find: bundleOf(false, theirs), class: ClassRetryable, code: "incomplete_search", tokens: 1},
 		{name: "ours among others", find: bundleOf(true, theirs, outcome("warning", "informational"), stored("obs-1")), id: "obs-1", tokens: 1},
 		{name: "others and more pages", find: bundleOf(true, theirs), class: ClassRetryable, code: "incomplete_search", tokens: 1},
+		{name: "an empty page with a next one", find: bundleOf(true), class: ClassRetryable, code: "incomplete_search", tokens: 1},
 		{name: "twice in the chart", find: bundleOf(false, stored("obs-1"), stored("obs-2")), id: "obs-1", tokens: 1},
 		{name: "401 once", find: first(reply(401, "", ""), reply(200, "", searchset(stored("obs-1")))), id: "obs-1", tokens: 2},
 		{name: "401 twice", find: reply(401, "", ""), class: ClassPermanentCredentials, code: "unauthorized", tokens: 2},

@@ -191,6 +191,7 @@ func TestTokenRefusals(t *testing.T) {
 		{"invalid_client as 500", oauth(500, "invalid_client"), ClassPermanentCredentials, "invalid_client"},
 		{"access_denied as 500", oauth(500, "access_denied"), ClassRetryable, "access_denied"},
 		{"server_error", oauth(500, "server_error"), ClassRetryable, "server_error"},
+		{"a word that is none of OAuth's", oauth(400, "john_smith"), ClassPermanentCredentials, "http_400"},
 		{"personal code", oauth(400, personal), ClassPermanentCredentials, "http_400"},
 		{"401 bare", reply(401, "", ""), ClassPermanentCredentials, "http_401"},
 		{"404", reply(404, "Content-Type: text/html", "<html>"), ClassRetryable, "http_404"},
