@@ -179,11 +179,7 @@ func brokenFields(reason error) string {
 	if !errors.As(reason, &fields) {
 		return "the reading makes no valid Observation"
 	}
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.Field
-	}
-	return "check the observation's " + strings.Join(names, ", ")
+	return "check the observation's " + strings.Join(fields.Names(), ", ")
 }
 
 // Attempt is one delivery that is about to begin.
@@ -361,22 +357,24 @@ func (in PostInput) isOf(sent db.TransmissionAttempt) bool {
 // making it is for a person to fix.
 func outgoing(o db.Observation, chart string) (json.RawMessage, error) {
 	var stored fhir401.Observation
-	if err := json.Unmarshal(o.Resource, &stored); err != nil {
-		return nil, invalidResource(err)
+	if json.Unmarshal(o.Resource, &stored) != nil {
+		return nil, invalidResource("it cannot be read as an Observation")
 	}
 	delivery, err := fhir.ForDelivery(&stored, chart)
 	if err != nil {
-		return nil, invalidResource(err)
+		return nil, invalidResource(err.Error())
 	}
 	resource, err := fhir.Marshal(delivery)
 	if err != nil {
-		return nil, invalidResource(err)
+		return nil, invalidResource("it cannot be written as JSON")
 	}
 	return resource, nil
 }
 
-func invalidResource(err error) error {
-	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_resource", Message: "Invalid FHIR resource: " + err.Error() + "; transform the observation again"})
+// invalidResource stands in the history: the reason repeats nothing of the resource, as errors of package fhir do not, but
+// those of encoding/json do.
+func invalidResource(reason string) error {
+	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_resource", Message: "Invalid FHIR resource: " + reason + "; transform the observation again"})
 }
 
 // measurement writes a reading's values for the debug log: "systolic: 128, diastolic: 82".

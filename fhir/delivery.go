@@ -1,6 +1,7 @@
 package fhir
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/fastenhealth/gofhir-models/fhir401"
@@ -20,7 +21,7 @@ const (
 // that a server assigns are gone (id, meta.versionId, meta.lastUpdated), the subject is the EHR's patient without a name, the
 // reading's UUID becomes an identifier, and tags name the source "Vantrexia RPM" and say that it is supplied by the patient.
 //
-// The result passes Check, or there is an error. The input is left as it is, and the result shares no memory with it.
+// The result passes Check, or there is an error, which repeats no value. The input is left as it is, and the result shares no memory with it.
 func ForDelivery(o *fhir401.Observation, ecwPatientID string) (*fhir401.Observation, error) {
 	if o.Id == nil || !idPattern.MatchString(*o.Id) {
 		return nil, fmt.Errorf("the Observation has no id to identify it by")
@@ -53,11 +54,11 @@ func ForDelivery(o *fhir401.Observation, ecwPatientID string) (*fhir401.Observat
 func clone(o *fhir401.Observation) (*fhir401.Observation, error) {
 	raw, err := Marshal(o)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("the Observation cannot be written as JSON")
 	}
 	c, err := fhir401.UnmarshalObservation(raw)
 	if err != nil {
-		return nil, fmt.Errorf("read Observation: %w", err)
+		return nil, errors.New("the Observation has an element that FHIR does not know")
 	}
 	return &c, nil
 }

@@ -9,6 +9,7 @@ package fhir
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -58,6 +59,34 @@ func (e FieldErrors) Error() string {
 		lines[i] = f.Error()
 	}
 	return strings.Join(lines, "; ")
+}
+
+// Names lists the broken fields for places where nothing that was sent may stand: a field that no reading has is "values".
+func (e FieldErrors) Names() []string {
+	var names []string
+	for _, f := range e {
+		name := f.Field
+		if of, field, inside := strings.Cut(name, "."); inside && !isField(field) {
+			name = of
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// isField reports whether some type of reading has the field in its values.
+func isField(name string) bool {
+	if name == "value" || name == "unit" || name == "method" {
+		return true
+	}
+	for _, e := range catalogue {
+		if slices.ContainsFunc(e.components, func(c component) bool { return c.field == name }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *FieldErrors) add(field, format string, args ...any) {
