@@ -20,7 +20,18 @@ type habits struct {
 	contentUntil     time.Time
 	form             searchForm
 	formUntil        time.Time
+	offset           offsetHabit
+	offsetUntil      time.Time
 }
+
+// offsetHabit is what a server that gives no link to its next page does with an offset.
+type offsetHabit int
+
+const (
+	unknownOffset offsetHabit = iota
+	takesOffset
+	ignoresOffset
+)
 
 // refusesConditions tells whether the server does not support conditional create.
 func (h *habits) refusesConditions() bool {
@@ -78,4 +89,19 @@ func (h *habits) noteForm(form searchForm) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.form, h.formUntil = form, h.now().Add(rememberFor)
+}
+
+func (h *habits) offsets() offsetHabit {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.now().Before(h.offsetUntil) {
+		return h.offset
+	}
+	return unknownOffset
+}
+
+func (h *habits) noteOffsets(habit offsetHabit) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.offset, h.offsetUntil = habit, h.now().Add(rememberFor)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,6 +37,9 @@ type PatientPage struct {
 	Patients []json.RawMessage // FHIR Patient resources, as eCW sent them
 	Total    int               // of all pages; -1 when eCW does not say
 	More     bool              // eCW has patients beyond this page, or at least a link to some
+	// Cut is true when eCW counts more patients than it lets anybody list: it gives neither a link to its next page nor takes
+	// an offset. Total is the number that it lists then.
+	Cut bool
 }
 
 // patientBundle is as much of a search's result as we need.
@@ -50,7 +54,8 @@ type match struct {
 }
 
 // SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is empty. eCW's own
-// pages may be of another size: as many of them are read as the page asked for takes.
+// pages may be of another size: as many of them are read as the page asked for takes. They are found by eCW's links, or,
+// when it gives none and counts more patients than it has shown, by offset, if it is seen to take one.
 //
 // The error is an [*Error] with Op "patients" or "token". A page or a page size out of bounds is of [ClassPermanentData]
 // with Code [CodeInvalidPage].
@@ -59,26 +64,64 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 		return PatientPage{}, err
 	}
 	page := PatientPage{Patients: []json.RawMessage{}, Total: -1}
-	skip := (q.Page - 1) * q.PageSize
-	bundle, err := c.firstPatients(ctx, q)
+	start := (q.Page - 1) * q.PageSize
+	at, linked := 0, false // where eCW's page begins, and whether a link led there
+	var seen []string
+	bundle, err := c.patientsFrom(ctx, q, c.firstCount(q), 0)
 	for requests := 1; err == nil; requests++ {
 		page.Total = max(page.Total, bundle.total())
-		found := bundle.patients()
-		skipped := min(skip, len(found))
-		skip -= skipped
+		found, ids := bundle.patients()
+		seen = append(seen, ids...)
+		skipped := min(max(start+len(page.Patients)-at, 0), len(found))
 		found = found[skipped:]
-		taken := min(q.PageSize-len(page.Patients), len(found))
+		missing := q.PageSize - len(page.Patients)
+		taken := min(missing, len(found))
 		page.Patients = append(page.Patients, found[:taken]...)
+		missing -= taken
+		at += len(ids)
+
 		next, hasNext := bundle.next()
-		full := len(page.Patients) == q.PageSize
-		if full || !hasNext {
-			page.More = hasNext || taken < len(found)
+		linked = linked || hasNext
+		ended := linked || page.Total <= at
+		page.More = hasNext || taken < len(found) || !ended
+		if missing == 0 && (ended || c.habits.offsets() == takesOffset) || ended && !hasNext {
 			return page, nil
 		}
 		if requests == maxPatientRequests {
 			return PatientPage{}, invalidPage(fmt.Sprintf("page %d is too far into eCW's list, whose own pages are small; narrow it with a name", q.Page))
 		}
-		bundle, err = c.nextPatients(ctx, next)
+		if hasNext {
+			bundle, err = c.nextPatients(ctx, next)
+			continue
+		}
+
+		beyond := start >= page.Total
+		switch c.habits.offsets() {
+		case ignoresOffset:
+			page.Total, page.Cut, page.More = at, true, taken < len(found)
+			return page, nil
+		case takesOffset:
+			if beyond {
+				page.More = false
+				return page, nil
+			}
+		}
+		if !beyond {
+			at = max(at, start)
+		}
+		bundle, err = c.patientsFrom(ctx, q, max(missing, 1), at)
+		if err != nil && !refusedAsInvalid(err) {
+			return PatientPage{}, err
+		}
+		if err != nil || !bundle.goesOn(seen) {
+			c.habits.noteOffsets(ignoresOffset)
+			return c.SearchPatients(ctx, q) // from the start, with the largest page there is
+		}
+		c.habits.noteOffsets(takesOffset)
+		if missing == 0 || beyond {
+			page.More = missing == 0
+			return page, nil
+		}
 	}
 	return PatientPage{}, err
 }
@@ -99,10 +142,22 @@ func invalidPage(message string) *Error {
 	return &Error{Class: ClassPermanentData, Op: OpPatients, Code: CodeInvalidPage, Message: message}
 }
 
-// firstPatients asks for all patients up to the page's end at once, as far as one request may: fewer requests than pages
-// of the page's size would take. A server that refuses _count, as eCW's does in places, chooses the size itself.
-func (c *Client) firstPatients(ctx context.Context, q PatientQuery) (patientBundle, error) {
-	query := url.Values{"_count": {strconv.Itoa(min(q.Page*q.PageSize, MaxPatientPageSize))}}
+// firstCount is how many patients to ask for at first: all up to the page's end, as far as one request may, which is fewer
+// requests than pages of the page's size would take. A server that has one page only is asked for its largest.
+func (c *Client) firstCount(q PatientQuery) int {
+	if c.habits.offsets() == ignoresOffset {
+		return MaxPatientPageSize
+	}
+	return min(q.Page*q.PageSize, MaxPatientPageSize)
+}
+
+// patientsFrom asks for so many patients. The offset is no parameter of FHIR's, but one that servers without links know. A
+// server that refuses _count, as eCW's does in places, chooses the size itself.
+func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset int) (patientBundle, error) {
+	query := url.Values{"_count": {strconv.Itoa(count)}}
+	if offset > 0 {
+		query.Set("_offset", strconv.Itoa(offset))
+	}
 	if name := strings.TrimSpace(q.Name); name != "" {
 		query.Set("name", searchValue(name))
 	}
@@ -151,18 +206,24 @@ func (c *Client) patients(ctx context.Context, req request) (patientBundle, erro
 }
 
 // patients leaves out what a search may hold beside its matches, such as an OperationOutcome with hints.
-func (b patientBundle) patients() []json.RawMessage {
-	var list []json.RawMessage
+func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 	for _, e := range b.Entry {
 		var head struct {
 			ResourceType string `json:"resourceType"`
 			ID           string `json:"id"`
 		}
 		if json.Unmarshal(e.Resource, &head) == nil && head.ResourceType == "Patient" && isPatientID(head.ID) {
-			list = append(list, e.Resource)
+			list, ids = append(list, e.Resource), append(ids, head.ID)
 		}
 	}
-	return list
+	return list, ids
+}
+
+// goesOn reports whether the bundle has patients, and none of those that were seen: a server that ignores the offset shows
+// its first ones again.
+func (b patientBundle) goesOn(seen []string) bool {
+	_, ids := b.patients()
+	return len(ids) > 0 && !slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(seen, id) })
 }
 
 // total is -1 when eCW does not say.
@@ -185,12 +246,12 @@ func (b patientBundle) next() (string, bool) {
 // CountPatients returns how many patients the practice has, -1 when eCW does not say. The errors are those of
 // [Client.SearchPatients].
 func (c *Client) CountPatients(ctx context.Context) (int, error) {
-	page, err := c.SearchPatients(ctx, PatientQuery{Page: 1, PageSize: 1})
-	if err != nil || page.Total >= 0 {
-		return page.Total, err
+	bundle, err := c.patientsFrom(ctx, PatientQuery{}, 1, 0)
+	if err != nil || bundle.total() >= 0 {
+		return max(bundle.total(), 0), err
 	}
 	// Servers that find it costly to count do so only when asked (FHIR R4 §3.1.1.5.11).
-	bundle, err := c.patients(ctx, c.readRequest(OpPatients, "/Patient", url.Values{"_summary": {"count"}}))
+	bundle, err = c.patients(ctx, c.readRequest(OpPatients, "/Patient", url.Values{"_summary": {"count"}}))
 	if err != nil && !refusedAsInvalid(err) {
 		return 0, err
 	}

@@ -22,6 +22,9 @@ type practice struct {
 	noTotal     bool
 	countOnly   bool // the total only with _summary=count
 	relative    bool // links
+	noLinks     bool // to further pages
+	offset      bool // takes _offset
+	refuses     bool // 400 to _offset
 	hints       bool // an OperationOutcome on every page, and patients without an id
 }
 
@@ -47,6 +50,13 @@ func (p practice) serve(w http.ResponseWriter, r *http.Request) {
 	if opaque != "" {
 		_, _ = fmt.Sscanf(opaque, "c%dx%d", &from, &size) // nothing else of the search is in the link
 	}
+	if p.refuses && q.Has("_offset") {
+		reply(400, "", outcome("error", "invalid"))(w, r)
+		return
+	}
+	if p.offset {
+		_, _ = fmt.Sscan(q.Get("_offset"), &from)
+	}
 	bundle := object{"resourceType": "Bundle", "type": "searchset"}
 	if !p.noTotal && !p.countOnly {
 		bundle["total"] = p.patients
@@ -59,7 +69,7 @@ func (p practice) serve(w http.ResponseWriter, r *http.Request) {
 		entries = append(entries, object{"resource": object{"resourceType": "Patient", "id": fmt.Sprintf("p%d", n)}})
 	}
 	bundle["entry"] = entries
-	if from+size < p.patients {
+	if from+size < p.patients && !p.noLinks {
 		bundle["link"] = []object{{"relation": "self", "url": "https://elsewhere.example/"}, {"relation": "next", "url": p.link(r, from+size, size)}}
 	}
 	p.send(w, bundle)
@@ -138,6 +148,60 @@ func TestSearchPatientsPages(t *testing.T) {
 			for _, r := range e.requests("GET") {
 				if r.header.Get("Authorization") != "Bearer tok-1" || r.header.Get("Accept") != mediaFHIR {
 					t.Errorf("asked with %v", r.header)
+				}
+			}
+			if n := len(e.requests("GET")); n != tc.gets {
+				t.Errorf("%d requests, want %d", n, tc.gets)
+			}
+		})
+	}
+}
+
+// TestServerWithoutLinks: without a link to the next page the rest is asked for by offset, once it is seen that the server
+// honours it. Where it does not, the list ends where the server ends it, on every page, and says so.
+func TestServerWithoutLinks(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name       string
+		server     practice
+		page, size int
+		first, n   int // the patients expected
+		more       bool
+		total      int
+		cut        bool
+		gets       int // for two times the same
+	}{
+		{"first by offset", practice{patients: 450, offset: true}, 1, 20, 0, 20, true, 450, false, 3},
+		{"deep by offset", practice{patients: 450, offset: true}, 12, 20, 220, 20, true, 450, false, 4},
+		{"last by offset", practice{patients: 450, offset: true}, 23, 20, 440, 10, false, 450, false, 4},
+		{"beyond the last by offset", practice{patients: 450, offset: true}, 24, 20, 0, 0, false, 450, false, 3},
+		{"small pages by offset", practice{patients: 450, offset: true, largest: 50}, 2, 200, 200, 200, true, 450, false, 10},
+		{"first, offset ignored", practice{patients: 450}, 1, 20, 0, 20, true, 200, true, 4},
+		{"last that can be had, offset ignored", practice{patients: 450}, 10, 20, 180, 20, false, 200, true, 4},
+		{"beyond what can be had, offset ignored", practice{patients: 450}, 11, 20, 0, 0, false, 200, true, 4},
+		{"offset refused", practice{patients: 450, refuses: true}, 11, 20, 0, 0, false, 200, true, 5},
+		{"offset ignored, small pages", practice{patients: 450, largest: 50}, 1, 20, 0, 20, true, 50, true, 4},
+		{"offset ignored, no _count", practice{patients: 450, refuseCount: true}, 2, 20, 0, 0, false, 10, true, 8},
+		{"all on one page", practice{patients: 12}, 1, 20, 0, 12, false, 12, false, 2},
+		{"no total", practice{patients: 450, noTotal: true}, 1, 20, 0, 20, false, -1, false, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := newEHR(t)
+			tc.server.noLinks = true
+			e.find = tc.server.serve
+			c := e.client(t)
+			for range 2 {
+				got, err := c.SearchPatients(context.Background(), PatientQuery{Page: tc.page, PageSize: tc.size})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var want []string
+				for n := range tc.n {
+					want = append(want, fmt.Sprintf("p%d", tc.first+n))
+				}
+				if ids := patientIDs(t, got.Patients); !slices.Equal(ids, want) || got.Total != tc.total || got.More != tc.more || got.Cut != tc.cut {
+					t.Errorf("got %d of %d, more %v, cut %v: %v", len(ids), got.Total, got.More, got.Cut, ids)
 				}
 			}
 			if n := len(e.requests("GET")); n != tc.gets {
@@ -290,6 +354,7 @@ func TestCountPatients(t *testing.T) {
 		{"nobody", practice{}.serve, 0, 1},
 		{"only when asked", practice{patients: 142, countOnly: true}.serve, 142, 2},
 		{"server refuses _count", practice{patients: 142, refuseCount: true}.serve, 142, 2},
+		{"more than can be listed", practice{patients: 450, noLinks: true}.serve, 450, 1},
 		{"never", reply(200, "", `{"resourceType":"Bundle"}`), -1, 2},
 		{"nonsense", reply(200, "", `{"resourceType":"Bundle","total":-7}`), -1, 2},
 		{"refuses to count", first(reply(200, "", `{"resourceType":"Bundle"}`), reply(400, "", outcome("error", "invalid"))), -1, 2},
