@@ -25,6 +25,24 @@ func values(reading, replacement string) string {
 }
 func member(object, name, value string) string { return `{"` + name + `":` + value + "," + object[1:] }
 
+// A time without a zone is the likeliest mistake of all, and the words for any other format would not show it.
+func TestTimeWithoutAZone(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	patient := s.patient(kevin)
+	for _, when := range []string{"2026-02-06T10:30:00", "2026-02-06T10:30:00.5", "2026-02-06T10:30", "2026-02-06 10:30:00"} {
+		reading := `{"patient_id":"` + patient + `","observation_type":"heart_rate","effective_at":"` + when + `","device":"HR-1","values":{"value":70}}`
+		got := s.do("POST", "/api/v1/observations/", reading).want(t, http.StatusBadRequest, "invalid")
+		if !strings.Contains(got.text("detail"), "effective_at: has no time zone") {
+			t.Errorf("%s: %s", when, got.body)
+		}
+	}
+	got := s.do("GET", "/api/v1/fhir/transmissions/?date_from=2026-02-06T10:30:00", "").want(t, http.StatusBadRequest, "invalid")
+	if !strings.Contains(got.text("detail"), "date_from: has no time zone") {
+		t.Errorf("%s", got.body)
+	}
+}
+
 // refuse sends each bad request and checks that nothing came of it.
 func (s *system) refuse(t *testing.T, method, path string, tests []bad) {
 	t.Helper()

@@ -22,25 +22,38 @@ type ecwFailure struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+	// ECWSaid is the token endpoint's own words, for admins only.
+	ECWSaid string `json:"ecw_said,omitempty"`
 }
 
 const notActivated = "eCW has not activated the app or its scopes for this practice: contact your eCW account representative."
 
 // ecwHints is the tutorial's advice, by the error's code.
 var ecwHints = map[string]string{
-	"invalid_client":     "Check that ECW_CLIENT_ID matches the portal, that eCW can fetch the JWKS URL, and that ECW_KEY_ID is the kid in it.",
-	"invalid_grant":      "Verify that the JWKS endpoint is publicly accessible, that the kid matches, and that ECW_SCOPE holds only scopes granted to the app.",
-	"invalid_scope":      "Set ECW_SCOPE to the scopes that eCW granted to the app.",
-	"key_not_found":      "Ensure that ECW_PRIVATE_KEY_FILE (backend_service) or ECW_CLIENT_SECRET (confidential_client) is set correctly in your environment.",
-	"insufficient_scope": "Have the missing scopes granted in the eCW developer portal, or set ECW_SCOPE to those that were.",
-	"timeout":            "eCW did not answer in time: try again, and check the network path to the token endpoint.",
-	"throttled":          "eCW takes 250 requests a minute from a practice, deliveries included: try again in a minute.",
-	"unauthorized":       notActivated, "forbidden": notActivated, "access_denied": notActivated,
+	"invalid_client": "Check that ECW_CLIENT_ID matches the portal; that eCW can fetch the JWKS URL, and finds there, under the kid of ECW_KEY_ID, " +
+		"the public half of ECW_PRIVATE_KEY_FILE and not another key; and that ECW_TOKEN_URL is the address by which eCW itself knows its token endpoint: " +
+		"it is the assertion's aud, and behind a proxy eCW may expect another.",
+	"invalid_grant": "Verify that the JWKS endpoint is publicly accessible, that the kid matches, and that ECW_SCOPE holds only scopes granted to the app.",
+	"invalid_scope": "Set ECW_SCOPE to the scopes as eCW granted them to the app, perhaps under SMART v2's names (system/Patient.rs system/Observation.c " +
+		"system/Observation.rs). Without one to create Observations nothing can be delivered.",
+	"key_not_found": "Ensure that ECW_PRIVATE_KEY_FILE (backend_service) or ECW_CLIENT_SECRET (confidential_client) is set correctly in your environment.",
+	"insufficient_scope": "Have the missing scopes granted in the eCW developer portal. Change ECW_SCOPE only when eCW grants the same under other names " +
+		"(system/Observation.c is to create): without a scope to create Observations nothing can be delivered.",
+	ecw.CodeRateLimited: "Nothing was sent: Vantrexia's own limit, ECW_RATE_LIMIT requests a minute with all deliveries, is used up. Please try again in a minute.",
+	"timeout":           "eCW did not answer in time: try again, and check the network path to the token endpoint.",
+	"throttled":         "eCW takes 250 requests a minute from a practice, deliveries included: try again in a minute.",
+	"unauthorized":      notActivated, "forbidden": notActivated, "access_denied": notActivated,
 }
 
 const defaultHint = "Check ECW_ENVIRONMENT, ECW_TOKEN_URL and ECW_FHIR_BASE_URL, and that eCW can be reached from this host."
 
-func answerECWFailure(c echo.Context, err error) error {
+func answerECWFailure(c echo.Context, err error) error { return answerRefusal(c, err, "") }
+
+// answerRefusal shows what eCW said in its own words, which may name anything, to admins: nobody else can act on it.
+func answerRefusal(c echo.Context, err error, said string) error {
+	if role, _ := c.Get(roleKey).(string); role != RoleAdmin {
+		said = ""
+	}
 	var e *ecw.Error
 	if !errors.As(err, &e) {
 		return err
@@ -49,7 +62,7 @@ func answerECWFailure(c echo.Context, err error) error {
 	if !ok {
 		hint = defaultHint
 	}
-	return c.JSON(http.StatusBadGateway, ecwFailure{Status: "error", Code: e.Code, Message: e.Message, Hint: hint})
+	return c.JSON(http.StatusBadGateway, ecwFailure{Status: "error", Code: e.Code, Message: e.Message, Hint: hint, ECWSaid: said})
 }
 
 type jwtAnswer struct {
@@ -66,7 +79,7 @@ type jwtAnswer struct {
 func (s *server) testJWT(c echo.Context) error {
 	report, err := s.EHR.TestAuthentication(c.Request().Context())
 	if err != nil {
-		return answerECWFailure(c, err)
+		return answerRefusal(c, err, report.Refusal)
 	}
 	return c.JSON(http.StatusOK, jwtAnswer{
 		Status: "success", Message: "JWT authentication successful", TokenEndpoint: report.TokenEndpoint, AccessTokenPreview: report.Preview,
@@ -82,7 +95,12 @@ type connectionAnswer struct {
 	// TestPatientCount is null when eCW does not say how many patients there are.
 	TestPatientCount    *int  `json:"test_patient_count"`
 	ConnectionLatencyMS int64 `json:"connection_latency_ms"`
+	// Note says what will not work although the connection does.
+	Note string `json:"note,omitempty"`
 }
+
+const cannotWrite = "The token's scope does not allow to create Observations, so nothing can be delivered: have eCW grant system/Observation.write " +
+	"(system/Observation.c in SMART v2) to the app, and name it in ECW_SCOPE."
 
 func (s *server) testConnection(c echo.Context) error {
 	ctx := c.Request().Context()
@@ -103,6 +121,9 @@ func (s *server) testConnection(c echo.Context) error {
 	if count >= 0 {
 		answer.TestPatientCount = &count
 	}
+	if !s.EHR.MayCreate() {
+		answer.Note = cannotWrite
+	}
 	return c.JSON(http.StatusOK, answer)
 }
 
@@ -114,6 +135,12 @@ type ecwPatient struct {
 	MRN         string     `json:"mrn"`
 	Imported    bool       `json:"imported"`
 	VantrexiaID *uuid.UUID `json:"vantrexia_id"`
+}
+
+// ecwPatientList is a page of eCW's patients. Note says so when the list ends before eCW's count of them.
+type ecwPatientList struct {
+	list[ecwPatient]
+	Note string `json:"note,omitempty"`
 }
 
 func (s *server) listECWPatients(c echo.Context) error {
@@ -138,7 +165,10 @@ func (s *server) listECWPatients(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	answer := newList(c, p, int64(found.Total), results)
+	answer := ecwPatientList{list: newList(c, p, int64(found.Total), results)}
+	if found.Cut {
+		answer.Note = fmt.Sprintf("eCW has more patients, but lets only %d be listed: find the others by name, with search.", found.Total)
+	}
 	if found.Total < 0 { // eCW did not say how many there are
 		answer.Count = int64(p.offset() + len(results))
 		if found.More {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -135,8 +136,58 @@ func TestECWDoesNotKnowUs(t *testing.T) {
 		t.Run("wrong "+name, func(t *testing.T) {
 			t.Parallel()
 			s := startWith(t, setup{missing: temporal, ehr: change})
-			s.do("POST", "/api/v1/ecw/test/jwt/", "").want(t, http.StatusBadGateway, "invalid_client")
+			got := s.do("POST", "/api/v1/ecw/test/jwt/", "").want(t, http.StatusBadGateway, "invalid_client")
+			said := got.text("ecw_said")
+			if said == "" || len(said) > 320 {
+				t.Errorf("an admin is not shown what eCW said: %s", got.body)
+			}
+			if got := s.as(api.RoleProvider).do("POST", "/api/v1/ecw/test/jwt/", ""); strings.Contains(string(got.body), said) || got.get("ecw_said") != nil {
+				t.Errorf("a provider is shown what eCW said: %s", got.body)
+			}
+			if logs := s.log.text(); strings.Contains(logs, said) {
+				t.Errorf("it stands in the logs: %s", logs)
+			}
 		})
+	}
+}
+
+// A registration that may only read is seen by the test, not by the first reading.
+func TestConnectionThatCannotWrite(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, setup{missing: temporal, ehr: func(c *ecw.Config) { c.Scope = "system/Patient.read system/Observation.read" }})
+	got := s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusOK, "")
+	if note := got.text("note"); !strings.Contains(note, "ECW_SCOPE") || !strings.Contains(note, "nothing can be delivered") {
+		t.Errorf("got %s", got.body)
+	}
+}
+
+// An EHR that counts more patients than it lists: count and next are of those that can be had.
+func TestListOfPatientsThatIsCut(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, setup{missing: temporal, watch: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !strings.HasSuffix(r.URL.Path, "/Patient") {
+				next.ServeHTTP(w, r)
+				return
+			}
+			size, _ := strconv.Atoi(r.URL.Query().Get("_count"))
+			var entries []string
+			for n := range size {
+				entries = append(entries, fmt.Sprintf(`{"resource":{"resourceType":"Patient","id":"p%d"}}`, n))
+			}
+			w.Header().Set("Content-Type", "application/fhir+json")
+			fmt.Fprintf(w, `{"resourceType":"Bundle","type":"searchset","total":450,"entry":[%s]}`, strings.Join(entries, ","))
+		})
+	}})
+	for page, want := range map[int]struct {
+		results int
+		next    bool
+	}{1: {20, true}, 9: {20, true}, 10: {20, false}, 11: {0, false}, 23: {0, false}} {
+		got := s.do("GET", fmt.Sprintf("/api/v1/ecw/patients/?page=%d&page_size=20", page), "").want(t, http.StatusOK, "")
+		results, _ := got.get("results").([]any)
+		if len(results) != want.results || got.get("count") != number("200") || (got.get("next") != nil) != want.next || !strings.Contains(got.text("note"), "200") {
+			t.Errorf("page %d: %s", page, clip(string(got.body)))
+		}
 	}
 }
 

@@ -100,10 +100,19 @@ func remedy(schema *openapi3.Schema, keyword string, value any) string {
 		}
 		return "is a JSON " + jsonType(value) + ", want " + strings.Join(*schema.Type, " or ")
 	}
+	if text, isText := value.(string); keyword == "format" && isText && strings.HasPrefix(schema.Format, "date-") && lacksZone(text) {
+		return "has no time zone: end it with Z for UTC or with an offset, as in 2026-02-06T10:30:00Z or 2026-02-06T05:30:00-05:00"
+	}
 	if text, ok := schema.Extensions["x-remedy"].(string); ok {
 		return text
 	}
 	return "is not as the contract wants it"
+}
+
+// lacksZone reports whether a text is a time but for its zone.
+func lacksZone(text string) bool {
+	layouts := []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"}
+	return slices.ContainsFunc(layouts, func(layout string) bool { return isTime(layout, text) })
 }
 
 func jsonType(value any) string {

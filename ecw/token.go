@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/sync/singleflight"
 )
@@ -73,7 +75,7 @@ func (s *tokenSource) get(ctx context.Context) (token, error) {
 		if t, ok := s.held(); ok {
 			return t, nil
 		}
-		t, err := s.renew(context.WithoutCancel(ctx))
+		t, _, err := s.renew(context.WithoutCancel(ctx))
 		if err == nil {
 			s.hold(t)
 		}
@@ -109,24 +111,60 @@ func (s *tokenSource) drop(t token) {
 	}
 }
 
-// renew asks the token endpoint once.
-func (s *tokenSource) renew(ctx context.Context) (token, error) {
+// renew asks the token endpoint once. said is what it says of a refusal in its own words, which are kept apart from the
+// error, because that is logged and stored.
+func (s *tokenSource) renew(ctx context.Context) (t token, said string, err error) {
 	asked := s.now()
 	req, err := s.request(asked)
 	if err != nil {
-		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "key_not_found",
+		return token{}, "", &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "key_not_found",
 			Message: "the client assertion cannot be signed; check ECW_PRIVATE_KEY"}
 	}
 	res, err := s.wire.send(ctx, req)
 	if err != nil {
-		return token{}, err
+		return token{}, "", err
 	}
 	s.warnOfDrift(ctx, res.header)
 	if res.status != http.StatusOK {
-		return token{}, tokenRefusal(res, s.now())
+		return token{}, s.said(res), tokenRefusal(res, s.now())
 	}
-	return s.accept(ctx, res, asked)
+	t, err = s.accept(ctx, res, asked)
+	return t, "", err
 }
+
+// maxSaid is how many characters of eCW's words are shown.
+const maxSaid = 300
+
+// said is the error_description of a refusal, without what a server may repeat of our credentials.
+func (s *tokenSource) said(res *response) string {
+	var body struct {
+		Description string `json:"error_description"`
+	}
+	if res.bodyErr != nil || !res.isJSON() || json.Unmarshal(res.body, &body) != nil {
+		return ""
+	}
+	text := jwtForm.ReplaceAllString(body.Description, "[token]")
+	if s.secret != "" {
+		text = strings.ReplaceAll(text, s.secret, "[secret]")
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
+	if runes := []rune(text); len(runes) > maxSaid {
+		return string(runes[:maxSaid]) + "..."
+	}
+	return text
+}
+
+// jwtForm is how a JSON Web Token begins: "{" and a quotation mark in base64.
+var jwtForm = regexp.MustCompile(`eyJ[A-Za-z0-9_.=-]+`)
 
 // request builds the token request with one way of client authentication, never two (RFC 6749 §2.3).
 func (s *tokenSource) request(now time.Time) (request, error) {
@@ -175,7 +213,7 @@ func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time
 	granted := orDefault(tr.Scope, s.scope)
 	if missing := missingScopes(s.scope, granted); len(missing) > 0 {
 		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "insufficient_scope", HTTPStatus: res.status,
-			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; have it granted in eCW's developer portal or change ECW_SCOPE"}
+			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; have it granted in eCW's developer portal"}
 	}
 	life := lifetime(tr.ExpiresIn)
 	s.log.InfoContext(ctx, "eCW access token issued", slog.Duration("lifetime", life))
