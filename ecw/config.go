@@ -60,7 +60,7 @@ type Config struct {
 	PracticeCode string      // ECW_PRACTICE_CODE: letters, digits, "-" and "_"
 	AppType      AppType     // ECW_APP_TYPE, default BackendService
 	Environment  Environment // ECW_ENVIRONMENT, default Staging
-	TokenURL     string      // ECW_TOKEN_URL, default the environment's
+	TokenURL     string      // ECW_TOKEN_URL, default the environment's; set both URLs or none
 	FHIRBaseURL  string      // ECW_FHIR_BASE_URL, default the environment's; "{practice_code}" in it is replaced
 	Scope        string      // ECW_SCOPE, default DefaultScope; separated by spaces
 	WriteMode    WriteMode   // ECW_WRITE_MODE, default WriteObservation
@@ -103,6 +103,7 @@ func (c Config) complete() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	pair := c.checkPair()
 	tokenURL, baseURL := defaultURLs(c.Environment)
 	c.TokenURL = orDefault(c.TokenURL, tokenURL)
 	c.FHIRBaseURL = strings.ReplaceAll(orDefault(c.FHIRBaseURL, baseURL), practicePlaceholder, c.PracticeCode)
@@ -110,6 +111,7 @@ func (c Config) complete() (Config, error) {
 	return c, errors.Join(
 		c.checkIdentity(),
 		c.checkNames(),
+		pair,
 		c.checkURL("ECW_TOKEN_URL", c.TokenURL),
 		c.checkURL("ECW_FHIR_BASE_URL", c.FHIRBaseURL),
 	)
@@ -155,6 +157,18 @@ func (c Config) checkIdentity() error {
 		errs = append(errs, fmt.Errorf("ECW_APP_TYPE %q is unknown; use backend_service or confidential_client", c.AppType))
 	}
 	return errors.Join(errs...)
+}
+
+// checkPair demands both URLs or none, before the defaults are filled in: with one of them, the token of one EHR would be
+// sent to another.
+func (c Config) checkPair() error {
+	switch {
+	case c.TokenURL == "" && c.FHIRBaseURL != "":
+		return errors.New("ECW_TOKEN_URL is not set, but ECW_FHIR_BASE_URL is; set both, or neither for eCW's own")
+	case c.TokenURL != "" && c.FHIRBaseURL == "":
+		return errors.New("ECW_FHIR_BASE_URL is not set, but ECW_TOKEN_URL is; set both, or neither for eCW's own")
+	}
+	return nil
 }
 
 // checkNames checks the settings that choose from a list, and the timeout.

@@ -61,6 +61,8 @@ func TestConfigRefusals(t *testing.T) {
 		{"ECW_FHIR_BASE_URL uses http", func(c *Config) { c.FHIRBaseURL = "http://10.0.0.1/fhir" }},
 		{"ECW_FHIR_BASE_URL uses http", func(c *Config) { c.AllowHTTPHost, c.FHIRBaseURL = "sandbox", "http://sandbox.example/fhir" }},
 		{"ECW_ALLOW_HTTP_HOST", func(c *Config) { c.AllowHTTPHost, c.Environment = "sandbox", Production }},
+		{"ECW_FHIR_BASE_URL is not set, but ECW_TOKEN_URL is", func(c *Config) { c.TokenURL = "https://oauth.example/token" }},
+		{"ECW_TOKEN_URL is not set, but ECW_FHIR_BASE_URL is", func(c *Config) { c.FHIRBaseURL = "https://fhir.example/r4" }},
 		{"ECW_FHIR_BASE_URL must have", func(c *Config) { c.FHIRBaseURL = "https://u:the-secret@x.example/" }},
 		{"ECW_FHIR_BASE_URL must have", func(c *Config) { c.FHIRBaseURL = "https://x.example/?a=b" }},
 	} {
