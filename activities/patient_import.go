@@ -19,6 +19,8 @@ import (
 type PatientImport struct {
 	Store *db.Store
 	EHR   *ecw.Client
+	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types decide.
+	MRNSystem string
 	// Parallel is how many patients are imported at a time.
 	Parallel int
 }
@@ -75,7 +77,7 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error 
 	if err != nil {
 		return readFailed(err)
 	}
-	shown, err := fhir.ParsePatient(resource)
+	shown, err := fhir.ParsePatient(resource, a.MRNSystem)
 	if err != nil {
 		return unusable("eCW's Patient resource cannot be used: " + err.Error())
 	}
@@ -246,7 +248,7 @@ func importParams(practice string, p fhir.Demographics) (params db.AddLinkedPati
 	case err != nil:
 		return params, unusable("The patient has no complete birth date in eCW: complete it there")
 	case p.MRN == "":
-		return params, unusable("The patient has no MRN in eCW: add it there")
+		return params, unusable(noMRN(p.IdentifierSystems))
 	case p.FirstName == "" || p.LastName == "":
 		return params, unusable("The patient has no full name in eCW: complete it there")
 	}
@@ -264,6 +266,16 @@ func importParams(practice string, p fhir.Demographics) (params db.AddLinkedPati
 		PostalCode:   p.Address.PostalCode,
 		Country:      p.Address.Country,
 	}, nil
+}
+
+// noMRN names the systems of the identifiers that the patient has instead: one of them may be the MRN's. They are URIs of
+// registries, not patient data.
+func noMRN(systems []string) string {
+	if len(systems) == 0 {
+		return "The patient has no MRN in eCW: add it there"
+	}
+	return "None of the patient's identifiers is known to be the MRN: set ECW_MRN_SYSTEM to the system of the MRN, or add an MRN in eCW. " +
+		"The identifiers are of " + strings.Join(systems, ", ")
 }
 
 // ImportFailure is why one patient was not imported. The reason holds no patient data.

@@ -182,7 +182,7 @@ func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]
 	results := make([]ecwPatient, 0, len(found.Patients))
 	ids := make([]string, 0, len(found.Patients))
 	for _, resource := range found.Patients {
-		d, err := fhir.ParsePatient(resource)
+		d, err := fhir.ParsePatient(resource, s.MRNSystem)
 		if err != nil {
 			s.Logger.WarnContext(ctx, "eCW sent a Patient that cannot be read", "error", err)
 			continue

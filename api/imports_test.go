@@ -162,8 +162,12 @@ func TestImportOfPatientsThatAreNotComplete(t *testing.T) {
 		change func(string) string
 		reason string
 	}{
-		"no birth date":   {func(r string) string { return strings.Replace(r, `"birthDate"`, `"born"`, 1) }, "birth date"},
-		"no MRN":          {strings.NewReplacer(`"MR"`, `"XX"`, "Medical record number", "Something else").Replace, "MRN"},
+		"no birth date": {func(r string) string { return strings.Replace(r, `"birthDate"`, `"born"`, 1) }, "birth date"},
+		"no MRN":        {strings.NewReplacer(`"MR"`, `"XX"`, "Medical record number", "Something else").Replace, "MRN"},
+		"none known to be the MRN": {strings.NewReplacer(`"MR"`, `"XX"`, "Medical record number", "Something else",
+			`"identifier":[`, `"identifier":[{"system":"http://ehr.example/number","value":"7"},`).Replace, "ECW_MRN_SYSTEM"},
+		"systems found": {strings.NewReplacer(`"MR"`, `"XX"`, "Medical record number", "Something else",
+			`"identifier":[`, `"identifier":[{"system":"http://ehr.example/number","value":"7"},`).Replace, "http://ehr.example/number"},
 		"no name":         {func(r string) string { return strings.Replace(r, `"name"`, `"names"`, 1) }, "name"},
 		"another patient": {func(r string) string { return strings.Replace(r, id, susan, 1) }, "another patient"},
 	} {

@@ -30,7 +30,7 @@ func (s *server) readIdentity(ctx context.Context, ecwFHIRID string) (*shownIden
 	if err != nil {
 		return nil, notRead(err)
 	}
-	shown, err := fhir.ParsePatient(resource)
+	shown, err := fhir.ParsePatient(resource, s.MRNSystem)
 	if err != nil {
 		return nil, notLinkable("eCW's Patient with this id cannot be used, as " + err.Error() + ": look at it in eCW")
 	}

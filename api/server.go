@@ -33,6 +33,8 @@ type Config struct {
 	EHR               *ecw.Client
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
+	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types decide.
+	MRNSystem string
 	// JWKS is the published key set: public keys only.
 	JWKS []byte
 	// TokenSecret signs and verifies the HS256 bearer tokens.

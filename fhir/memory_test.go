@@ -49,7 +49,7 @@ func TestEveryListOfAPatientIsBounded(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err := ParsePatient(raw)
+			_, err := ParsePatient(raw, "")
 			runtime.ReadMemStats(&after)
 			cost := after.TotalAlloc - before.TotalAlloc
 			if cost > allowed {

@@ -26,6 +26,9 @@ type Demographics struct {
 	Email     string
 	Address   Address
 	Active    bool // true where the EHR says nothing, as FHIR defines it
+	// IdentifierSystems are the systems of the identifiers where none of them is the MRN: a few well-formed URIs, which name
+	// registries and not persons.
+	IdentifierSystems []string
 }
 
 // Address is a postal address.
@@ -34,12 +37,13 @@ type Address struct {
 	City, State, PostalCode, Country string
 }
 
-// ParsePatient reads a FHIR R4 Patient. It wants a Patient with an id, and a birth date that is one; anything else may be missing.
+// ParsePatient reads a FHIR R4 Patient. mrnSystem is the system of the identifier that is the MRN, and no other is one then;
+// when it is empty, the identifiers' types decide. It wants a Patient with an id, and a birth date that is one; anything else may be missing.
 // Its errors name the element and never repeat its content.
 //
 // The elements of interest are read and the rest is ignored, unlike by the types of fhir401, which give up on the whole
 // resource at one code that they do not know.
-func ParsePatient(raw json.RawMessage) (Demographics, error) {
+func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 	var p patient
 	if err := json.Unmarshal(raw, &p); err != nil {
 		return Demographics{}, unreadable(err)
@@ -53,7 +57,7 @@ func ParsePatient(raw json.RawMessage) (Demographics, error) {
 	d := Demographics{
 		ID:        p.ID,
 		BirthDate: strings.TrimSpace(p.BirthDate),
-		MRN:       p.mrn(),
+		MRN:       p.mrn(mrnSystem),
 		Phone:     p.contact("phone", "mobile", "home", "work"),
 		Email:     p.contact("email", "home", "work"),
 		Address:   p.address(),
@@ -66,6 +70,9 @@ func ParsePatient(raw json.RawMessage) (Demographics, error) {
 		d.Gender = gender
 	}
 	d.FirstName, d.LastName = p.name()
+	if d.MRN == "" {
+		d.IdentifierSystems = p.systems()
+	}
 	return d, nil
 }
 
@@ -156,22 +163,6 @@ type address struct {
 	Country    string        `json:"country"`
 }
 
-type identifier struct {
-	Use   string         `json:"use"`
-	Value string         `json:"value"`
-	Type  identifierType `json:"type"`
-}
-
-type identifierType struct {
-	Text   string            `json:"text"`
-	Coding short[typeCoding] `json:"coding"`
-}
-
-type typeCoding struct {
-	System string `json:"system"`
-	Code   string `json:"code"`
-}
-
 // name prefers the official name, then the usual one, then one without a use; a former or anonymous one is the last resort.
 func (p *patient) name() (first, last string) {
 	uses := []string{"official", "usual", "", "nickname", "temp", "maiden", "old", "anonymous"}
@@ -195,39 +186,6 @@ func (p *patient) name() (first, last string) {
 		}
 	}
 	return first, last
-}
-
-// mrn prefers the identifier that says it is the medical record number (v2-0203 MR), then one that says so in words, then the
-// EHR's internal patient number (PI), then the usual identifier if it says nothing of its type. Never one that says it is
-// something else: a social security number must not end up in an MRN field.
-func (p *patient) mrn() string {
-	ranks := []func(identifier) bool{
-		func(id identifier) bool { return id.isType("MR") },
-		func(id identifier) bool {
-			text := strings.ToLower(id.Type.Text)
-			return strings.Contains(text, "mrn") || strings.Contains(text, "medical record")
-		},
-		func(id identifier) bool { return id.isType("PI") },
-		func(id identifier) bool { return id.Use == "usual" && len(id.Type.Coding) == 0 && id.Type.Text == "" },
-	}
-	for _, fits := range ranks {
-		for _, id := range p.Identifier {
-			if v := strings.TrimSpace(id.Value); v != "" && id.Use != "old" && fits(id) {
-				return v
-			}
-		}
-	}
-	return ""
-}
-
-func (id identifier) isType(code string) bool {
-	for _, c := range id.Type.Coding {
-		// The table's system was named differently before R4, and always ended in its number.
-		if c.Code == code && (c.System == "" || strings.HasSuffix(c.System, "0203")) {
-			return true
-		}
-	}
-	return false
 }
 
 // contact returns the value of a telecom: by its rank if it has one (1 is the most preferred), then by use in the order given.

@@ -3,6 +3,7 @@ package fhir
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,7 +67,7 @@ func TestParsePatient(t *testing.T) {
 				patient = strings.Replace(patient, "{", `{"resourceType":"Patient","id":"p1",`, 1)
 				patient = strings.Replace(patient, ",}", "}", 1)
 			}
-			got, err := ParsePatient(json.RawMessage(patient))
+			got, err := ParsePatient(json.RawMessage(patient), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,6 +75,40 @@ func TestParsePatient(t *testing.T) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
 		})
+	}
+}
+
+// TestMRN: which of a patient's identifiers is the medical record number, and which systems are named where none is.
+func TestMRN(t *testing.T) {
+	t.Parallel()
+	const ours = "urn:oid:1.2.840.114350.1.13.1"
+	for _, tc := range []struct {
+		name, identifiers, system string
+		mrn                       string
+		systems                   []string
+	}{
+		{"sole", `{"system":"http://ehr.example/mrn","value":" 10042 "}`, "", "10042", nil},
+		{"sole, beside an old one and one without a value", `{"value":"9","use":"old"},{"system":"http://ehr.example/x"},{"value":"10042"}`, "", "10042", nil},
+		{"sole, but of another type", `{"value":"1","type":{"coding":[{"code":"DL"}]}}`, "", "", nil},
+		{"sole, but a social security number", `{"system":"http://hl7.org/fhir/sid/us-ssn","value":"999-12-3456"}`, "", "", []string{"http://hl7.org/fhir/sid/us-ssn"}},
+		{"usual, but a social security number", `{"system":"urn:oid:2.16.840.1.113883.4.1","value":"999-12-3456","use":"usual"},{"value":"2"}`, "", "", []string{"urn:oid:2.16.840.1.113883.4.1"}},
+		{"two without a type", `{"system":"` + ours + `","value":"1"},{"system":"http://ehr.example/b","value":"2"}`, "", "", []string{ours, "http://ehr.example/b"}},
+		{"of the system", `{"system":"http://ehr.example/b","value":"2"},{"system":"` + ours + `","value":"1"}`, ours, "1", nil},
+		{"of the system, whatever its type", `{"value":"2","type":{"coding":[{"code":"MR"}]}},{"system":"` + ours + `","value":"1","type":{"coding":[{"code":"PI"}]}}`, ours, "1", nil},
+		{"none of the system", `{"system":"http://ehr.example/b","value":"2","type":{"coding":[{"code":"MR"}]}}`, ours, "", []string{"http://ehr.example/b"}},
+		{"an old one of the system", `{"system":"` + ours + `","value":"1","use":"old"}`, ours, "", nil},
+		{"systems that are no URIs", `{"system":"John Smith","value":"1"},{"system":"smith","value":"2"},{"system":"http://john@ehr.example/","value":"3"},` +
+			`{"system":"http://ehr.example/?name=smith","value":"4"},{"system":"mailto:john@ehr.example","value":"5"},{"system":"http://ehr.example/#john","value":"6"},` +
+			`{"system":"http://ehr.example/\u0007","value":"7"},{"system":"urn:","value":"8"},{"system":"http:///x","value":"9"},{"system":"urn:John Smith:1","value":"9"}`, "", "", nil},
+		{"the same system twice", `{"system":"urn:a:b","value":"1"},{"system":"urn:a:b","value":"2"}`, "", "", []string{"urn:a:b"}},
+		{"many systems", `{"system":"urn:a:1","value":"1"},{"system":"urn:a:2","value":"1"},{"system":"urn:a:3","value":"1"},{"system":"urn:a:4","value":"1"},` +
+			`{"system":"urn:a:5","value":"1"},{"system":"urn:a:6","value":"1"}`, "", "", []string{"urn:a:1", "urn:a:2", "urn:a:3", "urn:a:4", "urn:a:5"}},
+		{"a long system", `{"system":"urn:a:` + strings.Repeat("x", 200) + `","value":"1"},{"system":"urn:a:2","value":"1"}`, "", "", []string{"urn:a:2"}},
+	} {
+		got, err := ParsePatient(json.RawMessage(`{"resourceType":"Patient","id":"p1","identifier":[`+tc.identifiers+`]}`), tc.system)
+		if err != nil || got.MRN != tc.mrn || !slices.Equal(got.IdentifierSystems, tc.systems) {
+			t.Errorf("%s: got %q, %q, %v; want %q, %q", tc.name, got.MRN, got.IdentifierSystems, err, tc.mrn, tc.systems)
+		}
 	}
 }
 
@@ -94,7 +129,7 @@ func TestParsePatientRefuses(t *testing.T) {
 		{`{"resourceType":"Patient","id":"1","name":[` + strings.Repeat("{},", 200) + `{}]}`, "a list of the Patient has more than 200 elements"},
 	}
 	for _, test := range tests {
-		_, err := ParsePatient(json.RawMessage(test.patient))
+		_, err := ParsePatient(json.RawMessage(test.patient), "")
 		if err == nil || err.Error() != test.want || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s\ngot  %v\nwant %s", test.patient, err, test.want)
 		}

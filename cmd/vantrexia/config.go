@@ -68,6 +68,7 @@ type ecwConfig struct {
 	WriteMode      string        `env:"WRITE_MODE" envDefault:"observation"`
 	TokenURL       string        `env:"TOKEN_URL"`
 	FHIRBaseURL    string        `env:"FHIR_BASE_URL"`
+	MRNSystem      string        `env:"MRN_SYSTEM"`
 	AllowHTTPHost  string        `env:"ALLOW_HTTP_HOST"`
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
 	RateLimit      int           `env:"RATE_LIMIT" envDefault:"240"`

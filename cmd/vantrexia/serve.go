@@ -143,7 +143,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 	return api.New(api.Config{
 		Store: d.store, Temporal: d.temporal, TemporalNamespace: d.cfg.TemporalNamespace, TemporalUIURL: d.cfg.TemporalUIURL,
-		EHR: ehr, PracticeCode: d.cfg.ECW.PracticeCode, JWKS: jwks, TimeZone: zone, Logger: log,
+		EHR: ehr, PracticeCode: d.cfg.ECW.PracticeCode, MRNSystem: d.cfg.ECW.MRNSystem, JWKS: jwks, TimeZone: zone, Logger: log,
 		TokenSecret: secret, TokenIssuer: d.cfg.TokenIssuer, TokenAudience: d.cfg.TokenAudience,
 	})
 }
@@ -172,7 +172,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	w := worker.New(d.temporal, d.cfg.ECW.PracticeCode, worker.Activities{
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
-		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, Parallel: d.cfg.ImportParallel},
+		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, MRNSystem: d.cfg.ECW.MRNSystem, Parallel: d.cfg.ImportParallel},
 		Circuit:       &activities.Circuit{Store: d.store, Gate: entry, Call: worker.Call(d.temporal)},
 	}, d.cfg.DrainTimeout)
 	started := func() {
