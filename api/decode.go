@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -42,24 +43,53 @@ func isObject(text []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{"))
 }
 
-// repeated adds the fields that a valid object has twice. encoding/json takes the last one, in whatever case it is
-// written, and of two patients one must not be picked by accident.
+// repeated adds the fields that a valid object has twice, at the top or in an object within. encoding/json takes the last
+// one, in whatever case it is written, and of two patients one must not be picked by accident. What lists hold is left out:
+// the items of a batch are checked one by one.
 func (b *broken) repeated(object []byte) {
 	decoder := json.NewDecoder(bytes.NewReader(object))
-	seen := map[string]bool{}
+	decoder.UseNumber()
 	_, err := decoder.Token() // the opening brace
-	for err == nil && decoder.More() {
-		var name json.Token
-		var value json.RawMessage
-		if name, err = decoder.Token(); err == nil {
-			err = decoder.Decode(&value)
+	// The fields on the way to the object that is being read, and what was seen in each object on it.
+	var way []string
+	seen := []map[string]bool{{}}
+	lists := 0 // that the decoder is in
+	for err == nil && len(seen) > 0 {
+		var token json.Token
+		if token, err = decoder.Token(); err != nil {
+			return // the end: the decoder cannot fail on a valid object
 		}
-		field := strings.ToLower(fmt.Sprint(name))
-		if seen[field] {
-			b.add(field, "is given twice: send it once")
+		switch {
+		case token == json.Delim('}') && lists == 0:
+			way, seen = way[:max(len(way)-1, 0)], seen[:len(seen)-1]
+			continue
+		case lists > 0:
+			lists += nesting(token)
+			continue
 		}
-		seen[field] = true
+		field := strings.ToLower(fmt.Sprint(token))
+		if seen[len(seen)-1][field] {
+			b.add(strings.Join(append(slices.Clone(way), field), "."), "is given twice: send it once")
+		}
+		seen[len(seen)-1][field] = true
+		switch token, err = decoder.Token(); token {
+		case json.Delim('{'):
+			way, seen = append(way, field), append(seen, map[string]bool{})
+		case json.Delim('['):
+			lists = 1
+		}
 	}
+}
+
+// nesting is how a token changes the depth.
+func nesting(token json.Token) int {
+	switch token {
+	case json.Delim('{'), json.Delim('['):
+		return 1
+	case json.Delim('}'), json.Delim(']'):
+		return -1
+	}
+	return 0
 }
 
 func decodeError(err error) error {

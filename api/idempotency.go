@@ -21,12 +21,16 @@ func idempotencyKey(c echo.Context) requestKey {
 	return requestKey(c.Request().Header.Get("Idempotency-Key"))
 }
 
+// itemMark separates a batch's key from the number of an item. The contract refuses control characters in the header, so no
+// request has the key of an item.
+const itemMark = "\x1f"
+
 // item is the key of one item of a batch.
 func (k requestKey) item(index int) string {
 	if k == "" {
 		return ""
 	}
-	return string(k) + "#" + strconv.Itoa(index)
+	return string(k) + itemMark + strconv.Itoa(index)
 }
 
 // earlier returns the observation that a request with this key stored before, or nil.

@@ -84,7 +84,7 @@ func (s *server) importPatients(c echo.Context) error {
 	if status.Result != nil && !async(c) {
 		return c.JSON(http.StatusOK, status.Result)
 	}
-	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/patients/imports/"+created.ID.String()+"/")
+	setLocation(c, "/api/v1/patients/imports/"+created.ID.String()+"/")
 	return c.JSON(http.StatusAccepted, status)
 }
 

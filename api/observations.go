@@ -77,7 +77,7 @@ func (s *server) createObservation(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/observations/"+stored.ID.String()+"/")
+	setLocation(c, "/api/v1/observations/"+stored.ID.String()+"/")
 	return c.JSON(status, answer)
 }
 

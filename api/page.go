@@ -65,7 +65,28 @@ func newList[T any](c echo.Context, p page, count int64, results []T) list[T] {
 func pageURL(c echo.Context, number int) *string {
 	query := c.QueryParams()
 	query.Set("page", strconv.Itoa(number))
-	u := url.URL{Scheme: c.Scheme(), Host: c.Request().Host, Path: c.Request().URL.Path + "/", RawQuery: query.Encode()}
-	link := u.String()
+	u := url.URL{Path: c.Request().URL.Path + "/", RawQuery: query.Encode()}
+	link := publicURL(c, u.String())
 	return &link
+}
+
+const publicURLKey = "public URL"
+
+// keepPublicURL leaves the configured URL where publicURL finds it.
+func (s *server) keepPublicURL(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Set(publicURLKey, s.PublicURL)
+		return next(c)
+	}
+}
+
+// publicURL is a path of ours as callers reach it; the path itself when no URL is configured.
+func publicURL(c echo.Context, path string) string {
+	base, _ := c.Get(publicURLKey).(string)
+	return base + path
+}
+
+// setLocation names what a request has made.
+func setLocation(c echo.Context, path string) {
+	c.Response().Header().Set(echo.HeaderLocation, publicURL(c, path))
 }

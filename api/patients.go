@@ -101,7 +101,7 @@ func (s *server) createPatient(c echo.Context) error {
 		return s.notStored(ctx, uuid.Nil, req.patientFields, err)
 	}
 	s.logConfirmation(c, row.ID, differ)
-	c.Response().Header().Set(echo.HeaderLocation, "/api/v1/patients/"+row.ID.String()+"/")
+	setLocation(c, "/api/v1/patients/"+row.ID.String()+"/")
 	return c.JSON(http.StatusCreated, showPatient(row))
 }
 

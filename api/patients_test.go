@@ -218,9 +218,8 @@ func lastNames(page answer) (names []string) {
 // follow opens a link as it stands, which must lead back to this server.
 func (c caller) follow(link string) answer {
 	c.tb.Helper()
-	path, ok := strings.CutPrefix(link, c.base)
-	if !ok || !strings.HasPrefix(path, "/api/v1/patients/?") {
-		c.tb.Fatalf("the link %q leads elsewhere than %s", link, c.base)
+	if !strings.HasPrefix(link, "/api/v1/patients/?") {
+		c.tb.Fatalf("the link %q leads elsewhere", link)
 	}
-	return c.do("GET", path, "").want(c.tb, http.StatusOK, "")
+	return c.do("GET", link, "").want(c.tb, http.StatusOK, "")
 }

@@ -30,7 +30,10 @@ type Config struct {
 	// TemporalNamespace and TemporalUIURL make links into the Temporal Web UI; an empty URL makes none.
 	TemporalNamespace string
 	TemporalUIURL     string
-	EHR               *ecw.Client
+	// PublicURL is how callers reach the API, without a slash at its end; links in answers begin with it. When it is empty
+	// they are paths. The address that a request names is not used: it is whatever a caller or a proxy wrote there.
+	PublicURL string
+	EHR       *ecw.Client
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
 	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types decide.
@@ -78,7 +81,7 @@ func New(cfg Config) (http.Handler, error) {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
 	e.Pre(middleware.RemoveTrailingSlash())
-	e.Use(s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
+	e.Use(s.keepPublicURL, s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
 
 	ready := &health.Probe{Store: cfg.Store, Temporal: cfg.Temporal, Logger: cfg.Logger, TakesRequests: true}
 	e.GET("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -157,12 +158,28 @@ func (o Operator) latest(ctx context.Context) (map[string]transmission, error) {
 			t.nth = latest[t.ObservationID].nth + 1
 			latest[t.ObservationID] = t
 		}
-		next = ""
-		if page.Next != nil {
-			next = *page.Next
+		var err error
+		if next, err = resolve(next, text(page.Next)); err != nil {
+			return latest, err
 		}
 	}
 	return latest, nil
+}
+
+// resolve is where a link leads that stood in the answer from there; "" if there is none.
+func resolve(from, link string) (string, error) {
+	if link == "" {
+		return "", nil
+	}
+	base, err := url.Parse(from)
+	if err != nil {
+		return "", err
+	}
+	target, err := base.Parse(link)
+	if err != nil {
+		return "", err
+	}
+	return target.String(), nil
 }
 
 func text(s *string) string {
