@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -31,6 +32,7 @@ type config struct {
 	TemporalUIAddress string          `env:"TEMPORAL_UI_ADDRESS" envDefault:"127.0.0.1:8233"`
 	TemporalUIURL     string          `env:"TEMPORAL_UI_URL"`
 	APIAddress        string          `env:"API_ADDRESS" envDefault:":8000"`
+	PublicURL         string          `env:"API_PUBLIC_URL"`
 	HealthAddress     string          `env:"HEALTH_ADDRESS"`
 	DrainTimeout      time.Duration   `env:"DRAIN_TIMEOUT" envDefault:"40s"`
 	SandboxAddress    string          `env:"SANDBOX_ADDRESS" envDefault:"127.0.0.1:8090"`
@@ -73,6 +75,18 @@ type ecwConfig struct {
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
 	RateLimit      int           `env:"RATE_LIMIT" envDefault:"240"`
 	Parallel       int           `env:"PARALLEL" envDefault:"8"`
+}
+
+// devAddress is where `make run` listens by default: its token is on the screen, and its patients are anybody's.
+const devAddress = "127.0.0.1:8000"
+
+// loadDevConfig is loadConfig for one machine.
+func loadDevConfig() (config, error) {
+	cfg, err := loadConfig()
+	if os.Getenv("API_ADDRESS") == "" {
+		cfg.APIAddress = devAddress
+	}
+	return cfg, err
 }
 
 func loadConfig() (config, error) {
@@ -157,6 +171,12 @@ func (c config) check() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		errs = append(errs, fmt.Errorf("LOG_FORMAT %q is unknown: use text or json", c.LogFormat))
 	}
+	if c.LogLevel < slog.LevelInfo && ecw.Environment(c.ECW.Environment) == ecw.Production {
+		errs = append(errs, errors.New("LOG_LEVEL is debug while ECW_ENVIRONMENT is production: debug names patients and shows values, use info"))
+	}
+	if !isPublicURL(c.PublicURL) {
+		errs = append(errs, errors.New("API_PUBLIC_URL is not an http(s) URL without user, query and fragment: use for example https://your-domain.com"))
+	}
 	if _, err := time.LoadLocation(c.TimeZone); err != nil {
 		errs = append(errs, fmt.Errorf("TIME_ZONE %q is unknown: use an IANA name such as America/New_York", c.TimeZone))
 	}
@@ -184,6 +204,12 @@ func (c config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isPublicURL reports whether links can begin with it; empty means that they are paths.
+func isPublicURL(text string) bool {
+	u, err := url.Parse(text)
+	return text == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, "?#")
 }
 
 // logger writes to standard error, so that what a command prints can be piped.
@@ -274,17 +300,25 @@ func (c config) checkSecrets(log *slog.Logger) error {
 
 // ehr is the client of the practice's eCW.
 func (c config) ehr(log *slog.Logger, limiter ecw.Limiter) (*ecw.Client, error) {
+	made, err := c.ehrConfig(log, limiter)
+	if err != nil {
+		return nil, err
+	}
+	return ecw.New(made)
+}
+
+func (c config) ehrConfig(log *slog.Logger, limiter ecw.Limiter) (ecw.Config, error) {
 	var key *ecw.Key
 	if ecw.AppType(c.ECW.AppType) != ecw.ConfidentialClient {
 		var err error
 		if key, err = c.signingKey(); err != nil {
-			return nil, err
+			return ecw.Config{}, err
 		}
 	}
-	return ecw.New(ecw.Config{
+	return ecw.Config{
 		ClientID: c.ECW.ClientID, ClientSecret: c.ECW.ClientSecret, PracticeCode: c.ECW.PracticeCode,
 		AppType: ecw.AppType(c.ECW.AppType), Environment: ecw.Environment(c.ECW.Environment),
 		TokenURL: c.ECW.TokenURL, FHIRBaseURL: c.ECW.FHIRBaseURL, Scope: c.ECW.Scope, WriteMode: ecw.WriteMode(c.ECW.WriteMode),
 		AllowHTTPHost: c.ECW.AllowHTTPHost, Key: key, Timeout: c.ECW.Timeout, Logger: log, Limiter: limiter,
-	})
+	}, nil
 }

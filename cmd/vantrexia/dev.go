@@ -29,7 +29,7 @@ token secret on first start, and keeps everything under .local/, where the next 
 API_ADDRESS, SANDBOX_ADDRESS, TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig()
+			cfg, err := loadDevConfig()
 			if err != nil {
 				return err
 			}

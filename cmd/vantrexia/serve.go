@@ -19,6 +19,7 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/worker"
 )
@@ -141,11 +142,33 @@ func newAPI(d dependencies) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return api.New(api.Config{
-		Store: d.store, Temporal: d.temporal, TemporalNamespace: d.cfg.TemporalNamespace, TemporalUIURL: d.cfg.TemporalUIURL,
-		EHR: ehr, PracticeCode: d.cfg.ECW.PracticeCode, MRNSystem: d.cfg.ECW.MRNSystem, JWKS: jwks, TimeZone: zone, Logger: log,
-		TokenSecret: secret, TokenIssuer: d.cfg.TokenIssuer, TokenAudience: d.cfg.TokenAudience,
-	})
+	made := d.apiConfig()
+	made.EHR, made.JWKS, made.TimeZone, made.TokenSecret, made.Logger = ehr, jwks, zone, secret, log
+	return api.New(made)
+}
+
+// apiConfig is what of the API's configuration takes no making.
+func (d dependencies) apiConfig() api.Config {
+	return api.Config{
+		Store:             d.store,
+		Temporal:          d.temporal,
+		TemporalNamespace: d.cfg.TemporalNamespace,
+		TemporalUIURL:     d.cfg.TemporalUIURL,
+		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
+		PracticeCode:      d.cfg.ECW.PracticeCode,
+		MRNSystem:         d.cfg.ECW.MRNSystem,
+		TokenIssuer:       d.cfg.TokenIssuer,
+		TokenAudience:     d.cfg.TokenAudience,
+	}
+}
+
+func (d dependencies) patientImport(ehr *ecw.Client) *activities.PatientImport {
+	return &activities.PatientImport{
+		Store:     d.store,
+		EHR:       ehr,
+		MRNSystem: d.cfg.ECW.MRNSystem,
+		Parallel:  d.cfg.ImportParallel,
+	}
 }
 
 // gate is the one way to the practice's eCW.
@@ -172,7 +195,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	w := worker.New(d.temporal, d.cfg.ECW.PracticeCode, worker.Activities{
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
-		PatientImport: &activities.PatientImport{Store: d.store, EHR: ehr, MRNSystem: d.cfg.ECW.MRNSystem, Parallel: d.cfg.ImportParallel},
+		PatientImport: d.patientImport(ehr),
 		Circuit:       &activities.Circuit{Store: d.store, Gate: entry, Call: worker.Call(d.temporal)},
 	}, d.cfg.DrainTimeout)
 	started := func() {

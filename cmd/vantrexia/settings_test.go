@@ -1,0 +1,222 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/vantrexia/vantrexia/ecw"
+)
+
+// TestEverySettingReachesTheClient: a setting that is read and then forgotten is worse than none.
+func TestEverySettingReachesTheClient(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"usual", "other"} {
+		if _, err := generateKey(filepath.Join(dir, name), "kid"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	usual := map[string]string{"ECW_CLIENT_ID": "client", "ECW_PRACTICE_CODE": "FFHEDD", "ECW_PRIVATE_KEY_FILE": filepath.Join(dir, "usual")}
+	load := func(t *testing.T, more map[string]string) (config, ecw.Config) {
+		t.Helper()
+		for _, settings := range []map[string]string{usual, more} {
+			for name, value := range settings {
+				t.Setenv(name, value)
+			}
+		}
+		cfg, err := loadConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := cfg.ehrConfig(slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg, made
+	}
+	secret := filepath.Join(dir, "secret")
+	if err := writeNew(secret, []byte("from a file\n")); err != nil {
+		t.Fatal(err)
+	}
+	thumbprint := func(c ecw.Config) string {
+		set, err := ecw.PublicJWKS(c.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(set)
+	}
+	_, before := load(t, nil)
+
+	tested := map[string]bool{}
+	for name, tc := range map[string]struct {
+		value   string
+		reached func(ecw.Config) bool
+	}{
+		"ECW_CLIENT_ID":          {"another", func(c ecw.Config) bool { return c.ClientID == "another" }},
+		"ECW_CLIENT_SECRET":      {"a secret", func(c ecw.Config) bool { return c.ClientSecret == "a secret" }},
+		"ECW_CLIENT_SECRET_FILE": {secret, func(c ecw.Config) bool { return c.ClientSecret == "from a file" }},
+		"ECW_ENVIRONMENT":        {"production", func(c ecw.Config) bool { return c.Environment == ecw.Production }},
+		"ECW_PRACTICE_CODE":      {"OTHER", func(c ecw.Config) bool { return c.PracticeCode == "OTHER" }},
+		"ECW_APP_TYPE":           {"confidential_client", func(c ecw.Config) bool { return c.AppType == ecw.ConfidentialClient && c.Key == nil }},
+		"ECW_PRIVATE_KEY_FILE":   {filepath.Join(dir, "other"), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
+		"ECW_PRIVATE_KEY":        {text(t, filepath.Join(dir, "other")), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
+		"ECW_KEY_ID":             {"another-kid", func(c ecw.Config) bool { return strings.Contains(thumbprint(c), "another-kid") }},
+		"ECW_SCOPE":              {"system/Observation.c", func(c ecw.Config) bool { return c.Scope == "system/Observation.c" }},
+		"ECW_WRITE_MODE":         {"bundle", func(c ecw.Config) bool { return c.WriteMode == ecw.WriteBundle }},
+		"ECW_TOKEN_URL":          {"https://oauth.example/token", func(c ecw.Config) bool { return c.TokenURL == "https://oauth.example/token" }},
+		"ECW_FHIR_BASE_URL":      {"https://fhir.example/r4", func(c ecw.Config) bool { return c.FHIRBaseURL == "https://fhir.example/r4" }},
+		"ECW_ALLOW_HTTP_HOST":    {"sandbox", func(c ecw.Config) bool { return c.AllowHTTPHost == "sandbox" }},
+		"ECW_TIMEOUT":            {"7s", func(c ecw.Config) bool { return c.Timeout == 7*time.Second }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.reached(before) {
+				t.Fatal("it is so without the setting")
+			}
+			if _, got := load(t, map[string]string{name: tc.value}); !tc.reached(got) {
+				t.Errorf("%s=%s did not reach the client: %v", name, tc.value, got)
+			}
+		})
+		tested[name] = true
+	}
+
+	// What the client does not take goes elsewhere: to the published keys, the patients, the gate.
+	elsewhere := map[string]string{
+		"ECW_OTHER_KEY_FILE": filepath.Join(dir, "other"),
+		"ECW_OTHER_KEY_ID":   "other-kid",
+		"ECW_MRN_SYSTEM":     "urn:a:b",
+		"ECW_RATE_LIMIT":     "77",
+	}
+	t.Run("elsewhere", func(t *testing.T) {
+		cfg, _ := load(t, elsewhere)
+		if set, err := cfg.jwks(); err != nil || !strings.Contains(string(set), "other-kid") {
+			t.Errorf("the key set is %s, %v", set, err)
+		}
+		d := dependencies{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+		if got := d.patientImport(nil); got.MRNSystem != "urn:a:b" {
+			t.Errorf("imports know the MRN system %q", got.MRNSystem)
+		}
+		if got := d.apiConfig(); got.MRNSystem != "urn:a:b" {
+			t.Errorf("the API knows the MRN system %q", got.MRNSystem)
+		}
+		if cfg.ECW.RateLimit != 77 {
+			t.Errorf("the limit is %d", cfg.ECW.RateLimit)
+		}
+	})
+
+	for name := range settings(reflect.TypeFor[config](), "") {
+		if _, isElsewhere := elsewhere[name]; strings.HasPrefix(name, "ECW_") && !tested[name] && !isElsewhere {
+			t.Errorf("nobody tests where %s goes", name)
+		}
+	}
+}
+
+func text(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// TestBoundsOfSettings: what lies on either side of each bound.
+func TestBoundsOfSettings(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		setting string // that the error names; "" is none
+		change  func(*config)
+	}{
+		{"", func(*config) {}},
+		{"", func(c *config) { c.LogFormat = "json" }},
+		{"LOG_FORMAT", func(c *config) { c.LogFormat = "xml" }},
+		{"", func(c *config) { c.TimeZone = "America/New_York" }},
+		{"TIME_ZONE", func(c *config) { c.TimeZone = "Tulsa" }},
+		{"", func(c *config) { c.TemporalPort = 0 }},
+		{"", func(c *config) { c.TemporalPort = 65535 }},
+		{"TEMPORAL_PORT", func(c *config) { c.TemporalPort = -1 }},
+		{"TEMPORAL_PORT", func(c *config) { c.TemporalPort = 65536 }},
+		{"", func(c *config) { c.DrainTimeout = 1 }},
+		{"DRAIN_TIMEOUT", func(c *config) { c.DrainTimeout = 0 }},
+		{"", func(c *config) { c.ImportParallel = 1 }},
+		{"IMPORT_PARALLEL", func(c *config) { c.ImportParallel = 0 }},
+		{"", func(c *config) { c.ECW.RateLimit = 10 }},
+		{"ECW_RATE_LIMIT", func(c *config) { c.ECW.RateLimit = 9 }},
+		{"", func(c *config) { c.RetryDelays = []time.Duration{1} }},
+		{"RETRY_DELAYS", func(c *config) { c.RetryDelays = nil }},
+		{"RETRY_DELAYS", func(c *config) { c.RetryDelays = []time.Duration{time.Minute, 0} }},
+		{"", func(c *config) { c.LogLevel = slog.LevelDebug }},
+		{"", func(c *config) { c.LogLevel, c.ECW.Environment = slog.LevelInfo, "production" }},
+		{"LOG_LEVEL", func(c *config) { c.LogLevel, c.ECW.Environment = slog.LevelDebug, "production" }},
+		{"LOG_LEVEL", func(c *config) { c.LogLevel, c.ECW.Environment = slog.LevelInfo-1, "production" }},
+		{"", func(c *config) { c.PublicURL = "https://rpm.example/vantrexia" }},
+		{"", func(c *config) { c.PublicURL = "http://127.0.0.1:8000" }},
+		{"API_PUBLIC_URL", func(c *config) { c.PublicURL = "rpm.example" }},
+		{"API_PUBLIC_URL", func(c *config) { c.PublicURL = "ftp://rpm.example" }},
+		{"API_PUBLIC_URL", func(c *config) { c.PublicURL = "https://rpm.example/?a=b" }},
+		{"API_PUBLIC_URL", func(c *config) { c.PublicURL = "https://u:p@rpm.example" }},
+		{"API_PUBLIC_URL", func(c *config) { c.PublicURL = "https://rpm.example/#top" }},
+	} {
+		cfg, err := env.ParseAsWithOptions[config](env.Options{Environment: map[string]string{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tc.change(&cfg)
+		err = cfg.check()
+		if tc.setting == "" && err != nil || tc.setting != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.setting)) {
+			t.Errorf("got %v, want %q", err, tc.setting)
+		}
+	}
+}
+
+// TestDevListensOnThisMachine: a laptop's API, whose token stands on the screen, is nobody else's, unless somebody says so.
+func TestDevListensOnThisMachine(t *testing.T) {
+	for set, want := range map[string]string{"": "127.0.0.1:8000", ":8000": ":8000", "127.0.0.1:9000": "127.0.0.1:9000"} {
+		t.Run(set, func(t *testing.T) {
+			t.Setenv("API_ADDRESS", set)
+			cfg, err := loadDevConfig()
+			if err != nil || cfg.APIAddress != want {
+				t.Errorf("API_ADDRESS=%s: %q %v, want %s", set, cfg.APIAddress, err, want)
+			}
+			if cfg, err := loadConfig(); err != nil || set == "" && cfg.APIAddress != ":8000" {
+				t.Errorf("the API listens on %q, %v", cfg.APIAddress, err)
+			}
+		})
+	}
+}
+
+// TestPrintedTokenIsTaken: the token that `vantrexia token` prints has the issuer and the audience that the API wants.
+func TestPrintedTokenIsTaken(t *testing.T) {
+	t.Parallel()
+	dir, address := workDir(t), freeAddress(t)
+	ours := []string{
+		"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
+		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
+	}
+	named := append(slices.Clone(ours), "API_TOKEN_ISSUER=vantrexia", "API_TOKEN_AUDIENCE=rpm")
+	mustSay(t, run(t, dir, ours, "keys", "generate"), 0, "")
+	api := start(t, dir, named, "api")
+	api.await(t, &api.stderr, "listening")
+	for name, tc := range map[string]struct {
+		settings []string
+		taken    bool
+	}{
+		"with both":            {named, true},
+		"without":              {ours, false},
+		"of another issuer":    {append(slices.Clone(named), "API_TOKEN_ISSUER=other"), false},
+		"for another audience": {append(slices.Clone(named), "API_TOKEN_AUDIENCE=other"), false},
+	} {
+		token := strings.TrimSpace(run(t, dir, tc.settings, "token").stdout.text())
+		// The database is not migrated: a token that is taken gets no further than that.
+		if status := call(t, http.MethodGet, "http://"+address+"/api/v1/patients/", token, "", nil); (status != http.StatusUnauthorized) != tc.taken {
+			t.Errorf("%s: the API answers %d", name, status)
+		}
+	}
+}
