@@ -33,7 +33,13 @@ func TestBrokenResourcesStayOutOfTheHistory(t *testing.T) {
 		checkPlain(t, resource, err)
 	}
 	for _, values := range []string{`John Smith`, `{"value":"John Smith"}`, `{"value":1,"John Smith":1}`, `{"value":97,"unit":"John Smith"}`} {
-		_, err := transform(db.Observation{ID: uuid.New(), ObservationType: string(fhir.Weight), EffectiveAt: time.Now(), Measured: json.RawMessage(values)}, db.Patient{}, time.Now())
+		observation := db.Observation{
+			ID:              uuid.New(),
+			ObservationType: string(fhir.Weight),
+			EffectiveAt:     time.Now(),
+			Measured:        json.RawMessage(values),
+		}
+		_, err := transform(observation, db.Patient{}, time.Now())
 		if err == nil {
 			t.Errorf("%s was taken", values)
 			continue

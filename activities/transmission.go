@@ -374,7 +374,8 @@ func outgoing(o db.Observation, chart string) (json.RawMessage, error) {
 // invalidResource stands in the history: the reason repeats nothing of the resource, as errors of package fhir do not, but
 // those of encoding/json do.
 func invalidResource(reason string) error {
-	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_resource", Message: "Invalid FHIR resource: " + reason + "; transform the observation again"})
+	message := "Invalid FHIR resource: " + reason + "; transform the observation again"
+	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_resource", Message: message})
 }
 
 // measurement writes a reading's values for the debug log: "systolic: 128, diastolic: 82".

@@ -30,19 +30,20 @@ const notActivated = "eCW has not activated the app or its scopes for this pract
 
 // ecwHints is the tutorial's advice, by the error's code.
 var ecwHints = map[string]string{
-	"invalid_client": "Check that ECW_CLIENT_ID matches the portal; that eCW can fetch the JWKS URL, and finds there, under the kid of ECW_KEY_ID, " +
-		"the public half of ECW_PRIVATE_KEY_FILE and not another key; and that ECW_TOKEN_URL is the address by which eCW itself knows its token endpoint: " +
-		"it is the assertion's aud, and behind a proxy eCW may expect another.",
+	"invalid_client": "Check that ECW_CLIENT_ID matches the portal; that eCW can fetch the JWKS URL, and finds there, under the kid of " +
+		"ECW_KEY_ID, the public half of ECW_PRIVATE_KEY_FILE and not another key; and that ECW_TOKEN_URL is the address by which " +
+		"eCW itself knows its token endpoint: it is the assertion's aud, and behind a proxy eCW may expect another.",
 	"invalid_grant": "Verify that the JWKS endpoint is publicly accessible, that the kid matches, and that ECW_SCOPE holds only scopes granted to the app.",
-	"invalid_scope": "Set ECW_SCOPE to the scopes as eCW granted them to the app, perhaps under SMART v2's names (system/Patient.rs system/Observation.c " +
-		"system/Observation.rs). Without one to create Observations nothing can be delivered.",
+	"invalid_scope": "Set ECW_SCOPE to the scopes as eCW granted them to the app, perhaps under SMART v2's names (system/Patient.rs " +
+		"system/Observation.c system/Observation.rs). Without one to create Observations nothing can be delivered.",
 	"key_not_found": "Ensure that ECW_PRIVATE_KEY_FILE (backend_service) or ECW_CLIENT_SECRET (confidential_client) is set correctly in your environment.",
-	"insufficient_scope": "Have the missing scopes granted in the eCW developer portal. Change ECW_SCOPE only when eCW grants the same under other names " +
-		"(system/Observation.c is to create): without a scope to create Observations nothing can be delivered.",
-	ecw.CodeRateLimited: "Nothing was sent: Vantrexia's own limit, ECW_RATE_LIMIT requests a minute with all deliveries, is used up. Please try again in a minute.",
-	"timeout":           "eCW did not answer in time: try again, and check the network path to the token endpoint.",
-	"throttled":         "eCW takes 250 requests a minute from a practice, deliveries included: try again in a minute.",
-	"unauthorized":      notActivated, "forbidden": notActivated, "access_denied": notActivated,
+	"insufficient_scope": "Have the missing scopes granted in the eCW developer portal. Change ECW_SCOPE only when eCW grants the same " +
+		"under other names (system/Observation.c is to create): without a scope to create Observations nothing can be delivered.",
+	ecw.CodeRateLimited: "Nothing was sent: Vantrexia's own limit, ECW_RATE_LIMIT requests a minute with all deliveries, is used up: " +
+		"try again in a minute.",
+	"timeout":      "eCW did not answer in time: try again, and check the network path to the token endpoint.",
+	"throttled":    "eCW takes 250 requests a minute from a practice, deliveries included: try again in a minute.",
+	"unauthorized": notActivated, "forbidden": notActivated, "access_denied": notActivated,
 }
 
 const defaultHint = "Check ECW_ENVIRONMENT, ECW_TOKEN_URL and ECW_FHIR_BASE_URL, and that eCW can be reached from this host."
@@ -99,8 +100,8 @@ type connectionAnswer struct {
 	Note string `json:"note,omitempty"`
 }
 
-const cannotWrite = "The token's scope does not allow to create Observations, so nothing can be delivered: have eCW grant system/Observation.write " +
-	"(system/Observation.c in SMART v2) to the app, and name it in ECW_SCOPE."
+const cannotWrite = "The token's scope does not allow to create Observations, so nothing can be delivered: have eCW grant " +
+	"system/Observation.write (system/Observation.c in SMART v2) to the app, and name it in ECW_SCOPE."
 
 func (s *server) testConnection(c echo.Context) error {
 	ctx := c.Request().Context()

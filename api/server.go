@@ -81,7 +81,8 @@ func New(cfg Config) (http.Handler, error) {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
 	e.Pre(middleware.RemoveTrailingSlash())
-	e.Use(s.keepPublicURL, s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
+	e.Use(s.keepPublicURL)
+	e.Use(s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
 
 	ready := &health.Probe{Store: cfg.Store, Temporal: cfg.Temporal, Logger: cfg.Logger, TakesRequests: true}
 	e.GET("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))

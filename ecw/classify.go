@@ -73,7 +73,7 @@ func numberRule(number string) (rule, bool) {
 	switch number {
 	case numberGeneric:
 		// A failure without a reason: eCW may have got as far as storing it, so it is looked up before a repeat.
-		return rule{ClassUnknown, "eCW reports a failure without a reason; if it lasts, ask eCW's support what it logged for this Observation"}, true
+		return rule{ClassUnknown, "eCW reports a failure without a reason; if it lasts, ask eCW's support what it logged"}, true
 	case "100":
 		return data("eCW does not accept the patient; check the patient's ecw_fhir_id")
 	case "101":
@@ -83,7 +83,7 @@ func numberRule(number string) (rule, bool) {
 	case "103":
 		// Nothing is stored. eCW's documents are said to allow one retry; the schedule makes its usual five, hours apart,
 		// since a mapping that a person mends meanwhile is worth them, and each is looked up first like any other.
-		return rule{ClassRetryable, "eCW reports an unknown mapping error; if it lasts, ask the practice's eCW administrator to map this vital sign"}, true
+		return rule{ClassRetryable, "eCW reports an unknown mapping error; if it lasts, have this vital sign mapped in the practice's eCW"}, true
 	case "108":
 		return data("eCW does not accept a character in the Observation; check the device's name")
 	case "109":
@@ -226,7 +226,8 @@ func tokenRefusal(res *response, now time.Time) *Error {
 	var r rule
 	switch e.Code {
 	case "invalid_client":
-		r = rule{ClassPermanentCredentials, "eCW does not know us (invalid_client); check ECW_CLIENT_ID, that eCW can reach the JWKS URL and finds our key there under ECW_KEY_ID, and ECW_TOKEN_URL"}
+		r = rule{ClassPermanentCredentials, "eCW does not know us (invalid_client); check ECW_CLIENT_ID, ECW_TOKEN_URL, " +
+			"and that eCW can reach the JWKS URL and finds our key there under ECW_KEY_ID"}
 	case "invalid_grant":
 		r = rule{ClassPermanentCredentials, "eCW rejects the client assertion (invalid_grant); check that the JWKS URL is public, the kid matches and the clock is right"}
 	case "invalid_scope":

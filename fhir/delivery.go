@@ -21,7 +21,8 @@ const (
 // that a server assigns are gone (id, meta.versionId, meta.lastUpdated), the subject is the EHR's patient without a name, the
 // reading's UUID becomes an identifier, and tags name the source "Vantrexia RPM" and say that it is supplied by the patient.
 //
-// The result passes Check, or there is an error, which repeats no value. The input is left as it is, and the result shares no memory with it.
+// The result passes Check, or there is an error, which repeats no value. The input is left as it is, and the result shares no
+// memory with it.
 func ForDelivery(o *fhir401.Observation, ecwPatientID string) (*fhir401.Observation, error) {
 	if o.Id == nil || !idPattern.MatchString(*o.Id) {
 		return nil, fmt.Errorf("the Observation has no id to identify it by")

@@ -38,7 +38,8 @@ type Address struct {
 }
 
 // ParsePatient reads a FHIR R4 Patient. mrnSystem is the system of the identifier that is the MRN, and no other is one then;
-// when it is empty, the identifiers' types decide. It wants a Patient with an id, and a birth date that is one; anything else may be missing.
+// when it is empty, the identifiers' types decide. It wants a Patient with an id, and a birth date that is one; anything else
+// may be missing.
 // Its errors name the element and never repeat its content.
 //
 // The elements of interest are read and the rest is ignored, unlike by the types of fhir401, which give up on the whole

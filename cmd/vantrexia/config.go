@@ -175,7 +175,7 @@ func (c config) check() error {
 		errs = append(errs, errors.New("LOG_LEVEL is debug while ECW_ENVIRONMENT is production: debug names patients and shows values, use info"))
 	}
 	if !isPublicURL(c.PublicURL) {
-		errs = append(errs, errors.New("API_PUBLIC_URL is not an http(s) URL without user, query and fragment: use for example https://your-domain.com"))
+		errs = append(errs, errors.New("API_PUBLIC_URL is not an http(s) URL without user, query and fragment: use https://your-domain.com"))
 	}
 	if _, err := time.LoadLocation(c.TimeZone); err != nil {
 		errs = append(errs, fmt.Errorf("TIME_ZONE %q is unknown: use an IANA name such as America/New_York", c.TimeZone))
@@ -208,8 +208,11 @@ func (c config) check() error {
 
 // isPublicURL reports whether links can begin with it; empty means that they are paths.
 func isPublicURL(text string) bool {
+	if text == "" {
+		return true
+	}
 	u, err := url.Parse(text)
-	return text == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, "?#")
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, "?#")
 }
 
 // logger writes to standard error, so that what a command prints can be piped.

@@ -93,6 +93,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		"ECW_OTHER_KEY_ID":   "other-kid",
 		"ECW_MRN_SYSTEM":     "urn:a:b",
 		"ECW_RATE_LIMIT":     "77",
+		"ECW_PARALLEL":       "5",
 	}
 	t.Run("elsewhere", func(t *testing.T) {
 		cfg, _ := load(t, elsewhere)
@@ -106,8 +107,8 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		if got := d.apiConfig(); got.MRNSystem != "urn:a:b" {
 			t.Errorf("the API knows the MRN system %q", got.MRNSystem)
 		}
-		if cfg.ECW.RateLimit != 77 {
-			t.Errorf("the limit is %d", cfg.ECW.RateLimit)
+		if cfg.ECW.RateLimit != 77 || cfg.ECW.Parallel != 5 {
+			t.Errorf("the limit is %d, at once %d", cfg.ECW.RateLimit, cfg.ECW.Parallel)
 		}
 	})
 
@@ -149,6 +150,8 @@ func TestBoundsOfSettings(t *testing.T) {
 		{"IMPORT_PARALLEL", func(c *config) { c.ImportParallel = 0 }},
 		{"", func(c *config) { c.ECW.RateLimit = 10 }},
 		{"ECW_RATE_LIMIT", func(c *config) { c.ECW.RateLimit = 9 }},
+		{"", func(c *config) { c.ECW.Parallel = 1 }},
+		{"ECW_PARALLEL", func(c *config) { c.ECW.Parallel = 0 }},
 		{"", func(c *config) { c.RetryDelays = []time.Duration{1} }},
 		{"RETRY_DELAYS", func(c *config) { c.RetryDelays = nil }},
 		{"RETRY_DELAYS", func(c *config) { c.RetryDelays = []time.Duration{time.Minute, 0} }},

@@ -48,8 +48,9 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, 
 		fmt.Fprintf(&b, "  Temporal          %s\n", d.cfg.TemporalAddress)
 	}
 	if !withSandbox {
-		fmt.Fprintf(&b, "  EHR               %s\n\nCreate a patient with its ecw_fhir_id, then post readings: see README.md.\n\n", d.cfg.ECW.FHIRBaseURL)
-		return b.String(), nil
+		fmt.Fprintf(&b, "  EHR               %s\n\n", strings.ReplaceAll(d.cfg.ECW.FHIRBaseURL, "{practice_code}", d.cfg.ECW.PracticeCode))
+		err := d.welcomeElsewhere(&b, apiURL)
+		return b.String(), err
 	}
 	patient, err := demoPatient(ctx, d)
 	if err != nil {
@@ -70,6 +71,29 @@ Or 602 real visits:  bin/vantrexia simulate --url %s
 
 `, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339), apiURL)
 	return b.String(), nil
+}
+
+// welcomeElsewhere leads to the first patients of an EHR that is not our sandbox.
+func (d dependencies) welcomeElsewhere(out io.Writer, apiURL string) error {
+	token, err := d.cfg.signToken(api.Token{Role: api.RoleAdmin, Subject: "demo", TTL: 12 * time.Hour})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, `The EHR must know our public keys, %[1]s/.well-known/jwks.json; README.md, "Against another EHR", says how.
+Then, in another terminal, see whether it takes us, and list its patients:
+
+token='%[2]s'
+curl -X POST %[1]s/api/v1/ecw/test/jwt/ -H "Authorization: Bearer $token"
+curl -X POST %[1]s/api/v1/ecw/test/connection/ -H "Authorization: Bearer $token"
+curl %[1]s/api/v1/ecw/patients/ -H "Authorization: Bearer $token"
+
+Import a patient, then post readings to /api/v1/observations/ as README.md shows:
+
+curl -X POST %[1]s/api/v1/patients/import_selected_from_ecw/ -H "Authorization: Bearer $token" \
+  -H 'Content-Type: application/json' -d '{"ecw_patient_ids": ["an ecw_fhir_id of the list"]}'
+
+`, apiURL, token)
+	return nil
 }
 
 // demoPatient is one of the sandbox's patients, linked.

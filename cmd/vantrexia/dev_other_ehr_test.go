@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestDevAgainstAnotherEHR is the README's recipe, with a sandbox of its own as the other EHR: the commands that the welcome
+// shows test the connection, list the patients, and import one.
+func TestDevAgainstAnotherEHR(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
+	}
+	dir := workDir(t)
+	address, sandboxAddress := freeAddress(t), freeAddress(t)
+	other := []string{
+		"ECW_CLIENT_ID=rpm", "ECW_PRACTICE_CODE=home-1",
+		"ECW_TOKEN_URL=http://" + sandboxAddress + "/oauth/oauth2/token",
+		"ECW_FHIR_BASE_URL=http://" + sandboxAddress + "/fhir/r4/{practice_code}",
+	}
+	ehr := start(t, dir, append([]string{"SANDBOX_ADDRESS=" + sandboxAddress, "SANDBOX_JWKS_URL=http://" + address + "/.well-known/jwks.json"}, other...), "sandbox")
+	ehr.await(t, &ehr.stderr, "listening")
+	temporalAddress, namespace := stack.Temporal(t)
+	p := start(t, dir, append([]string{
+		"API_ADDRESS=" + address, "DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + temporalAddress, "TEMPORAL_NAMESPACE=" + namespace,
+	}, other...), "dev")
+	welcome := p.await(t, &p.stdout, "of the list")
+
+	token := regexp.MustCompile(`(?m)^token='[^']+'$`).FindString(welcome)
+	var said []string
+	for _, command := range regexp.MustCompile(`(?m)^curl (?:.*\\\n)*.*$`).FindAllString(welcome, -1) {
+		if strings.Contains(command, "import_selected") {
+			id := regexp.MustCompile(`"ecw_fhir_id":"([^"]+)"`).FindStringSubmatch(strings.Join(said, ""))
+			if id == nil {
+				t.Fatalf("no patient is listed: %s", said)
+			}
+			command = strings.Replace(command, "an ecw_fhir_id of the list", id[1], 1)
+		}
+		answer, err := exec.Command("sh", "-c", token+"\n"+command).Output()
+		if err != nil {
+			t.Fatalf("%s: %v %s", command, err, answer)
+		}
+		said = append(said, string(answer))
+	}
+	for i, want := range []string{`"message":"JWT authentication successful"`, `"test_patient_count":142`, `"count":142`, `"imported":1`} {
+		if len(said) <= i || !strings.Contains(said[i], want) {
+			t.Fatalf("command %d does not give %s\n%s\n%s", i+1, want, welcome, said)
+		}
+	}
+	if !strings.Contains(welcome, "http://"+address+"/.well-known/jwks.json") {
+		t.Errorf("the welcome does not say where the keys to register are:\n%s", welcome)
+	}
+}
