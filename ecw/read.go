@@ -26,15 +26,21 @@ func (c *Client) judgeRead(res *response, op, resourceType string, v any) error 
 	if res.bodyErr != nil {
 		return res.bodyErr
 	}
-	if bad, is := firstError(res.issues()); is {
-		return wordedForRead(issueError(op, res, bad, c.now()))
+	isFHIR := res.isJSON() && json.Unmarshal(res.body, &head) == nil
+	if isFHIR && head.ResourceType == "OperationOutcome" {
+		if bad, is := firstError(res.issues()); is {
+			return wordedForRead(issueError(op, res, bad, c.now()))
+		}
 	}
-	err := json.Unmarshal(res.body, v)
-	if errors.Is(err, errTooLarge) {
+	var err error
+	if isFHIR = isFHIR && head.ResourceType == resourceType; isFHIR {
+		err = json.Unmarshal(res.body, v)
+	}
+	switch {
+	case errors.Is(err, errTooLarge):
 		return &Error{Class: ClassRetryable, Op: op, Code: "response_too_large", HTTPStatus: res.status,
 			Message: fmt.Sprintf("a list in eCW's answer has more than %d elements and was not read", maxElements)}
-	}
-	if err != nil || !res.isJSON() || json.Unmarshal(res.body, &head) != nil || head.ResourceType != resourceType {
+	case err != nil, !isFHIR:
 		return &Error{Class: ClassRetryable, Op: op, Code: "malformed_response", HTTPStatus: res.status,
 			Message: "eCW's answer is not a " + resourceType + "; check ECW_FHIR_BASE_URL and any proxy in between"}
 	}
