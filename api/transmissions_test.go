@@ -168,7 +168,11 @@ func TestTransmissionInDetail(t *testing.T) {
 		{"number": number("2"), "http_status": number("200"), "ecw_observation_id": line.get("ecw_observation_id"), "error_class": nil, "error_message": nil, "error_code": nil},
 	} {
 		made := detail.part("attempts", i)
-		if members := []string{"duration_ms", "ecw_observation_id", "error_class", "error_code", "error_message", "finished_at", "http_status", "number", "started_at"}; !slices.Equal(made.keys(), members) {
+		members := []string{
+			"duration_ms", "ecw_observation_id", "ecw_patient_id", "error_class", "error_code", "error_message",
+			"finished_at", "http_status", "number", "started_at",
+		}
+		if !slices.Equal(made.keys(), members) {
 			t.Errorf("an attempt has the members %v", made.keys())
 		}
 		for member, value := range want {
@@ -218,6 +222,60 @@ func TestTransmissionIDs(t *testing.T) {
 	for _, id := range []string{"TXN-2026-00042", "TXN-1", "nobody", "%00", "%ff", "TXN-2026-%00", "' OR 1=1--"} {
 		if got := s.do("GET", "/api/v1/fhir/transmissions/"+strings.ReplaceAll(id, " ", "%20")+"/", ""); got.status != http.StatusNotFound && got.status != http.StatusBadRequest {
 			t.Errorf("%s: got %d %s", id, got.status, got.body)
+		}
+	}
+}
+
+// A wrong link is corrected: what stands in the former chart is listed, and what came after is not.
+func TestReadingsInAFormerChartAreListed(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	patient := s.patient(kevin)
+	before := s.post(weight(patient))
+	s.await(before, "transmitted")
+	const former = "/api/v1/fhir/transmissions/?former_chart=true"
+	if listed := s.do("GET", former, "").want(t, http.StatusOK, ""); listed.get("count") != number("0") {
+		t.Errorf("before the link is corrected: %s", listed.body)
+	}
+
+	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"ecw_fhir_id": "`+susan+`", "confirm_mismatch": true}`).want(t, http.StatusOK, "")
+	after := s.post(weight(patient))
+	s.await(after, "transmitted")
+	listed := s.do("GET", former, "").want(t, http.StatusOK, "")
+	if listed.get("count") != number("1") || listed.text("results", 0, "observation_id") != before {
+		t.Errorf("after it is corrected: %s, want %s", listed.body, before)
+	}
+	detail := s.do("GET", "/api/v1/fhir/transmissions/"+listed.text("results", 0, "id")+"/", "").want(t, http.StatusOK, "")
+	if got := detail.text("attempts", 0, "ecw_patient_id"); got != kevin {
+		t.Errorf("it was sent to the chart %q, want %q", got, kevin)
+	}
+}
+
+// The database was restored and has forgotten a reading that is sent again: it has its id, and stands in the chart once,
+// although the EHR ignores conditions.
+func TestAForgottenReadingThatIsSentAgainIsTheSame(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	s.fault(`{"kind":"store_again","for":"1h"}`)
+	patient := s.patient(kevin)
+	for name, send := range map[string]func(reading string) string{
+		"alone": func(reading string) string { return s.post(reading) },
+		"in a batch": func(reading string) string {
+			return s.do("POST", batchPath, `{"observations":[`+reading+`]}`).want(t, http.StatusOK, "").text("results", 0, "id")
+		},
+	} {
+		reading := weight(patient)
+		first := s.post(reading)
+		s.await(first, "transmitted")
+		s.exec("DELETE FROM transmissions")
+		s.exec("DELETE FROM observations")
+		again := send(reading)
+		if again != first {
+			t.Errorf("%s: sent again it is %s, was %s", name, again, first)
+		}
+		s.await(again, "transmitted")
+		if stored, received := s.inChart(again); stored != 1 || received != 1 {
+			t.Errorf("%s: the EHR holds it %d times, after %d creates", name, stored, received)
 		}
 	}
 }
