@@ -238,8 +238,13 @@ func (a *Transmission) failed(ctx context.Context, b begun, err error) error {
 	if f.Code != ecw.CodeRateLimited {
 		return failure(class, f)
 	}
-	err = a.Store.InTx(ctx, func(q *db.Queries) error {
-		admission, err := a.Gate.HoldBack(ctx, q, b.Request)
+	return a.holdBack(ctx, b, f, "")
+}
+
+// holdBack puts a delivery back into the queue of which nothing was sent.
+func (a *Transmission) holdBack(ctx context.Context, b begun, f Failure, reason string) error {
+	err := a.Store.InTx(ctx, func(q *db.Queries) error {
+		admission, err := a.Gate.HoldBack(ctx, q, b.Request, reason)
 		if err != nil || b.sentBefore {
 			f.HeldBack = &admission
 			return err
@@ -326,6 +331,15 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 		}
 	}
 
+	// Asked again: it may be long since the gate let the delivery begin.
+	somebodyElse, err := a.Store.IsSomebodyElse(ctx, in.ObservationID)
+	if err != nil {
+		return Posted{}, notSent(fmt.Errorf("look at the patient's link: %w", err))
+	}
+	if somebodyElse {
+		f := Failure{Code: "patient_mismatch", Message: "eCW shows another person under the patient's id: compare the two"}
+		return Posted{}, a.holdBack(ctx, b, f, gate.ReasonPatient)
+	}
 	err = db.Written(a.Store.MarkSent(ctx, db.MarkSentParams{
 		TransmissionID: in.TransmissionID,
 		ObservationID:  in.ObservationID,

@@ -67,7 +67,7 @@ func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time
 		return Admission{}, err
 	}
 	if somebodyElse {
-		return g.hold(ctx, q, r, ReasonPatient)
+		return g.hold(ctx, q, state, r, ReasonPatient)
 	}
 	if state.Circuit != Closed {
 		return g.tryOrHold(ctx, q, state, r)
@@ -77,7 +77,7 @@ func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time
 		return Admission{}, err
 	}
 	if !free {
-		return g.hold(ctx, q, r, "")
+		return g.hold(ctx, q, state, r, "")
 	}
 	return Admission{}, g.keepPlace(ctx, q, r.TransmissionID)
 }
@@ -111,7 +111,13 @@ func (g *Gate) tryOrHold(ctx context.Context, q *db.Queries, state db.Gate, r Re
 			return Admission{}, err
 		}
 	default:
-		return g.hold(ctx, q, r, state.Reason)
+		return g.hold(ctx, q, state, r, state.Reason)
+	}
+
+	// Where no place is free, the trial's first request waits for one.
+	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
+	if err != nil || taken.Total >= g.places(state) {
+		return Admission{Trial: true}, err
 	}
 	return Admission{Trial: true}, g.keepPlace(ctx, q, r.TransmissionID)
 }
@@ -120,8 +126,15 @@ func (g *Gate) keepPlace(ctx context.Context, q *db.Queries, id uuid.UUID) error
 	return q.TakePlace(ctx, db.TakePlaceParams{ID: id, PracticeCode: g.cfg.Practice, Kind: kindDelivery, Lease: g.lease().Seconds()})
 }
 
-// hold puts a transmission into the queue, and takes its place away.
-func (g *Gate) hold(ctx context.Context, q *db.Queries, r Request, reason string) (Admission, error) {
+// hold puts a transmission into the queue, and takes its place away. One that was to be the trial is that no longer: another
+// has to decide whether the circuit closes.
+func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request, reason string) (Admission, error) {
+	if isTrial(state, r.TransmissionID) {
+		state.Circuit, state.Trial = Open, nil
+		if err := save(ctx, q, state); err != nil {
+			return Admission{}, err
+		}
+	}
 	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
 		return Admission{}, err
 	}
@@ -135,13 +148,17 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, r Request, reason string
 	return Admission{Held: held, Scheduled: !held, Reason: reason}, nil
 }
 
-// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, and nothing was sent. q's
-// transaction should also take back what was recorded of its beginning.
-func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request) (Admission, error) {
+// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient turned out to be
+// somebody else, and nothing was sent. q's transaction should also take back what was recorded of its beginning.
+func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request, reason string) (a Admission, err error) {
 	if err := lockTransmission(ctx, q, r); err != nil {
 		return Admission{}, err
 	}
-	return g.hold(ctx, q, r, "")
+	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, _ time.Time) error {
+		a, err = g.hold(ctx, q, state, r, reason)
+		return err
+	})
+	return a, err
 }
 
 // CallNext keeps the free places for those who come next in the queue, and tells them. Whoever leaves a place calls it;

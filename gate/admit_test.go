@@ -197,7 +197,7 @@ func TestADeliveryThatIsHeldBack(t *testing.T) {
 
 	var a gate.Admission
 	r.must(r.store.InTx(t.Context(), func(q *db.Queries) (err error) {
-		a, err = g.HoldBack(t.Context(), q, list[0])
+		a, err = g.HoldBack(t.Context(), q, list[0], "")
 		return err
 	}))
 	if a != (gate.Admission{Held: true}) || r.taken() != 0 {
@@ -237,7 +237,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 					}
 				}
 				err := r.store.InTx(t.Context(), func(q *db.Queries) error {
-					_, err := g.HoldBack(t.Context(), q, request)
+					_, err := g.HoldBack(t.Context(), q, request, "")
 					return err
 				})
 				if !errors.Is(err, db.ErrForgotten) {
@@ -264,7 +264,7 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	g := r.gate(onStore(store))
 	request := r.transmission()
 	err := store.InTx(ctx, func(q *db.Queries) error {
-		if _, err := g.HoldBack(ctx, q, request); err != nil {
+		if _, err := g.HoldBack(ctx, q, request, ""); err != nil {
 			return err
 		}
 		_, err := g.Take(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})

@@ -69,7 +69,7 @@ func repairCircuit(ctx workflow.Context, practice string) error {
 	if err := workflow.ExecuteActivity(untilDone(ctx, "look at the circuit"), do.LookAtCircuit, practice).Get(ctx, &state); err != nil {
 		return err
 	}
-	if state.State == gate.Open {
+	if state.State == gate.Open || state.State != gate.Closed && state.Held > 0 {
 		startCircuitBreaker(ctx, practice)
 	}
 	return workflow.ExecuteActivity(untilDone(ctx, "call the next in the queue"), do.CallNext, practice).Get(ctx, nil)
