@@ -39,7 +39,7 @@ const (
 	pingTimeout    = 2 * time.Second
 	// unansweredTimeout is for hosts that vanished: nothing sent to them is acknowledged. Longer than any statement may take.
 	unansweredTimeout = 20 * time.Second
-	restedFor         = 100 * time.Millisecond // a server needs longer to die and come back
+	restedFor         = 5 * time.Millisecond // no server dies and comes back in less
 )
 
 // Store is the database: every query, and transactions over several of them.
