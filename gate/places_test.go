@@ -451,6 +451,32 @@ func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	r.expectCalls("the single request has given up", waiting)
 }
 
+// A place is kept free for as long as a single request waits, and no longer: after that nobody might come by for minutes.
+func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
+	t.Parallel()
+	for name, wait := range map[string]func(*rig, *gate.Gate){
+		"it has left": func(r *rig, g *gate.Gate) { r.begin(t.Context(), g)(t.Context(), prompt) },
+		"it has given up": func(_ *rig, g *gate.Gate) {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, _, err := g.Begin(ctx); err == nil {
+				t.Error("it has left")
+			}
+		},
+	} {
+		r := newRig(t)
+		g := r.gate(places(1))
+		_, err := g.Circuit(t.Context())
+		r.must(err)
+		r.reserve()
+		wait(r, g)
+		running, waiting := r.fill(g, 1)[0], r.transmission()
+		r.waits(g, waiting)
+		r.delivered(g, running)
+		r.expectCalls(name, waiting)
+	}
+}
+
 // What Take frees belongs to the reported delivery only.
 func TestAReportFreesOnePlace(t *testing.T) {
 	t.Parallel()

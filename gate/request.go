@@ -63,7 +63,7 @@ func (g *Gate) Begin(ctx context.Context) (end func(context.Context, ecw.Observe
 			}
 		}
 		if err != nil || pass.wait > 0 {
-			g.leaveSingle(ctx, p)
+			g.giveUp(ctx, p)
 			return nil, max(pass.wait, patience/2), err
 		}
 		began := pass.at
@@ -157,8 +157,20 @@ func (g *Gate) end(ctx context.Context, p place, began time.Time, o ecw.Observed
 	g.leaveSingle(ctx, p)
 }
 
-// leaveSingle frees the place of a request that belongs to no delivery, and calls the next delivery. One that gives up
-// without a place does so too: it may have kept one free for itself, and whoever was to be called then was not.
+// giveUp ends the wait of a request that belongs to no delivery. No place is kept for it any more, and whoever was not
+// called because one was is called now.
+func (g *Gate) giveUp(ctx context.Context, p place) {
+	if p.kind == kindDelivery {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := g.store.ReservePlace(ctx, db.ReservePlaceParams{PracticeCode: g.cfg.Practice}); err != nil {
+		g.log.WarnContext(ctx, "a place before eCW is still reserved, for a moment", "error", err)
+	}
+	g.leaveSingle(ctx, p)
+}
+
+// leaveSingle frees the place of a request that belongs to no delivery, and calls the next delivery.
 func (g *Gate) leaveSingle(ctx context.Context, p place) {
 	if p.kind == kindDelivery {
 		return
