@@ -93,7 +93,7 @@ func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update strin
 	ref := s.ref(id)
 	ref.LookUp = true // whoever asks by hand may know of deliveries that the database has forgotten
 	handle, err := s.Temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(s.transmissionOptions(id), workflows.Transmission, ref),
+		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(s.transmissionOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref}),
 		UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: update, WaitForStage: client.WorkflowUpdateStageCompleted},
 	})
 	if err == nil {

@@ -183,11 +183,11 @@ func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
 	options, ref := s.transmissionOptions(id), s.ref(id)
 	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
 	options.WorkflowExecutionErrorWhenAlreadyStarted = true
-	_, err := s.Temporal.ExecuteWorkflow(ctx, options, workflows.Transmission, ref)
+	_, err := s.Temporal.ExecuteWorkflow(ctx, options, workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref})
 	var known *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &known) {
 		ref.LookUp = true
-		_, err = s.Temporal.ExecuteWorkflow(ctx, s.transmissionOptions(id), workflows.Transmission, ref)
+		_, err = s.Temporal.ExecuteWorkflow(ctx, s.transmissionOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref})
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", id, "error", err)

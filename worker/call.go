@@ -22,7 +22,7 @@ func Call(c client.Client) func(ctx context.Context, practice string, observatio
 			StaticSummary: workflows.TransmissionSummary,
 		}
 		ref := activities.ObservationRef{PracticeCode: practice, ObservationID: observationID, Unasked: true, LookUp: true}
-		_, err := c.SignalWithStartWorkflow(ctx, id, workflows.SignalProceed, call, options, workflows.Transmission, ref)
+		_, err := c.SignalWithStartWorkflow(ctx, id, workflows.SignalProceed, call, options, workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref})
 		if err != nil {
 			return fmt.Errorf("signal transmission: %w", err)
 		}

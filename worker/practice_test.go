@@ -52,7 +52,7 @@ func TestReadingsDoNotCrossPractices(t *testing.T) {
 	for queue, ref := range map[string]activities.ObservationRef{workflows.TaskQueue(elsewhere): right, workflows.TaskQueue(practice): wrong} {
 		options := startOptions(ref.ObservationID)
 		options.TaskQueue = queue
-		must(r.temporal.ExecuteWorkflow(t.Context(), options, workflows.Transmission, ref))(t)
+		must(r.temporal.ExecuteWorkflow(t.Context(), options, workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref}))(t)
 	}
 	ours := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.mustDeliver(r.start(ours))

@@ -16,9 +16,9 @@ import (
 )
 
 // runs runs the transmission as ref says and returns what it continues as.
-func (w *world) runs(t *testing.T, ref activities.ObservationRef) (next activities.ObservationRef) {
+func (w *world) runs(t *testing.T, ref activities.ObservationRef) (next TransmissionInput) {
 	t.Helper()
-	w.env.ExecuteWorkflow(Transmission, ref)
+	w.env.ExecuteWorkflow(Transmission, TransmissionInput{ObservationRef: ref})
 	var again *workflow.ContinueAsNewError
 	if err := w.env.GetWorkflowError(); !errors.As(err, &again) {
 		t.Fatalf("ended with %v, want it to continue as new", err)
@@ -62,41 +62,85 @@ func TestAForgottenTransmissionIsOpenedAnew(t *testing.T) {
 	}
 }
 
-// What a person asked of the run that the database has forgotten, the next one would not know of.
+// What a person asked of the run that the database has forgotten is handed on to the next.
 func TestWhatAPersonWantsIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	t.Run("cancelled during a delivery", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.post, w.record = []error{eCWTimeout}, []error{nil, forgotten(), nil}
+		w.post, w.record = []error{eCWTimeout}, []error{nil, forgotten()}
 		w.env.RegisterDelayedCallback(func() { w.env.SignalWorkflow(SignalCancel, nil) }, time.Minute)
-		w.cancelled(t)
-		if len(w.posts) != 1 || len(w.refs) != 2 || !w.refs[1].LookUp {
-			t.Errorf("%d deliveries, opened as %+v, want it opened again and no more deliveries", len(w.posts), w.refs)
+		if next := w.runs(t, testRef); !next.Cancelled || !next.LookUp {
+			t.Errorf("the next run is told %+v, want that it is cancelled", next)
 		}
 	})
 	t.Run("by Temporal's cancel request", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.post, w.record = []error{eCWTimeout}, []error{nil, forgotten(), nil}
+		w.post, w.record = []error{eCWTimeout}, []error{nil, forgotten()}
 		w.env.RegisterDelayedCallback(w.env.CancelWorkflow, time.Minute)
-		w.cancelled(t)
+		if next := w.runs(t, testRef); !next.Cancelled {
+			t.Errorf("the next run is told %+v, want that it is cancelled", next)
+		}
 	})
 	t.Run("transmit now", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		asked := &answer{}
-		w.post, w.record = []error{eCWTimeout, nil}, []error{forgotten(), nil}
+		w.post, w.record = []error{eCWTimeout}, []error{forgotten()}
 		w.beforeRecord = func() { w.env.UpdateWorkflow(UpdateTransmitNow, "", asked) }
+		ref := testRef
+		ref.Unasked = true
+		if next := w.runs(t, ref); !asked.accepted || !next.TransmitNow || next.Unasked || next.UnknownSince.IsZero() {
+			t.Errorf("accepted %t, the next run is told %+v", asked.accepted, next)
+		}
+	})
+	t.Run("in the middle of a delivery that was asked for", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.post, w.auth = []error{eCWTimeout}, []error{nil, forgotten()}
+		w.update(UpdateTransmitNow, time.Minute)
+		if next := w.runs(t, testRef); !next.TransmitNow {
+			t.Errorf("the next run is told %+v, want that somebody waits for the delivery", next)
+		}
+	})
+}
+
+// A run does first what an earlier one has handed on.
+func TestWhatIsHandedOn(t *testing.T) {
+	t.Parallel()
+	t.Run("a cancel", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.env.ExecuteWorkflow(Transmission, TransmissionInput{ObservationRef: testRef, Cancelled: true})
+		var app *temporal.ApplicationError
+		if err := w.env.GetWorkflowError(); !errors.As(err, &app) || app.Type() != ClassCancelled {
+			t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
+		}
+		if len(w.posts) != 0 || len(w.outcomes) != 1 || w.outcomes[0].Class != ClassCancelled {
+			t.Errorf("%d deliveries, recorded %+v", len(w.posts), w.outcomes)
+		}
+	})
+	t.Run("transmit now", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.opened.Due = w.env.Now().Add(time.Hour)
 		started := w.env.Now()
-		if _, err := w.run(t); err != nil {
-			t.Fatal(err)
+		w.env.ExecuteWorkflow(Transmission, TransmissionInput{ObservationRef: testRef, TransmitNow: true})
+		if err := w.env.GetWorkflowError(); err != nil || len(w.attempts) != 1 || !w.attempts[0].Asked {
+			t.Fatalf("ended with %v after %+v", err, w.attempts)
 		}
-		if !asked.accepted || len(w.attempts) != 2 || !w.attempts[1].Asked || !w.posts[1].LookUp || w.posts[1].UnknownSince.IsZero() {
-			t.Fatalf("accepted %t, delivered as %+v, %+v", asked.accepted, w.attempts, w.posts)
-		}
-		if waited := w.attempts[1].StartedAt.Sub(started); waited > 2*time.Second {
+		if waited := w.attempts[0].StartedAt.Sub(started); waited > 2*time.Second {
 			t.Errorf("delivered after %s, want at once", waited)
+		}
+	})
+	t.Run("refusals", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.post = []error{eCWForbids}
+		w.env.ExecuteWorkflow(Transmission, TransmissionInput{ObservationRef: testRef, Refusals: maxRefusals - 1})
+		if len(w.posts) != 1 || w.outcomes[0].NextRetryAt != nil {
+			t.Errorf("%d deliveries, recorded %+v, want the last refusal that there may be", len(w.posts), w.outcomes)
 		}
 	})
 }
@@ -158,7 +202,7 @@ func TestOnlyTheFirstDeliveryDoesNotLook(t *testing.T) {
 				if tc.reset {
 					workflow.GetInfo(ctx).OriginalRunID = "the run before the reset"
 				}
-				return Transmission(ctx, ref)
+				return Transmission(ctx, TransmissionInput{ObservationRef: ref})
 			}, ref)
 			if err := w.env.GetWorkflowError(); err != nil {
 				t.Fatal(err)
@@ -199,22 +243,33 @@ func TestALongHistoryTakesAlongWhatMayHaveBeenSent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.post = []error{eCWTimeout}
-	w.env.RegisterDelayedCallback(func() { w.env.SetContinueAsNewSuggested(true) }, time.Minute)
-	ref := w.runs(t, testRef)
-	if !ref.LookUp || !ref.UnknownSince.Equal(w.outcomes[0].FinishedAt) {
-		t.Errorf("continues with %+v, want it to look up what was unknown at %s", ref, w.outcomes[0].FinishedAt)
+	w.env.SetContinueAsNewSuggested(true)
+	next := w.runs(t, testRef)
+	if !next.LookUp || !next.UnknownSince.Equal(w.outcomes[0].FinishedAt) {
+		t.Errorf("continues with %+v, want it to look up what was unknown at %s", next, w.outcomes[0].FinishedAt)
 	}
 }
 
-// A long history does not swallow what a person has just asked for.
-func TestALongHistoryWaitsForWhatAPersonWants(t *testing.T) {
+// However often eCW forbids a reading, and however long the history gets between: it is counted.
+func TestALongHistoryTakesAlongTheRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.post = []error{eCWTimeout, nil}
-	w.env.RegisterDelayedCallback(func() { w.env.SetContinueAsNewSuggested(true) }, time.Minute)
-	w.update(UpdateTransmitNow, 2*time.Minute)
-	if _, err := w.run(t); err != nil || len(w.attempts) != 2 || !w.attempts[1].Asked {
-		t.Errorf("ended with %v after %+v", err, w.attempts)
+	w.post = []error{eCWForbids}
+	w.env.SetContinueAsNewSuggested(true)
+	if next := w.runs(t, testRef); next.Refusals != 1 || next.UnknownSince != (time.Time{}) {
+		t.Errorf("continues with %+v, want one refusal", next)
+	}
+}
+
+// A database that is away for days costs no end of history: of a delivery that cannot begin, a new run begins it.
+func TestALongHistoryOfDeliveriesThatWereNotSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.post = []error{temporal.NewNonRetryableApplicationError("database away", activities.TypeNotSent, nil)}
+	w.update(UpdateTransmitNow, 5*time.Second) // it is asked for, and still is in the next run
+	w.env.RegisterDelayedCallback(func() { w.env.SetContinueAsNewSuggested(true) }, 12*time.Second)
+	if next := w.runs(t, testRef); len(w.posts) < 2 || len(w.outcomes) != 0 || !next.TransmitNow {
+		t.Errorf("continues with %+v after %d posts, recorded %+v", next, len(w.posts), w.outcomes)
 	}
 }
 

@@ -40,7 +40,7 @@ type life struct {
 func (l *life) live() error {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	ref, now := testRef, time.Date(2026, 2, 6, 8, 0, 0, 0, time.UTC)
+	in, now := TransmissionInput{ObservationRef: testRef}, time.Date(2026, 2, 6, 8, 0, 0, 0, time.UTC)
 	for {
 		l.env = suite.NewTestWorkflowEnvironment()
 		l.env.SetStartTime(now)
@@ -50,44 +50,44 @@ func (l *life) live() error {
 		l.env.RegisterActivity(l.Authenticate)
 		l.env.RegisterActivity(l.Post)
 		l.env.RegisterActivity(l.Record)
-		l.env.ExecuteWorkflow(Transmission, ref)
+		l.env.ExecuteWorkflow(Transmission, in)
 
 		var more bool
 		var err error
-		if ref, more, err = l.ended(); !more {
+		if in, more, err = l.ended(); !more {
 			return err
 		}
 		now = l.env.Now()
 	}
 }
 
-// ended judges the end of a run. more is true when it continues as another one, with ref.
-func (l *life) ended() (ref activities.ObservationRef, more bool, err error) {
+// ended judges the end of a run. more is true when it continues as another one, with next.
+func (l *life) ended() (next TransmissionInput, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.wrong != nil {
-		return ref, false, l.wrong
+		return next, false, l.wrong
 	}
 	if !l.env.IsWorkflowCompleted() {
-		return ref, false, errors.New("the workflow does not end")
+		return next, false, errors.New("the workflow does not end")
 	}
 	err = l.env.GetWorkflowError()
 	var app *temporal.ApplicationError
 	var again *workflow.ContinueAsNewError
 	switch {
 	case err == nil:
-		return ref, false, l.model.finish("")
+		return next, false, l.model.finish("")
 	case errors.As(err, &again):
 		l.story = append(l.story, "it continues as new")
-		if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &ref); err != nil {
-			return ref, false, err
+		if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &next); err != nil {
+			return next, false, err
 		}
-		err := l.model.continued()
-		return ref, err == nil, err
+		err := l.model.continued(next)
+		return next, err == nil, err
 	case errors.As(err, &app):
-		return ref, false, l.model.finish(app.Type())
+		return next, false, l.model.finish(app.Type())
 	}
-	return ref, false, fmt.Errorf("the workflow ended with %w", err)
+	return next, false, fmt.Errorf("the workflow ended with %w", err)
 }
 
 // tell lets the model judge something that happens now.
@@ -148,7 +148,10 @@ func (l *life) Authenticate(_ context.Context, a activities.Attempt) (activities
 		}
 		return got.admission, nil
 	}
-	l.keep(func(o *activities.Opened) { o.Due = time.Time{} })
+	l.keep(func(o *activities.Opened) { o.Due, o.DeliveriesMade = time.Time{}, a.Delivery })
+	if got.heldBack != nil {
+		defer l.keep(func(o *activities.Opened) { o.DeliveriesMade = a.Delivery - 1 })
+	}
 	if got.failsAuth {
 		return activities.Admission{}, got.failure()
 	}

@@ -29,7 +29,6 @@ type model struct {
 	admitted   bool               // nothing was posted since
 	trial      bool
 	outcome    *reply    // of the delivery under way, until it is recorded
-	again      time.Time // when it may begin again, if nothing had left
 	last       time.Time // when anything was last done
 
 	waiting   bool
@@ -114,23 +113,15 @@ func (m *model) begin(t time.Time, a activities.Attempt) error {
 	if err := m.check(t, a); err != nil {
 		return err
 	}
-	if !m.delivering {
-		m.call = nil // of an earlier wait
-		m.early = a.StartedAt.Before(m.scheduled)
-		m.askedSince = m.askedSince || a.Asked
-	}
+	m.call = nil // of an earlier wait
+	m.early = a.StartedAt.Before(m.scheduled)
+	m.askedSince = m.askedSince || a.Asked
 	m.delivering, m.waiting, m.begun, m.last, m.asked, m.admitted = true, false, a, t, false, false
 	return nil
 }
 
 // check compares a delivery that begins with the one that is to come.
 func (m *model) check(t time.Time, a activities.Attempt) error {
-	if m.delivering { // the same one: nothing had left
-		if a != m.begun {
-			return fmt.Errorf("a delivery of which nothing had left begins again as %+v, was %+v", a, m.begun)
-		}
-		return at(m.again).check("the delivery that was not sent", t)
-	}
 	switch {
 	case a.Number != m.counted+1:
 		return fmt.Errorf("attempt %d begins with %d made", a.Number, m.counted)
@@ -165,8 +156,11 @@ func (m *model) answered(t time.Time, got reply) {
 // call that came meanwhile counts: it may have come after the reply.
 func (m *model) putOff(t time.Time, a gate.Admission) {
 	m.delivering, m.waiting, m.next = false, true, at(t.Add(time.Hour))
-	if a.Scheduled {
+	switch {
+	case a.Scheduled:
 		m.next = at(latest(m.scheduled, t.Add(10*time.Second)))
+	case !a.Held: // it was not sent
+		m.next = at(t.Add(10 * time.Second))
 	}
 	if m.call != nil {
 		m.called(t, *m.call)
@@ -175,6 +169,7 @@ func (m *model) putOff(t time.Time, a gate.Admission) {
 
 // forget is the answer that the database does not know the transmission.
 func (m *model) forget(t time.Time) {
+	m.asked = m.asked || m.delivering && m.begun.Asked // what was asked for was not done
 	m.forgotten, m.delivering, m.waiting, m.admitted, m.outcome, m.last = true, false, false, false, nil, t
 }
 
@@ -206,8 +201,10 @@ func (m *model) ended(t time.Time, got reply) {
 	switch {
 	case got.heldBack != nil:
 		m.putOff(t, *got.heldBack)
-	case got.notSent:
-		m.again = t.Add(10 * time.Second)
+	case got.notSent: // it begins again, and is the same for whoever asked for it
+		asked := m.begun.Asked
+		m.putOff(t, gate.Admission{})
+		m.asked = m.asked || asked
 	default:
 		m.outcome = &got
 	}
@@ -234,6 +231,9 @@ func (m *model) record(t time.Time, out activities.Outcome, forgotten bool) erro
 	}
 	ended := m.ends(got, counts)
 	held := !ended && m.isHeld(got)
+	if got.class == "permanent_credentials" && !m.refusesAll(got) {
+		m.refusals++
+	}
 	if got.class == string(ecw.ClassUnknown) && !got.lookingUp {
 		m.unknown = out.FinishedAt
 	}
@@ -336,7 +336,6 @@ func (m *model) waitsUntil(next, finished time.Time, got reply, counts bool) err
 	case got.notVisible:
 		want = at(latest(got.at.Add(got.retryIn), m.scheduled))
 	case got.class == "permanent_credentials":
-		m.refusals++
 		want = jittered(finished, m.delays[m.refusals-1])
 	case counts:
 		want = jittered(finished, m.delays[m.counted-1])
@@ -410,7 +409,7 @@ func (m *model) called(t time.Time, call gate.Call) {
 	switch {
 	case m.delivering:
 		m.call = &call // what it means depends on what becomes of the delivery
-	case m.waiting && !m.asked:
+	case m.waiting && !(m.asked && !m.next.from.After(t)): // unless it begins in this moment
 		m.call, m.next = nil, at(t.Add(call.Wait))
 	}
 }
@@ -422,14 +421,19 @@ func (m *model) cancel(t time.Time) {
 }
 
 // continued is a run that ends and says how the next one begins.
-func (m *model) continued() error {
+func (m *model) continued(next TransmissionInput) error {
 	switch {
 	case m.end != "":
 		return fmt.Errorf("it continues as new after the end (%s)", m.end)
 	case m.delivering:
 		return fmt.Errorf("it continues as new in the middle of a delivery")
+	case next.Cancelled != !m.cancelled.IsZero():
+		return fmt.Errorf("the next run is told that it is cancelled: %t, and that was at %s", next.Cancelled, m.cancelled)
+	case next.TransmitNow != m.asked:
+		return fmt.Errorf("the next run is told that somebody asks: %t, want %t", next.TransmitNow, m.asked)
+	case next.Refusals != m.refusals:
+		return fmt.Errorf("the next run is told of %d refusals, want %d", next.Refusals, m.refusals)
 	}
-	m.refusals = 0 // each run counts its own
 	return nil
 }
 

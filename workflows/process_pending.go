@@ -108,5 +108,5 @@ func startTransmission(ctx workflow.Context, ref activities.ObservationRef) work
 		WorkflowIDReusePolicy: reuse,
 		StaticSummary:         TransmissionSummary,
 	})
-	return workflow.ExecuteChildWorkflow(child, Transmission, ref).GetChildWorkflowExecution()
+	return workflow.ExecuteChildWorkflow(child, Transmission, TransmissionInput{ObservationRef: ref}).GetChildWorkflowExecution()
 }

@@ -78,13 +78,28 @@ type transmission struct {
 
 	called      *gate.Call
 	transmitNow bool
+	asked       bool // a person wants the delivery that is under way, or begins again because nothing of it was sent
 	cancelled   bool
 }
 
+// TransmissionInput names the observation, and holds what an earlier run of the same workflow hands on.
+type TransmissionInput struct {
+	activities.ObservationRef
+	// Refusals counts how often eCW refused us at this reading while it took others.
+	Refusals int `json:",omitempty"`
+	// TransmitNow means that a person wants the next delivery now.
+	TransmitNow bool `json:",omitempty"`
+	// Cancelled means that a person has ended the transmission, which is not recorded yet.
+	Cancelled bool `json:",omitempty"`
+}
+
+// errAgain ends a run that continues as a new one.
+var errAgain = errors.New("it continues as new")
+
 // Transmission carries one observation into the EHR: Transform, then Authenticate and Post until eCW acknowledges it,
 // with the schedule's waits in between. It fails when a person has to act, with the error class as the error's type.
-func Transmission(ctx workflow.Context, ref activities.ObservationRef) (TransmissionState, error) {
-	t := &transmission{ref: ref}
+func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState, error) {
+	t := &transmission{ref: in.ObservationRef, refusals: in.Refusals, transmitNow: in.TransmitNow, cancelled: in.Cancelled}
 	if err := t.takeUpdates(ctx); err != nil {
 		return TransmissionState{}, err
 	}
@@ -94,6 +109,13 @@ func Transmission(ctx workflow.Context, ref activities.ObservationRef) (Transmis
 	settled, _ := workflow.NewDisconnectedContext(ctx)
 	if awaitErr := workflow.Await(settled, func() bool { return workflow.AllHandlersFinished(settled) }); err == nil {
 		err = awaitErr
+	}
+	if drain(ctx, SignalCancel) {
+		t.cancelled = true
+	}
+	drain(ctx, SignalProceed)
+	if errors.Is(err, errAgain) {
+		err = t.again(ctx)
 	}
 	return t.state(), err
 }
@@ -109,23 +131,20 @@ func (t *transmission) run(ctx workflow.Context) error {
 	if wasReset(ctx) {
 		t.ref.LookUp = true
 	}
-	for {
-		err := t.carry(ctx, work)
-		if !isForgotten(err) {
-			return err
-		}
+	err := t.carry(ctx, work)
+	if isForgotten(err) { // the next run opens what the database does know
 		t.ref.UnknownSince = workflow.Now(ctx)
-		if !t.asked(ctx) {
-			return t.again(ctx) // with what the database knows
-		}
-		t.ref.LookUp, t.phase = true, starting // the same in this run
+		return errAgain
 	}
+	return err
 }
 
 // isForgotten reports whether an activity found that the database does not know the transmission.
-func isForgotten(err error) bool {
+func isForgotten(err error) bool { return isOfType(err, activities.TypeForgotten) }
+
+func isOfType(err error, typ string) bool {
 	var app *temporal.ApplicationError
-	return errors.As(err, &app) && app.Type() == activities.TypeForgotten
+	return errors.As(err, &app) && app.Type() == typ
 }
 
 // wasReset reports whether a person has reset the workflow: what it did after that point is not in its history any more.
@@ -134,11 +153,20 @@ func wasReset(ctx workflow.Context) bool {
 	return info.OriginalRunID != "" && info.OriginalRunID != info.WorkflowExecution.RunID
 }
 
-// again ends this run and starts another that opens the transmission anew. Something may have been sent by now.
+// again starts another run that opens the transmission anew: what it waits for stands in the database, and what people want
+// of it is handed on. Something may have been sent by now.
 func (t *transmission) again(ctx workflow.Context) error {
-	ref := t.ref
-	ref.LookUp = true
-	return workflow.NewContinueAsNewError(ctx, Transmission, ref)
+	next := TransmissionInput{
+		ObservationRef: t.ref,
+		Refusals:       t.refusals,
+		TransmitNow:    t.transmitNow || t.asked,
+		Cancelled:      t.cancelled || ctx.Err() != nil,
+	}
+	next.LookUp = true
+	if next.TransmitNow {
+		next.Unasked = false
+	}
+	return workflow.NewContinueAsNewError(ctx, Transmission, next)
 }
 
 func (t *transmission) carry(ctx, work workflow.Context) error {
@@ -156,23 +184,15 @@ func (t *transmission) carry(ctx, work workflow.Context) error {
 		if t.cancelled || ctx.Err() != nil {
 			return t.cancel(work)
 		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && !t.asked(ctx) { // eCW can throttle for days
-			return t.again(ctx)
-		}
 		next, err := t.deliver(work)
 		if err != nil || next == nil {
 			return err
 		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() { // eCW can throttle for days, and the database be away
+			return errAgain
+		}
 		t.wait(ctx, *next)
 	}
-}
-
-// asked reports whether a person wants something of this run that the next one would not know of.
-func (t *transmission) asked(ctx workflow.Context) bool {
-	if workflow.GetSignalChannel(ctx, SignalCancel).ReceiveAsync(nil) {
-		t.cancelled = true
-	}
-	return t.transmitNow || t.cancelled || ctx.Err() != nil
 }
 
 func (t *transmission) open(ctx workflow.Context) error {
@@ -208,11 +228,10 @@ func (t *transmission) outcome(ctx workflow.Context) activities.Outcome {
 // deliver makes one delivery and records its outcome. It returns what to wait for before the next one; nil when eCW has
 // the observation. Its error ends the transmission.
 func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
-	asked := t.transmitNow
-	t.phase, t.transmitNow, t.called = delivering, false, nil
-	if asked {
-		t.due = time.Time{} // the schedule goes on from here
+	if t.transmitNow {
+		t.asked, t.due = true, time.Time{} // the schedule goes on from here
 	}
+	t.phase, t.transmitNow, t.called = delivering, false, nil
 	early := t.due.After(workflow.Now(ctx))
 	t.delivery++
 	t.attempt++
@@ -221,14 +240,17 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 	}
 
 	startedAt := workflow.Now(ctx)
-	posted, admission, err := t.send(ctx, asked)
+	posted, admission, err := t.send(ctx)
 	switch {
 	case isForgotten(err):
 		return nil, err
 	case admission.Waits():
 		return t.putOff(ctx, admission)
+	case isOfType(err, activities.TypeNotSent):
+		return t.beginAgain(ctx)
 	}
 
+	t.asked = false
 	out := t.outcome(ctx)
 	out.Delivery, out.StartedAt = t.delivery, startedAt
 	t.called = nil // who called meanwhile meant this delivery
@@ -254,9 +276,8 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 	return &pause{until: *out.NextRetryAt, summary: t.retrySummary(out)}, nil
 }
 
-// send authenticates and posts, and does both again as long as nothing left for eCW. Nothing was sent when the admission
-// is to wait.
-func (t *transmission) send(ctx workflow.Context, asked bool) (posted activities.Posted, admission activities.Admission, err error) {
+// send authenticates and posts. Nothing was sent when the admission is to wait.
+func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, admission activities.Admission, err error) {
 	try := fmt.Sprintf("attempt %d of %d", t.attempt, t.opened.MaxAttempts)
 	attempt := activities.Attempt{
 		ObservationRef: t.ref,
@@ -264,47 +285,53 @@ func (t *transmission) send(ctx workflow.Context, asked bool) (posted activities
 		Delivery:       t.delivery,
 		Number:         t.attempt,
 		StartedAt:      workflow.Now(ctx),
-		Asked:          asked,
+		Asked:          t.asked,
 	}
-	for {
-		admission = activities.Admission{} // of an earlier round
-		err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, &admission)
-		if err == nil && admission.Waits() {
-			return posted, admission, nil
-		}
-		if t.authenticated = err == nil; t.authenticated {
-			err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, t.post(ctx, asked)).Get(ctx, &posted)
-		}
-		var app *temporal.ApplicationError
-		if !errors.As(err, &app) || app.Type() != activities.TypeNotSent {
-			return posted, admission, err
-		}
+	err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, &admission)
+	if err == nil && admission.Waits() {
+		return posted, admission, nil
+	}
+	if t.authenticated = err == nil; t.authenticated {
+		err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, t.post(ctx)).Get(ctx, &posted)
+	}
+	if isOfType(err, activities.TypeNotSent) {
 		if _, f := describe(err); f.HeldBack != nil { // our own limits held it back
-			return posted, *f.HeldBack, nil
-		}
-		if err := workflow.Sleep(ctx, notSentPause); err != nil {
-			return posted, admission, err
+			admission = *f.HeldBack
 		}
 	}
+	return posted, admission, err
 }
 
-func (t *transmission) post(ctx workflow.Context, asked bool) activities.PostInput {
+func (t *transmission) post(ctx workflow.Context) activities.PostInput {
 	in := activities.PostInput{
 		ObservationRef: t.ref,
 		TransmissionID: t.opened.TransmissionID,
 		Delivery:       t.delivery,
 		At:             workflow.Now(ctx),
-		Asked:          asked,
+		Asked:          t.asked,
 	}
 	in.LookUp = in.LookUp || t.opened.DeliveriesMade > 0 || t.delivery > 1
 	return in
 }
 
-// putOff takes a delivery back that could not begin: an attempt that was never sent is not an attempt.
-func (t *transmission) putOff(ctx workflow.Context, a activities.Admission) (*pause, error) {
+// beginAgain takes a delivery back of which nothing left for eCW: it begins again in a moment, as the same one.
+func (t *transmission) beginAgain(ctx workflow.Context) (*pause, error) {
+	t.takeBack()
+	until := workflow.Now(ctx).Add(notSentPause)
+	return &pause{until: until, summary: "until the delivery begins again, of which nothing was sent"}, t.showScheduled(ctx, statusPending, until)
+}
+
+// takeBack makes a delivery no attempt that was never sent.
+func (t *transmission) takeBack() {
 	t.delivery--
 	t.attempt--
 	t.phase = waiting
+}
+
+// putOff takes a delivery back that could not begin.
+func (t *transmission) putOff(ctx workflow.Context, a activities.Admission) (*pause, error) {
+	t.takeBack()
+	t.asked = false // the queue knows
 	if a.Held {
 		return t.held(ctx), t.showHeld(ctx, a.Reason)
 	}

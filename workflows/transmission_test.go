@@ -58,7 +58,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) run(t *testing.T) (TransmissionState, error) {
 	t.Helper()
-	w.env.ExecuteWorkflow(Transmission, testRef)
+	w.env.ExecuteWorkflow(Transmission, TransmissionInput{ObservationRef: testRef})
 	if !w.env.IsWorkflowCompleted() {
 		t.Fatal("the workflow has not ended")
 	}
@@ -348,7 +348,7 @@ func TestLongHistoryContinuesAsNew(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.post = []error{eCWTimeout}
-	w.env.RegisterDelayedCallback(func() { w.env.SetContinueAsNewSuggested(true) }, time.Minute)
+	w.env.SetContinueAsNewSuggested(true)
 	_, err := w.run(t)
 	if !workflow.IsContinueAsNewError(err) || len(w.posts) != 1 {
 		t.Errorf("ended with %v after %d deliveries, want it to continue as new after one", err, len(w.posts))

@@ -23,8 +23,10 @@ func (t *transmission) takeUpdates(ctx workflow.Context) error {
 // takeSignals notes the signals; the wait ends by them.
 func (t *transmission) takeSignals(ctx workflow.Context) {
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		workflow.GetSignalChannel(ctx, SignalCancel).Receive(ctx, nil)
-		t.cancelled = true
+		for {
+			workflow.GetSignalChannel(ctx, SignalCancel).Receive(ctx, nil)
+			t.cancelled = true
+		}
 	})
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
@@ -33,6 +35,14 @@ func (t *transmission) takeSignals(ctx workflow.Context) {
 			t.called = &call
 		}
 	})
+}
+
+// drain takes the signals that nobody waits for any more, of which the SDK would warn, and reports whether there were any.
+func drain(ctx workflow.Context, signal string) (found bool) {
+	for workflow.GetSignalChannel(ctx, signal).ReceiveAsync(nil) {
+		found = true
+	}
+	return found
 }
 
 func (t *transmission) refuseWhileDelivering(workflow.Context) error {
