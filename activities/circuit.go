@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
@@ -15,8 +13,6 @@ import (
 type Circuit struct {
 	Store *db.Store
 	Gate  *gate.Gate
-	// Call tells the workflow of an observation that it may go, and starts one where it was lost.
-	Call func(ctx context.Context, practice string, observationID uuid.UUID, call gate.Call) error
 }
 
 // CircuitState is where a practice's circuit stands.
@@ -64,13 +60,7 @@ func circuitState(g db.Gate, held int64) CircuitState {
 }
 
 // StartTrial lets one waiting transmission through and reports whether there was one.
-func (a *Circuit) StartTrial(ctx context.Context, practice string) (bool, error) {
-	next, found, err := a.Gate.NextTrial(ctx)
-	if err != nil || !found {
-		return false, err
-	}
-	return true, a.Call(ctx, practice, next.ObservationID, gate.Call{})
-}
+func (a *Circuit) StartTrial(ctx context.Context, _ string) (bool, error) { return a.Gate.TryNext(ctx) }
 
 // Outage is one that is over.
 type Outage struct {

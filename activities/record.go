@@ -61,15 +61,24 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error
 		return Recorded{}, written("record outcome", err)
 	}
 	a.announce(ctx, change, out)
-	recorded := Recorded{CircuitUnsettled: change.Unsettled || out.Held, CircuitClosed: change.Closed}
-	if !change.Closed {
+	a.goOn(ctx, change)
+	return Recorded{CircuitUnsettled: change.Unsettled || out.Held, CircuitClosed: change.Closed}, nil
+}
+
+// goOn calls those who may go after a delivery has ended. The CircuitBreaker and the sweep do so too where it fails.
+func (a *Transmission) goOn(ctx context.Context, change gate.Change) {
+	var err error
+	switch {
+	case change.Closed:
+		err = a.Gate.Release(ctx, change.FailingSince)
+	case change.TryNext:
+		_, err = a.Gate.TryNext(ctx)
+	default:
 		a.Gate.CallNext(ctx)
-		return recorded, nil
 	}
-	if err := a.Gate.Release(ctx, change.FailingSince); err != nil { // the CircuitBreaker does it as well
-		a.Logger.WarnContext(ctx, "what waited for eCW was not released yet", "error", err)
+	if err != nil {
+		a.Logger.WarnContext(ctx, "what waits for eCW was not called yet", "error", err)
 	}
-	return recorded, nil
 }
 
 func write(ctx context.Context, q *db.Queries, out Outcome) error {
@@ -132,17 +141,22 @@ func (out Outcome) finding() gate.Finding {
 		return gate.Unavailable
 	case out.Failure.HTTPStatus != 0:
 		return gate.Answers
+	case out.ends():
+		return gate.NotAsked
 	default:
 		return gate.Nothing
 	}
 }
+
+// ends reports whether no delivery follows.
+func (out Outcome) ends() bool { return out.NextRetryAt == nil && !out.Held }
 
 // refusal tells whom eCW refused.
 func (out Outcome) refusal() gate.Finding {
 	switch {
 	case out.Failure.RefusesUs:
 		return gate.Refuses
-	case out.NextRetryAt == nil && !out.Held:
+	case out.ends():
 		return gate.Nothing // it takes other readings: it refuses this one only
 	default:
 		return gate.Forbids

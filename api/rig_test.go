@@ -274,7 +274,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 		},
 		Pending:       &activities.Pending{Store: s.store},
 		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Parallel: 10},
-		Circuit:       &activities.Circuit{Store: s.store, Gate: entry, Call: worker.Call(s.temporal)},
+		Circuit:       &activities.Circuit{Store: s.store, Gate: entry},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)

@@ -41,8 +41,10 @@ const openAfter = 3
 type Finding int
 
 const (
-	// Nothing: the delivery never got as far as eCW, or broke off on our side.
+	// Nothing: the delivery broke off on our side, or was held up.
 	Nothing Finding = iota
+	// NotAsked: the transmission has ended, and its delivery never got as far as eCW.
+	NotAsked
 	// Answers: eCW works, whatever it said to this reading.
 	Answers
 	// Unavailable: eCW could not be reached or failed as a whole.
@@ -69,12 +71,15 @@ type Change struct {
 	// Unsettled means that the circuit is not closed, or that there is something to release because it just has been.
 	Unsettled bool
 	Reason    string
+	// TryNext means that the trial is over, and eCW was not asked: the next one need not wait for the pause between trials.
+	TryNext bool
 	// FailingSince is when the outage began that is over, if the circuit has Closed.
 	FailingSince time.Time
 }
 
 // Take takes a report into account, as part of the transaction that records the delivery, and frees its place. After the
-// transaction the caller calls [Gate.Release] when the circuit has closed, and else [Gate.CallNext].
+// transaction the caller calls [Gate.Release] when the circuit has closed, [Gate.TryNext] when the change says so, and else
+// [Gate.CallNext].
 func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error) {
 	change, err := g.take(ctx, q, r)
 	if err != nil {
@@ -100,7 +105,7 @@ func (g *Gate) take(ctx context.Context, q *db.Queries, r Report) (change Change
 	if err != nil {
 		return Change{}, g.failed("look at circuit", err)
 	}
-	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == Answers) {
+	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == NotAsked || r.Finding == Answers) {
 		return Change{}, nil
 	}
 	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
@@ -112,6 +117,7 @@ func (g *Gate) take(ctx context.Context, q *db.Queries, r Report) (change Change
 			Opened:    state.Circuit == Closed && next.Circuit == Open,
 			Closed:    state.Circuit != Closed && next.Circuit == Closed,
 			Unsettled: state.Circuit != Closed || next.Circuit != Closed,
+			TryNext:   r.Finding == NotAsked && isTrial(state, r.TransmissionID),
 			Reason:    next.Reason,
 		}
 		if err := save(ctx, q, next); err != nil || !change.Closed {
@@ -166,7 +172,7 @@ func step(s db.Gate, r Report, now time.Time) db.Gate {
 		if trial || s.Circuit == Closed && len(s.Failing) >= openAfter {
 			return opened(s, r.Finding.reason(), r, now)
 		}
-	case Nothing:
+	case Nothing, NotAsked:
 		if trial {
 			return opened(s, s.Reason, Report{Message: s.Message, StartedAt: r.StartedAt}, now)
 		}

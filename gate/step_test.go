@@ -42,6 +42,10 @@ func TestStep(t *testing.T) {
 		{HalfOpen, false, Refuses, HalfOpen, ReasonCredentials},
 
 		{HalfOpen, true, Nothing, Open, ReasonUnavailable}, // it decided nothing
+		{HalfOpen, true, NotAsked, Open, ReasonUnavailable},
+		{HalfOpen, false, NotAsked, HalfOpen, ReasonUnavailable},
+		{Open, false, NotAsked, Open, ReasonUnavailable},
+		{Closed, false, NotAsked, Closed, ""},
 		{HalfOpen, true, Answers, Closed, ""},
 		{HalfOpen, true, Unavailable, Open, ReasonUnavailable},
 		{HalfOpen, true, Forbids, Open, ReasonCredentials},

@@ -24,6 +24,18 @@ type Waiting struct {
 	ObservationID  uuid.UUID
 }
 
+// TryNext makes one of those that wait the trial, and tells it. It reports whether one waited.
+func (g *Gate) TryNext(ctx context.Context) (bool, error) {
+	next, found, err := g.NextTrial(ctx)
+	if err != nil || !found {
+		return false, err
+	}
+	if err := g.cfg.Call(ctx, g.cfg.Practice, next.ObservationID, Call{}); err != nil {
+		return false, fmt.Errorf("call the trial: %w", err)
+	}
+	return true, nil
+}
+
 // NextTrial lets one of those that wait through: the one left alone the longest, so that a reading that eCW cannot
 // handle does not keep the circuit open for the others. With nobody waiting, the next to come is the trial. found is
 // false then, and when the circuit is closed.

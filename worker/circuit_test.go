@@ -157,9 +157,60 @@ func TestRefusedCredentialsBurnNoAttempts(t *testing.T) {
 		r.mustDeliver(run)
 		r.checkDelivered(ids[i], r.transmission(ids[i]), 1)
 	}
+	r.awaitEnd(workflows.CircuitBreakerWorkflowID(practice))
+	r.worker.Stop()
 	if n := strings.Count(logs.String(), "level=ERROR"); n != 1 {
 		t.Errorf("%d alarms in the log, want one:\n%s", n, logs.String())
 	}
+	if strings.Contains(logs.String(), "unhandled signals") {
+		t.Errorf("the log warns of signals:\n%s", logs.String())
+	}
+}
+
+// awaitEnd waits until the last run of a workflow has ended well.
+func (r *rig) awaitEnd(id string) {
+	r.t.Helper()
+	if err := r.temporal.GetWorkflow(r.t.Context(), id, "").Get(r.t.Context(), nil); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// Those whose turn as the trial comes first have no chart in eCW, so nothing is asked: a circuit that could close does not wait
+// for the pauses between trials.
+func TestATrialThatNeverAsksECWGivesWay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	linked := r.patient
+	r.patient = r.unlinkedPatient()
+	r.breakEHR(refuseUs)
+	_, unlinkedRuns := r.startHeld(4)
+	r.patient = linked
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	r.awaitHeld(id)
+
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.tryNow() // the next two trials would come after a minute and two
+	r.mustDeliver(run)
+	for _, run := range unlinkedRuns {
+		r.mustFail(run, string(ecw.ClassPermanentData))
+	}
+	if got := r.circuit(); got.Circuit != gate.Closed {
+		t.Errorf("the circuit is %+v, want it closed", got)
+	}
+}
+
+// unlinkedPatient is one who has no chart in eCW yet.
+func (r *rig) unlinkedPatient() db.Patient {
+	r.t.Helper()
+	return must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
+		PracticeCode: practice,
+		FirstName:    "Nora",
+		LastName:     "New",
+		MRN:          "MRN-UNLINKED",
+		BirthDate:    r.patient.BirthDate,
+		Active:       true,
+	}))(r.t)
 }
 
 // eCW gives us tokens and forbids what we do with them: the first readings cannot know that it means all.

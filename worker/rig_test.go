@@ -209,7 +209,7 @@ func (r *rig) startWorker(c client.Client) *worker.Worker {
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
 		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
-		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate, Call: worker.Call(c)},
+		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate},
 	}, r.drain)
 	if err := w.Start(); err != nil {
 		r.t.Fatal(err)

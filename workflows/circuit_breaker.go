@@ -27,7 +27,18 @@ func CircuitBreakerWorkflowID(practice string) string { return "circuit/" + prac
 // CircuitBreaker runs while the circuit of a practice is not closed. Now and then it lets one waiting transmission
 // through; once one of those has closed the circuit, it releases all that wait, first in, first out.
 func CircuitBreaker(ctx workflow.Context, practice string) error {
-	b := &breaker{practice: practice}
+	err := (&breaker{practice: practice}).attend(ctx)
+	drain(ctx, SignalTryNow)
+	return err
+}
+
+type breaker struct {
+	do       *activities.Circuit // nil: it only names the methods
+	practice string
+	since    time.Time // when the outage began
+}
+
+func (b *breaker) attend(ctx workflow.Context) error {
 	tryNow := workflow.GetSignalChannel(ctx, SignalTryNow)
 	for gap := firstTrialAfter; ; gap = min(2*gap, longestTrialGap) {
 		state, err := b.look(ctx)
@@ -38,7 +49,7 @@ func CircuitBreaker(ctx workflow.Context, practice string) error {
 			return b.release(ctx)
 		}
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
-			return workflow.NewContinueAsNewError(ctx, CircuitBreaker, practice)
+			return workflow.NewContinueAsNewError(ctx, CircuitBreaker, b.practice)
 		}
 		if err := b.await(ctx, gap, state, tryNow); err != nil {
 			return err
@@ -51,12 +62,6 @@ func CircuitBreaker(ctx workflow.Context, practice string) error {
 			return nil
 		}
 	}
-}
-
-type breaker struct {
-	do       *activities.Circuit // nil: it only names the methods
-	practice string
-	since    time.Time // when the outage began
 }
 
 func (b *breaker) look(ctx workflow.Context) (state activities.CircuitState, err error) {

@@ -196,7 +196,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
 		PatientImport: d.patientImport(ehr),
-		Circuit:       &activities.Circuit{Store: d.store, Gate: entry, Call: worker.Call(d.temporal)},
+		Circuit:       &activities.Circuit{Store: d.store, Gate: entry},
 	}, d.cfg.DrainTimeout)
 	started := func() {
 		d.working.Store(true)
