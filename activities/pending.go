@@ -20,19 +20,42 @@ type PendingQuery struct {
 	PracticeCode string
 	// Grace leaves alone what was stored or changed less than this ago: a workflow is probably at it.
 	Grace time.Duration
+	// After is the last one that was found before; the zero value begins with the oldest.
+	After PendingCursor
 	Limit int
+}
+
+// PendingCursor is a place in the list of pending observations, which is in the order of time.
+type PendingCursor struct {
+	CreatedAt     time.Time
+	ObservationID uuid.UUID
+}
+
+// PendingPage is a part of that list.
+type PendingPage struct {
+	ObservationIDs []uuid.UUID
+	// Last is the place of the last of them.
+	Last PendingCursor
 }
 
 // FindPending lists observations that should be on their way to eCW and that, as far as the database tells, nobody
 // carries: never started, or stopped half-way. Oldest first.
-func (a *Pending) FindPending(ctx context.Context, q PendingQuery) ([]uuid.UUID, error) {
-	ids, err := a.Store.ListPendingObservations(ctx, db.ListPendingObservationsParams{
-		PracticeCode: q.PracticeCode, Before: time.Now().Add(-q.Grace), Batch: int32(q.Limit),
+func (a *Pending) FindPending(ctx context.Context, q PendingQuery) (page PendingPage, err error) {
+	rows, err := a.Store.ListPendingObservations(ctx, db.ListPendingObservationsParams{
+		PracticeCode:   q.PracticeCode,
+		Grace:          q.Grace.Seconds(),
+		AfterCreatedAt: q.After.CreatedAt,
+		AfterID:        q.After.ObservationID,
+		Batch:          int32(q.Limit),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list pending observations: %w", err)
+		return PendingPage{}, fmt.Errorf("list pending observations: %w", err)
 	}
-	return ids, nil
+	for _, row := range rows {
+		page.ObservationIDs = append(page.ObservationIDs, row.ID)
+		page.Last = PendingCursor{CreatedAt: row.CreatedAt, ObservationID: row.ID}
+	}
+	return page, nil
 }
 
 // ObservationList names observations of one practice.
@@ -63,17 +86,15 @@ func (a *Pending) SumUp(ctx context.Context, list ObservationList) (PendingResul
 	if err != nil {
 		return PendingResult{}, fmt.Errorf("list outcomes: %w", err)
 	}
-	now := time.Now()
 	result := PendingResult{Open: len(list.ObservationIDs) - len(rows)}
 	for _, row := range rows {
 		if row.Transformed {
 			result.Transformed++
 		}
-		due := row.NextRetryAt != nil && row.NextRetryAt.Before(now) // an old failure, whose next delivery is to come now
 		switch {
 		case row.Status == db.StatusTransmitted:
 			result.Transmitted++
-		case row.Status == db.StatusFailed && !due:
+		case row.Status == db.StatusFailed && !row.Due:
 			result.Errors = append(result.Errors, TransmissionError{ObservationID: row.ObservationID, Message: row.ErrorMessage, RetryAt: row.NextRetryAt})
 		default:
 			result.Open++

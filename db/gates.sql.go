@@ -136,7 +136,7 @@ const goesFirst = `-- name: GoesFirst :one
 SELECT NOT EXISTS (
     SELECT FROM ecw_queue q
     WHERE q.practice_code = $1 AND q.id <> $2
-      AND (q.asked OR (q.created_at, q.id) < (SELECT t.created_at, t.id FROM transmissions t WHERE t.id = $2))
+      AND (NOT q.asked, q.created_at, q.id) < (SELECT NOT t.asked, t.created_at, t.id FROM transmissions t WHERE t.id = $2)
 )
 `
 
@@ -145,7 +145,7 @@ type GoesFirstParams struct {
 	ID           uuid.UUID
 }
 
-// Reports whether nobody in the queue comes before a transmission.
+// Reports whether nobody in the queue comes before a transmission, in the order of ListNext.
 func (q *Queries) GoesFirst(ctx context.Context, arg GoesFirstParams) (bool, error) {
 	row := q.db.QueryRow(ctx, goesFirst, arg.PracticeCode, arg.ID)
 	var not_exists bool

@@ -14,7 +14,8 @@ import (
 
 const listOutcomes = `-- name: ListOutcomes :many
 SELECT DISTINCT ON (t.observation_id)
-       t.observation_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed
+       t.observation_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed,
+       coalesce(t.next_retry_at < now(), false)::boolean AS due
 FROM transmissions t JOIN observations o ON o.id = t.observation_id
 WHERE t.practice_code = $1 AND t.observation_id = ANY($2::uuid[])
 ORDER BY t.observation_id, t.created_at DESC, t.id DESC
@@ -31,9 +32,11 @@ type ListOutcomesRow struct {
 	NextRetryAt   *time.Time
 	ErrorMessage  string
 	Transformed   bool
+	Due           bool
 }
 
 // Where the newest transmission of each observation stands; none comes back for one that has no transmission.
+// What failed and is due is about to be delivered again.
 func (q *Queries) ListOutcomes(ctx context.Context, arg ListOutcomesParams) ([]ListOutcomesRow, error) {
 	rows, err := q.db.Query(ctx, listOutcomes, arg.PracticeCode, arg.ObservationIDs)
 	if err != nil {
@@ -49,6 +52,7 @@ func (q *Queries) ListOutcomes(ctx context.Context, arg ListOutcomesParams) ([]L
 			&i.NextRetryAt,
 			&i.ErrorMessage,
 			&i.Transformed,
+			&i.Due,
 		); err != nil {
 			return nil, err
 		}
@@ -61,44 +65,59 @@ func (q *Queries) ListOutcomes(ctx context.Context, arg ListOutcomesParams) ([]L
 }
 
 const listPendingObservations = `-- name: ListPendingObservations :many
-SELECT id FROM (
+WITH since AS (SELECT now() - $5::float8 * interval '1 second' AS at)
+SELECT id, created_at FROM (
     SELECT o.id, o.created_at
-    FROM observations o
-    WHERE o.practice_code = $1 AND o.transformed_at IS NULL AND o.created_at < $2::timestamptz
+    FROM observations o, since
+    WHERE o.practice_code = $1 AND o.transformed_at IS NULL AND o.created_at < since.at
       AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id)
     UNION ALL
     SELECT t.observation_id, t.created_at
-    FROM transmissions t
-    WHERE t.practice_code = $1 AND t.updated_at < $2::timestamptz AND t.held_at IS NULL
+    FROM transmissions t, since
+    WHERE t.practice_code = $1 AND t.updated_at < since.at AND t.held_at IS NULL
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
-      AND (t.next_retry_at IS NULL OR t.next_retry_at < $2::timestamptz)
+      AND (t.next_retry_at IS NULL OR t.next_retry_at < since.at)
       AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > now())
 ) pending
-ORDER BY created_at
-LIMIT $3
+WHERE (created_at, id) > ($2::timestamptz, $3::uuid)
+ORDER BY created_at, id
+LIMIT $4
 `
 
 type ListPendingObservationsParams struct {
-	PracticeCode string
-	Before       time.Time
-	Batch        int32
+	PracticeCode   string
+	AfterCreatedAt time.Time
+	AfterID        uuid.UUID
+	Batch          int32
+	Grace          float64
 }
 
-// Observations that a workflow should carry and, as far as the database tells, none has touched since the given moment:
-// never started, or stopped half-way. What waits in the queue is called from there. Oldest first.
-func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingObservationsParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, listPendingObservations, arg.PracticeCode, arg.Before, arg.Batch)
+type ListPendingObservationsRow struct {
+	ID        uuid.UUID
+	CreatedAt time.Time
+}
+
+// Observations that a workflow should carry and, as far as the database tells, none has touched for the given time: never
+// started, or stopped half-way. What waits in the queue is called from there. Oldest first, those after the given one.
+func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingObservationsParams) ([]ListPendingObservationsRow, error) {
+	rows, err := q.db.Query(ctx, listPendingObservations,
+		arg.PracticeCode,
+		arg.AfterCreatedAt,
+		arg.AfterID,
+		arg.Batch,
+		arg.Grace,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []uuid.UUID{}
+	items := []ListPendingObservationsRow{}
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var i ListPendingObservationsRow
+		if err := rows.Scan(&i.ID, &i.CreatedAt); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

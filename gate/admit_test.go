@@ -59,6 +59,20 @@ func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
 	r.goes(g, asked(list[3]))
 }
 
+// It had to wait in the queue, and comes once it was called, too late for the place that was kept for it: its workflow says no
+// more that somebody asks, but the queue knows.
+func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(4)
+	r.goes(g, list[0])
+	r.waits(g, list[1:3]...)
+	r.waits(g, asked(list[3]))
+	r.expire()
+	r.goes(g, list[3])
+}
+
 func TestAnOpenCircuitHolds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

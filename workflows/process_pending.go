@@ -13,8 +13,9 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// pendingLimit is how many transmissions one sweep starts: half of the children that Temporal lets a workflow have.
-const pendingLimit = 1000
+// pendingLimit is how many transmissions one run of a sweep starts: a quarter of the children that Temporal lets a workflow
+// have.
+const pendingLimit = 500
 
 // TransmissionSummary is the line that the Temporal Web UI shows for a transmission.
 const TransmissionSummary = "Carries one reading into the EHR"
@@ -28,26 +29,62 @@ type PendingInput struct {
 	Grace time.Duration
 	// Wait is how long to wait for the outcome of the first deliveries; 0 does not look.
 	Wait time.Duration
+	// After is how far earlier runs of the same sweep have come.
+	After activities.PendingCursor
 }
 
 // ProcessPending starts a transmission for every pending observation that has none running. It is the sweep behind the
 // API: it finds readings that were stored while Temporal was away, and transmissions whose workflow was lost. Starting
-// what runs already does nothing.
+// what runs already does nothing. It takes pendingLimit of them, then another run goes on, so that however many are stuck,
+// they hide nobody.
 func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingResult, error) {
-	var do *activities.Pending
-	ids := in.ObservationIDs
-	if len(ids) == 0 {
-		query := activities.PendingQuery{PracticeCode: in.PracticeCode, Grace: in.Grace, Limit: pendingLimit}
-		if err := workflow.ExecuteActivity(untilDone(ctx, "find pending observations"), do.FindPending, query).Get(ctx, &ids); err != nil {
+	if len(in.ObservationIDs) > 0 {
+		if err := startTransmissions(ctx, in.PracticeCode, in.ObservationIDs, true); err != nil {
 			return activities.PendingResult{}, err
 		}
-		if err := repairCircuit(ctx, in.PracticeCode); err != nil {
-			return activities.PendingResult{}, err
-		}
+		return awaitOutcomes(ctx, in, in.ObservationIDs)
 	}
-	if err := startTransmissions(ctx, in.PracticeCode, ids, len(in.ObservationIDs) > 0); err != nil {
+	page, err := startPending(ctx, in)
+	if err != nil {
 		return activities.PendingResult{}, err
 	}
+	if len(page.ObservationIDs) == pendingLimit {
+		next := PendingInput{PracticeCode: in.PracticeCode, Grace: in.Grace, After: page.Last}
+		if in.Wait == 0 {
+			return activities.PendingResult{}, workflow.NewContinueAsNewError(ctx, ProcessPending, next)
+		}
+		if err := goOnWithout(ctx, next); err != nil {
+			return activities.PendingResult{}, err
+		}
+	}
+	return awaitOutcomes(ctx, in, page.ObservationIDs)
+}
+
+// startPending starts the next of what the database shows as pending.
+func startPending(ctx workflow.Context, in PendingInput) (page activities.PendingPage, err error) {
+	var do *activities.Pending
+	query := activities.PendingQuery{PracticeCode: in.PracticeCode, Grace: in.Grace, After: in.After, Limit: pendingLimit}
+	if err := workflow.ExecuteActivity(untilDone(ctx, "find pending observations"), do.FindPending, query).Get(ctx, &page); err != nil {
+		return page, err
+	}
+	if err := repairCircuit(ctx, in.PracticeCode); err != nil {
+		return page, err
+	}
+	return page, startTransmissions(ctx, in.PracticeCode, page.ObservationIDs, false)
+}
+
+// goOnWithout starts the rest of a sweep that somebody waits for, who gets the outcomes of the first part only.
+func goOnWithout(ctx workflow.Context, next PendingInput) error {
+	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:        workflow.GetInfo(ctx).WorkflowExecution.ID + "/rest",
+		ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
+	})
+	return workflow.ExecuteChildWorkflow(child, ProcessPending, next).GetChildWorkflowExecution().Get(ctx, nil)
+}
+
+// awaitOutcomes waits for the outcomes of the first deliveries, as long as the input says.
+func awaitOutcomes(ctx workflow.Context, in PendingInput, ids []uuid.UUID) (activities.PendingResult, error) {
+	var do *activities.Pending
 	result := activities.PendingResult{Open: len(ids)}
 	list := activities.ObservationList{PracticeCode: in.PracticeCode, ObservationIDs: ids}
 	for waited, pause := time.Duration(0), time.Second; result.Open > 0 && waited < in.Wait; waited, pause = waited+pause, min(pause*2, in.Wait-waited-pause) {

@@ -63,11 +63,11 @@ DELETE FROM ecw_places WHERE id = @id;
 SELECT NOT EXISTS (SELECT FROM ecw_queue WHERE practice_code = @practice_code);
 
 -- name: GoesFirst :one
--- Reports whether nobody in the queue comes before a transmission.
+-- Reports whether nobody in the queue comes before a transmission, in the order of ListNext.
 SELECT NOT EXISTS (
     SELECT FROM ecw_queue q
     WHERE q.practice_code = @practice_code AND q.id <> @id
-      AND (q.asked OR (q.created_at, q.id) < (SELECT t.created_at, t.id FROM transmissions t WHERE t.id = @id))
+      AND (NOT q.asked, q.created_at, q.id) < (SELECT NOT t.asked, t.created_at, t.id FROM transmissions t WHERE t.id = @id)
 );
 
 -- name: ListNext :many

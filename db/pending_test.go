@@ -1,0 +1,157 @@
+package db_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// pendingStates are readings as the sweep may find them: what was done to their transmission, and whether it should take
+// them. All were stored and touched an hour ago.
+var pendingStates = []struct {
+	name  string
+	sql   string // on the transmission $1; empty: there is none
+	taken bool
+}{
+	{"never started", "", true},
+	{"opened, and no more", "UPDATE transmissions SET status = 'pending' WHERE id = $1", true},
+	{"in the middle of a delivery", "UPDATE transmissions SET status = 'processing', attempt_count = 1 WHERE id = $1", true},
+	{"due since long", "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = now() - interval '30 minutes' WHERE id = $1", true},
+	{"due later", "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = now() + interval '30 minutes' WHERE id = $1", false},
+	{"throttled until later", "UPDATE transmissions SET next_retry_at = now() + interval '30 minutes' WHERE id = $1", false},
+	{"in the queue", "UPDATE transmissions SET held_at = now() - interval '1 hour' WHERE id = $1", false},
+	{"failed for good", "UPDATE transmissions SET status = 'failed', error_class = 'permanent_data' WHERE id = $1", false},
+	{"delivered", "UPDATE transmissions SET status = 'transmitted', ecw_observation_id = 'obs-1' WHERE id = $1", false},
+	{"with a place before eCW", "INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, 'FFHEDD', 'delivery', now() + interval '1 minute')", false},
+	{"whose place has expired", "INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, 'FFHEDD', 'delivery', now() - interval '1 minute')", true},
+}
+
+// storePending stores a reading in each of those states, and returns those that the sweep should take.
+func storePending(t *testing.T, store *db.Store, conn *pgx.Conn) (want []uuid.UUID) {
+	t.Helper()
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, state := range pendingStates {
+		o := reading(t, store, `{}`)
+		if state.taken {
+			want = append(want, o.ID)
+		}
+		if state.sql != "" {
+			exec("UPDATE observations SET transformed_at = now(), resource = '{}', resource_version = 1 WHERE id = $1", o.ID)
+			exec(state.sql, transmission(t, store, o).ID)
+		}
+	}
+	exec("UPDATE observations SET created_at = created_at - interval '1 hour'")
+	exec("UPDATE transmissions SET created_at = created_at - interval '1 hour', updated_at = updated_at - interval '1 hour'")
+	return want
+}
+
+func TestWhatTheSweepTakes(t *testing.T) {
+	t.Parallel()
+	store, conn := migrated(t)
+	want := storePending(t, store, conn)
+	if got := storedPending(t, store, 100, 2*time.Hour); len(got) != 0 {
+		t.Errorf("with a grace of two hours it takes %v", got)
+	}
+	got := storedPending(t, store, 100, time.Minute)
+	slices.SortFunc(got, compareIDs)
+	slices.SortFunc(want, compareIDs)
+	if !slices.Equal(got, want) {
+		t.Errorf("it takes %d readings, want these %d:\n%v\n%v", len(got), len(want), got, want)
+	}
+}
+
+// However many are stuck, and come back each time: the pages go on to those behind them.
+func TestTheSweepTakesPageAfterPage(t *testing.T) {
+	t.Parallel()
+	store, conn := migrated(t)
+	storePending(t, store, conn)
+	// Some were stored in one transaction, at the same moment.
+	if _, err := conn.Exec(t.Context(), "UPDATE observations SET created_at = (SELECT min(created_at) FROM observations)"); err != nil {
+		t.Fatal(err)
+	}
+	whole := storedPending(t, store, 100, time.Minute)
+	for size := 1; size <= len(whole)+1; size++ {
+		if got := storedPending(t, store, size, time.Minute); !slices.Equal(got, whole) {
+			t.Errorf("in pages of %d it finds %v, want %v", size, got, whole)
+		}
+	}
+}
+
+// storedPending walks through what is pending.
+func storedPending(t *testing.T, store *db.Store, size int, grace time.Duration) (ids []uuid.UUID) {
+	t.Helper()
+	next := db.ListPendingObservationsParams{PracticeCode: "FFHEDD", Grace: grace.Seconds(), Batch: int32(size)}
+	for {
+		rows, err := store.ListPendingObservations(t.Context(), next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			ids = append(ids, row.ID)
+			next.AfterCreatedAt, next.AfterID = row.CreatedAt, row.ID
+		}
+		if len(rows) < size || len(ids) > len(pendingStates) {
+			return ids
+		}
+	}
+}
+
+func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
+
+// What failed and is due again is about to be delivered: the database says what is due, whatever our clock does.
+func TestOutcomesSayWhatIsDue(t *testing.T) {
+	t.Parallel()
+	store, conn := migrated(t)
+	o := reading(t, store, `{}`)
+	transmission(t, store, o)
+	for retry, due := range map[string]bool{
+		"NULL":                          false,
+		"now() + interval '30 minutes'": false,
+		"now() - interval '30 minutes'": true,
+	} {
+		if _, err := conn.Exec(t.Context(), "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = "+retry); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := store.ListOutcomes(t.Context(), db.ListOutcomesParams{PracticeCode: "FFHEDD", ObservationIDs: []uuid.UUID{o.ID}})
+		if err != nil || len(rows) != 1 || rows[0].Due != due {
+			t.Errorf("with a retry at %s: %+v, %v, want it due: %t", retry, rows, err, due)
+		}
+	}
+}
+
+// Only a delivery that has not ended is taken back: what ended is a send that has to be looked up.
+func TestAFinishedAttemptStays(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	o := reading(t, store, `{}`)
+	mine := transmission(t, store, o)
+	now := time.Now()
+	for delivery := range int32(2) {
+		start := db.StartAttemptParams{TransmissionID: mine.ID, ObservationID: o.ID, Delivery: delivery + 1, Number: 1, StartedAt: now}
+		if err := db.Written(store.StartAttempt(t.Context(), start)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finish := db.FinishAttemptParams{TransmissionID: mine.ID, ObservationID: o.ID, Delivery: 1, FinishedAt: now, ErrorClass: "unknown"}
+	if err := db.Written(store.FinishAttempt(t.Context(), finish)); err != nil {
+		t.Fatal(err)
+	}
+	for delivery := range int32(2) {
+		if err := store.UnsendAttempt(t.Context(), db.UnsendAttemptParams{TransmissionID: mine.ID, Delivery: delivery + 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if made, err := store.ListAttempts(t.Context(), mine.ID); err != nil || len(made) != 1 || made[0].Delivery != 1 {
+		t.Errorf("left are %+v, %v, want the first, which had ended", made, err)
+	}
+}
