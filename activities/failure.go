@@ -70,8 +70,12 @@ func classify(err error) (ecw.Class, Failure) {
 	}
 }
 
-func notSent(err error) error {
-	return temporal.NewApplicationErrorWithOptions(err.Error(), TypeNotSent, temporal.ApplicationErrorOptions{NonRetryable: true})
+// notSent is the error of a step of ours that failed before anything left for eCW.
+func notSent(what string, err error) error {
+	if errors.Is(err, db.ErrForgotten) {
+		return written(what, err)
+	}
+	return temporal.NewApplicationErrorWithOptions(what+": "+db.Cause(err), TypeNotSent, temporal.ApplicationErrorOptions{NonRetryable: true})
 }
 
 // written gives the error of a write its type, when the database does not know what was to be written.

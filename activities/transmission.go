@@ -253,7 +253,7 @@ func (a *Transmission) holdBack(ctx context.Context, b begun, f Failure, reason 
 		return q.UnsendAttempt(ctx, db.UnsendAttemptParams{TransmissionID: b.TransmissionID, Delivery: int32(b.delivery)})
 	})
 	if err != nil {
-		return notSent(written("put the delivery back into the queue", err))
+		return notSent("put the delivery back into the queue", err)
 	}
 	a.Gate.CallNext(ctx)
 	return failure(TypeNotSent, f)
@@ -285,11 +285,11 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	ctx = gate.Delivering(ctx, in.TransmissionID)
 	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: in.PracticeCode, ID: in.ObservationID})
 	if err != nil {
-		return Posted{}, notSent(fmt.Errorf("load observation: %w", err))
+		return Posted{}, notSent("load observation", err)
 	}
 	earlier, err := a.Store.EarlierSends(ctx, in.ObservationID)
 	if err != nil {
-		return Posted{}, notSent(fmt.Errorf("load earlier deliveries: %w", err))
+		return Posted{}, notSent("load earlier deliveries", err)
 	}
 	if row.Patient.ECWFHIRID == nil {
 		return Posted{}, failure(ecw.ClassPermanentData, Failure{Code: "patient_not_linked",
@@ -322,7 +322,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 				ECWPatientID:   chart,
 			}))
 			if err != nil {
-				return Posted{}, notSent(written("mark the delivery as found", err))
+				return Posted{}, notSent("mark the delivery as found", err)
 			}
 			return Posted{ECWObservationID: found.ID, HTTPStatus: found.HTTPStatus}, nil
 		}
@@ -334,7 +334,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	// Asked again: it may be long since the gate let the delivery begin.
 	somebodyElse, err := a.Store.IsSomebodyElse(ctx, in.ObservationID)
 	if err != nil {
-		return Posted{}, notSent(fmt.Errorf("look at the patient's link: %w", err))
+		return Posted{}, notSent("look at the patient's link", err)
 	}
 	if somebodyElse {
 		f := Failure{Code: "patient_mismatch", Message: "eCW shows another person under the patient's id: compare the two"}
@@ -347,11 +347,8 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 		SentAt:         in.At,
 		ECWPatientID:   *row.Patient.ECWFHIRID,
 	}))
-	if errors.Is(err, db.ErrForgotten) {
-		return Posted{}, written("mark the delivery as sent", err)
-	}
 	if err != nil {
-		return Posted{}, notSent(fmt.Errorf("mark the delivery as sent: %w", err))
+		return Posted{}, notSent("mark the delivery as sent", err)
 	}
 	created, err := a.EHR.CreateObservation(ctx, resource, identifier)
 	if err != nil {

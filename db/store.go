@@ -177,6 +177,25 @@ func IsUnavailable(err error) bool {
 	return pgconn.SafeToRetry(err) || errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// Cause says in plain words why a statement failed, where the error itself must not be kept: it names the host and the user
+// of the database, or repeats what was to be stored.
+func Cause(err error) string {
+	var pg *pgconn.PgError
+	switch {
+	case IsRefused(err):
+		return "the database refuses us, check DATABASE_URL"
+	case IsUnavailable(err):
+		return "the database does not answer"
+	case errors.As(err, &pg):
+		return "the database refused a statement, see its log (SQLSTATE " + pg.Code + ")"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "it was cut off before it had ended"
+	case errors.Is(err, ErrForgotten):
+		return ErrForgotten.Error()
+	}
+	return "it failed inside Vantrexia, set LOG_LEVEL=debug to see why"
+}
+
 // IsRefused tells whether the server answered, and will not let us in however long we wait: the password, the user or the
 // database is wrong.
 func IsRefused(err error) bool {

@@ -34,7 +34,7 @@ func New(c client.Client, practice string, do Activities, drain time.Duration) *
 	failed := make(chan error, 1)
 	w := worker.New(c, workflows.TaskQueue(practice), worker.Options{
 		WorkerStopTimeout: drain + ReportTime,
-		Interceptors:      []interceptor.WorkerInterceptor{&drainer{after: drain}, &guard{practice: practice}},
+		Interceptors:      []interceptor.WorkerInterceptor{&discreet{}, &drainer{after: drain}, &guard{practice: practice}},
 		OnFatalError:      func(err error) { failed <- err },
 	})
 	w.RegisterWorkflow(workflows.Transmission)
