@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"strings"
+	"time"
 )
 
 // fault is the body of the sandbox's POST /admin/faults; it lasts for a number of requests or for a time.
@@ -24,6 +26,7 @@ type ehr struct {
 	Kind      string
 	WriteMode string // ECW_WRITE_MODE
 	Habits    []fault
+	Clock     time.Duration // how far it is ahead of ours, or behind: its minutes are not ours
 }
 
 const (
@@ -71,11 +74,15 @@ func newEHR(random *rand.Rand, kind string) ehr {
 	if search := one("", "refuse_identifier", "ignore_identifier", "strict_search"); search != "" {
 		e.Habits = append(e.Habits, habit(search, "search"))
 	}
+	e.Clock = time.Second
+	if random.IntN(2) == 0 {
+		e.Clock = -time.Second
+	}
 	return e
 }
 
 func (e ehr) String() string {
-	said := []string{e.Kind, "write mode " + e.WriteMode}
+	said := []string{e.Kind, "write mode " + e.WriteMode, fmt.Sprintf("clock %+gs", e.Clock.Seconds())}
 	for _, habit := range e.Habits {
 		said = append(said, strings.TrimSpace(habit.Kind+" "+habit.Work))
 	}

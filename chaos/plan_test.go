@@ -81,8 +81,8 @@ func TestPlansTakeInEverything(t *testing.T) {
 			t.Errorf("%s (%s) never comes up", f.Kind, f.Target)
 		}
 	}
-	// One kind is only met in a Bundle; each has one of four ways of searching.
-	if want := (2*len(ehrKinds()) - 1) * 4; len(ehrs) != want {
+	// One kind is only met in a Bundle; each has one of four ways of searching, and one of two clocks.
+	if want := (2*len(ehrKinds()) - 1) * 4 * 2; len(ehrs) != want {
 		t.Errorf("%d kinds of EHR, want %d: %v", len(ehrs), want, ehrs)
 	}
 	if len(gently) != 4 || len(brutally) != 6 {

@@ -131,6 +131,7 @@ func (s *system) environment(database string) []string {
 		"SANDBOX_ADDRESS=" + s.address(sandboxPart), "SANDBOX_DATA_DIR=" + filepath.Join(s.dir, sandboxPart), "SANDBOX_JWKS_URL=" + s.url(firstAPI) + "/.well-known/jwks.json",
 		"ECW_CLIENT_ID=" + clientID, "ECW_PRACTICE_CODE=" + practice, "ECW_PRIVATE_KEY_FILE=" + keyFile, "ECW_KEY_ID=" + keyID,
 		"ECW_TOKEN_URL=" + s.url(sandboxPart) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + s.url(sandboxPart) + sandbox.FHIRPath + practice,
+		"SANDBOX_CLOCK_OFFSET=" + s.ehr.Clock.String(),
 		"ECW_WRITE_MODE=" + s.ehr.WriteMode, "ECW_TIMEOUT=3s", "ECW_RATE_LIMIT=" + strconv.Itoa(s.cfg.RateLimit),
 	}
 }
