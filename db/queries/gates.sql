@@ -63,12 +63,21 @@ DELETE FROM ecw_places WHERE id = @id;
 SELECT NOT EXISTS (SELECT FROM ecw_queue WHERE practice_code = @practice_code);
 
 -- name: GoesFirst :one
--- Reports whether nobody in the queue comes before a transmission, in the order of ListNext.
-SELECT NOT EXISTS (
-    SELECT FROM ecw_queue q
-    WHERE q.practice_code = @practice_code AND q.id <> @id
-      AND (NOT q.asked, q.created_at, q.id) < (SELECT NOT t.asked, t.created_at, t.id FROM transmissions t WHERE t.id = @id)
-);
+-- Reports whether nobody in the queue comes before a transmission, in the order of ListNext. What a person asked for and what
+-- nobody did have each their part of the index; an OR of both would read the whole queue for the one at its head.
+SELECT (
+    NOT EXISTS (
+        SELECT FROM ecw_queue q
+        WHERE q.practice_code = @practice_code AND q.asked AND q.id <> t.id
+          AND (NOT t.asked OR (q.created_at, q.id) < (t.created_at, t.id))
+    )
+    AND (t.asked OR NOT EXISTS (
+        SELECT FROM ecw_queue q
+        WHERE q.practice_code = @practice_code AND NOT q.asked AND (q.created_at, q.id) < (t.created_at, t.id)
+    ))
+)::boolean AS goes_first
+FROM transmissions t
+WHERE t.id = @id;
 
 -- name: ListNext :many
 -- Who comes next in the queue: first in, first out, but for what a person asked for.
@@ -135,9 +144,11 @@ UPDATE ecw_gates SET next_trial_at = now() + sqlc.arg(wait)::float8 * interval '
 WHERE practice_code = @practice_code AND circuit <> 'closed';
 
 -- name: ListTrials :many
--- Who might be let through next: the one that was left alone the longest.
+-- Who might be let through next: the one that was left alone the longest. The second condition says nothing new: it is the
+-- predicate of transmissions_unfinished, without which PostgreSQL would read the whole log.
 SELECT t.id, t.observation_id FROM transmissions t
 WHERE t.practice_code = @practice_code
+  AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
   AND NOT EXISTS (SELECT FROM observations o JOIN patients p ON p.id = o.patient_id
                   WHERE o.id = t.observation_id AND p.mismatch_since IS NOT NULL)
   AND (t.held_at IS NOT NULL

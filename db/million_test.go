@@ -1,0 +1,249 @@
+package db_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+const thePractice = "FFHEDD"
+
+// million writes a practice with one million transmissions: almost all of them transmitted, the newest 4,000 unfinished, one
+// in a thousand failed for good. One patient, one type of reading and one chart are rare, so that a plan which walks the log
+// until it has met enough of them is noticed.
+const million = `
+SET session_replication_role = replica; -- no foreign key is checked
+INSERT INTO patients (id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, mismatch_since)
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', 'Jane', 'Doe ' || n, '1957-03-21', 'MRN-' || n, 'chart-' || n,
+       CASE WHEN n % 1000 = 1 THEN now() END
+FROM generate_series(0, 3000) n;
+
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at,
+                          resource, resource_version, transformed_at)
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', lpad(to_hex(CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END), 32, '0')::uuid,
+       CASE WHEN n % 20000 = 7 THEN 'temperature' ELSE (ARRAY['weight', 'glucose', 'oxygen_saturation', 'blood_pressure'])[1 + n % 4] END,
+       at, 'D', '{}', at, CASE WHEN done THEN '{}'::json END, done::int, CASE WHEN done THEN at END
+FROM (
+    SELECT n, now() - (1000000 - n) * interval '30 seconds' AS at, n <= 1000000 AS done FROM generate_series(1, 1000050) n
+) made;
+
+INSERT INTO transmissions (id, number, practice_code, observation_id, status, max_attempts, first_attempted_at, last_attempted_at,
+                           next_retry_at, held_at, error_class, ecw_observation_id, created_at, updated_at)
+SELECT id, 'TXN-2026-' || lpad(n::text, 7, '0'), 'FFHEDD', id, status, 6, attempted, attempted,
+       CASE WHEN n BETWEEN 996001 AND 997000 THEN now() + (n - 995000) * interval '1 second' END,
+       CASE WHEN n BETWEEN 997001 AND 999000 THEN at END,
+       CASE WHEN status = 'failed' THEN 'retryable' ELSE '' END,
+       CASE WHEN status = 'transmitted' THEN 'obs-' || n END,
+       at, at + interval '5 seconds'
+FROM (
+    SELECT n, id, at,
+           CASE WHEN n <= 997000 OR n > 999500 THEN at + interval '1 second' END AS attempted,
+           CASE WHEN n > 999500 THEN 'processing'
+                WHEN n > 997000 THEN 'pending'
+                WHEN n > 996000 OR n % 1000 = 0 THEN 'failed'
+                ELSE 'transmitted' END AS status
+    FROM (
+        SELECT n, lpad(to_hex(n), 32, '0')::uuid AS id, now() - (1000000 - n) * interval '30 seconds' AS at
+        FROM generate_series(1, 1000000) n
+    ) numbered
+) made;
+
+-- A tenth of the attempts is enough.
+INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, ecw_observation_id)
+SELECT t.id, 1, 1, t.created_at, t.created_at, CASE WHEN n % 40000 = 11 THEN 'former' ELSE p.ecw_fhir_id END, t.created_at, 201, t.ecw_observation_id
+FROM generate_series(1, 1000000, 10) n
+JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
+JOIN observations o ON o.id = t.observation_id
+JOIN patients p ON p.id = o.patient_id
+WHERE t.status = 'transmitted';
+SET session_replication_role = DEFAULT`
+
+// loadMillion writes the rows first and builds the indexes afterwards, which is faster.
+func loadMillion(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), `
+		SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+		WHERE indrelid::regclass::text IN ('observations', 'transmissions', 'transmission_attempts')
+		  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drop, build []string
+	var name, definition string
+	_, err = pgx.ForEachRow(rows, []any{&name, &definition}, func() error {
+		drop, build = append(drop, "DROP INDEX "+name), append(build, definition)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range slices.Concat(drop, []string{million, "SET maintenance_work_mem = '128MB'"}, build, []string{"VACUUM ANALYZE"}) {
+		if _, err := conn.Exec(t.Context(), step); err != nil {
+			t.Fatalf("%v: %s", err, step)
+		}
+	}
+}
+
+// explainer explains each statement, with its arguments, before it runs it. What writes is explained only, which runs it too.
+type explainer struct {
+	db.DBTX
+	t     *testing.T
+	plans []plan
+}
+
+func (e *explainer) explain(ctx context.Context, sql string, args []any) {
+	e.t.Helper()
+	var text []byte
+	if err := e.DBTX.QueryRow(ctx, "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) "+sql, args...).Scan(&text); err != nil {
+		e.t.Fatalf("%v: %s", err, sql)
+	}
+	var plans []struct{ Plan plan }
+	if err := json.Unmarshal(text, &plans); err != nil {
+		e.t.Fatal(err)
+	}
+	e.plans = append(e.plans, plans[0].Plan)
+}
+
+func (e *explainer) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	e.explain(ctx, sql, args)
+	return pgconn.CommandTag{}, nil
+}
+
+func (e *explainer) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	e.explain(ctx, sql, args)
+	return e.DBTX.Query(ctx, sql, args...)
+}
+
+func (e *explainer) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	e.explain(ctx, sql, args)
+	return e.DBTX.QueryRow(ctx, sql, args...)
+}
+
+// plan is a node of a plan that was run, as PostgreSQL writes it.
+type plan struct {
+	Node      string  `json:"Node Type"`
+	Relation  string  `json:"Relation Name"`
+	Index     string  `json:"Index Name"`
+	Rows      float64 `json:"Actual Rows"`
+	Loops     float64 `json:"Actual Loops"`
+	Filtered  float64 `json:"Rows Removed by Filter"`
+	Rechecked float64 `json:"Rows Removed by Index Recheck"`
+	Plans     []plan
+}
+
+// touched is how many rows the plan read from tables and indexes, those that it left out included.
+func (p plan) touched() (n int) {
+	if p.Relation != "" || len(p.Plans) == 0 {
+		n = int((p.Rows + p.Filtered + p.Rechecked) * p.Loops)
+	}
+	for _, child := range p.Plans {
+		n += child.touched()
+	}
+	return n
+}
+
+// scans reports whether the plan reads a large table from end to end.
+func (p plan) scans() bool {
+	large := []string{"observations", "transmissions", "transmission_attempts"}
+	return p.Node == "Seq Scan" && slices.Contains(large, p.Relation) || slices.ContainsFunc(p.Plans, plan.scans)
+}
+
+func (p plan) String() string {
+	text := fmt.Sprintf("%s %s %s: %.0f rows and %.0f left out, %.0f times", p.Node, p.Relation, p.Index, p.Rows, p.Filtered+p.Rechecked, p.Loops)
+	for _, child := range p.Plans {
+		text += "\n  " + strings.ReplaceAll(child.String(), "\n", "\n  ")
+	}
+	return text
+}
+
+// planned is a query, and how many rows each of its statements may touch.
+type planned struct {
+	most int
+	run  func(context.Context, *db.Queries) error
+}
+
+// With a million transmissions no query of the queue or of the lists reads a table from end to end, and each touches a bounded
+// number of rows. It does not run beside other tests, whose time limits it would try.
+func TestPlansOfAMillionTransmissions(t *testing.T) {
+	_, conn := migrated(t)
+	loadMillion(t, conn)
+	for _, queries := range []map[string]planned{theGates()} {
+		for name, query := range queries {
+			t.Run(name, func(t *testing.T) {
+				e := &explainer{DBTX: conn, t: t}
+				if err := query.run(t.Context(), db.New(e)); err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range e.plans {
+					t.Logf("%d rows touched", p.touched())
+					if p.scans() || p.touched() > query.most {
+						t.Errorf("want at most %d, and no scan of a large table:\n%s", query.most, p)
+					}
+				}
+			})
+		}
+	}
+}
+
+// theGates are the queries of the queue, the circuit, the sweep and the status page. What they read is as much as is unfinished,
+// or came in on a day.
+func theGates() map[string]planned {
+	const most = 5_000
+	now := time.Now()
+	head := uuid.UUID{13: 997001 >> 16, 14: 997001 >> 8 & 0xff, 15: 997001 & 0xff}
+	return map[string]planned{
+		"QueueIsEmpty": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.QueueIsEmpty(ctx, thePractice)
+			return err
+		}},
+		"GoesFirst": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.GoesFirst(ctx, db.GoesFirstParams{PracticeCode: thePractice, ID: head})
+			return err
+		}},
+		"ListNext": {50, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListNext(ctx, db.ListNextParams{PracticeCode: thePractice, Batch: 8})
+			return err
+		}},
+		"CountHeld": {most, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.CountHeld(ctx, thePractice)
+			return err
+		}},
+		"BringForward": {most, func(ctx context.Context, q *db.Queries) error {
+			return q.BringForward(ctx, db.BringForwardParams{PracticeCode: thePractice, FailingSince: now.Add(-time.Hour), FirstWait: 300})
+		}},
+		"ListTrials": {most, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListTrials(ctx, db.ListTrialsParams{PracticeCode: thePractice, FailingSince: now.Add(-time.Hour), FirstWait: 300, Batch: 1})
+			return err
+		}},
+		"ListPendingObservations": {most, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListPendingObservations(ctx, db.ListPendingObservationsParams{PracticeCode: thePractice, Before: now.Add(-time.Minute), Batch: 100})
+			return err
+		}},
+		"OpenElsewhere": {most, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.OpenElsewhere(ctx, thePractice)
+			return err
+		}},
+		"QueueFigures": {most, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: thePractice, StalledBefore: now.Add(-10 * time.Minute)})
+			return err
+		}},
+		"DayFigures": {most, func(ctx context.Context, q *db.Queries) error { // the newest that are finished are older than a day
+			_, err := q.DayFigures(ctx, db.DayFiguresParams{PracticeCode: thePractice, Since: now.Add(-48 * time.Hour)})
+			return err
+		}},
+		"LastTransmitted": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.LastTransmitted(ctx, thePractice)
+			return err
+		}},
+	}
+}
