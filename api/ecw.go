@@ -166,14 +166,14 @@ func (s *server) listECWPatients(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	answer := ecwPatientList{list: newList(c, p, int64(found.Total), results)}
+	answer := ecwPatientList{list: newNumberedList(c, p, int64(found.Total), results)}
 	if found.Cut {
 		answer.Note = fmt.Sprintf("eCW has more patients, but lets only %d be listed: find the others by name, with search.", found.Total)
 	}
 	if found.Total < 0 { // eCW did not say how many there are
 		answer.Count = int64(p.offset() + len(results))
 		if found.More {
-			answer.Count, answer.Next = answer.Count+1, pageURL(c, p.number+1)
+			answer.Count, answer.CountIsExact, answer.Next = answer.Count+1, false, pageURL(c, p.number+1)
 		}
 	}
 	return c.JSON(http.StatusOK, answer)

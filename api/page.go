@@ -1,11 +1,17 @@
 package api
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/vantrexia/vantrexia/db"
 )
 
 const defaultPageSize = 20
@@ -15,12 +21,110 @@ type page struct{ number, size int }
 
 func (p page) offset() int { return (p.number - 1) * p.size }
 
-// list is a page with what a client needs to walk on. Next and Previous are null at the ends.
+// list is a page with what a client needs to walk on. Next and Previous are null at the ends, and on an empty page.
 type list[T any] struct {
-	Count    int64   `json:"count"`
-	Next     *string `json:"next"`
-	Previous *string `json:"previous"`
-	Results  []T     `json:"results"`
+	// Count is how many there are on all pages; when CountIsExact is false, there are more.
+	Count        int64   `json:"count"`
+	CountIsExact bool    `json:"count_is_exact"`
+	Next         *string `json:"next"`
+	Previous     *string `json:"previous"`
+	Results      []T     `json:"results"`
+}
+
+// listPage is one page of a list of ours: the rows beside one of them, whose place is a K, or the page of a number.
+type listPage[K any] struct {
+	page
+	db.Page[K]
+	list string
+}
+
+// cursor is what the links of a list carry. It leads on from a row, however many rows come and go before it.
+type cursor[K any] struct {
+	// List names the list and its order: no other can go on from here.
+	List string `json:"list"`
+	Back bool   `json:"back,omitempty"`
+	Row  *K     `json:"row"`
+}
+
+func (p cursor[K]) encode() (string, error) {
+	text, err := json.Marshal(p)
+	return base64.RawURLEncoding.EncodeToString(text), err
+}
+
+// readCursor takes a cursor only as encode writes it.
+func readCursor[K any](list, text string) (read cursor[K], ok bool) {
+	plain, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || json.Unmarshal(plain, &read) != nil || read.List != list || read.Row == nil {
+		return read, false
+	}
+	again, err := read.encode()
+	return read, err == nil && again == text
+}
+
+// queryListPage reads which page of a list of ours is asked for.
+func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
+	p := listPage[K]{page: queryPage(c), list: list}
+	p.Limit = p.size + 1 // one more says whether the list goes on
+	text := c.QueryParam("cursor")
+	if text == "" {
+		if p.number*p.size > db.CountedExactly {
+			return p, badRequest("page_too_deep", "Pages have numbers up to row %d only, since those before are read as well: "+
+				"follow next from the first page, or narrow the list with a filter.", db.CountedExactly)
+		}
+		p.Offset = p.offset()
+		return p, nil
+	}
+
+	var b broken
+	read, ok := readCursor[K](list, text)
+	switch {
+	case !ok:
+		b.add("cursor", "is none of this list in this order: take it from next or previous, or start again without it")
+	case c.QueryParam("page") != "":
+		b.add("cursor", "comes with page: send one of both")
+	}
+	p.After, p.Back = read.Row, read.Back
+	return p, b.err()
+}
+
+// newList shows the rows that were found for a page.
+func newList[K, R, T any](c echo.Context, p listPage[K], count int64, rows []R, show func(R) T, key func(R) K) (list[T], error) {
+	more := len(rows) > p.size
+	rows = rows[:min(len(rows), p.size)]
+	l := list[T]{Count: min(count, db.CountedExactly), CountIsExact: count <= db.CountedExactly, Results: make([]T, len(rows))}
+	if len(rows) == 0 {
+		return l, nil
+	}
+
+	before, after := p.After != nil || p.number > 1, more
+	if p.Back {
+		slices.Reverse(rows)
+		before, after = more, true
+	}
+	for i, row := range rows {
+		l.Results[i] = show(row)
+	}
+
+	var err error
+	if after {
+		l.Next, err = p.link(c, key(rows[len(rows)-1]), false)
+	}
+	if before && err == nil {
+		l.Previous, err = p.link(c, key(rows[0]), true)
+	}
+	return l, err
+}
+
+// link is this request's URL, for the page beside a row.
+func (p listPage[K]) link(c echo.Context, row K, back bool) (*string, error) {
+	text, err := cursor[K]{List: p.list, Back: back, Row: &row}.encode()
+	if err != nil {
+		return nil, fmt.Errorf("write cursor: %w", err)
+	}
+	query := c.QueryParams()
+	query.Del("page")
+	query.Set("cursor", text)
+	return listURL(c, query), nil
 }
 
 // queryPage reads the page; the contract has bounded both numbers.
@@ -50,8 +154,9 @@ func queryBool(c echo.Context, name string) *bool {
 	return &yes
 }
 
-func newList[T any](c echo.Context, p page, count int64, results []T) list[T] {
-	l := list[T]{Count: count, Results: results}
+// newNumberedList is a page of a list that another system keeps, which knows pages by their number only.
+func newNumberedList[T any](c echo.Context, p page, count int64, results []T) list[T] {
+	l := list[T]{Count: count, CountIsExact: true, Results: results}
 	if int64(p.offset()+p.size) < count {
 		l.Next = pageURL(c, p.number+1)
 	}
@@ -65,6 +170,11 @@ func newList[T any](c echo.Context, p page, count int64, results []T) list[T] {
 func pageURL(c echo.Context, number int) *string {
 	query := c.QueryParams()
 	query.Set("page", strconv.Itoa(number))
+	return listURL(c, query)
+}
+
+// listURL is this request's URL with another query.
+func listURL(c echo.Context, query url.Values) *string {
 	u := url.URL{Path: c.Request().URL.Path + "/", RawQuery: query.Encode()}
 	link := publicURL(c, u.String())
 	return &link

@@ -322,34 +322,30 @@ func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
 
 // listPatients takes the exact filters mrn, ecw_fhir_id and mismatch.
 func (s *server) listPatients(c echo.Context) error {
-	p := queryPage(c)
-	mrn, ecwID, mismatch := queryText(c, "mrn"), queryText(c, "ecw_fhir_id"), queryBool(c, "mismatch")
-	ctx := c.Request().Context()
-	count, err := s.Store.CountPatients(ctx, db.CountPatientsParams{
+	p, err := queryListPage[db.PatientKey](c, "patients")
+	if err != nil {
+		return err
+	}
+	filter := db.PatientFilter{
 		PracticeCode: s.PracticeCode,
-		MRN:          mrn,
-		ECWFHIRID:    ecwID,
-		Mismatch:     mismatch,
-	})
+		MRN:          queryText(c, "mrn"),
+		ECWFHIRID:    queryText(c, "ecw_fhir_id"),
+		Mismatch:     queryBool(c, "mismatch"),
+	}
+	ctx := c.Request().Context()
+	count, err := s.Store.CountPatients(ctx, filter)
 	if err != nil {
 		return fmt.Errorf("count patients: %w", err)
 	}
-	rows, err := s.Store.ListPatients(ctx, db.ListPatientsParams{
-		PracticeCode: s.PracticeCode,
-		MRN:          mrn,
-		ECWFHIRID:    ecwID,
-		Mismatch:     mismatch,
-		PageSize:     int32(p.size),
-		PageOffset:   int32(p.offset()),
-	})
+	rows, err := s.Store.ListPatients(ctx, filter, p.Page)
 	if err != nil {
 		return fmt.Errorf("list patients: %w", err)
 	}
-	results := make([]patient, len(rows))
-	for i, row := range rows {
-		results[i] = showPatient(row)
+	answer, err := newList(c, p, count, rows, showPatient, db.Patient.Key)
+	if err != nil {
+		return err
 	}
-	return c.JSON(http.StatusOK, newList(c, p, count, results))
+	return c.JSON(http.StatusOK, answer)
 }
 
 func showPatient(p db.Patient) patient {

@@ -63,8 +63,14 @@ type attempt struct {
 var transmissionIDForm = regexp.MustCompile(`^TXN-[0-9]{4}-[0-9]{5,19}$`)
 
 func (s *server) listTransmissions(c echo.Context) error {
-	p := queryPage(c)
-	filter := db.CountTransmissionsParams{
+	ordering := cmp.Or(c.QueryParam("ordering"), "-created_at")
+	p, err := queryListPage[db.TransmissionKey](c, "transmissions "+ordering)
+	if err != nil {
+		return err
+	}
+	column, descending := strings.CutPrefix(ordering, "-")
+	order := db.TransmissionOrder(column)
+	filter := db.TransmissionFilter{
 		PracticeCode:    s.PracticeCode,
 		Status:          queryText(c, "status"),
 		PatientID:       queryUUID(c, "patient_id"),
@@ -73,24 +79,16 @@ func (s *server) listTransmissions(c echo.Context) error {
 		DateTo:          queryTime(c, "date_to", s.TimeZone, true),
 		FormerChart:     c.QueryParam("former_chart") == "true",
 	}
-	ordering := cmp.Or(c.QueryParam("ordering"), "-created_at")
-	ctx := c.Request().Context()
-	count, err := s.Store.CountTransmissions(ctx, filter)
-	if err != nil {
-		return fmt.Errorf("count transmissions: %w", err)
-	}
-	rows, err := s.Store.ListTransmissions(ctx, db.ListTransmissionsParams{
-		PracticeCode: filter.PracticeCode, Status: filter.Status, PatientID: filter.PatientID, ObservationType: filter.ObservationType,
-		DateFrom: filter.DateFrom, DateTo: filter.DateTo, FormerChart: filter.FormerChart, Ordering: ordering, PageSize: int32(p.size), PageOffset: int32(p.offset()),
-	})
+	rows, count, err := s.Store.ListTransmissions(c.Request().Context(), filter, order, descending, p.Page)
 	if err != nil {
 		return fmt.Errorf("list transmissions: %w", err)
 	}
-	results := make([]transmissionRow, len(rows))
-	for i, row := range rows {
-		results[i] = s.showTransmission(db.GetTransmissionRow(row))
+	key := func(row db.GetTransmissionRow) db.TransmissionKey { return order.Key(row.Transmission) }
+	answer, err := newList(c, p, count, rows, s.showTransmission, key)
+	if err != nil {
+		return err
 	}
-	return c.JSON(http.StatusOK, newList(c, p, count, results))
+	return c.JSON(http.StatusOK, answer)
 }
 
 func (s *server) getTransmission(c echo.Context) error {
@@ -164,27 +162,37 @@ func (s *server) getSyncStatus(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p := queryPage(c)
+	p, err := queryListPage[db.PushKey](c, "pushes")
+	if err != nil {
+		return err
+	}
 	ctx := c.Request().Context()
-	count, err := s.Store.CountPatientAttempts(ctx, db.CountPatientAttemptsParams{PracticeCode: s.PracticeCode, PatientID: patient.ID})
+	count, err := s.Store.CountPushes(ctx, s.PracticeCode, patient.ID)
 	if err != nil {
 		return fmt.Errorf("count pushes: %w", err)
 	}
-	rows, err := s.Store.ListPatientAttempts(ctx, db.ListPatientAttemptsParams{
-		PracticeCode: s.PracticeCode, PatientID: patient.ID, PageSize: int32(p.size), PageOffset: int32(p.offset()),
-	})
+	rows, err := s.Store.ListPushes(ctx, s.PracticeCode, patient.ID, p.Page)
 	if err != nil {
 		return fmt.Errorf("list pushes: %w", err)
 	}
-	results := make([]push, len(rows))
-	for i, row := range rows {
-		results[i] = push{
-			TransmissionID: row.TransmissionNumber, ObservationID: row.ObservationID, ObservationType: row.ObservationType,
-			EffectiveAt: row.EffectiveAt, Status: row.Status, NextRetryAt: row.NextRetryAt, WorkflowURL: s.workflowURL(row.ObservationID),
-			attempt: showAttempt(row.TransmissionAttempt),
-		}
+	answer, err := newList(c, p, count, rows, s.showPush, db.Push.Key)
+	if err != nil {
+		return err
 	}
-	return c.JSON(http.StatusOK, newList(c, p, count, results))
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (s *server) showPush(row db.Push) push {
+	return push{
+		TransmissionID:  row.TransmissionNumber,
+		ObservationID:   row.ObservationID,
+		ObservationType: row.ObservationType,
+		EffectiveAt:     row.EffectiveAt,
+		Status:          row.Status,
+		NextRetryAt:     row.NextRetryAt,
+		WorkflowURL:     s.workflowURL(row.ObservationID),
+		attempt:         showAttempt(row.TransmissionAttempt),
+	}
 }
 
 func queryUUID(c echo.Context, name string) *uuid.UUID {

@@ -81,9 +81,9 @@ func TestTransmissionLog(t *testing.T) {
 		"status=failed&patient_id=" + john + "&observation_type=weight": {2},
 		"ordering=created_at":                                           {0, 1, 2, 3, 4, 5},
 		"ordering=-created_at":                                          {5, 4, 3, 2, 1, 0},
-		"ordering=last_attempted_at":                                    {0, 1, 2, 3, 5, 4}, // those without one at the end
+		"ordering=last_attempted_at":                                    {0, 1, 2, 3, 4, 5}, // those without one at the end
 		"ordering=-last_attempted_at":                                   {3, 2, 1, 0, 5, 4},
-		"ordering=next_retry_at":                                        {1, 3, 5, 4, 2, 0},
+		"ordering=next_retry_at":                                        {1, 3, 0, 2, 4, 5},
 		"ordering=-next_retry_at":                                       {3, 1, 5, 4, 2, 0},
 		"page=2&page_size=4":                                            {1, 0},
 		"page=3&page_size=4":                                            {},

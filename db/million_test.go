@@ -59,13 +59,18 @@ FROM (
 ) made;
 
 -- A tenth of the attempts is enough.
-INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, ecw_observation_id)
-SELECT t.id, 1, 1, t.created_at, t.created_at, CASE WHEN n % 40000 = 11 THEN 'former' ELSE p.ecw_fhir_id END, t.created_at, 201, t.ecw_observation_id
+INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status,
+                                   ecw_observation_id)
+SELECT t.id, 1, 1, t.created_at, t.created_at, CASE WHEN n % 40000 = 11 THEN 'former' ELSE p.ecw_fhir_id END, t.created_at, 201,
+       t.ecw_observation_id
 FROM generate_series(1, 1000000, 10) n
 JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
 JOIN observations o ON o.id = t.observation_id
 JOIN patients p ON p.id = o.patient_id
 WHERE t.status = 'transmitted';
+INSERT INTO patient_charts (patient_id, ecw_patient_id)
+SELECT DISTINCT o.patient_id, a.ecw_patient_id
+FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id;
 SET session_replication_role = DEFAULT`
 
 // loadMillion writes the rows first and builds the indexes afterwards, which is faster.
@@ -159,7 +164,8 @@ func (p plan) scans() bool {
 }
 
 func (p plan) String() string {
-	text := fmt.Sprintf("%s %s %s: %.0f rows and %.0f left out, %.0f times", p.Node, p.Relation, p.Index, p.Rows, p.Filtered+p.Rechecked, p.Loops)
+	leftOut := p.Filtered + p.Rechecked
+	text := fmt.Sprintf("%s %s %s: %.0f rows and %.0f left out, %.0f times", p.Node, p.Relation, p.Index, p.Rows, leftOut, p.Loops)
 	for _, child := range p.Plans {
 		text += "\n  " + strings.ReplaceAll(child.String(), "\n", "\n  ")
 	}
@@ -177,7 +183,7 @@ type planned struct {
 func TestPlansOfAMillionTransmissions(t *testing.T) {
 	_, conn := migrated(t)
 	loadMillion(t, conn)
-	for _, queries := range []map[string]planned{theGates()} {
+	for _, queries := range []map[string]planned{theGates(), theLog(), theOtherLists()} {
 		for name, query := range queries {
 			t.Run(name, func(t *testing.T) {
 				e := &explainer{DBTX: conn, t: t}
@@ -222,11 +228,20 @@ func theGates() map[string]planned {
 			return q.BringForward(ctx, db.BringForwardParams{PracticeCode: thePractice, FailingSince: now.Add(-time.Hour), FirstWait: 300})
 		}},
 		"ListTrials": {most, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.ListTrials(ctx, db.ListTrialsParams{PracticeCode: thePractice, FailingSince: now.Add(-time.Hour), FirstWait: 300, Batch: 1})
+			_, err := q.ListTrials(ctx, db.ListTrialsParams{
+				PracticeCode: thePractice,
+				FailingSince: now.Add(-time.Hour),
+				FirstWait:    300,
+				Batch:        1,
+			})
 			return err
 		}},
 		"ListPendingObservations": {most, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.ListPendingObservations(ctx, db.ListPendingObservationsParams{PracticeCode: thePractice, Before: now.Add(-time.Minute), Batch: 100})
+			_, err := q.ListPendingObservations(ctx, db.ListPendingObservationsParams{
+				PracticeCode: thePractice,
+				Before:       now.Add(-time.Minute),
+				Batch:        100,
+			})
 			return err
 		}},
 		"OpenElsewhere": {most, func(ctx context.Context, q *db.Queries) error {
@@ -246,4 +261,86 @@ func theGates() map[string]planned {
 			return err
 		}},
 	}
+}
+
+// theLog is the transmission log in each order and with each filter: its first page, one in the middle, and the one before.
+func theLog() map[string]planned {
+	day := time.Now().Add(-200 * 24 * time.Hour)
+	nextDay := day.Add(24 * time.Hour)
+	patient, seldom := uuid.UUID{15: 5}, uuid.UUID{14: 3000 >> 8, 15: 3000 & 0xff}
+	queries := map[string]planned{}
+	for name, filter := range map[string]db.TransmissionFilter{
+		"all":                  {},
+		"transmitted":          {Status: new("transmitted")},
+		"failed":               {Status: new("failed")},
+		"pending":              {Status: new("pending")},
+		"weight":               {ObservationType: new("weight")},
+		"temperature":          {ObservationType: new("temperature")},
+		"a patient":            {PatientID: &patient},
+		"a patient's weight":   {PatientID: &patient, ObservationType: new("weight")},
+		"a seldom patient":     {PatientID: &seldom},
+		"a day":                {DateFrom: &day, DateTo: &nextDay},
+		"a day's failures":     {DateFrom: &day, DateTo: &nextDay, Status: new("failed")},
+		"former chart":         {FormerChart: true},
+		"patient, other chart": {FormerChart: true, PatientID: &patient},
+	} {
+		filter.PracticeCode = thePractice
+		most := db.CountedExactly + 100
+		if name == "weight" { // the type stands in another table: each row is looked up until 10,001 fit
+			most = 10 * db.CountedExactly
+		}
+		for _, order := range []db.TransmissionOrder{db.ByCreation, db.ByLastAttempt, db.ByNextRetry} {
+			for _, descending := range []bool{false, true} {
+				middle := db.TransmissionKey{At: day.Add(12 * time.Hour), ID: uuid.UUID{12: 1}, Lacks: order == db.ByNextRetry}
+				for place, page := range map[string]db.Page[db.TransmissionKey]{
+					"first":  {Limit: 21},
+					"middle": {Limit: 21, After: &middle},
+					"before": {Limit: 21, After: &middle, Back: true},
+				} {
+					title := fmt.Sprintf("%s by %s, descending %t, %s", name, order, descending, place)
+					queries[title] = planned{most, func(ctx context.Context, q *db.Queries) error {
+						_, _, err := q.ListTransmissions(ctx, filter, order, descending, page)
+						return err
+					}}
+				}
+			}
+		}
+	}
+	queries["the deepest page"] = planned{3 * db.CountedExactly, func(ctx context.Context, q *db.Queries) error {
+		_, _, err := q.ListTransmissions(ctx, db.TransmissionFilter{PracticeCode: thePractice}, db.ByNextRetry, true,
+			db.Page[db.TransmissionKey]{Offset: db.CountedExactly - 20, Limit: 21})
+		return err
+	}}
+	return queries
+}
+
+// theOtherLists are those of patients and of a patient's pushes.
+func theOtherLists() map[string]planned {
+	patient := uuid.UUID{15: 5}
+	queries := map[string]planned{
+		"count patients": {3_100, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.CountPatients(ctx, db.PatientFilter{PracticeCode: thePractice})
+			return err
+		}},
+		"count pushes": {3_100, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.CountPushes(ctx, thePractice, patient)
+			return err
+		}},
+		"pushes": {3_100, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListPushes(ctx, thePractice, patient, db.Page[db.PushKey]{Limit: 21, After: &db.PushKey{StartedAt: time.Now()}})
+			return err
+		}},
+	}
+	for name, page := range map[string]db.Page[db.PatientKey]{
+		"patients":         {Limit: 21},
+		"patients after":   {Limit: 21, After: &db.PatientKey{ID: patient}},
+		"patients before":  {Limit: 21, After: &db.PatientKey{ID: patient}, Back: true},
+		"patients, page 9": {Limit: 21, Offset: 160},
+	} {
+		queries[name] = planned{200, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListPatients(ctx, db.PatientFilter{PracticeCode: thePractice}, page)
+			return err
+		}}
+	}
+	return queries
 }

@@ -81,6 +81,11 @@ type Patient struct {
 	UpdatedAt         time.Time
 }
 
+type PatientChart struct {
+	PatientID    uuid.UUID
+	ECWPatientID string
+}
+
 type PatientImport struct {
 	ID           uuid.UUID
 	PracticeCode string

@@ -12,33 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const countPatients = `-- name: CountPatients :one
-SELECT count(*) FROM patients
-WHERE practice_code = $1
-  AND ($2::text IS NULL OR mrn = $2)
-  AND ($3::text IS NULL OR ecw_fhir_id = $3)
-  AND ($4::boolean IS NULL OR (mismatch_since IS NOT NULL) = $4)
-`
-
-type CountPatientsParams struct {
-	PracticeCode string
-	MRN          *string
-	ECWFHIRID    *string
-	Mismatch     *bool
-}
-
-func (q *Queries) CountPatients(ctx context.Context, arg CountPatientsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countPatients,
-		arg.PracticeCode,
-		arg.MRN,
-		arg.ECWFHIRID,
-		arg.Mismatch,
-	)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const createPatient = `-- name: CreatePatient :one
 INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
                       phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
@@ -208,71 +181,6 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 		&i.UpdatedAt,
 	)
 	return i, err
-}
-
-const listPatients = `-- name: ListPatients :many
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients
-WHERE practice_code = $1
-  AND ($2::text IS NULL OR mrn = $2)
-  AND ($3::text IS NULL OR ecw_fhir_id = $3)
-  AND ($4::boolean IS NULL OR (mismatch_since IS NOT NULL) = $4)
-ORDER BY last_name, first_name, id
-LIMIT $6 OFFSET $5
-`
-
-type ListPatientsParams struct {
-	PracticeCode string
-	MRN          *string
-	ECWFHIRID    *string
-	Mismatch     *bool
-	PageOffset   int32
-	PageSize     int32
-}
-
-func (q *Queries) ListPatients(ctx context.Context, arg ListPatientsParams) ([]Patient, error) {
-	rows, err := q.db.Query(ctx, listPatients,
-		arg.PracticeCode,
-		arg.MRN,
-		arg.ECWFHIRID,
-		arg.Mismatch,
-		arg.PageOffset,
-		arg.PageSize,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Patient{}
-	for rows.Next() {
-		var i Patient
-		if err := rows.Scan(
-			&i.ID,
-			&i.PracticeCode,
-			&i.FirstName,
-			&i.LastName,
-			&i.BirthDate,
-			&i.MRN,
-			&i.ECWFHIRID,
-			&i.Phone,
-			&i.AddressLine,
-			&i.City,
-			&i.State,
-			&i.PostalCode,
-			&i.Country,
-			&i.Active,
-			&i.MismatchSince,
-			&i.MismatchConfirmed,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const lockPatient = `-- name: LockPatient :one

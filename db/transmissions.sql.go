@@ -12,63 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const countPatientAttempts = `-- name: CountPatientAttempts :one
-SELECT count(*)
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = $1 AND o.patient_id = $2
-`
-
-type CountPatientAttemptsParams struct {
-	PracticeCode string
-	PatientID    uuid.UUID
-}
-
-func (q *Queries) CountPatientAttempts(ctx context.Context, arg CountPatientAttemptsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countPatientAttempts, arg.PracticeCode, arg.PatientID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
-const countTransmissions = `-- name: CountTransmissions :one
-SELECT count(*)
-FROM transmissions t JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = $1
-  AND ($2::text IS NULL OR t.status = $2)
-  AND ($3::uuid IS NULL OR o.patient_id = $3)
-  AND ($4::text IS NULL OR o.observation_type = $4)
-  AND ($5::timestamptz IS NULL OR t.created_at >= $5)
-  AND ($6::timestamptz IS NULL OR t.created_at < $6)
-  AND (NOT $7::boolean OR t.status = 'transmitted' AND EXISTS (
-       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
-       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))
-`
-
-type CountTransmissionsParams struct {
-	PracticeCode    string
-	Status          *string
-	PatientID       *uuid.UUID
-	ObservationType *string
-	DateFrom        *time.Time
-	DateTo          *time.Time
-	FormerChart     bool
-}
-
-func (q *Queries) CountTransmissions(ctx context.Context, arg CountTransmissionsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countTransmissions,
-		arg.PracticeCode,
-		arg.Status,
-		arg.PatientID,
-		arg.ObservationType,
-		arg.DateFrom,
-		arg.DateTo,
-		arg.FormerChart,
-	)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const earlierSends = `-- name: EarlierSends :many
 SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
 WHERE t.observation_id = $1 AND a.sent_at IS NOT NULL
@@ -271,170 +214,12 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([
 	return items, nil
 }
 
-const listPatientAttempts = `-- name: ListPatientAttempts :many
-SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message, t.number AS transmission_number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = $1 AND o.patient_id = $2
-ORDER BY a.started_at DESC, a.transmission_id DESC, a.delivery DESC
-LIMIT $4 OFFSET $3
-`
-
-type ListPatientAttemptsParams struct {
-	PracticeCode string
-	PatientID    uuid.UUID
-	PageOffset   int32
-	PageSize     int32
-}
-
-type ListPatientAttemptsRow struct {
-	TransmissionAttempt TransmissionAttempt
-	TransmissionNumber  string
-	ObservationID       uuid.UUID
-	ObservationType     string
-	EffectiveAt         time.Time
-	Status              string
-	NextRetryAt         *time.Time
-}
-
-// Every push of a patient's readings, newest first.
-func (q *Queries) ListPatientAttempts(ctx context.Context, arg ListPatientAttemptsParams) ([]ListPatientAttemptsRow, error) {
-	rows, err := q.db.Query(ctx, listPatientAttempts,
-		arg.PracticeCode,
-		arg.PatientID,
-		arg.PageOffset,
-		arg.PageSize,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListPatientAttemptsRow{}
-	for rows.Next() {
-		var i ListPatientAttemptsRow
-		if err := rows.Scan(
-			&i.TransmissionAttempt.TransmissionID,
-			&i.TransmissionAttempt.Delivery,
-			&i.TransmissionAttempt.Number,
-			&i.TransmissionAttempt.StartedAt,
-			&i.TransmissionAttempt.SentAt,
-			&i.TransmissionAttempt.ECWPatientID,
-			&i.TransmissionAttempt.FinishedAt,
-			&i.TransmissionAttempt.HTTPStatus,
-			&i.TransmissionAttempt.ECWObservationID,
-			&i.TransmissionAttempt.ErrorClass,
-			&i.TransmissionAttempt.ErrorCode,
-			&i.TransmissionAttempt.ErrorMessage,
-			&i.TransmissionNumber,
-			&i.ObservationID,
-			&i.ObservationType,
-			&i.EffectiveAt,
-			&i.Status,
-			&i.NextRetryAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listTransmissions = `-- name: ListTransmissions :many
-SELECT t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
-FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = $1
-  AND ($2::text IS NULL OR t.status = $2)
-  AND ($3::uuid IS NULL OR o.patient_id = $3)
-  AND ($4::text IS NULL OR o.observation_type = $4)
-  AND ($5::timestamptz IS NULL OR t.created_at >= $5)
-  AND ($6::timestamptz IS NULL OR t.created_at < $6)
-  AND (NOT $7::boolean OR t.status = 'transmitted' AND EXISTS (
-       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
-       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))
-ORDER BY CASE $8::text WHEN 'created_at' THEN t.created_at WHEN 'last_attempted_at' THEN t.last_attempted_at WHEN 'next_retry_at' THEN t.next_retry_at END ASC NULLS LAST,
-         CASE $8::text WHEN '-created_at' THEN t.created_at WHEN '-last_attempted_at' THEN t.last_attempted_at WHEN '-next_retry_at' THEN t.next_retry_at END DESC NULLS LAST,
-         t.id DESC
-LIMIT $10 OFFSET $9
-`
-
-type ListTransmissionsParams struct {
-	PracticeCode    string
-	Status          *string
-	PatientID       *uuid.UUID
-	ObservationType *string
-	DateFrom        *time.Time
-	DateTo          *time.Time
-	FormerChart     bool
-	Ordering        string
-	PageOffset      int32
-	PageSize        int32
-}
-
-type ListTransmissionsRow struct {
-	Transmission    Transmission
-	PatientID       uuid.UUID
-	ObservationType string
-	PatientName     string
-}
-
-// ordering: created_at, last_attempted_at or next_retry_at, with - in front for descending.
-func (q *Queries) ListTransmissions(ctx context.Context, arg ListTransmissionsParams) ([]ListTransmissionsRow, error) {
-	rows, err := q.db.Query(ctx, listTransmissions,
-		arg.PracticeCode,
-		arg.Status,
-		arg.PatientID,
-		arg.ObservationType,
-		arg.DateFrom,
-		arg.DateTo,
-		arg.FormerChart,
-		arg.Ordering,
-		arg.PageOffset,
-		arg.PageSize,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListTransmissionsRow{}
-	for rows.Next() {
-		var i ListTransmissionsRow
-		if err := rows.Scan(
-			&i.Transmission.ID,
-			&i.Transmission.Number,
-			&i.Transmission.PracticeCode,
-			&i.Transmission.ObservationID,
-			&i.Transmission.Status,
-			&i.Transmission.AttemptCount,
-			&i.Transmission.MaxAttempts,
-			&i.Transmission.FirstAttemptedAt,
-			&i.Transmission.LastAttemptedAt,
-			&i.Transmission.NextRetryAt,
-			&i.Transmission.HeldAt,
-			&i.Transmission.Asked,
-			&i.Transmission.BroughtForward,
-			&i.Transmission.ErrorClass,
-			&i.Transmission.ErrorMessage,
-			&i.Transmission.HTTPStatus,
-			&i.Transmission.ECWObservationID,
-			&i.Transmission.CreatedAt,
-			&i.Transmission.UpdatedAt,
-			&i.PatientID,
-			&i.ObservationType,
-			&i.PatientName,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const markFound = `-- name: MarkFound :execrows
+WITH chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT o.patient_id, $1::text FROM observations o WHERE o.id = $4
+    ON CONFLICT DO NOTHING
+)
 UPDATE transmission_attempts a SET ecw_patient_id = $1::text
 FROM transmissions t
 WHERE t.id = a.transmission_id AND a.transmission_id = $2 AND a.delivery = $3 AND t.observation_id = $4
@@ -462,6 +247,11 @@ func (q *Queries) MarkFound(ctx context.Context, arg MarkFoundParams) (int64, er
 }
 
 const markSent = `-- name: MarkSent :execrows
+WITH chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT o.patient_id, $2::text FROM observations o WHERE o.id = $5
+    ON CONFLICT DO NOTHING
+)
 UPDATE transmission_attempts a SET sent_at = $1::timestamptz, ecw_patient_id = $2::text
 FROM transmissions t
 WHERE t.id = a.transmission_id AND a.transmission_id = $3 AND a.delivery = $4 AND t.observation_id = $5

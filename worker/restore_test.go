@@ -145,7 +145,7 @@ func (r *rig) startFresh(id uuid.UUID) {
 func (r *rig) backUp() (restore func()) {
 	r.t.Helper()
 	// In the order in which they refer to each other.
-	tables := []string{"patients", "observations", "transmissions", "transmission_attempts", "ecw_gates"}
+	tables := []string{"patients", "patient_charts", "observations", "transmissions", "transmission_attempts", "ecw_gates"}
 	run := func(statement string) {
 		r.t.Helper()
 		must(r.sql.Exec(r.t.Context(), statement))(r.t)

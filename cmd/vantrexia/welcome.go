@@ -99,7 +99,9 @@ curl -X POST %[1]s/api/v1/patients/import_selected_from_ecw/ -H "Authorization: 
 // demoPatient is one of the sandbox's patients, linked.
 func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 	person := sandbox.People()[0]
-	known, err := d.store.ListPatients(ctx, db.ListPatientsParams{PracticeCode: d.cfg.ECW.PracticeCode, ECWFHIRID: &person.FHIRID, PageSize: 1})
+	known, err := d.store.ListPatients(
+		ctx, db.PatientFilter{PracticeCode: d.cfg.ECW.PracticeCode, ECWFHIRID: &person.FHIRID}, db.Page[db.PatientKey]{Limit: 1},
+	)
 	if err != nil {
 		return db.Patient{}, fmt.Errorf("look for the demo patient: %w", err)
 	}

@@ -75,3 +75,11 @@ CREATE TABLE transmission_attempts (
     PRIMARY KEY (transmission_id, delivery),
     CONSTRAINT transmission_attempts_chart CHECK (sent_at IS NULL OR ecw_patient_id IS NOT NULL)
 );
+
+-- Every chart that a patient's readings were sent to: whose readings may stand in a former one is known without reading all
+-- attempts.
+CREATE TABLE patient_charts (
+    patient_id     uuid NOT NULL REFERENCES patients,
+    ecw_patient_id text NOT NULL,
+    PRIMARY KEY (patient_id, ecw_patient_id)
+);

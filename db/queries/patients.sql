@@ -18,22 +18,6 @@ SELECT * FROM patients WHERE practice_code = @practice_code AND mrn = @mrn;
 -- name: FindLinkedPatient :one
 SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id;
 
--- name: ListPatients :many
-SELECT * FROM patients
-WHERE practice_code = @practice_code
-  AND (sqlc.narg(mrn)::text IS NULL OR mrn = sqlc.narg(mrn))
-  AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id))
-  AND (sqlc.narg(mismatch)::boolean IS NULL OR (mismatch_since IS NOT NULL) = sqlc.narg(mismatch))
-ORDER BY last_name, first_name, id
-LIMIT @page_size OFFSET @page_offset;
-
--- name: CountPatients :one
-SELECT count(*) FROM patients
-WHERE practice_code = @practice_code
-  AND (sqlc.narg(mrn)::text IS NULL OR mrn = sqlc.narg(mrn))
-  AND (sqlc.narg(ecw_fhir_id)::text IS NULL OR ecw_fhir_id = sqlc.narg(ecw_fhir_id))
-  AND (sqlc.narg(mismatch)::boolean IS NULL OR (mismatch_since IS NOT NULL) = sqlc.narg(mismatch));
-
 -- name: UpdatePatient :one
 UPDATE patients
 SET first_name = @first_name, last_name = @last_name, birth_date = @birth_date, mrn = @mrn, ecw_fhir_id = @ecw_fhir_id,

@@ -34,12 +34,22 @@ ORDER BY a.sent_at DESC;
 
 -- name: MarkSent :execrows
 -- Just before the create leaves.
+WITH chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT o.patient_id, @ecw_patient_id::text FROM observations o WHERE o.id = @observation_id
+    ON CONFLICT DO NOTHING
+)
 UPDATE transmission_attempts a SET sent_at = @sent_at::timestamptz, ecw_patient_id = @ecw_patient_id::text
 FROM transmissions t
 WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
 
 -- name: MarkFound :execrows
 -- An earlier delivery had arrived in this chart.
+WITH chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT o.patient_id, @ecw_patient_id::text FROM observations o WHERE o.id = @observation_id
+    ON CONFLICT DO NOTHING
+)
 UPDATE transmission_attempts a SET ecw_patient_id = @ecw_patient_id::text
 FROM transmissions t
 WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
@@ -67,47 +77,3 @@ WHERE id = @id AND observation_id = @observation_id AND (status <> 'transmitted'
 SELECT sqlc.embed(t), o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
 WHERE t.practice_code = @practice_code AND t.number = @number;
-
--- name: CountTransmissions :one
-SELECT count(*)
-FROM transmissions t JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = @practice_code
-  AND (sqlc.narg(status)::text IS NULL OR t.status = sqlc.narg(status))
-  AND (sqlc.narg(patient_id)::uuid IS NULL OR o.patient_id = sqlc.narg(patient_id))
-  AND (sqlc.narg(observation_type)::text IS NULL OR o.observation_type = sqlc.narg(observation_type))
-  AND (sqlc.narg(date_from)::timestamptz IS NULL OR t.created_at >= sqlc.narg(date_from))
-  AND (sqlc.narg(date_to)::timestamptz IS NULL OR t.created_at < sqlc.narg(date_to))
-  AND (NOT @former_chart::boolean OR t.status = 'transmitted' AND EXISTS (
-       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
-       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')));
-
--- name: ListTransmissions :many
--- ordering: created_at, last_attempted_at or next_retry_at, with - in front for descending.
-SELECT sqlc.embed(t), o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
-FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = @practice_code
-  AND (sqlc.narg(status)::text IS NULL OR t.status = sqlc.narg(status))
-  AND (sqlc.narg(patient_id)::uuid IS NULL OR o.patient_id = sqlc.narg(patient_id))
-  AND (sqlc.narg(observation_type)::text IS NULL OR o.observation_type = sqlc.narg(observation_type))
-  AND (sqlc.narg(date_from)::timestamptz IS NULL OR t.created_at >= sqlc.narg(date_from))
-  AND (sqlc.narg(date_to)::timestamptz IS NULL OR t.created_at < sqlc.narg(date_to))
-  AND (NOT @former_chart::boolean OR t.status = 'transmitted' AND EXISTS (
-       SELECT FROM transmission_attempts a JOIN patients p ON p.id = o.patient_id
-       WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))
-ORDER BY CASE @ordering::text WHEN 'created_at' THEN t.created_at WHEN 'last_attempted_at' THEN t.last_attempted_at WHEN 'next_retry_at' THEN t.next_retry_at END ASC NULLS LAST,
-         CASE @ordering::text WHEN '-created_at' THEN t.created_at WHEN '-last_attempted_at' THEN t.last_attempted_at WHEN '-next_retry_at' THEN t.next_retry_at END DESC NULLS LAST,
-         t.id DESC
-LIMIT @page_size OFFSET @page_offset;
-
--- name: CountPatientAttempts :one
-SELECT count(*)
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = @practice_code AND o.patient_id = @patient_id;
-
--- name: ListPatientAttempts :many
--- Every push of a patient's readings, newest first.
-SELECT sqlc.embed(a), t.number AS transmission_number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = @practice_code AND o.patient_id = @patient_id
-ORDER BY a.started_at DESC, a.transmission_id DESC, a.delivery DESC
-LIMIT @page_size OFFSET @page_offset;
