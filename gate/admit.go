@@ -29,6 +29,8 @@ type Admission struct {
 	Reason string `json:",omitempty"`
 	// Trial means that this delivery decides whether the circuit closes.
 	Trial bool `json:",omitempty"`
+	// Trying means that another is the trial now: an import that is held asks again soon.
+	Trying bool `json:",omitempty"`
 }
 
 // Waits reports whether the delivery may not begin.

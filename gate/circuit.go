@@ -33,8 +33,8 @@ const (
 // id, and somebody has to look at the link.
 const ReasonPatient = "patient"
 
-// openAfter is how many different readings in a row must find eCW unavailable or be forbidden before the circuit opens:
-// one that eCW cannot handle does not stop the others.
+// openAfter is how many different readings, or patients of an import, in a row must find eCW unavailable or be forbidden
+// before the circuit opens: one that eCW cannot handle does not stop the others.
 const openAfter = 3
 
 // Finding is what a delivery's outcome says about eCW itself.
@@ -55,8 +55,9 @@ const (
 	Forbids
 )
 
-// Report is what a delivery found.
+// Report is what a delivery found, or the read of an import.
 type Report struct {
+	// TransmissionID is the delivery's, else the [ImportItem]'s.
 	TransmissionID uuid.UUID
 	// StartedAt is when the delivery began; zero when none did.
 	StartedAt time.Time

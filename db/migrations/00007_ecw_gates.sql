@@ -16,11 +16,11 @@ CREATE TABLE ecw_gates (
     answered_at     timestamptz      NOT NULL DEFAULT 'epoch',
     -- A request that belongs to no delivery (an import, a person) waits for a place until then.
     reserved_until  timestamptz      NOT NULL DEFAULT 'epoch',
-    -- The circuit breaker. half_open: one transmission, the trial, is let through.
+    -- The circuit breaker. half_open: one transmission, the trial, is let through, or one item of an import where none waits.
     circuit         text             NOT NULL DEFAULT 'closed',
     reason          text             NOT NULL DEFAULT '',
     message         text             NOT NULL DEFAULT '',
-    -- The transmissions that found eCW unavailable, one after the other, since it last answered.
+    -- The transmissions, and items of imports, that found eCW unavailable, one after the other, since it last answered.
     failing         uuid[]           NOT NULL DEFAULT '{}',
     failing_since   timestamptz,
     opened_at       timestamptz,
