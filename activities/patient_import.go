@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -19,10 +20,13 @@ import (
 type PatientImport struct {
 	Store *db.Store
 	EHR   *ecw.Client
+	Gate  *gate.Gate
 	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types decide.
 	MRNSystem string
 	// Parallel is how many patients are imported at a time.
 	Parallel int
+	// Logger writes what concerns the whole practice: that eCW is unavailable, refuses us, or answers again.
+	Logger *slog.Logger
 }
 
 // The outcomes of one patient's import.
@@ -66,22 +70,124 @@ type ImportItem struct {
 	Ordinal int32
 }
 
-// LinkPatient reads one patient from eCW and creates or refreshes ours. It may run twice. What a person has to decide or
-// correct is a non-retryable error.
-func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) error {
+// Linked is what became of the import of one patient that did not fail.
+type Linked struct {
+	Recorded
+	// Waits means that the patient was not imported: the circuit is not closed, and nothing was sent, or eCW was found to be
+	// unavailable or to refuse us.
+	Waits bool `json:",omitempty"`
+	// Trial means that this patient was to decide whether the circuit closes.
+	Trial bool `json:",omitempty"`
+	// Trying means that another is tried now, which decides.
+	Trying bool `json:",omitempty"`
+	// Reason is why it waits: gate.ReasonUnavailable or gate.ReasonCredentials.
+	Reason string `json:",omitempty"`
+}
+
+// LinkPatient reads one patient from eCW and creates or refreshes ours, if the circuit is closed, and reports to the circuit
+// what it found. It may run twice. What a person has to decide or correct is a non-retryable error.
+func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linked, error) {
 	row, err := a.Store.GetImportItem(ctx, db.GetImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
 	if err != nil {
-		return fmt.Errorf("load import item: %w", err)
+		return Linked{}, fmt.Errorf("load import item: %w", err)
 	}
-	resource, err := a.EHR.ReadPatient(gate.Importing(ctx), row.ECWFHIRID)
+	admission, err := a.Gate.AdmitImport(ctx, gate.ImportItem(item.ImportID, item.Ordinal))
 	if err != nil {
-		return readFailed(err)
+		return Linked{}, err
+	}
+	if admission.Waits() { // unsettled: where the circuit breaker was lost, or found nobody to try, it starts again
+		return Linked{
+			Recorded: Recorded{CircuitUnsettled: true},
+			Waits:    true,
+			Trying:   admission.Trying,
+			Reason:   admission.Reason,
+		}, nil
+	}
+
+	began := time.Now()
+	resource, unread := a.EHR.ReadPatient(gate.Importing(ctx), row.ECWFHIRID)
+	change, err := a.report(ctx, item, began, unread)
+	if err != nil {
+		return Linked{}, err
+	}
+	linked := Linked{Recorded: Recorded{CircuitUnsettled: change.Unsettled, CircuitClosed: change.Closed}, Trial: admission.Trial}
+	if unread != nil {
+		return a.notRead(linked, change, unread)
 	}
 	shown, err := fhir.ParsePatient(resource, a.MRNSystem)
 	if err != nil {
-		return unusable("eCW's Patient resource cannot be used: " + err.Error())
+		return Linked{}, unusable("eCW's Patient resource cannot be used: " + err.Error())
 	}
-	return a.store(ctx, item, shown)
+	return linked, a.store(ctx, item, shown)
+}
+
+// report tells the circuit what a read has found. When that closes the circuit, whatever waited for it goes on.
+func (a *PatientImport) report(ctx context.Context, item ImportItem, began time.Time, unread error) (change gate.Change, err error) {
+	ctx = context.WithoutCancel(ctx) // else the trial of a worker that stops would be nobody's
+	_, f := classify(unread)
+	r := gate.Report{
+		TransmissionID: gate.ImportItem(item.ImportID, item.Ordinal),
+		StartedAt:      began,
+		Finding:        readFinding(unread),
+		Message:        f.Message,
+	}
+	err = a.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		change, err = a.Gate.Take(ctx, q, r)
+		return err
+	})
+	if err != nil {
+		return gate.Change{}, fmt.Errorf("report to the circuit: %w", err)
+	}
+	announce(ctx, a.Logger, change, f)
+	if !change.Closed {
+		return change, nil
+	}
+	if err := a.Gate.Release(ctx, change.FailingSince); err != nil { // the CircuitBreaker does it as well
+		a.Logger.WarnContext(ctx, "what waited for eCW was not released yet", "error", err)
+	}
+	return change, nil
+}
+
+// readFinding is what the read of a patient says about eCW itself.
+func readFinding(unread error) gate.Finding {
+	if unread == nil {
+		return gate.Answers
+	}
+	class, f := classify(unread)
+	switch {
+	case class == ecw.ClassPermanentCredentials && f.RefusesUs:
+		return gate.Refuses
+	case class == ecw.ClassPermanentCredentials:
+		return gate.Forbids
+	case class == ecw.ClassThrottled:
+		return gate.Nothing // a 429 comes before eCW looks at who asks
+	case f.Unavailable:
+		return gate.Unavailable
+	case f.HTTPStatus != 0:
+		return gate.Answers
+	default:
+		return gate.Nothing
+	}
+}
+
+// notRead has the patient wait when the circuit is not closed, unless eCW has refused this patient for good.
+func (a *PatientImport) notRead(linked Linked, change gate.Change, unread error) (Linked, error) {
+	class, _ := classify(unread)
+	if change.Closed || !change.Unsettled || class == ecw.ClassPermanentData {
+		return Linked{}, readFailed(unread)
+	}
+	linked.Waits, linked.Reason = true, change.Reason
+	return linked, nil
+}
+
+// ECWAnswers reports whether eCW answers anything at all, as it does when it only fails at one patient.
+func (a *PatientImport) ECWAnswers(ctx context.Context, _ ImportRef) (bool, error) {
+	state, err := a.Gate.Circuit(ctx)
+	if err != nil || state.Circuit != gate.Closed {
+		return false, err
+	}
+	_, err = a.EHR.Capabilities(gate.Importing(ctx))
+	return readFinding(err) == gate.Answers, nil
 }
 
 // storeTries is how often a patient is stored anew because another transaction was first with the MRN or the id.

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,7 +61,7 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error
 	if err != nil {
 		return Recorded{}, written("record outcome", err)
 	}
-	a.announce(ctx, change, out)
+	announce(ctx, a.Logger, change, out.Failure)
 	a.goOn(ctx, change)
 	return Recorded{CircuitUnsettled: change.Unsettled || out.Held, CircuitClosed: change.Closed}, nil
 }
@@ -117,14 +118,14 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 }
 
 // announce tells the operators what concerns all readings.
-func (a *Transmission) announce(ctx context.Context, change gate.Change, out Outcome) {
+func announce(ctx context.Context, log *slog.Logger, change gate.Change, f Failure) {
 	switch {
 	case change.Opened && change.Reason == gate.ReasonCredentials:
-		a.Logger.ErrorContext(ctx, "eCW refuses our credentials: no reading is delivered until this is mended", "code", out.Failure.Code, "remedy", out.Failure.Message)
+		log.ErrorContext(ctx, "eCW refuses our credentials: no reading is delivered until this is mended", "code", f.Code, "remedy", f.Message)
 	case change.Opened:
-		a.Logger.WarnContext(ctx, "eCW is unavailable: readings wait until it answers again", "code", out.Failure.Code, "message", out.Failure.Message)
+		log.WarnContext(ctx, "eCW is unavailable: readings wait until it answers again", "code", f.Code, "message", f.Message)
 	case change.Closed:
-		a.Logger.InfoContext(ctx, "eCW takes readings again")
+		log.InfoContext(ctx, "eCW takes readings again")
 	}
 }
 

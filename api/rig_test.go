@@ -273,7 +273,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 			Store: s.store, EHR: ehr, Gate: entry, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
 		},
 		Pending:       &activities.Pending{Store: s.store},
-		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Parallel: 10},
+		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Gate: entry, Parallel: 10, Logger: s.log.logger()},
 		Circuit:       &activities.Circuit{Store: s.store, Gate: entry},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {

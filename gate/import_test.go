@@ -56,8 +56,9 @@ func TestAnImportAloneIsTheTrial(t *testing.T) {
 	if a := r.admitImport(g, item(5)); !a.Held || !a.Trying {
 		t.Errorf("beside the trial another is admitted with %+v", a)
 	}
-	if change := r.report(g, item(4), gate.Refuses); !change.Unsettled || r.row().Circuit != gate.Open || r.row().Reason != gate.ReasonCredentials {
-		t.Errorf("a trial in vain leaves the circuit as %+v", r.row())
+	change := r.report(g, item(4), gate.Refuses)
+	if got := r.row(); !change.Unsettled || got.Circuit != gate.Open || got.Reason != gate.ReasonCredentials {
+		t.Errorf("a trial in vain leaves the circuit as %+v", got)
 	}
 
 	r.findNobody(g)

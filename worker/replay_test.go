@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	historypb "go.temporal.io/api/history/v1"
@@ -52,6 +53,7 @@ func TestRecordHistories(t *testing.T) {
 	r := newRig(t, setup{})
 	r.recordTransmissions()
 	newRig(t, setup{}).recordCircuit() // whose worker holds no token yet
+	newRig(t, setup{}).recordWaitingImport()
 	r.recordPending()
 	r.recordImports()
 	newRig(t, setup{parallel: 1}).recordQueue()
@@ -147,6 +149,20 @@ func (r *rig) recordImports() {
 	r.save("import-patient", r.temporal.GetWorkflow(r.t.Context(), id+"/1", ""))
 	r.save("import-patient-unknown", r.temporal.GetWorkflow(r.t.Context(), id+"/3", ""))
 	r.save("refresh-patients", r.finish("refresh-patients", workflows.RefreshPatients, practice))
+}
+
+// recordWaitingImport has an import of two patients open the circuit, and go on.
+func (r *rig) recordWaitingImport() {
+	r.breakEHR(refuseUs)
+	importID, run := r.startImport(2)
+	child := r.temporal.GetWorkflow(r.t.Context(), run.GetID()+"/1", "")
+	eventually(r.t, "the import to wait", func() bool { return strings.Contains(r.details(run), "Waiting for eCW: 2 patients") })
+	r.save("import-patients-waiting", run)
+	r.save("import-patient-waiting", child)
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.mustImport(importID, run, 2)
+	r.save("import-patients-waited", run)
+	r.save("import-patient-waited", child)
 }
 
 // finish runs a workflow to its end, and returns the first of its runs.

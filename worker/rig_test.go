@@ -208,7 +208,7 @@ func (r *rig) startWorker(c client.Client) *worker.Worker {
 	w := worker.New(c, practice, worker.Activities{
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
-		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Parallel: 10},
+		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 10, Logger: r.log},
 		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate},
 	}, r.drain)
 	if err := w.Start(); err != nil {

@@ -33,18 +33,30 @@ func (r *rig) found(query string) (ids []string) {
 	return ids
 }
 
-// shown is what the Temporal Web UI's page of a running workflow says.
+// shown is what the Temporal Web UI's page of a running transmission says.
 func (r *rig) shown(run client.WorkflowRun) string {
+	r.t.Helper()
+	metadata := r.metadata(run)
+	if offered := fmt.Sprint(metadata.GetDefinition().GetUpdateDefinitions()); !strings.Contains(offered, workflows.UpdateTransmitNow) {
+		r.t.Errorf("the Web UI does not offer %q but %s", workflows.UpdateTransmitNow, offered)
+	}
+	return metadata.GetCurrentDetails()
+}
+
+// details are what the Temporal Web UI's page of any running workflow says.
+func (r *rig) details(run client.WorkflowRun) string {
+	r.t.Helper()
+	return r.metadata(run).GetCurrentDetails()
+}
+
+func (r *rig) metadata(run client.WorkflowRun) *sdkpb.WorkflowMetadata {
 	r.t.Helper()
 	answer := must(r.temporal.QueryWorkflow(r.t.Context(), run.GetID(), run.GetRunID(), "__temporal_workflow_metadata"))(r.t)
 	var metadata sdkpb.WorkflowMetadata
 	if err := answer.Get(&metadata); err != nil {
 		r.t.Fatal(err)
 	}
-	if offered := fmt.Sprint(metadata.GetDefinition().GetUpdateDefinitions()); !strings.Contains(offered, workflows.UpdateTransmitNow) {
-		r.t.Errorf("the Web UI does not offer %q but %s", workflows.UpdateTransmitNow, offered)
-	}
-	return metadata.GetCurrentDetails()
+	return &metadata
 }
 
 // summaries are the labels of the history's events, by the type of the event.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // importBatch is how many patients one run of ImportPatients takes before it continues as new: its history stays small
@@ -57,15 +58,40 @@ func importNext(ctx workflow.Context, in ImportPatientsInput) (last int, more bo
 		return 0, false, err
 	}
 	last = int(batch.Ordinals[len(batch.Ordinals)-1])
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Importing patients **%d to %d** of the request, %d at a time.", batch.Ordinals[0], last, batch.Parallel))
-	return last, len(batch.Ordinals) == importBatch, importEach(ctx, in.ImportRef, batch)
+	i := &importing{
+		ref:     in.ImportRef,
+		batch:   batch,
+		doing:   fmt.Sprintf("Importing patients **%d to %d** of the request, %d at a time.", batch.Ordinals[0], last, batch.Parallel),
+		waiting: map[int32]bool{},
+	}
+	return last, len(batch.Ordinals) == importBatch, i.each(ctx)
 }
 
-// importEach runs a child for each item, at most batch.Parallel at a time, and returns when all have ended.
-func importEach(ctx workflow.Context, ref activities.ImportRef, batch activities.ImportBatch) error {
-	slots := workflow.NewSemaphore(ctx, int64(max(1, batch.Parallel)))
+// importing is a batch of patients that are being imported.
+type importing struct {
+	ref     activities.ImportRef
+	batch   activities.ImportBatch
+	doing   string         // for people to see
+	waiting map[int32]bool // the items that wait for eCW
+	reason  string         // why the last of them does
+}
+
+// signalWaits tells ImportPatients that a child waits for eCW; its argument is an importWait.
+const signalWaits = "waits"
+
+// importWait is an item that waits for eCW, and why.
+type importWait struct {
+	Ordinal int32
+	Reason  string
+}
+
+// each runs a child for each item, at most batch.Parallel at a time, and returns when all have ended.
+func (i *importing) each(ctx workflow.Context) error {
+	i.show(ctx)
+	i.takeWaits(ctx)
+	slots := workflow.NewSemaphore(ctx, int64(max(1, i.batch.Parallel)))
 	group := workflow.NewWaitGroup(ctx)
-	for _, ordinal := range batch.Ordinals {
+	for _, ordinal := range i.batch.Ordinals {
 		if slots.Acquire(ctx, 1) != nil {
 			break // cancelled
 		}
@@ -73,58 +99,167 @@ func importEach(ctx workflow.Context, ref activities.ImportRef, batch activities
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer group.Done()
 			defer slots.Release(1)
-			item := activities.ImportItem{ImportRef: ref, Ordinal: ordinal}
-			child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-				WorkflowID:            fmt.Sprintf("%s/%d", ImportPatientsWorkflowID(ref.ImportID), ordinal),
-				WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-			})
-			// A child that a person ended leaves its item open: FinishImport says so in the result.
-			_ = workflow.ExecuteChildWorkflow(child, ImportPatient, item).Get(ctx, nil)
+			i.one(ctx, ordinal)
 		})
 	}
 	group.Wait(ctx)
 	return ctx.Err()
 }
 
+// one returns when the child of an item has ended. One that a person ended leaves its item open: FinishImport says so in the
+// result.
+func (i *importing) one(ctx workflow.Context, ordinal int32) {
+	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            fmt.Sprintf("%s/%d", ImportPatientsWorkflowID(i.ref.ImportID), ordinal),
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	})
+	in := ImportPatientInput{ImportItem: activities.ImportItem{ImportRef: i.ref, Ordinal: ordinal}}
+	_ = workflow.ExecuteChildWorkflow(child, ImportPatient, in).Get(ctx, nil)
+	if i.waiting[ordinal] {
+		delete(i.waiting, ordinal)
+		i.show(ctx)
+	}
+}
+
+func (i *importing) takeWaits(ctx workflow.Context) {
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for {
+			var wait importWait
+			workflow.GetSignalChannel(ctx, signalWaits).Receive(ctx, &wait)
+			i.waiting[wait.Ordinal], i.reason = true, wait.Reason
+			i.show(ctx)
+		}
+	})
+}
+
+func (i *importing) show(ctx workflow.Context) {
+	details := i.doing
+	if n := len(i.waiting); n > 0 {
+		details = fmt.Sprintf("### Waiting for eCW: %d patients\n\n%s They go on by themselves.\n\n%s", n, whyWaiting(i.reason), i.doing)
+	}
+	workflow.SetCurrentDetails(ctx, details)
+}
+
+// whyWaiting says to people what an import waits for.
+func whyWaiting(reason string) string {
+	if reason == gate.ReasonCredentials {
+		return "eCW refuses our credentials, which a person has to correct."
+	}
+	return "eCW is unavailable."
+}
+
+// ImportPatientInput names one patient of an import, and carries how far its wait has come into the next run.
+type ImportPatientInput struct {
+	activities.ImportItem
+	// Gap is how long it waited before it last asked for eCW, zero: it has not waited yet.
+	Gap time.Duration `json:",omitempty"`
+	// Told means that ImportPatients knows that this patient waits.
+	Told bool `json:",omitempty"`
+}
+
 // ImportPatient imports one patient, and records why when that does not work out.
-func ImportPatient(ctx workflow.Context, item activities.ImportItem) error {
-	err := linkPatient(ctx, item)
-	if err == nil || temporal.IsCanceledError(err) {
+func ImportPatient(ctx workflow.Context, in ImportPatientInput) error {
+	p := &patientImport{in: in}
+	err := p.link(ctx)
+	if err == nil || temporal.IsCanceledError(err) || workflow.IsContinueAsNewError(err) {
 		return err
 	}
-	failure := activities.ImportFailure{ImportItem: item, Reason: "The import of this patient failed inside Vantrexia: try again"}
+	failure := activities.ImportFailure{ImportItem: in.ImportItem, Reason: "The import of this patient failed inside Vantrexia: try again"}
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) && app.HasDetails() {
 		failure.Reason = app.Message()
 	}
-	var do *activities.PatientImport
-	return workflow.ExecuteActivity(untilDone(ctx, "record why not"), do.RecordImportError, failure).Get(ctx, nil)
+	return workflow.ExecuteActivity(untilDone(ctx, "record why not"), p.do.RecordImportError, failure).Get(ctx, nil)
 }
 
-// linkPatient waits while eCW's limit is used up, which is no fault of this patient.
-func linkPatient(ctx workflow.Context, item activities.ImportItem) error {
-	var do *activities.PatientImport
-	link := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+// patientImport is the state of one run of ImportPatient.
+type patientImport struct {
+	do *activities.PatientImport // nil: it only names the methods
+	in ImportPatientInput
+}
+
+// link waits as long as it takes for what is no fault of this patient: while the circuit is not closed, eCW does not answer
+// anything, or its limit is used up. An error is the patient's own, or ends this run.
+func (p *patientImport) link(ctx workflow.Context) error {
+	read := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: 3 * time.Minute,
 		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 2 * time.Second, BackoffCoefficient: 3, MaximumAttempts: importAttempts},
 		Summary:             "read the patient from eCW and link it",
 	})
 	for {
-		err := workflow.ExecuteActivity(link, do.LinkPatient, item).Get(ctx, nil)
+		var linked activities.Linked
+		err := workflow.ExecuteActivity(read, p.do.LinkPatient, p.in.ImportItem).Get(ctx, &linked)
 		if err == nil {
+			attendCircuit(ctx, p.in.PracticeCode, linked.Recorded)
+		}
+		if err == nil && !linked.Waits {
 			return nil
 		}
-		class, f := describe(err)
-		if class != string(ecw.ClassThrottled) {
+		wait, err := p.judge(ctx, linked, err)
+		if err != nil {
 			return err
 		}
-		if err := workflow.Sleep(ctx, max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause)); err != nil {
+		timer := workflow.TimerOptions{Summary: "until eCW may be asked again"}
+		if err := workflow.NewTimerWithOptions(ctx, wait, timer).Get(ctx, nil); err != nil {
 			return err
+		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			return workflow.NewContinueAsNewError(ctx, ImportPatient, p.in)
 		}
 	}
 }
 
-// importAttempts is how often a patient is asked for while eCW or the database is in trouble: about two minutes.
+// judge says how long to wait before eCW is asked for the patient again, or returns the error that is the patient's own.
+func (p *patientImport) judge(ctx workflow.Context, linked activities.Linked, err error) (wait time.Duration, own error) {
+	if err == nil {
+		return p.waitForECW(ctx, linked), nil
+	}
+	class, f := describe(err)
+	switch {
+	case class == string(ecw.ClassThrottled):
+		return max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause), nil
+	case !f.Unavailable:
+		return 0, err
+	}
+	var answers bool
+	ask := workflow.ExecuteActivity(untilAuthenticated(ctx, "ask whether eCW answers at all"), p.do.ECWAnswers, p.in.ImportRef)
+	if cut := ask.Get(ctx, &answers); cut != nil {
+		return 0, cut
+	}
+	if answers { // and fails at this patient only
+		return 0, err
+	}
+	return p.waitForECW(ctx, activities.Linked{Reason: gate.ReasonUnavailable}), nil
+}
+
+// waitForECW is the wait before the circuit is asked again. The circuit breaker, which ends where it finds nobody to try, has
+// to come first: then the next patient to ask is the trial. One that was the trial lets the others be it.
+func (p *patientImport) waitForECW(ctx workflow.Context, linked activities.Linked) time.Duration {
+	wait := trialCheck
+	if !linked.Trying {
+		p.in.Gap = min(max(firstTrialAfter, 2*p.in.Gap), longestTrialGap)
+		wait += p.in.Gap
+	}
+	if linked.Trial {
+		wait += firstTrialAfter
+	}
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### Waiting for eCW\n\n%s It is asked again about **%s**.",
+		whyWaiting(linked.Reason), workflow.Now(ctx).Add(wait).Format(timeForm)))
+	p.tell(ctx, linked.Reason)
+	return wait
+}
+
+// tell lets ImportPatients show that this patient waits, once. It may have ended meanwhile.
+func (p *patientImport) tell(ctx workflow.Context, reason string) {
+	parent := workflow.GetInfo(ctx).ParentWorkflowExecution
+	if p.in.Told || parent == nil {
+		return
+	}
+	p.in.Told = true
+	_ = workflow.SignalExternalWorkflow(ctx, parent.ID, "", signalWaits, importWait{Ordinal: p.in.Ordinal, Reason: reason}).Get(ctx, nil)
+}
+
+// importAttempts is how often a patient is asked for while eCW fails at it or the database is in trouble: about two minutes.
 const importAttempts = 5
 
 // RefreshPatients reads the demographics of every linked patient again. A schedule starts it daily.

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -9,24 +10,30 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // intake stands in for the activities of the patient import.
 type intake struct {
-	env   *testsuite.TestWorkflowEnvironment
-	items int
-	link  []error
+	env     *testsuite.TestWorkflowEnvironment
+	items   int
+	waits   []activities.Linked // before link
+	link    []error
+	answers []bool // when eCW is asked whether it answers at all
 
 	mu       sync.Mutex
 	batches  []int
 	links    []time.Time
 	failures []activities.ImportFailure
 	finished int
+	breakers int // CircuitBreakers that were started
 }
 
 var testImport = activities.ImportRef{PracticeCode: "FFHEDD", ImportID: uuid.MustParse("d4e5f6a7-b8c9-0123-defa-234567890123")}
@@ -37,9 +44,11 @@ func newIntake() *intake {
 	i.env.SetTestTimeout(30 * time.Second)
 	i.env.RegisterActivity(i.NextImportItems)
 	i.env.RegisterActivity(i.LinkPatient)
+	i.env.RegisterActivity(i.ECWAnswers)
 	i.env.RegisterActivity(i.RecordImportError)
 	i.env.RegisterActivity(i.FinishImport)
 	i.env.RegisterWorkflow(ImportPatient)
+	i.env.RegisterWorkflowWithOptions(i.breaker, workflow.RegisterOptions{Name: "CircuitBreaker"})
 	return i
 }
 
@@ -54,11 +63,29 @@ func (i *intake) NextImportItems(_ context.Context, q activities.ImportBatchQuer
 	return batch, nil
 }
 
-func (i *intake) LinkPatient(context.Context, activities.ImportItem) error {
+func (i *intake) LinkPatient(context.Context, activities.ImportItem) (activities.Linked, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.links = append(i.links, i.env.Now())
-	return take(&i.link)
+	if len(i.waits) > 0 {
+		next := i.waits[0]
+		i.waits = i.waits[1:]
+		return next, nil
+	}
+	return activities.Linked{}, take(&i.link)
+}
+
+func (i *intake) ECWAnswers(context.Context, activities.ImportRef) (bool, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return take(&i.answers), nil
+}
+
+func (i *intake) breaker(workflow.Context, string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.breakers++
+	return nil
 }
 
 func (i *intake) RecordImportError(_ context.Context, f activities.ImportFailure) error {
@@ -75,10 +102,14 @@ func (i *intake) FinishImport(context.Context, activities.ImportRef) error {
 	return nil
 }
 
+func testPatient() ImportPatientInput {
+	return ImportPatientInput{ImportItem: activities.ImportItem{ImportRef: testImport, Ordinal: 7}}
+}
+
 // one runs the import of one patient.
 func (i *intake) one(t *testing.T) {
 	t.Helper()
-	i.env.ExecuteWorkflow(ImportPatient, activities.ImportItem{ImportRef: testImport, Ordinal: 7})
+	i.env.ExecuteWorkflow(ImportPatient, testPatient())
 	if err := i.env.GetWorkflowError(); !i.env.IsWorkflowCompleted() || err != nil {
 		t.Fatalf("ended with %v", err)
 	}
@@ -167,5 +198,129 @@ func TestImportThatIsCancelledIsClosed(t *testing.T) {
 	}
 	if len(i.links) > 3*importAttempts {
 		t.Errorf("%d reads for 3 patients at a time", len(i.links))
+	}
+}
+
+// held is the answer of a circuit that is not closed.
+func held() activities.Linked {
+	return activities.Linked{Recorded: activities.Recorded{CircuitUnsettled: true}, Waits: true, Reason: gate.ReasonCredentials}
+}
+
+func unavailable() error {
+	f := activities.Failure{Code: "http_503", HTTPStatus: 503, Message: "eCW is unavailable", Unavailable: true}
+	return temporal.NewApplicationErrorWithOptions(f.Message, string(ecw.ClassRetryable), temporal.ApplicationErrorOptions{Details: []any{f}})
+}
+
+// waited is how long after a read the next one came.
+func (i *intake) waited(read int) time.Duration {
+	return i.links[read+1].Sub(i.links[read]).Round(time.Second)
+}
+
+// However long the circuit is open, the patient waits, longer and longer up to some minutes, and is imported in the end.
+func TestImportOfAPatientWaitsForTheCircuit(t *testing.T) {
+	t.Parallel()
+	i := newIntake()
+	i.waits = slices.Repeat([]activities.Linked{held()}, 600) // two days
+	i.one(t)
+	if len(i.links) != 601 || len(i.failures) != 0 {
+		t.Fatalf("asked %d times, recorded %+v", len(i.links), i.failures)
+	}
+	if i.breakers == 0 {
+		t.Error("no CircuitBreaker was started")
+	}
+	for n, want := range []time.Duration{30, 60, 120, 240, 300, 300} {
+		want = want*time.Second + trialCheck
+		if wait := i.waited(n); wait != want {
+			t.Errorf("wait %d was %s, want %s", n+1, wait, want)
+		}
+	}
+}
+
+// The one that was tried in vain leaves the next trial to the others; those that wait for a trial's outcome ask again soon.
+func TestImportOfAPatientLeavesTheNextTrialToOthers(t *testing.T) {
+	t.Parallel()
+	tried, trying := held(), held()
+	tried.Trial, trying.Trying = true, true
+	i := newIntake()
+	i.waits = []activities.Linked{tried, trying}
+	i.one(t)
+	if first, second := i.waited(0), i.waited(1); first != 65*time.Second || second != trialCheck {
+		t.Errorf("waited %s and %s", first, second)
+	}
+}
+
+// Fewer patients than open the circuit find eCW unavailable: whether it fails at them alone, eCW is asked.
+func TestImportOfAPatientWhileECWAnswersNobody(t *testing.T) {
+	t.Parallel()
+	i := newIntake()
+	i.link = append(slices.Repeat([]error{unavailable()}, 3*importAttempts), nil)
+	i.answers = []bool{false}
+	i.one(t)
+	if len(i.links) != 3*importAttempts+1 || len(i.failures) != 0 {
+		t.Errorf("asked %d times, recorded %+v", len(i.links), i.failures)
+	}
+}
+
+func TestImportOfAPatientAtWhomECWAloneFails(t *testing.T) {
+	t.Parallel()
+	i := newIntake()
+	i.link = []error{unavailable()}
+	i.answers = []bool{false, true}
+	i.one(t)
+	if len(i.links) != 2*importAttempts || len(i.failures) != 1 || i.failures[0].Reason != "eCW is unavailable" {
+		t.Errorf("asked %d times, recorded %+v", len(i.links), i.failures)
+	}
+}
+
+// The history of one that waits stays short, and the next run goes on where this one was.
+func TestImportOfAPatientContinuesAsNew(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*intake){
+		"the circuit is open":    func(i *intake) { i.waits = slices.Repeat([]activities.Linked{held()}, 1000) },
+		"eCW's limit is used up": func(i *intake) { i.link = []error{refusal(ecw.ClassThrottled, activities.Failure{HTTPStatus: 429})} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := newIntake()
+			start(i)
+			i.env.RegisterDelayedCallback(func() { i.env.SetContinueAsNewSuggested(true) }, time.Hour)
+			in := testPatient()
+			in.Gap, in.Told = time.Minute, true
+			i.env.ExecuteWorkflow(ImportPatient, in)
+			var again *workflow.ContinueAsNewError
+			if err := i.env.GetWorkflowError(); !errors.As(err, &again) {
+				t.Fatalf("ended with %v after %d reads", err, len(i.links))
+			}
+			var next ImportPatientInput
+			if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &next); err != nil {
+				t.Fatal(err)
+			}
+			want := in
+			if len(i.waits) > 0 {
+				want.Gap = longestTrialGap
+			}
+			if next != want || len(i.failures) != 0 {
+				t.Errorf("goes on with %+v, want %+v; recorded %+v", next, want, i.failures)
+			}
+		})
+	}
+}
+
+func TestImportThatIsCancelledWhileItWaits(t *testing.T) {
+	t.Parallel()
+	i := newIntake()
+	i.items = 20
+	i.waits = slices.Repeat([]activities.Linked{held()}, 1000)
+	var cancelled time.Time
+	i.env.RegisterDelayedCallback(func() {
+		cancelled = i.env.Now()
+		i.env.CancelWorkflow()
+	}, time.Hour)
+	i.env.ExecuteWorkflow(ImportPatients, ImportPatientsInput{ImportRef: testImport})
+	if err := i.env.GetWorkflowError(); !temporal.IsCanceledError(err) || i.finished != 1 || len(i.failures) != 0 {
+		t.Errorf("ended with %v, finished %d times, recorded %+v", err, i.finished, i.failures)
+	}
+	if late := i.env.Now().Sub(cancelled); late > time.Second {
+		t.Errorf("it ended %s after it was cancelled", late)
 	}
 }

@@ -162,12 +162,14 @@ func (d dependencies) apiConfig() api.Config {
 	}
 }
 
-func (d dependencies) patientImport(ehr *ecw.Client) *activities.PatientImport {
+func (d dependencies) patientImport(ehr *ecw.Client, entry *gate.Gate, log *slog.Logger) *activities.PatientImport {
 	return &activities.PatientImport{
 		Store:     d.store,
 		EHR:       ehr,
+		Gate:      entry,
 		MRNSystem: d.cfg.ECW.MRNSystem,
 		Parallel:  d.cfg.ImportParallel,
+		Logger:    log,
 	}
 }
 
@@ -195,7 +197,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	w := worker.New(d.temporal, d.cfg.ECW.PracticeCode, worker.Activities{
 		Transmission:  &activities.Transmission{Store: d.store, EHR: ehr, Gate: entry, RetryDelays: d.cfg.RetryDelays, Logger: log},
 		Pending:       &activities.Pending{Store: d.store},
-		PatientImport: d.patientImport(ehr),
+		PatientImport: d.patientImport(ehr, entry, log),
 		Circuit:       &activities.Circuit{Store: d.store, Gate: entry},
 	}, d.cfg.DrainTimeout)
 	started := func() {

@@ -101,7 +101,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 			t.Errorf("the key set is %s, %v", set, err)
 		}
 		d := dependencies{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-		if got := d.patientImport(nil); got.MRNSystem != "urn:a:b" {
+		if got := d.patientImport(nil, nil, d.log); got.MRNSystem != "urn:a:b" {
 			t.Errorf("imports know the MRN system %q", got.MRNSystem)
 		}
 		if got := d.apiConfig(); got.MRNSystem != "urn:a:b" {

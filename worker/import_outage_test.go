@@ -1,0 +1,196 @@
+package worker_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/workflows"
+)
+
+// startImport starts an import of the EHR's first patients.
+func (r *rig) startImport(patients int) (importID uuid.UUID, run client.WorkflowRun) {
+	r.t.Helper()
+	created := must(r.store.CreateImport(r.t.Context(), practice))(r.t)
+	var ids []string
+	for _, p := range sandbox.People()[:patients] {
+		ids = append(ids, p.FHIRID)
+	}
+	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
+		r.t.Fatal(err)
+	}
+	options := client.StartWorkflowOptions{ID: workflows.ImportPatientsWorkflowID(created.ID), TaskQueue: workflows.TaskQueue(practice)}
+	in := workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: created.ID}}
+	return created.ID, must(r.temporal.ExecuteWorkflow(r.t.Context(), options, workflows.ImportPatients, in))(r.t)
+}
+
+func (r *rig) awaitCircuit(state, reason string) {
+	r.t.Helper()
+	eventually(r.t, "the circuit to be "+state, func() bool {
+		c := r.circuit()
+		return c.Circuit == state && c.Reason == reason
+	})
+}
+
+// mustImport waits for the end of an import, and wants every patient imported.
+func (r *rig) mustImport(importID uuid.UUID, run client.WorkflowRun, patients int64) {
+	r.t.Helper()
+	if err := run.Get(r.t.Context(), nil); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, failed := range must(r.store.ListImportErrors(r.t.Context(), importID))(r.t) {
+		r.t.Errorf("a patient was not imported: %s", failed.Reason)
+	}
+	if n := must(r.store.CountImportItems(r.t.Context(), importID))(r.t); n.Imported+n.Skipped != patients {
+		r.t.Errorf("imported %+v, want %d", n, patients)
+	}
+}
+
+// requests is how many requests the EHR answered with the given statuses.
+func (r *rig) requests(statuses ...string) (n int) {
+	r.t.Helper()
+	for _, counts := range r.stats().Requests {
+		for _, status := range statuses {
+			n += counts[status]
+		}
+	}
+	return n
+}
+
+// Only an import runs: it opens the circuit, waits, is the trial itself, and goes on.
+func TestAnImportWaitsUntilECWIsBack(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		fault  fault
+		reason string
+		status string
+		most   int // requests that are sent in vain
+	}{
+		{refuseUs, gate.ReasonCredentials, "401", 5},
+		{fault{Kind: "error_503", Target: "any", For: "1h"}, gate.ReasonUnavailable, "503", 15},
+	} {
+		t.Run(test.fault.Kind+" "+test.fault.Target, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			r.breakEHR(test.fault)
+			const patients = 40
+			importID, run := r.startImport(patients)
+			r.awaitCircuit(gate.Open, test.reason)
+			eventually(t, "the import to say that it waits", func() bool {
+				return strings.Contains(r.details(run), "Waiting for eCW: 10 patients")
+			})
+			eventually(t, "the patients to say so", func() bool {
+				child := r.temporal.GetWorkflow(t.Context(), fmt.Sprintf("%s/1", run.GetID()), "")
+				return strings.Contains(r.details(child), "Waiting for eCW")
+			})
+			n := must(r.store.CountImportItems(t.Context(), importID))(t)
+			if n.Done != 0 {
+				t.Errorf("%d patients are done with, while eCW takes nothing", n.Done)
+			}
+
+			r.admin(http.MethodDelete, "faults", nil, nil)
+			r.mustImport(importID, run, patients)
+			r.awaitCircuit(gate.Closed, "")
+			vain := r.requests(test.status)
+			t.Logf("%d requests in vain, %d tokens", vain, r.stats().Requests["POST token"]["200"])
+			if vain == 0 || vain > test.most {
+				t.Errorf("%d requests were sent in vain, want a handful", vain)
+			}
+		})
+	}
+}
+
+// What an import finds holds the deliveries back, and one of those is the trial.
+func TestRefusedImportHoldsDeliveries(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.breakEHR(refuseUs)
+	r.startImport(1)
+	r.awaitCircuit(gate.Open, gate.ReasonCredentials)
+	sent := r.requests("401")
+	ids, runs := r.startHeld(3)
+	for _, id := range ids {
+		if row := r.transmission(id); row.AttemptCount != 0 || len(r.attempts(row.ID)) != 0 {
+			t.Errorf("a held reading is recorded as %+v, want no attempt", row)
+		}
+	}
+	if now := r.requests("401"); now != sent {
+		t.Errorf("%d requests left for eCW while the circuit was open", now-sent)
+	}
+
+	r.admin(http.MethodDelete, "faults", nil, nil)
+	r.tryNow()
+	for i, run := range runs {
+		r.mustDeliver(run)
+		r.checkDelivered(ids[i], r.transmission(ids[i]), 1)
+	}
+}
+
+// An import sends nothing through the circuit that a delivery has opened. A person who does not want to wait cancels it.
+func TestAnImportThatWaitsIsCancelled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.breakEHR(refuseUs)
+	r.startHeld(1)
+	sent := r.requests("401")
+	importID, run := r.startImport(3)
+	eventually(t, "the import to wait", func() bool { return strings.Contains(r.details(run), "Waiting for eCW: 3 patients") })
+	if now := r.requests("401"); now != sent {
+		t.Errorf("the import sent %d requests through the open circuit", now-sent)
+	}
+
+	if err := r.temporal.CancelWorkflow(t.Context(), run.GetID(), ""); err != nil {
+		t.Fatal(err)
+	}
+	var cancelled *temporal.CanceledError
+	if err := run.Get(t.Context(), nil); !errors.As(err, &cancelled) {
+		t.Errorf("the import ended with %v", err)
+	}
+	failed := must(r.store.ListImportErrors(t.Context(), importID))(t)
+	if len(failed) != 3 || !strings.Contains(failed[0].Reason, "interrupted") {
+		t.Errorf("the result is %+v, want all three interrupted", failed)
+	}
+}
+
+// eCW fails at one patient whenever it is asked for it, and answers everything else: the patient alone is at fault.
+func TestAPatientAtWhomECWAloneFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{idle: true, watch: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if strings.Contains(req.URL.Path, "/Patient/") {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
+	}})
+	importID, _ := r.startImport(1)
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Logger: r.log}
+	item := activities.ImportItem{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID}, Ordinal: 1}
+	for range 5 {
+		if linked, err := do.LinkPatient(t.Context(), item); err == nil || linked.Waits {
+			t.Fatalf("got %+v, %v, want a failure that is tried again", linked, err)
+		}
+	}
+	if c := r.circuit(); c.Circuit != gate.Closed || len(c.Failing) != 1 {
+		t.Errorf("the circuit is %+v, want it closed, with one that fails", c)
+	}
+	if answers, err := do.ECWAnswers(t.Context(), item.ImportRef); !answers || err != nil {
+		t.Errorf("eCW answers others: %t, %v", answers, err)
+	}
+
+	r.breakEHR(fault{Kind: "error_503", Target: "any", For: "1h"})
+	if answers, err := do.ECWAnswers(t.Context(), item.ImportRef); answers || err != nil {
+		t.Errorf("in an outage eCW answers: %t, %v", answers, err)
+	}
+}
