@@ -187,7 +187,8 @@ func (a *PatientImport) ECWAnswers(ctx context.Context, _ ImportRef) (bool, erro
 		return false, err
 	}
 	_, err = a.EHR.Capabilities(gate.Importing(ctx))
-	return readFinding(err) == gate.Answers, nil
+	found := readFinding(err)
+	return found == gate.Answers || found == gate.Forbids, nil
 }
 
 // storeTries is how often a patient is stored anew because another transaction was first with the MRN or the id.

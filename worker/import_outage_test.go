@@ -188,6 +188,10 @@ func TestAPatientAtWhomECWAloneFails(t *testing.T) {
 	if answers, err := do.ECWAnswers(t.Context(), item.ImportRef); !answers || err != nil {
 		t.Errorf("eCW answers others: %t, %v", answers, err)
 	}
+	r.breakEHR(fault{Kind: "forbidden", Target: "read"})
+	if answers, err := do.ECWAnswers(t.Context(), item.ImportRef); !answers || err != nil {
+		t.Errorf("eCW forbids what it is asked, and so answers: %t, %v", answers, err)
+	}
 
 	r.breakEHR(fault{Kind: "error_503", Target: "any", For: "1h"})
 	if answers, err := do.ECWAnswers(t.Context(), item.ImportRef); answers || err != nil {
