@@ -72,7 +72,7 @@ type todayStats struct {
 func (s *server) getStatus(c echo.Context) error {
 	ctx := c.Request().Context()
 	now := time.Now()
-	figures, err := s.Store.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: s.PracticeCode, StalledBefore: now.Add(-stalledAfter)})
+	figures, err := s.Store.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: s.PracticeCode, StalledAfter: stalledAfter.Seconds()})
 	if err != nil {
 		return fmt.Errorf("queue figures: %w", err)
 	}

@@ -239,7 +239,7 @@ func theGates() map[string]planned {
 		"ListPendingObservations": {most, func(ctx context.Context, q *db.Queries) error {
 			_, err := q.ListPendingObservations(ctx, db.ListPendingObservationsParams{
 				PracticeCode: thePractice,
-				Before:       now.Add(-time.Minute),
+				Grace:        60,
 				Batch:        100,
 			})
 			return err
@@ -249,7 +249,7 @@ func theGates() map[string]planned {
 			return err
 		}},
 		"QueueFigures": {most, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: thePractice, StalledBefore: now.Add(-10 * time.Minute)})
+			_, err := q.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: thePractice, StalledAfter: 600})
 			return err
 		}},
 		"DayFigures": {most, func(ctx context.Context, q *db.Queries) error { // the newest that are finished are older than a day

@@ -57,15 +57,15 @@ FROM (
     SELECT count(*) FILTER (WHERE t.status = 'pending') AS pending,
            count(*) FILTER (WHERE t.status = 'processing') AS processing,
            count(*) FILTER (WHERE t.status = 'failed') AS failed_awaiting_retry,
-           count(*) FILTER (WHERE t.updated_at < $1::timestamptz
+           count(*) FILTER (WHERE t.updated_at < now() - $1::float8 * interval '1 second'
                               AND t.held_at IS NULL
-                              AND (t.next_retry_at IS NULL OR t.next_retry_at < $1::timestamptz)) AS stalled,
+                              AND (t.next_retry_at IS NULL OR t.next_retry_at < now() - $1::float8 * interval '1 second')) AS stalled,
            count(*) FILTER (WHERE t.held_at IS NOT NULL) AS held
     FROM transmissions t
     WHERE t.practice_code = $2
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
 ) sent CROSS JOIN (
-    SELECT count(*) AS total, count(*) FILTER (WHERE o.created_at < $1::timestamptz) AS stalled
+    SELECT count(*) AS total, count(*) FILTER (WHERE o.created_at < now() - $1::float8 * interval '1 second') AS stalled
     FROM observations o
     WHERE o.practice_code = $2
       AND o.transformed_at IS NULL
@@ -74,8 +74,8 @@ FROM (
 `
 
 type QueueFiguresParams struct {
-	StalledBefore time.Time
-	PracticeCode  string
+	StalledAfter float64
+	PracticeCode string
 }
 
 type QueueFiguresRow struct {
@@ -89,7 +89,7 @@ type QueueFiguresRow struct {
 // Readings that no workflow has transformed yet wait like the pending ones; what nobody seems to carry is stalled, judged as
 // ListPendingObservations does. What is finished is not read.
 func (q *Queries) QueueFigures(ctx context.Context, arg QueueFiguresParams) (QueueFiguresRow, error) {
-	row := q.db.QueryRow(ctx, queueFigures, arg.StalledBefore, arg.PracticeCode)
+	row := q.db.QueryRow(ctx, queueFigures, arg.StalledAfter, arg.PracticeCode)
 	var i QueueFiguresRow
 	err := row.Scan(
 		&i.Pending,

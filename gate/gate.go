@@ -6,7 +6,8 @@
 // A delivery asks [Gate.Admit] before it begins. It gets a place among those under way, which it keeps over all its
 // requests until [Gate.Take] or [Gate.HoldBack], or it waits in the queue: whoever leaves a place calls the next one
 // ([Gate.CallNext]). What belongs to no delivery (an import, a person at the console, their tokens) takes a place for each
-// request ([Gate.Begin]). An import asks [Gate.AdmitImport] before, and reports to [Gate.Take] what it has found. A place is a lease: one whose process has died is free a little later.
+// request ([Gate.Begin]). An import asks [Gate.AdmitImport] before, and reports to [Gate.Take] what it has found. A place is
+// a lease: one whose process has died is free a little later.
 package gate
 
 import (
