@@ -82,14 +82,17 @@ func TestATrialThatIsHeldBackIsTheTrialNoLonger(t *testing.T) {
 	if got := r.circuit(); got.Circuit != gate.Open || got.Trial != nil {
 		t.Errorf("the circuit is %+v, want it open and nobody tried", got)
 	}
+	if made := r.attempts(r.transmission(trial).ID); len(made) != 0 {
+		t.Errorf("%+v is recorded of a delivery that our own limits held back", made)
+	}
 	next := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.start(next)
 	r.awaitHeld(next)
 	must(r.sql.Exec(t.Context(), "UPDATE ecw_gates SET blocked_until = 'epoch'"))(t)
 	r.sweep()
 	r.tryNow()
-	r.awaitDelivered(trial)
-	r.awaitDelivered(next)
+	r.checkDelivered(trial, r.awaitDelivered(trial), 1)
+	r.checkDelivered(next, r.awaitDelivered(next), 1)
 }
 
 // All that is held is of a patient who is somebody else in eCW, so nobody can be tried; then a person corrects that.

@@ -3,6 +3,9 @@ package worker_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -101,6 +104,46 @@ func TestNothingIsSentAgainWhileTheLookUpFails(t *testing.T) {
 			}
 			r.mustDeliver(run)
 			r.checkDelivered(id, r.transmission(id), 2) // eCW failed at everything: the look-up was no attempt
+			if received, _ := r.creates(id); received != 1 {
+				t.Errorf("the EHR was sent the reading %d times, want once", received)
+			}
+		})
+	}
+}
+
+// eCW refuses every search, which says nothing about the reading: it may stand in the chart, and the transmission goes on.
+func TestALookUpThatIsRefusedEndsNothing(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			var allowed atomic.Bool
+			r := newRig(t, setup{watch: func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					if req.Method == http.MethodGet && strings.HasSuffix(req.URL.Path, "/Observation") && !allowed.Load() {
+						w.WriteHeader(status)
+						return
+					}
+					next.ServeHTTP(w, req)
+				})
+			}})
+			r.breakEHR(fault{Kind: "reset_after", Target: "create"})
+			id := r.storeReading(fhir.BloodPressure, bloodPressure)
+			run := r.start(id)
+			r.awaitRetry(id)
+			r.transmitNow(id)
+			eventually(t, "the look-up to be refused", func() bool {
+				made := r.attempts(r.transmission(id).ID)
+				return len(made) == 2 && made[1].FinishedAt != nil
+			})
+			row := r.awaitRetry(id)
+			if row.ErrorClass != string(ecw.ClassUnknown) || !strings.Contains(row.ErrorMessage, "could not be asked") {
+				t.Errorf("the transmission is recorded as %+v, want its outcome unknown", row)
+			}
+
+			allowed.Store(true)
+			r.transmitNow(id)
+			r.mustDeliver(run)
 			if received, _ := r.creates(id); received != 1 {
 				t.Errorf("the EHR was sent the reading %d times, want once", received)
 			}
