@@ -97,8 +97,11 @@ func (s *server) createPatient(c echo.Context) error {
 		Active:            req.Active,
 		MismatchConfirmed: confirmed,
 	})
+	if db.IsNotFound(err) {
+		return s.taken(ctx, uuid.Nil, req.patientFields)
+	}
 	if err != nil {
-		return s.notStored(ctx, uuid.Nil, req.patientFields, err)
+		return fmt.Errorf("store patient: %w", err)
 	}
 	s.logConfirmation(c, row.ID, differ)
 	setLocation(c, "/api/v1/patients/"+row.ID.String()+"/")
@@ -144,8 +147,10 @@ func (s *server) updatePatient(c echo.Context) error {
 		switch {
 		case errors.Is(err, errRelinked):
 			continue
+		case db.IsUniqueViolation(err):
+			return s.taken(ctx, row.ID, change.want.patientFields)
 		case err != nil:
-			return s.notStored(ctx, row.ID, change.want.patientFields, err)
+			return err
 		}
 		s.logConfirmation(c, row.ID, differ)
 		return c.JSON(http.StatusOK, showPatient(updated))
@@ -288,12 +293,9 @@ func held(field string, self, holder uuid.UUID, err error) error {
 	return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder, field)
 }
 
-// notStored explains an error of the write: of the patients who were stored since they were looked for, one may have the
-// MRN or the eCW id.
-func (s *server) notStored(ctx context.Context, self uuid.UUID, fields patientFields, err error) error {
-	if !db.IsUniqueViolation(err) {
-		return err
-	}
+// taken explains a write that the database did not make: of the patients who were stored since they were looked for, one
+// may have the MRN or the eCW id.
+func (s *server) taken(ctx context.Context, self uuid.UUID, fields patientFields) error {
 	if err := s.checkIdentities(ctx, s.Store.Queries, self, fields); err != nil {
 		return err
 	}

@@ -147,6 +147,48 @@ func TestTwoPatientsWithOneIdentity(t *testing.T) {
 	}
 }
 
+// Of two who store an MRN at the same moment, the second is told whose it is.
+func TestAnMRNIsTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	other := s.patient("")
+	for _, request := range [][4]string{
+		{"POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-1"}`, "MRN-1"},
+		{"PATCH", "/api/v1/patients/" + other + "/", `{"mrn":"MRN-2"}`, "MRN-2"},
+	} {
+		t.Run(request[0], func(t *testing.T) {
+			caller := s.in(t)
+			tx, err := s.conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var first uuid.UUID
+			const insert = `INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn)
+				VALUES ($1, 'A', 'B', '1957-03-21', $2) RETURNING id`
+			if err := tx.QueryRow(t.Context(), insert, practice, request[3]).Scan(&first); err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan answer, 1)
+			go func() { got <- caller.do(request[0], request[1], request[2]) }()
+			eventually(t, "waiting for the other", func() bool {
+				var waits bool
+				const ask = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+				if err := tx.QueryRow(t.Context(), ask).Scan(&waits); err != nil {
+					t.Fatal(err)
+				}
+				return waits
+			})
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			second := (<-got).want(t, http.StatusConflict, "patient_exists")
+			if detail := second.text("detail"); !strings.Contains(detail, first.String()) || !strings.Contains(detail, "mrn") {
+				t.Errorf("%q does not name patient %s and the mrn", detail, first)
+			}
+		})
+	}
+}
+
 func TestListPatients(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)

@@ -17,6 +17,7 @@ INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw
                       phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
 VALUES ($1, $2, $3, $4, $5, $6,
         $7, $8, $9, $10, $11, $12, $13, $14)
+ON CONFLICT DO NOTHING
 RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
 `
 
@@ -37,6 +38,7 @@ type CreatePatientParams struct {
 	MismatchConfirmed *string
 }
 
+// No row is returned when another patient has the MRN or the eCW id: PostgreSQL would log a violation.
 func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (Patient, error) {
 	row := q.db.QueryRow(ctx, createPatient,
 		arg.PracticeCode,

@@ -1,8 +1,10 @@
 -- name: CreatePatient :one
+-- No row is returned when another patient has the MRN or the eCW id: PostgreSQL would log a violation.
 INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
                       phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
 VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
         @phone, @address_line, @city, @state, @postal_code, @country, @active, @mismatch_confirmed)
+ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: GetPatient :one
