@@ -156,7 +156,7 @@ func serverArgs(data string, port int, durable bool) []string {
 		settings = append(settings, "fsync=off", "full_page_writes=off", "max_wal_size=1GB")
 	}
 	args := []string{"-D", data}
-	for _, setting := range settings {
+	for _, setting := range append(settings, PrivateLog()...) {
 		args = append(args, "-c", setting)
 	}
 	return args

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/vantrexia/vantrexia/devstack"
 )
 
 // A promise whose test was renamed or deleted is no longer proved by anything.
@@ -60,4 +62,20 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// The tests run PostgreSQL with the log settings that an installation must have.
+func TestPostgreSQLLogsTheSameEverywhere(t *testing.T) {
+	t.Parallel()
+	compose, runbook := read(t, "../docker-compose.yml"), read(t, "operations.md")
+	for _, setting := range devstack.PrivateLog() {
+		if !strings.Contains(compose, "- --"+setting+"\n") {
+			t.Errorf("docker-compose.yml does not set %s", setting)
+		}
+		name, value, _ := strings.Cut(setting, "=")
+		row := regexp.MustCompile("(?m)^\\|.*`" + name + "`.* \\| `" + value + "` \\|")
+		if !row.MatchString(runbook) {
+			t.Errorf("docs/operations.md does not say that %s must be %s", name, value)
+		}
+	}
 }

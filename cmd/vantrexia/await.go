@@ -57,9 +57,23 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 	if err != nil {
 		return err
 	}
+	warnOfServerLog(ctx, d)
 	close(migrated)
 	<-ctx.Done()
 	return nil
+}
+
+// warnOfServerLog says when PostgreSQL's log may hold patient data, which nobody would look for there.
+func warnOfServerLog(ctx context.Context, d dependencies) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	settings, err := d.store.RevealingLogSettings(ctx)
+	if err != nil {
+		d.log.WarnContext(ctx, "the settings of PostgreSQL's log could not be read", "error", err)
+	}
+	if len(settings) > 0 {
+		d.log.WarnContext(ctx, "PostgreSQL may write rows into its log: set what is named here", "set", settings)
+	}
 }
 
 func (d dependencies) checkDatabase(ctx context.Context) error {

@@ -81,3 +81,29 @@ func TestMigrationsThatStartTogether(t *testing.T) {
 		t.Errorf("%d of %d found nothing to do:\n%s", idle, len(said), strings.Join(said, ""))
 	}
 }
+
+// A PostgreSQL that nobody told to keep rows out of its log is named at the start.
+func TestARevealingServerLogIsNamed(t *testing.T) {
+	t.Parallel()
+	dir, database := workDir(t), stack.Postgres(t)
+	settings := []string{
+		"TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0", "API_TOKEN_SECRET=" + strings.Repeat("s", 32),
+		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=" + database,
+	}
+	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
+	mustSay(t, run(t, dir, settings, "migrate"), 1, "TEMPORAL_ADDRESS") // the schema is up to date from here on
+
+	const warning = "PostgreSQL may write rows into its log"
+	told := start(t, dir, settings, "serve")
+	said := told.await(t, &told.stderr, "waiting for Temporal") // the database was looked at before that
+	if strings.Contains(said, warning) {
+		t.Errorf("of a private log it is said: %s", said)
+	}
+	for _, command := range []string{"api", "worker"} {
+		untold := start(t, dir, append(settings, "DATABASE_URL="+database+"&log_error_verbosity=default"), command)
+		said := untold.await(t, &untold.stderr, "log_error_verbosity=terse")
+		if !strings.Contains(said, warning) {
+			t.Errorf("%s says %s", command, said)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package db_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// PostgreSQL prints the row of a violated constraint, and may print statements and parameters: its log is read by more
+// people than its tables, and goes wherever logs go.
+func TestNothingOfAPatientStandsInTheServersLog(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "postgres")
+	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o711); err != nil { // PostgreSQL may run in another account than ours
+		t.Fatal(err)
+	}
+	server := startPostgres(t, dir, 0)
+	store, err := db.Open(t.Context(), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	const insert = "INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn) VALUES ($1, $2, $3, $4, $5)"
+	jane := []any{"FFHEDD", "Jacaranda", "Quillfeather", "1957-03-21", "MRN-77341"}
+	if _, err := store.Pool().Exec(t.Context(), insert, jane...); err != nil {
+		t.Fatal(err)
+	}
+	for name, statement := range map[string]struct {
+		sql  string
+		args []any
+	}{
+		"a duplicate MRN":       {insert, jane},
+		"a violated CHECK":      {insert, []any{"", "Jacaranda", "Quillfeather", "1957-03-21", "MRN-77342"}},
+		"a missing value":       {insert, []any{"FFHEDD", "Jacaranda", nil, "1957-03-21", "MRN-77342"}},
+		"a failing statement":   {"SELECT 1 / (length($1) - length($1))", []any{"Quillfeather MRN-77341"}},
+		"SQL with values in it": {"INSERT INTO patients (first_name, last_name, mrn) VALUES ('Jacaranda', 'Quillfeather', 'MRN-77341')", nil},
+		"JSON that is none":     {"SELECT $1::text::jsonb", []any{`{"name": Quillfeather}`}},
+	} {
+		if _, err := store.Pool().Exec(t.Context(), statement.sql, statement.args...); err == nil {
+			t.Errorf("%s is no error", name)
+		}
+	}
+	if _, err := store.CreatePatient(t.Context(), db.CreatePatientParams{
+		PracticeCode: "FFHEDD", FirstName: "Jacaranda", LastName: "Quillfeather", MRN: "MRN-77341",
+	}); !db.IsNotFound(err) {
+		t.Errorf("a patient with an MRN that exists gives %v", err)
+	}
+	if err := server.Stop(); err != nil { // everything is written
+		t.Fatal(err)
+	}
+
+	text, err := os.ReadFile(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if word := regexp.MustCompile(`Jacaranda|Quillfeather|1957-03-21|7734[12]`).FindString(line); word != "" {
+			t.Errorf("the server's log holds %s: %s", word, line)
+		}
+	}
+	for _, said := range []string{"duplicate key value", "violates check constraint", "violates not-null constraint", "division by zero"} {
+		if !strings.Contains(string(text), said) {
+			t.Errorf("the server's log lacks %q: the test looks at the wrong thing", said)
+		}
+	}
+	if n := strings.Count(string(text), "duplicate key value"); n != 1 {
+		t.Errorf("%d duplicates are logged, want the one that no query of ours made", n)
+	}
+}
+
+// An installation whose server was not told is found out.
+func TestRevealingLogSettings(t *testing.T) {
+	t.Parallel()
+	_, conn := open(t)
+	for _, test := range []struct {
+		set  []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"log_error_verbosity = 'default'"}, "log_error_verbosity=terse"},
+		{[]string{"log_parameter_max_length_on_error = -1"}, "log_parameter_max_length_on_error=0"},
+		{[]string{"log_parameter_max_length = -1"}, ""},
+		{[]string{"log_statement = 'all'"}, ""},
+		{[]string{"log_parameter_max_length = -1", "log_statement = 'all'"}, "log_parameter_max_length=0"},
+		{[]string{"log_parameter_max_length = 100", "log_min_duration_statement = 250"}, "log_parameter_max_length=0"},
+	} {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, set := range test.set {
+			if _, err := tx.Exec(t.Context(), "SET LOCAL "+set); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := db.New(tx).RevealingLogSettings(t.Context())
+		if err != nil || strings.Join(got, " ") != test.want {
+			t.Errorf("with %v the wrong ones are %v, want %q (%v)", test.set, got, test.want, err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
