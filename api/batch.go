@@ -43,7 +43,12 @@ func (s *server) createObservations(c echo.Context) error {
 	answer := batchAnswer{Results: make([]batchItem, len(req.Observations))}
 	var created []uuid.UUID
 	for i, raw := range req.Observations {
-		item, err := s.createOne(ctx, key.item(i), raw)
+		if ctx.Err() != nil { // the caller sends the batch again, and finds what is stored by now
+			s.startMany(ctx, created)
+			return &cutShort{stored: answer.Created}
+		}
+		// An item that was begun is finished: it is known whether it is stored, and the database bounds how long it takes.
+		item, err := s.createOne(context.WithoutCancel(ctx), key.item(i), raw)
 		if err != nil {
 			s.startMany(ctx, created) // the request is to be sent again, and finds what is stored by now
 			return err

@@ -95,9 +95,9 @@ func (s *server) writeError(err error, c echo.Context) {
 	var answer *Error
 	var echoErr *echo.HTTPError
 	switch {
-	case errors.Is(c.Request().Context().Err(), context.Canceled): // nobody waits for the answer
-		s.Logger.InfoContext(c.Request().Context(), "the caller went away before the answer", "method", c.Request().Method, "route", c.Path())
-		answer = internalError()
+	case errors.Is(c.Request().Context().Err(), context.Canceled):
+		s.logHangUp(c, err)
+		answer = &Error{Status: statusHungUp, Code: "hung_up", Detail: "Nobody waits for this answer."}
 	case errors.As(err, &answer):
 	case errors.As(err, &echoErr):
 		answer = fromEcho(echoErr)
@@ -114,6 +114,26 @@ func (s *server) writeError(err error, c echo.Context) {
 	if err := c.JSON(answer.Status, answer); err != nil {
 		s.Logger.DebugContext(c.Request().Context(), "answer not written", "error", err)
 	}
+}
+
+// statusHungUp is how a log of nginx shows a request whose caller did not wait for the answer.
+const statusHungUp = 499
+
+// cutShort is the error of a batch whose caller hung up in the middle of it.
+type cutShort struct{ stored int }
+
+func (e *cutShort) Error() string {
+	return fmt.Sprintf("the caller hung up when %d readings were stored", e.stored)
+}
+
+// logHangUp writes a line at info: a caller that does not wait is no trouble of ours, whatever its request met then.
+func (s *server) logHangUp(c echo.Context, err error) {
+	attrs := []any{"method", c.Request().Method, "route", c.Path(), "http_status", statusHungUp}
+	var batch *cutShort
+	if errors.As(err, &batch) {
+		attrs = append(attrs, "stored", batch.stored)
+	}
+	s.Logger.InfoContext(c.Request().Context(), "the caller went away before the answer", attrs...)
 }
 
 func internalError() *Error {

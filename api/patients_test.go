@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // fullPatient has every field. The EHR knows somebody else under the id, which is confirmed: what matters are the letters.
@@ -170,14 +171,7 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 			}
 			got := make(chan answer, 1)
 			go func() { got <- caller.do(request[0], request[1], request[2]) }()
-			eventually(t, "waiting for the other", func() bool {
-				var waits bool
-				const ask = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
-				if err := tx.QueryRow(t.Context(), ask).Scan(&waits); err != nil {
-					t.Fatal(err)
-				}
-				return waits
-			})
+			eventually(t, "waiting for the other", func() bool { return blocks(t, tx) })
 			if err := tx.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -187,6 +181,16 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// blocks reports whether somebody waits for what the transaction holds.
+func blocks(tb testing.TB, tx pgx.Tx) (waits bool) {
+	tb.Helper()
+	const ask = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+	if err := tx.QueryRow(tb.Context(), ask).Scan(&waits); err != nil {
+		tb.Fatal(err)
+	}
+	return waits
 }
 
 func TestListPatients(t *testing.T) {
