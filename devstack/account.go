@@ -46,7 +46,8 @@ func (c *cluster) leaveRoot(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if _, err := os.Stat(c.data); err == nil {
-		return fmt.Errorf("%s cannot be reached by the user %s, in whose account PostgreSQL runs when we are root: permit it to enter the directories above",
+		return fmt.Errorf("%s cannot be reached by the user %s, in whose account PostgreSQL runs when we are root: "+
+			"permit it to enter the directories above",
 			c.data, c.account.name)
 	}
 	parent = filepath.Join(systemClusters, fmt.Sprintf("%x", sha256.Sum256([]byte(c.dir)))[:12])

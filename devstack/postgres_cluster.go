@@ -201,7 +201,11 @@ func (c *cluster) stopLeftover(logger *slog.Logger) error {
 		return os.Remove(pidFile)
 	}
 	logger.Info("stopping a PostgreSQL that an earlier run left behind", "pid", pid)
-	for _, step := range []stopStep{{syscall.SIGINT, 20 * time.Second}, {syscall.SIGQUIT, 5 * time.Second}, {syscall.SIGKILL, 5 * time.Second}} {
+	for _, step := range []stopStep{
+		{syscall.SIGINT, 20 * time.Second},
+		{syscall.SIGQUIT, 5 * time.Second},
+		{syscall.SIGKILL, 5 * time.Second},
+	} {
 		if err := syscall.Kill(pid, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
 		}

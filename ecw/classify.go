@@ -229,11 +229,13 @@ func tokenRefusal(res *response, now time.Time) *Error {
 		r = rule{ClassPermanentCredentials, "eCW does not know us (invalid_client); check ECW_CLIENT_ID, ECW_TOKEN_URL, " +
 			"and that eCW can reach the JWKS URL and finds our key there under ECW_KEY_ID"}
 	case "invalid_grant":
-		r = rule{ClassPermanentCredentials, "eCW rejects the client assertion (invalid_grant); check that the JWKS URL is public, the kid matches and the clock is right"}
+		r = rule{ClassPermanentCredentials, "eCW rejects the client assertion (invalid_grant); " +
+			"check that the JWKS URL is public, the kid matches and the clock is right"}
 	case "invalid_scope":
 		r = rule{ClassPermanentCredentials, "eCW does not grant the scopes (invalid_scope); check ECW_SCOPE against the app's registration"}
 	case "key_not_found":
-		r = rule{ClassPermanentCredentials, "eCW finds no key or secret of ours (key_not_found); check ECW_CLIENT_SECRET, ECW_KEY_ID and that eCW can reach the JWKS URL"}
+		r = rule{ClassPermanentCredentials, "eCW finds no key or secret of ours (key_not_found); " +
+			"check ECW_CLIENT_SECRET, ECW_KEY_ID and that eCW can reach the JWKS URL"}
 	case "unauthorized_client", "invalid_request", "unsupported_grant_type":
 		r = rule{ClassPermanentCredentials, "eCW refuses the token request (" + e.Code + "); check ECW_APP_TYPE and the app's registration"}
 	case "access_denied":
@@ -251,7 +253,8 @@ func tokenStatusRule(status int) rule {
 	n := " (HTTP " + strconv.Itoa(status) + ")"
 	switch {
 	case status == http.StatusBadRequest, status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return rule{ClassPermanentCredentials, "eCW's token endpoint refuses the request" + n + "; check ECW_TOKEN_URL and the app's registration"}
+		return rule{ClassPermanentCredentials, "eCW's token endpoint refuses the request" + n +
+			"; check ECW_TOKEN_URL and the app's registration"}
 	case status == http.StatusRequestTimeout, status >= 500:
 		return rule{ClassRetryable, "eCW's token endpoint is unavailable" + n}
 	}

@@ -142,7 +142,8 @@ func (c Config) checkIdentity() error {
 		errs = append(errs, errors.New("ECW_CLIENT_ID is empty; copy the client id from eCW's developer portal"))
 	}
 	if !practiceForm.MatchString(c.PracticeCode) {
-		errs = append(errs, fmt.Errorf("ECW_PRACTICE_CODE %q is not a practice code; set the one eCW assigned, for example FFHEDD", c.PracticeCode))
+		errs = append(errs, fmt.Errorf("ECW_PRACTICE_CODE %q is not a practice code; set the one eCW assigned, for example FFHEDD",
+			c.PracticeCode))
 	}
 	switch c.AppType {
 	case BackendService:
@@ -198,7 +199,8 @@ func (c Config) checkURL(setting, raw string) error {
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
 		return fmt.Errorf("%s must have no user, query or fragment; remove them", setting)
 	case u.Scheme == "http" && !isLoopback(u.Hostname()) && u.Hostname() != c.AllowHTTPHost:
-		return fmt.Errorf("%s uses http with host %s; use https (http is allowed only for localhost, because the access token would travel in the clear)", setting, u.Hostname())
+		return fmt.Errorf("%s uses http with host %s; use https (http is allowed only for localhost, "+
+			"because the access token would travel in the clear)", setting, u.Hostname())
 	}
 	return nil
 }

@@ -88,7 +88,8 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 			return page, nil
 		}
 		if requests == maxPatientRequests {
-			return PatientPage{}, invalidPage(fmt.Sprintf("page %d is too far into eCW's list, whose own pages are small; narrow it with a name", q.Page))
+			return PatientPage{}, invalidPage(fmt.Sprintf(
+				"page %d is too far into eCW's list, whose own pages are small; narrow it with a name", q.Page))
 		}
 		if hasNext {
 			bundle, err = c.nextPatients(ctx, next)

@@ -108,7 +108,12 @@ func (w *wire) exchange(ctx context.Context, req request) (out *response, repeat
 	defer func() { repeats = int(f.repeats.Load()) }()
 	hr, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, f.trace()), req.method, req.url, bytes.NewReader(req.body))
 	if err != nil {
-		return nil, 0, &Error{Class: ClassPermanentCredentials, Op: req.op, Code: "request", Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL"}
+		return nil, 0, &Error{
+			Class:   ClassPermanentCredentials,
+			Op:      req.op,
+			Code:    "request",
+			Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL",
+		}
 	}
 	hr.Header = req.header.Clone()
 	hr.Header.Set("User-Agent", userAgent)

@@ -89,7 +89,8 @@ func (c *checker) quantity(where string, q *fhir401.Quantity, absent *fhir401.Co
 	if q == nil {
 		return
 	}
-	c.must(q.Value != nil && str(q.Unit) != "" && q.System != nil && q.Code != nil, where+": valueQuantity without value, unit, system or code")
+	c.must(q.Value != nil && str(q.Unit) != "" && q.System != nil && q.Code != nil,
+		where+": valueQuantity without value, unit, system or code")
 	c.must(str(q.System) == ucumSystem, where+": valueQuantity.system is not UCUM")
 	i := slices.IndexFunc(units, func(u unit) bool { return u.ucum == str(q.Code) })
 	c.must(i >= 0, where+": valueQuantity.code is not a UCUM code of the profile")

@@ -28,7 +28,8 @@ func ForDelivery(o *fhir401.Observation, ecwPatientID string) (*fhir401.Observat
 		return nil, fmt.Errorf("the Observation has no id to identify it by")
 	}
 	if !idPattern.MatchString(ecwPatientID) {
-		return nil, fmt.Errorf("the patient's eCW id is not a FHIR id (1 to 64 letters, digits, dots and hyphens): correct it, without %q in front", "Patient/")
+		return nil, fmt.Errorf("the patient's eCW id is not a FHIR id (1 to 64 letters, digits, dots and hyphens): "+
+			"correct it, without %q in front", "Patient/")
 	}
 	d, err := clone(o)
 	if err != nil {

@@ -100,7 +100,8 @@ type simulation struct {
 // each runs do for every reading, some at a time, behind a progress bar.
 func (s *simulation) each(ctx context.Context, title string, do func(context.Context, int) error) error {
 	bar := progressbar.NewOptions(len(s.all), progressbar.OptionSetWriter(s.Progress), progressbar.OptionSetDescription(title),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("readings"), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("readings"),
+		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(s.Progress) }))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, s.Parallel))

@@ -190,7 +190,8 @@ func (c config) check() error {
 		errs = append(errs, fmt.Errorf("IMPORT_PARALLEL %d is too small: use 1 or more", c.ImportParallel))
 	}
 	if c.ECW.RateLimit < gate.MinPerMinute {
-		errs = append(errs, fmt.Errorf("ECW_RATE_LIMIT %d is too small: use %d or more requests a minute; eCW allows 250", c.ECW.RateLimit, gate.MinPerMinute))
+		errs = append(errs, fmt.Errorf("ECW_RATE_LIMIT %d is too small: use %d or more requests a minute; eCW allows 250",
+			c.ECW.RateLimit, gate.MinPerMinute))
 	}
 	if c.ECW.Parallel < 1 {
 		errs = append(errs, fmt.Errorf("ECW_PARALLEL %d is too small: use 1 or more requests at once, for example 8", c.ECW.Parallel))

@@ -102,9 +102,11 @@ func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack
 	var taken *devstack.PortError
 	switch {
 	case errors.As(err, &taken) && taken.Port == cfg.TemporalPort:
-		return nil, fmt.Errorf("port %d is taken, where Temporal should run: stop what listens there, choose another port with TEMPORAL_PORT, or set TEMPORAL_ADDRESS if that is a Temporal to use", taken.Port)
+		return nil, fmt.Errorf("port %d is taken, where Temporal should run: stop what listens there, choose another port with TEMPORAL_PORT, "+
+			"or set TEMPORAL_ADDRESS if that is a Temporal to use", taken.Port)
 	case errors.As(err, &taken):
-		return nil, fmt.Errorf("port %d is taken, where the Temporal Web UI should run: stop what listens there, or choose another address with TEMPORAL_UI_ADDRESS", taken.Port)
+		return nil, fmt.Errorf("port %d is taken, where the Temporal Web UI should run: stop what listens there, or choose another address "+
+			"with TEMPORAL_UI_ADDRESS", taken.Port)
 	}
 	return temporal, err
 }
@@ -123,7 +125,8 @@ func localPort(address string) (int, error) {
 	host, text, err := net.SplitHostPort(address)
 	port, portErr := strconv.ParseUint(text, 10, 16)
 	if err != nil || portErr != nil || host != "127.0.0.1" && host != "localhost" {
-		return 0, fmt.Errorf("TEMPORAL_UI_ADDRESS %q must be a port on this machine, for example 127.0.0.1:8233: the Web UI has no login", address)
+		return 0, fmt.Errorf("TEMPORAL_UI_ADDRESS %q must be a port on this machine, for example 127.0.0.1:8233: the Web UI has no login",
+			address)
 	}
 	return int(port), nil
 }

@@ -66,6 +66,9 @@ explains them all.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(), simulateCommand(), tokenCommand(), keysCommand())
+	root.AddCommand(
+		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
+		simulateCommand(), tokenCommand(), keysCommand(),
+	)
 	return root
 }

@@ -36,7 +36,8 @@ type dependencies struct {
 // newStore makes the pool without connecting.
 func newStore(ctx context.Context, cfg config) (*db.Store, error) {
 	if cfg.DatabaseURL == "" {
-		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, which brings a database of its own")
+		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
+			"which brings a database of its own")
 	}
 	return db.NewStore(ctx, cfg.DatabaseURL)
 }
@@ -112,7 +113,8 @@ func prepareNamespace(ctx context.Context, c client.Client, cfg config) (created
 }
 
 func temporalError(cfg config, err error) error {
-	return fmt.Errorf("is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w", cfg.temporalAddress(), cfg.TemporalNamespace, err)
+	return fmt.Errorf("is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w",
+		cfg.temporalAddress(), cfg.TemporalNamespace, err)
 }
 
 func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error {

@@ -48,7 +48,8 @@ func newTemporalClient(cfg config) (client.Client, error) {
 
 // tls is nil for a connection in the clear. Every setting that only TLS has a use for switches it on.
 func (c temporalConfig) tls() (*tls.Config, error) {
-	if !c.TLS && c.APIKey == "" && c.APIKeyFile == "" && c.ClientCertPath == "" && c.ClientKeyPath == "" && c.ServerCAPath == "" && c.ServerName == "" {
+	if !c.TLS && c.APIKey == "" && c.APIKeyFile == "" &&
+		c.ClientCertPath == "" && c.ClientKeyPath == "" && c.ServerCAPath == "" && c.ServerName == "" {
 		return nil, nil
 	}
 	settings := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
