@@ -5,10 +5,10 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench clean
+.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench measure-memory clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## run everything in this terminal, until Ctrl-C
 	@$(MAKE) -s --no-print-directory -j2 bin/vantrexia bin/temporaldev
@@ -65,6 +65,11 @@ test-cluster: $(CLUSTER_SERVERS) ## replace processes of such a cluster while 1,
 
 bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+WAITING ?= 5000
+
+measure-memory: bin/temporaldev ## measure a worker while WAITING transmissions wait, 5000 by default: some 6 minutes (GOMEMLIMIT)
+	MEASURE_WAITING=$(WAITING) $(GO) test -count=1 -timeout 60m -v -run TestMemoryOfWaitingTransmissions ./cmd/vantrexia
 
 clean: ## remove what was built; .local/ with its data stays
 	rm -rf bin tools/openapi-lint/node_modules

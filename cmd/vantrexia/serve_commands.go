@@ -100,6 +100,7 @@ func serve(ctx context.Context, p parts) error {
 	if err != nil {
 		return err
 	}
+	fitMemory(ctx, log)
 	return runRoles(ctx, roles)
 }
 
