@@ -25,7 +25,7 @@ lint: $(TOOLS) bin/temporal-server tools/openapi-lint/node_modules ## check form
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
-	$(GO) vet ./...
+	$(GO) vet -tags measure ./...
 	bin/staticcheck ./...
 	bin/sqlc diff --file db/sqlc.yaml
 	bin/workflowcheck ./workflows
@@ -69,7 +69,7 @@ bench: ## measure speed and memory
 WAITING ?= 5000
 
 measure-memory: bin/temporaldev ## measure a worker while WAITING transmissions wait, 5000 by default: some 6 minutes (GOMEMLIMIT)
-	MEASURE_WAITING=$(WAITING) $(GO) test -count=1 -timeout 60m -v -run TestMemoryOfWaitingTransmissions ./cmd/vantrexia
+	MEASURE_WAITING=$(WAITING) $(GO) test -tags measure -count=1 -timeout 60m -v -run TestMemoryOfWaitingTransmissions ./cmd/vantrexia
 
 clean: ## remove what was built; .local/ with its data stays
 	rm -rf bin tools/openapi-lint/node_modules
