@@ -241,7 +241,7 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	g := r.gate(limit(60), places(64))
 	_, err := g.Circuit(t.Context())
 	r.must(err)
-	r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '10 seconds'") // the burst is used
+	r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '12 seconds'") // its moment comes in 3 s
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
@@ -254,7 +254,7 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	})
 	r.await("a request that waits for its moment", func() bool { return r.taken() == 1 })
 	first := r.row().BucketFullAt
-	r.must(g.Pause(t.Context(), 3*time.Second))
+	r.must(g.Pause(t.Context(), 4*time.Second))
 	r.must(group.Wait())
 	if again := r.row().BucketFullAt; again.Sub(first) < time.Second {
 		t.Errorf("the bucket is full at %s, and was at %s before the block: no other moment was taken", again, first)
