@@ -10,10 +10,13 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 // ecwFailure is how the test endpoints report that eCW refused us or did not answer.
@@ -42,9 +45,17 @@ var ecwHints = map[string]string{
 	ecw.CodeRateLimited: "Nothing was sent: Vantrexia's own limit, ECW_RATE_LIMIT requests a minute with all deliveries, is used up: " +
 		"try again in a minute.",
 	"timeout":      "eCW did not answer in time: try again, and check the network path to the token endpoint.",
+	"transient":    eCWFails,
+	"http_500":     eCWFails,
+	"http_502":     eCWFails,
+	"http_503":     eCWFails,
+	"http_504":     eCWFails,
 	"throttled":    "eCW takes 250 requests a minute from a practice, deliveries included: try again in a minute.",
 	"unauthorized": notActivated, "forbidden": notActivated, "access_denied": notActivated,
 }
+
+const eCWFails = "eCW answers, and fails by itself: wait, then test again. Readings are kept meanwhile, and go on by themselves. " +
+	"If it lasts, check ECW_TOKEN_URL and ECW_FHIR_BASE_URL, since a gateway answers so for a wrong address too, then ask eCW's support."
 
 const defaultHint = "Check ECW_ENVIRONMENT, ECW_TOKEN_URL and ECW_FHIR_BASE_URL, and that eCW can be reached from this host."
 
@@ -96,7 +107,7 @@ type connectionAnswer struct {
 	// TestPatientCount is null when eCW does not say how many patients there are.
 	TestPatientCount    *int  `json:"test_patient_count"`
 	ConnectionLatencyMS int64 `json:"connection_latency_ms"`
-	// Note says what will not work although the connection does.
+	// Note says what does not work although the connection does, or what the test has set going.
 	Note string `json:"note,omitempty"`
 }
 
@@ -124,8 +135,34 @@ func (s *server) testConnection(c echo.Context) error {
 	}
 	if !s.EHR.MayCreate() {
 		answer.Note = cannotWrite
+		return c.JSON(http.StatusOK, answer)
 	}
+	answer.Note = s.tryCircuit(ctx)
 	return c.JSON(http.StatusOK, answer)
+}
+
+const (
+	triedNow = "Readings are held since eCW was unavailable or refused us: one of them is tried now, and the others follow when eCW takes it."
+	notTried = "Readings are held since eCW was unavailable or refused us, and none could be tried now: they go on by themselves within five " +
+		"minutes after eCW takes readings again."
+)
+
+// tryCircuit has a circuit that is not closed tried now, since eCW answers, and returns what to say of it.
+func (s *server) tryCircuit(ctx context.Context) string {
+	way, err := s.circuit(ctx, 0)
+	if err == nil && way.State == gate.Closed {
+		return ""
+	}
+	if err == nil {
+		_, err = s.Temporal.SignalWithStartWorkflow(ctx, workflows.CircuitBreakerWorkflowID(s.PracticeCode), workflows.SignalTryNow, nil,
+			client.StartWorkflowOptions{TaskQueue: workflows.TaskQueue(s.PracticeCode), StaticSummary: workflows.CircuitBreakerSummary},
+			workflows.CircuitBreaker, s.PracticeCode)
+	}
+	if err != nil {
+		s.Logger.WarnContext(ctx, "the circuit could not be tried after a good connection test", "error", err)
+		return notTried
+	}
+	return triedNow
 }
 
 // ecwPatient is a patient of eCW who may be imported. VantrexiaID is null until then.

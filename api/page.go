@@ -68,8 +68,8 @@ func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	text := c.QueryParam("cursor")
 	if text == "" {
 		if p.number*p.size > db.CountedExactly {
-			return p, badRequest("page_too_deep", "Pages have numbers up to row %d only, since those before are read as well: "+
-				"follow next from the first page, or narrow the list with a filter.", db.CountedExactly)
+			return p, badRequest("page_too_deep", "page= reaches only the first %d rows: follow next from the first page instead, or narrow the list "+
+				"with a filter.", db.CountedExactly)
 		}
 		p.Offset = p.offset()
 		return p, nil
@@ -79,7 +79,7 @@ func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	read, ok := readCursor[K](list, text)
 	switch {
 	case !ok:
-		b.add("cursor", "is none of this list in this order: take it from next or previous, or start again without it")
+		b.add("cursor", "is not a cursor of this list in this order: take it from next or previous, or start again without it")
 	case c.QueryParam("page") != "":
 		b.add("cursor", "comes with page: send one of both")
 	}

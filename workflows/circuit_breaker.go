@@ -21,6 +21,9 @@ const (
 	trialPatience   = 8 * time.Minute  // longer than a delivery may take
 )
 
+// CircuitBreakerSummary is the line that the Temporal Web UI shows for it.
+const CircuitBreakerSummary = "Tries eCW now and then while it is unavailable or refuses us"
+
 // CircuitBreakerWorkflowID is the id of the one workflow that looks after a practice's open circuit.
 func CircuitBreakerWorkflowID(practice string) string { return "circuit/" + practice }
 
@@ -140,7 +143,7 @@ func startCircuitBreaker(ctx workflow.Context, practice string) {
 		TaskQueue:             TaskQueue(practice),
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:         "Tries eCW now and then while it is unavailable or refuses us",
+		StaticSummary:         CircuitBreakerSummary,
 	})
 	_ = workflow.ExecuteChildWorkflow(child, CircuitBreaker, practice).GetChildWorkflowExecution().Get(ctx, nil)
 }

@@ -51,6 +51,9 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	if withSandbox {
 		cfg.useSandbox()
 	}
+	if cfg.PublicURL == "" {
+		cfg.PublicURL = localURL(cfg.APIAddress)
+	}
 	if err := makeSecrets(cfg); err != nil {
 		return err
 	}
