@@ -41,7 +41,7 @@ func files(t *testing.T, end string) (list []string) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
 		hidden := strings.HasPrefix(entry.Name(), ".") && path != ".."
-		if err == nil && entry.IsDir() && (hidden || entry.Name() == "node_modules") {
+		if err == nil && entry.IsDir() && hidden {
 			return fs.SkipDir
 		}
 		if strings.HasSuffix(path, end) {
