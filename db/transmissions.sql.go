@@ -90,6 +90,23 @@ func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) (i
 	return result.RowsAffected(), nil
 }
 
+const forgetUnsent = `-- name: ForgetUnsent :exec
+DELETE FROM transmission_attempts a USING transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = $1 AND t.observation_id = $2
+  AND a.sent_at IS NULL AND a.finished_at IS NULL
+`
+
+type ForgetUnsentParams struct {
+	TransmissionID uuid.UUID
+	ObservationID  uuid.UUID
+}
+
+// A transmission ends between two deliveries: one that began, and was never sent, was none.
+func (q *Queries) ForgetUnsent(ctx context.Context, arg ForgetUnsentParams) error {
+	_, err := q.db.Exec(ctx, forgetUnsent, arg.TransmissionID, arg.ObservationID)
+	return err
+}
+
 const getTransmission = `-- name: GetTransmission :one
 SELECT t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
 FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id

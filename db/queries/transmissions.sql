@@ -65,6 +65,12 @@ WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.de
 -- A delivery that our own limits held back: nothing was sent, although it may have been marked so a moment before.
 DELETE FROM transmission_attempts WHERE transmission_id = @transmission_id AND delivery = @delivery AND finished_at IS NULL;
 
+-- name: ForgetUnsent :exec
+-- A transmission ends between two deliveries: one that began, and was never sent, was none.
+DELETE FROM transmission_attempts a USING transmissions t
+WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND t.observation_id = @observation_id
+  AND a.sent_at IS NULL AND a.finished_at IS NULL;
+
 -- name: RecordOutcome :execrows
 -- What was delivered stays so.
 UPDATE transmissions
