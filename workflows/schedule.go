@@ -17,6 +17,7 @@ func retryDelay(delays []time.Duration, transmissionID uuid.UUID, attempt, maxAt
 	}
 	delay = delays[min(attempt, len(delays))-1]
 	hash := fnv.New64a()
-	hash.Write([]byte(transmissionID.String() + "#" + strconv.Itoa(attempt)))
+	// The attempt first: FNV mixes a byte by those that follow it, and the jitters of a reading would be alike.
+	hash.Write([]byte(strconv.Itoa(attempt) + "#" + transmissionID.String()))
 	return delay + delay/10*time.Duration(hash.Sum64()%1001)/1000, true
 }

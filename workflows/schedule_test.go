@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -30,13 +31,34 @@ func TestRetryDelayKeepsTheDocumentedSchedule(t *testing.T) {
 	}
 }
 
+// A reading that waits little once does not wait little each time: where it meets others again, they would meet each time.
+func TestJitterDiffersBetweenAttempts(t *testing.T) {
+	t.Parallel()
+	const readings = 2000
+	var apart float64 // the mean distance of one attempt's jitter from the next one's, in parts of the longest
+	for n := range readings {
+		id := uuid.NewSHA1(uuid.NameSpaceOID, []byte{byte(n >> 8), byte(n)})
+		var shares []float64
+		for i, delay := range documentedDelays {
+			got, _ := retryDelay(documentedDelays, id, i+1, 6)
+			shares = append(shares, float64(got-delay)/float64(delay/10))
+		}
+		for i := range shares[1:] {
+			apart += math.Abs(shares[i+1]-shares[i]) / float64(len(shares)-1) / readings
+		}
+	}
+	if apart < 0.3 || apart > 0.37 { // a third, where each is independent of the others
+		t.Errorf("the jitters of two attempts are %.3f apart in the mean, want a third", apart)
+	}
+}
+
 // TestRetryDelayIsTheSameEveryTime: the jitter is pinned by what it was, because a replay in a later process must wait as
 // long as the first run did; two calls in one process would agree on a seed of the process too.
 func TestRetryDelayIsTheSameEveryTime(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string][]string{
-		"01a20e8d-4baf-7113-aeb1-0d8907c16e9e": {"5m21.45s", "16m5.43s", "48m15.21s", "2h8m26.16s", "6h25m9.84s"},
-		"01a20eb0-e917-7955-b998-bb877108636a": {"5m10.17s", "15m30.15s", "46m29.37s", "2h3m55.44s", "6h11m37.68s"},
+		"01a20e8d-4baf-7113-aeb1-0d8907c16e9e": {"5m18.69s", "16m5.88s", "49m13.26s", "2h0m22.32s", "6h1m11.28s"},
+		"01a20eb0-e917-7955-b998-bb877108636a": {"5m24.21s", "15m20.79s", "46m14.52s", "2h10m20.64s", "6h21m16.56s"},
 	} {
 		for i, first := range want {
 			if got, _ := retryDelay(documentedDelays, uuid.MustParse(id), i+1, 6); got.String() != first {
