@@ -107,7 +107,9 @@ func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState
 	err := t.run(ctx)
 	t.phase = finished
 	settled, _ := workflow.NewDisconnectedContext(ctx)
-	if awaitErr := workflow.Await(settled, func() bool { return workflow.AllHandlersFinished(settled) }); err == nil {
+	noted := false
+	workflow.Go(settled, func(workflow.Context) { noted = true }) // after those that have just been given a signal
+	if awaitErr := workflow.Await(settled, func() bool { return noted && workflow.AllHandlersFinished(settled) }); err == nil {
 		err = awaitErr
 	}
 	if drain(ctx, SignalCancel) {
