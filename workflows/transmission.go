@@ -107,8 +107,9 @@ func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState
 	err := t.run(ctx)
 	t.phase = finished
 	settled, _ := workflow.NewDisconnectedContext(ctx)
+	// A goroutine of takeSignals that has just been given a signal has not run yet; this one runs after it.
 	noted := false
-	workflow.Go(settled, func(workflow.Context) { noted = true }) // after those that have just been given a signal
+	workflow.Go(settled, func(workflow.Context) { noted = true })
 	if awaitErr := workflow.Await(settled, func() bool { return noted && workflow.AllHandlersFinished(settled) }); err == nil {
 		err = awaitErr
 	}
