@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"io"
 	"net"
 	"slices"
@@ -152,6 +153,9 @@ func (o *options) addDynamicConfig(pair string) error {
 	var value any
 	if err := json.Unmarshal([]byte(text), &value); err != nil {
 		return fmt.Errorf("the value of %s is not JSON (a string needs its quotes): %w", key, err)
+	}
+	if number, ok := value.(float64); ok && number == math.Trunc(number) {
+		value = int(number) // the server takes no other for a whole number, and would go on with its default
 	}
 	o.dynamicConfig[dynamicconfig.MakeKey(key)] = value
 	return nil
