@@ -68,7 +68,13 @@ func (a *PatientImport) NextImportItems(ctx context.Context, q ImportBatchQuery)
 type ImportItem struct {
 	ImportRef
 	Ordinal int32
+	// Forbidden counts how often eCW has forbidden us this patient.
+	Forbidden int `json:",omitempty"`
 }
+
+// maxForbidden is how often eCW may forbid us a patient before that is the patient's own error. The circuit is open then: eCW
+// forbade others too, but where nothing else is sent, nobody else finds out when that is over.
+const maxForbidden = 3
 
 // Linked is what became of the import of one patient that did not fail.
 type Linked struct {
@@ -82,6 +88,8 @@ type Linked struct {
 	Trying bool `json:",omitempty"`
 	// Reason is why it waits: gate.ReasonUnavailable or gate.ReasonCredentials.
 	Reason string `json:",omitempty"`
+	// Forbidden means that eCW forbade us this patient just now.
+	Forbidden bool `json:",omitempty"`
 }
 
 // LinkPatient reads one patient from eCW and creates or refreshes ours, if the circuit is closed, and reports to the circuit
@@ -112,7 +120,7 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linke
 	}
 	linked := Linked{Recorded: Recorded{CircuitUnsettled: change.Unsettled, CircuitClosed: change.Closed}, Trial: admission.Trial}
 	if unread != nil {
-		return a.notRead(linked, change, unread)
+		return a.notRead(item, linked, change, unread)
 	}
 	shown, err := fhir.ParsePatient(resource, a.MRNSystem)
 	if err != nil {
@@ -171,12 +179,15 @@ func readFinding(unread error) gate.Finding {
 }
 
 // notRead has the patient wait when the circuit is not closed, unless eCW has refused this patient for good.
-func (a *PatientImport) notRead(linked Linked, change gate.Change, unread error) (Linked, error) {
+func (a *PatientImport) notRead(item ImportItem, linked Linked, change gate.Change, unread error) (Linked, error) {
 	class, _ := classify(unread)
 	if change.Closed || !change.Unsettled || class == ecw.ClassPermanentData {
 		return Linked{}, readFailed(unread)
 	}
-	linked.Waits, linked.Reason = true, change.Reason
+	linked.Waits, linked.Reason, linked.Forbidden = true, change.Reason, readFinding(unread) == gate.Forbids
+	if linked.Forbidden && item.Forbidden+1 >= maxForbidden {
+		return Linked{}, readFailed(unread)
+	}
 	return linked, nil
 }
 

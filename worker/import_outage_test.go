@@ -198,3 +198,32 @@ func TestAPatientAtWhomECWAloneFails(t *testing.T) {
 		t.Errorf("in an outage eCW answers: %t, %v", answers, err)
 	}
 }
+
+// eCW forbids every patient of an import, and nothing else is sent: each is the trial in its turn, and ends after a few.
+func TestForbiddenPatientsEndTheirImport(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{idle: true})
+	r.breakEHR(fault{Kind: "forbidden", Target: "read", For: "1h"})
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 1, Logger: r.log}
+	importID, _ := r.startImport(3)
+	item := activities.ImportItem{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID}}
+	for item.Ordinal = 1; item.Ordinal < 3; item.Ordinal++ {
+		if _, err := do.LinkPatient(t.Context(), item); err == nil {
+			t.Errorf("item %d was imported", item.Ordinal)
+		}
+	}
+	for ; item.Forbidden < 2; item.Forbidden++ { // the third in a row opens the circuit, and is the trial from then on
+		linked, err := do.LinkPatient(t.Context(), item)
+		if err != nil || !linked.Waits || !linked.Forbidden {
+			t.Fatalf("forbidden %d times before: %+v, %v, want it to wait", item.Forbidden, linked, err)
+		}
+		r.awaitCircuit(gate.Open, gate.ReasonCredentials)
+		if _, found, err := r.gate.NextTrial(t.Context()); found || err != nil {
+			t.Fatalf("somebody else is tried: %t, %v", found, err)
+		}
+	}
+	var own *temporal.ApplicationError
+	if linked, err := do.LinkPatient(t.Context(), item); !errors.As(err, &own) || !own.NonRetryable() {
+		t.Errorf("forbidden for the last time: %+v, %v, want the patient's own error", linked, err)
+	}
+}

@@ -212,6 +212,9 @@ func (p *patientImport) link(ctx workflow.Context) error {
 // judge says how long to wait before eCW is asked for the patient again, or returns the error that is the patient's own.
 func (p *patientImport) judge(ctx workflow.Context, linked activities.Linked, err error) (wait time.Duration, own error) {
 	if err == nil {
+		if linked.Forbidden {
+			p.in.Forbidden++
+		}
 		return p.waitForECW(ctx, linked), nil
 	}
 	class, f := describe(err)

@@ -28,12 +28,13 @@ type intake struct {
 	link    []error
 	answers []bool // when eCW is asked whether it answers at all
 
-	mu       sync.Mutex
-	batches  []int
-	links    []time.Time
-	failures []activities.ImportFailure
-	finished int
-	breakers int // CircuitBreakers that were started
+	mu        sync.Mutex
+	batches   []int
+	links     []time.Time
+	forbidden []int // as each read was told
+	failures  []activities.ImportFailure
+	finished  int
+	breakers  int // CircuitBreakers that were started
 }
 
 var testImport = activities.ImportRef{PracticeCode: "FFHEDD", ImportID: uuid.MustParse("d4e5f6a7-b8c9-0123-defa-234567890123")}
@@ -63,9 +64,10 @@ func (i *intake) NextImportItems(_ context.Context, q activities.ImportBatchQuer
 	return batch, nil
 }
 
-func (i *intake) LinkPatient(context.Context, activities.ImportItem) (activities.Linked, error) {
+func (i *intake) LinkPatient(_ context.Context, item activities.ImportItem) (activities.Linked, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.forbidden = append(i.forbidden, item.Forbidden)
 	i.links = append(i.links, i.env.Now())
 	if len(i.waits) > 0 {
 		next := i.waits[0]
@@ -322,5 +324,19 @@ func TestImportThatIsCancelledWhileItWaits(t *testing.T) {
 	}
 	if late := i.env.Now().Sub(cancelled); late > time.Second {
 		t.Errorf("it ended %s after it was cancelled", late)
+	}
+}
+
+// eCW forbids a patient again and again, and the circuit is open between: each read is told how often that was, so that one of
+// them is the last.
+func TestAPatientThatIsForbiddenIsCounted(t *testing.T) {
+	t.Parallel()
+	i := newIntake()
+	forbidden := activities.Linked{Waits: true, Forbidden: true, Trial: true, Reason: gate.ReasonCredentials}
+	held := activities.Linked{Waits: true, Reason: gate.ReasonCredentials}
+	i.waits = []activities.Linked{forbidden, held, forbidden}
+	i.one(t)
+	if want := []int{0, 1, 1, 2}; !slices.Equal(i.forbidden, want) {
+		t.Errorf("the reads are told %v, want %v", i.forbidden, want)
 	}
 }
