@@ -2,10 +2,12 @@
 package docs_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -76,6 +78,43 @@ func TestPostgreSQLLogsTheSameEverywhere(t *testing.T) {
 		row := regexp.MustCompile("(?m)^\\|.*`" + name + "`.* \\| `" + value + "` \\|")
 		if !row.MatchString(runbook) {
 			t.Errorf("docs/operations.md does not say that %s must be %s", name, value)
+		}
+	}
+}
+
+// A decision that nobody finds is taken again.
+func TestDecisionsAreRecordedAlike(t *testing.T) {
+	t.Parallel()
+	guide := read(t, "../CONTRIBUTING.md")
+	records, err := filepath.Glob("decisions/*.md")
+	if err != nil || len(records) == 0 {
+		t.Fatalf("no records: %v", err)
+	}
+	for i, record := range records {
+		text := read(t, record)
+		parts := regexp.MustCompile(`(?s)^# (\d+)\. .*\n## Context\n.*\n## Decision\n.*\n## Consequences\n`).FindStringSubmatch(text)
+		number := strconv.Itoa(i + 1)
+		if parts == nil || parts[1] != number || !strings.HasPrefix(record, fmt.Sprintf("decisions/%04d-", i+1)) {
+			t.Errorf("%s is not number %s with context, decision and consequences", record, number)
+		}
+		if !strings.Contains(guide, "(docs/"+record+")") {
+			t.Errorf("CONTRIBUTING.md does not lead to %s", record)
+		}
+	}
+}
+
+// A link to a file that was moved leads nowhere.
+func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
+	for _, file := range files(t, ".md") {
+		for _, found := range link.FindAllStringSubmatch(read(t, file), -1) {
+			if strings.Contains(found[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), found[1])); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
 		}
 	}
 }
