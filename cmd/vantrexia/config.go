@@ -101,7 +101,19 @@ func loadConfig() (config, error) {
 	if err := cfg.readSecretFiles(); err != nil {
 		return config{}, err
 	}
+	cfg.findKey()
 	return cfg, cfg.check()
+}
+
+// tutorialKey is where the tutorial of the integration puts the key.
+const tutorialKey = "backend/keys/private.pem"
+
+// findKey takes the tutorial's key where no setting names one. One that is there and cannot be read is an error later, when
+// the key is needed, and not passed over in favour of another.
+func (c *config) findKey() {
+	if c.ECW.PrivateKey == "" && os.Getenv("ECW_PRIVATE_KEY_FILE") == "" && !missing(tutorialKey) {
+		c.ECW.PrivateKeyFile = tutorialKey
+	}
 }
 
 // nameSettings says which environment variables could not be read; the library names the fields of our struct.

@@ -24,7 +24,8 @@ func keysCommand() *cobra.Command {
 		Use:   "generate",
 		Short: "Write a new RSA private key and print the public JWKS",
 		Long: `Writes a new 2048-bit RSA private key, readable by you alone, and prints the JWKS that the API will publish for it at
-/.well-known/jwks.json. Never overwrites a file. Point ECW_PRIVATE_KEY_FILE at the key, and set ECW_KEY_ID to its kid.`,
+/.well-known/jwks.json. Never overwrites a file. Point ECW_PRIVATE_KEY_FILE at the key, and set ECW_KEY_ID to its kid. A key in
+backend/keys/private.pem is found without a setting.`,
 		Example: "  vantrexia keys generate --out ecw-2027.pem --kid vantrexia-ecw-key-2",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/vantrexia/vantrexia/ecw"
 )
 
 // publishedKeys lists the kids of the JWKS that the API would serve.
@@ -61,4 +64,61 @@ func TestConfidentialClientNeedsNoKey(t *testing.T) {
 	if got := publishedKeys(t, cfg); len(got) != 0 {
 		t.Errorf("published %v, want no key", got)
 	}
+}
+
+// TestTheTutorialsKeyIsFound: without a setting, the key is taken from where the tutorial puts it; a setting wins over it.
+func TestTheTutorialsKeyIsFound(t *testing.T) {
+	keys := map[string]string{}
+	t.Chdir(t.TempDir())
+	for _, path := range []string{"backend/keys/private.pem", ".local/ecw-private.pem", "named.pem"} {
+		key, err := generateKey(path, "kid")
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := ecw.PublicJWKS(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[path] = string(public)
+	}
+	for name, tc := range map[string]struct {
+		settings map[string]string
+		want     string
+	}{
+		"no setting":      {nil, "backend/keys/private.pem"},
+		"an empty one":    {map[string]string{"ECW_PRIVATE_KEY_FILE": ""}, "backend/keys/private.pem"},
+		"a file":          {map[string]string{"ECW_PRIVATE_KEY_FILE": "named.pem"}, "named.pem"},
+		"another default": {map[string]string{"ECW_PRIVATE_KEY_FILE": ".local/ecw-private.pem"}, ".local/ecw-private.pem"},
+		"the key itself":  {map[string]string{"ECW_PRIVATE_KEY": text(t, "named.pem")}, "named.pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for setting, value := range tc.settings {
+				t.Setenv(setting, value)
+			}
+			if got := loadedKeys(t); got != keys[tc.want] {
+				t.Errorf("the key is another than that of %s: %s", tc.want, got)
+			}
+		})
+	}
+	if err := os.Remove(tutorialKey); err != nil {
+		t.Fatal(err)
+	}
+	if got := loadedKeys(t); got != keys[".local/ecw-private.pem"] {
+		t.Errorf("without a file of the tutorial, the key is %s", got)
+	}
+}
+
+// loadedKeys is the key set of the settings that the environment has.
+func loadedKeys(t *testing.T) string {
+	t.Helper()
+	t.Setenv("ECW_KEY_ID", "kid")
+	cfg, err := loadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := cfg.jwks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(set)
 }
