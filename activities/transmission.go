@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -350,13 +352,25 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 	if err != nil {
 		return Posted{}, notSent("mark the delivery as sent", err)
 	}
+	began := time.Now()
 	created, err := a.EHR.CreateObservation(ctx, resource, identifier)
 	if err != nil {
 		return Posted{}, a.failed(ctx, b, err)
 	}
-	log.InfoContext(ctx, "Pushed Observation to eCW", "http_status", created.HTTPStatus, "ecw_observation_id", created.ID)
-	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
+	logPushed(ctx, log, row, created, time.Since(began))
 	return Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}, nil
+}
+
+// logPushed writes the two lines that the tutorial of the integration shows, with our ids where it prints an MRN and values;
+// these are for the debug log.
+func logPushed(
+	ctx context.Context, log *slog.Logger, row db.GetObservationWithPatientRow, created ecw.Delivered, took time.Duration,
+) {
+	status := strconv.Itoa(created.HTTPStatus) + " " + http.StatusText(created.HTTPStatus)
+	log.InfoContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (observation %s)", row.Patient.ID, row.Observation.ID))
+	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
+	log.InfoContext(ctx, fmt.Sprintf("eCW response: %s, FHIR Observation ID: %s", status, created.ID),
+		"http_status", created.HTTPStatus, "ecw_observation_id", created.ID, "existing", created.Existing, "duration_ms", took.Milliseconds())
 }
 
 // isOf reports whether an earlier send was of this very delivery.

@@ -171,7 +171,8 @@ func (c *Client) fhirRequest(op, method, path string, query url.Values) request 
 	return request{op: op, method: method, url: target, header: http.Header{"Accept": {mediaFHIR}}}
 }
 
-// logResult writes the one line a delivery leaves in the log: ids and statuses, nothing of the patient.
+// logResult writes a line with ids and statuses, nothing of the patient: a warning when the request failed, else for debugging, since
+// what was delivered is for the caller to log.
 func (c *Client) logResult(ctx context.Context, op string, id Identifier, d Delivered, err error, took time.Duration) {
 	attrs := []slog.Attr{
 		slog.String("op", op),
@@ -181,7 +182,7 @@ func (c *Client) logResult(ctx context.Context, op string, id Identifier, d Deli
 	if err == nil {
 		attrs = append(attrs, slog.Int("http_status", d.HTTPStatus),
 			slog.String("fhir_observation_id", d.ID), slog.Bool("existing", d.Existing))
-		c.log.LogAttrs(ctx, slog.LevelInfo, "eCW response", attrs...)
+		c.log.LogAttrs(ctx, slog.LevelDebug, "eCW response", attrs...)
 		return
 	}
 	c.log.LogAttrs(ctx, slog.LevelWarn, "eCW request failed", append(attrs, slog.Any("error", err))...)

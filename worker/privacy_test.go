@@ -157,6 +157,17 @@ func TestNothingOfThePatientStandsInHistoryOrLog(t *testing.T) {
 			t.Errorf("%s lack %q", place, pair[1])
 		}
 	}
+	for _, documented := range []string{ // by the tutorial of the integration, with ids instead of the MRN and the values
+		"Pushed Observation to eCW for patient " + patient.ID.String() + " (observation " + delivered.String() + ")",
+		"eCW response: 201 Created, FHIR Observation ID: ",
+	} {
+		if !strings.Contains(info, documented) {
+			t.Errorf("the log lacks %q", documented)
+		}
+	}
+	if lines := linesWith(info, delivered.String()); strings.Count(lines, "eCW response") != 1 {
+		t.Errorf("a delivery is one answer of eCW in the log:\n%s", lines)
+	}
 	if len(tap.secrets) < 2 {
 		t.Errorf("%d tokens and assertions were seen, want at least two", len(tap.secrets))
 	}

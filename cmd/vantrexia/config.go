@@ -230,11 +230,11 @@ func isPublicURL(text string) bool {
 
 // logger writes to standard error, so that what a command prints can be piped.
 func (c config) logger(least slog.Level) *slog.Logger {
-	options := &slog.HandlerOptions{Level: max(c.LogLevel, least)}
+	level := max(c.LogLevel, least)
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return slog.New(newLineHandler(os.Stderr, level))
 }
 
 // temporalAddress is where Temporal is, by default where it listens by default.
