@@ -1,34 +1,64 @@
 #!/bin/sh
-# Makes the secrets of a new installation in deploy/secrets/. A file that exists is left as it is.
+# Makes the secrets of a new installation: in deploy/secrets/, and the key for eCW in backend/keys/private.pem. A file that exists
+# is left as it is. Run it again when a container cannot read .env or the key.
 #
-# The directory is closed to everybody but its owner. The files in it are not: containers run in another account, and Docker
-# shows each of them the files that it is given.
+# The directories are closed to everybody but their owner. The files in deploy/secrets/ are not: PostgreSQL and Temporal run in
+# accounts of their own, and Docker shows each container the files that it is given. The key and .env are: our containers run in
+# the account of their owner.
 set -eu
-cd "$(dirname "$0")"
+cd "$(dirname "$0")/.."
 umask 077
-mkdir -p secrets
+mkdir -p deploy/secrets backend/keys
 
-# secret NAME COMMAND...: what the command prints becomes the secret.
+# secret MODE FILE COMMAND...: what the command prints becomes the secret.
 secret() {
-	name=$1
-	shift
-	if [ -e "secrets/$name" ]; then
-		echo "deploy/secrets/$name exists"
+	mode=$1
+	file=$2
+	shift 2
+	if [ -e "$file" ]; then
+		echo "$file exists"
 		return
 	fi
-	"$@" >"secrets/$name.new"
-	chmod 0444 "secrets/$name.new"
-	mv "secrets/$name.new" "secrets/$name"
-	echo "deploy/secrets/$name made"
+	"$@" >"$file.new"
+	chmod "$mode" "$file.new"
+	mv "$file.new" "$file"
+	echo "$file made"
 }
 
 random() { openssl rand -hex 32; }
-rsa_key() { openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null; } # it draws its progress
-database_url() { echo "postgres://vantrexia:$(cat secrets/vantrexia-password)@postgres:5432/vantrexia?sslmode=disable"; }
+database_url() { echo "postgres://vantrexia:$(cat deploy/secrets/vantrexia-password)@postgres:5432/vantrexia?sslmode=disable"; }
 
-secret postgres-password random
-secret temporal-password random
-secret vantrexia-password random
-secret database-url database_url
-secret api-token-secret random
-secret ecw-private-key rsa_key
+# The key that an earlier version kept elsewhere is the one that is registered with eCW.
+rsa_key() {
+	if [ -e deploy/secrets/ecw-private-key ]; then
+		cat deploy/secrets/ecw-private-key
+	else
+		openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null # it draws its progress
+	fi
+}
+
+secret 0444 deploy/secrets/postgres-password random
+secret 0444 deploy/secrets/temporal-password random
+secret 0444 deploy/secrets/vantrexia-password random
+secret 0444 deploy/secrets/database-url database_url
+secret 0444 deploy/secrets/api-token-secret random
+secret 0600 backend/keys/private.pem rsa_key
+
+if [ ! -f .env ]; then
+	echo ".env does not exist: copy deploy/sandbox.env or deploy/practice.env.example to it, then run this again" >&2
+	exit 1
+fi
+
+# The account that our containers run in: yours or, so that it is not root, the image's.
+if grep -q '^VANTREXIA_USER=' .env; then
+	echo ".env names the account of the containers"
+elif [ "$(id -u)" -eq 0 ]; then
+	chown -R 65532:65532 .env backend/keys
+	chmod 0600 .env
+	echo ".env and backend/keys belong to the account of the containers"
+else
+	[ -z "$(tail -c 1 .env)" ] || echo >>.env
+	echo "VANTREXIA_USER=$(id -u):$(id -g)" >>.env
+	chmod 0600 .env
+	echo ".env names your account for the containers"
+fi

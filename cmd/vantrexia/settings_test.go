@@ -119,6 +119,26 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 	}
 }
 
+// TestSettingsFileIsReadAtEachStart: that is what makes a restart take up a change of .env. The environment wins over it.
+func TestSettingsFileIsReadAtEachStart(t *testing.T) {
+	t.Parallel()
+	dir := workDir(t)
+	for _, step := range []struct {
+		file, environment string
+		code              int
+		says              string
+	}{
+		{"API_TOKEN_SECRET=" + strings.Repeat("s", 32) + "\nLOG_FORMAT=xml\n", "", 1, "LOG_FORMAT"},
+		{"API_TOKEN_SECRET=" + strings.Repeat("s", 32) + "\nLOG_FORMAT=json\n", "", 0, ""},
+		{"API_TOKEN_SECRET=" + strings.Repeat("s", 32) + "\nLOG_FORMAT=xml\n", "LOG_FORMAT=text", 0, ""},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(step.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mustSay(t, run(t, dir, []string{step.environment}, "token"), step.code, step.says)
+	}
+}
+
 func text(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)

@@ -1,8 +1,7 @@
 package deploycheck
 
 import (
-	"os"
-	"os/exec"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -30,62 +29,68 @@ func compose(t *testing.T, variables ...string) *types.Project {
 	return project
 }
 
+// ours lists the services that run our binary.
+func ours(t *testing.T) (list []types.ServiceConfig) {
+	t.Helper()
+	for _, service := range compose(t).Services {
+		if service.Image == ourImage {
+			list = append(list, service)
+		}
+	}
+	if len(list) != 4 {
+		t.Fatalf("%d services run our binary, want backend, worker, migrate and sandbox", len(list))
+	}
+	return list
+}
+
 func TestComposeTellsOurBinaryWhatItNeeds(t *testing.T) {
 	t.Parallel()
-	project := compose(t)
-	roles := 0
-	for _, service := range project.Services {
-		if service.Image != ourImage {
-			continue
+	for _, service := range ours(t) {
+		for _, example := range []string{"sandbox.env", "practice.env.example"} {
+			set := imageSettings(t)
+			if mountOf(service, workDir(t)+"/.env") != nil {
+				maps.Copy(set, readSettings(t, "deploy", example))
+			}
+			for name, value := range service.Environment {
+				set[name] = *value
+			}
+			if mountOf(service, workDir(t)+"/"+keyDir) != nil && set["ECW_PRIVATE_KEY_FILE"] == "" {
+				set["ECW_PRIVATE_KEY"] = "found in " + keyDir
+			}
+			var mounted []string
+			for _, secret := range service.Secrets {
+				mounted = append(mounted, "/run/secrets/"+secret.Source)
+			}
+			if example == "sandbox.env" { // the other one has values to fill in
+				checkSettings(t, service.Command[0], set, mounted)
+			}
+			checkKnown(t, service.Name, set)
 		}
-		roles++
-		set := imageSettings(t)
-		for name, value := range service.Environment {
-			set[name] = *value
-		}
-		var mounted []string
-		for _, secret := range service.Secrets {
-			mounted = append(mounted, "/run/secrets/"+secret.Source)
-		}
-		checkSettings(t, service.Command[0], set, mounted)
 		if !service.ReadOnly || len(service.CapDrop) != 1 {
 			t.Errorf("%s: may write to its root, or has capabilities", service.Name)
 		}
 	}
-	if roles != 4 {
-		t.Errorf("%d services run our binary, want api, worker, migrate and sandbox", roles)
-	}
 }
 
-func TestComposeExampleOfAPractice(t *testing.T) {
-	t.Parallel()
-	for name := range compose(t, "VANTREXIA_SETTINGS=deploy/practice.env.example").Services["worker"].Environment {
-		if !settings(t)[name] {
-			t.Errorf("deploy/practice.env.example: the binary knows no setting %s", name)
-		}
-	}
-}
-
-// TestRotationOfTheRunbook holds the override that docs/operations.md shows against the same.
+// TestRotationOfTheRunbook holds the settings that docs/operations.md has the reader write against what the backend sees.
 func TestRotationOfTheRunbook(t *testing.T) {
 	t.Parallel()
-	_, rest, _ := strings.Cut(readFile(t, "docs", "operations.md"), "```yaml\n")
-	block, _, _ := strings.Cut(rest, "```")
-	override := filepath.Join(t.TempDir(), "override.yml")
-	if err := os.WriteFile(override, []byte(block), 0o600); err != nil {
-		t.Fatal(err)
+	_, section, _ := strings.Cut(readFile(t, "docs", "operations.md"), "## Rotate the key for eCW\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	settings := regexp.MustCompile(`(?m)^ *(ECW_[A-Z_]+)=(\S+)$`).FindAllStringSubmatch(section, -1)
+	if len(settings) != 6 {
+		t.Errorf("the runbook has %v, want the other key, then both of them swapped", settings)
 	}
-	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml"), override}, cli.WithWorkingDirectory(root))
-	if err != nil {
-		t.Fatal(err)
-	}
-	project, err := options.LoadProject(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	api := project.Services["api"]
-	if file := api.Environment["ECW_OTHER_KEY_FILE"]; file == nil || *file != "/run/secrets/ecw-other-key" || len(api.Secrets) != 4 {
-		t.Errorf("the API has %v and the secrets %v", api.Environment, api.Secrets)
+	backend := compose(t).Services["backend"]
+	for _, setting := range settings {
+		checkKnown(t, "the runbook", map[string]string{setting[1]: setting[2]})
+		isFile := strings.HasSuffix(setting[1], "_FILE")
+		if isFile && (filepath.Dir(setting[2]) != keyDir || mountOf(backend, workDir(t)+"/"+keyDir) == nil) {
+			t.Errorf("the backend does not see %s", setting[2])
+		}
+		if backend.Environment[setting[1]] != nil {
+			t.Errorf("%s in .env has no effect: docker-compose.yml sets it", setting[1])
+		}
 	}
 }
 
@@ -104,7 +109,7 @@ func TestComposePublishesOnLoopbackOnly(t *testing.T) {
 			t.Errorf("%s is reachable from outside", service.Name)
 		}
 	}
-	if len(published) != 3 || !published["api"] || !published["temporal-ui"] || !published["sandbox"] {
+	if len(published) != 3 || !published["backend"] || !published["temporal-ui"] || !published["sandbox"] {
 		t.Errorf("published are %v", published)
 	}
 	if !project.Networks["inside"].Internal {
@@ -154,41 +159,5 @@ func TestComposeRunsWhatIsTested(t *testing.T) {
 		if _, tag, ok := strings.Cut(service.Image, ":"); !ok || tag == "latest" {
 			t.Errorf("%s: the image %s is not pinned", service.Name, service.Image)
 		}
-	}
-}
-
-// TestSecretsOfComposeAreMade runs the script that the guide begins with.
-func TestSecretsOfComposeAreMade(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	script := filepath.Join(dir, "make-secrets.sh")
-	if err := os.WriteFile(script, []byte(readFile(t, "deploy", "make-secrets.sh")), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	made := map[string]string{}
-	for range 2 { // the second time, nothing is made anew
-		if said, err := exec.CommandContext(t.Context(), script).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, said)
-		}
-		for name, secret := range compose(t).Secrets {
-			if filepath.Base(filepath.Dir(secret.File)) != "secrets" {
-				t.Errorf("the secret %s is in %s", name, secret.File)
-			}
-			text, err := os.ReadFile(filepath.Join(dir, "secrets", filepath.Base(secret.File)))
-			if err != nil || len(text) < 32 {
-				t.Errorf("the secret %s: %q, %v", name, text, err)
-			}
-			if made[name] != "" && made[name] != string(text) {
-				t.Errorf("the secret %s was replaced", name)
-			}
-			made[name] = string(text)
-		}
-	}
-	info, err := os.Stat(filepath.Join(dir, "secrets"))
-	if err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the directory of the secrets: %v, %v", info.Mode(), err)
-	}
-	if password := strings.TrimSpace(made["vantrexia-password"]); !strings.Contains(made["database-url"], ":"+password+"@postgres:") {
-		t.Error("the database's URL does not have the database's password")
 	}
 }

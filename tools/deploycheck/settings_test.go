@@ -46,6 +46,8 @@ func required(role string) []string {
 		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS"})
 	case "api":
 		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS", "API_ADDRESS", "API_TOKEN_SECRET|API_TOKEN_SECRET_FILE"})
+	case "serve":
+		return slices.Concat(required("api"), required("worker"))
 	case "sandbox":
 		return []string{"SANDBOX_ADDRESS", "SANDBOX_JWKS_URL", "SANDBOX_DATA_DIR", "ECW_CLIENT_ID", "ECW_PRACTICE_CODE"}
 	}
@@ -58,11 +60,8 @@ func checkSettings(t *testing.T, role string, set map[string]string, mounted []s
 	if required(role) == nil {
 		t.Errorf("role %q is unknown", role)
 	}
-	known := settings(t)
+	checkKnown(t, role, set)
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		if !known[name] {
-			t.Errorf("%s: the binary knows no setting %s", role, name)
-		}
 		isFile := strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_PATH")
 		if isFile && role != "sandbox" && !slices.Contains(mounted, set[name]) {
 			t.Errorf("%s: %s is %s, and what is mounted is %v", role, name, set[name], mounted)
@@ -77,6 +76,27 @@ func checkSettings(t *testing.T, role string, set map[string]string, mounted []s
 			t.Errorf("%s: %s is not set", role, names)
 		}
 	}
+}
+
+// checkKnown reports settings that the binary does not know.
+func checkKnown(t *testing.T, where string, set map[string]string) {
+	t.Helper()
+	known := settings(t)
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if !known[name] {
+			t.Errorf("%s: the binary knows no setting %s", where, name)
+		}
+	}
+}
+
+// readSettings reads a file of settings.
+func readSettings(t *testing.T, path ...string) map[string]string {
+	t.Helper()
+	set := map[string]string{}
+	for _, line := range regexp.MustCompile(`(?m)^([A-Z_]+)=(.*)$`).FindAllStringSubmatch(readFile(t, path...), -1) {
+		set[line[1]] = line[2]
+	}
+	return set
 }
 
 // imageSettings are those that deploy/Dockerfile sets.
