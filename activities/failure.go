@@ -3,13 +3,13 @@ package activities
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // TypeNotSent is the type of an error that came before anything left for eCW: the delivery may simply begin again.
@@ -25,19 +25,18 @@ const CodeNotVisibleYet = "not_visible_yet"
 
 // Failure is the part of a failed delivery that is recorded. It holds no patient data.
 type Failure struct {
+	Class      ecw.Class
 	Code       string
 	HTTPStatus int
 	Message    string
 	// RetryAt is set when eCW throttled the request, and with CodeNotVisibleYet: nothing may be sent before this moment.
 	RetryAt time.Time
-	// Unavailable means that eCW as a whole could not be reached or failed, not at this reading alone.
-	Unavailable bool `json:",omitempty"`
+	// Finding is what the failure says about eCW itself, not about this reading alone.
+	Finding gate.Finding `json:",omitempty"`
 	// LookingUp means that eCW was asked whether an earlier delivery had arrived: nothing was sent.
 	LookingUp bool `json:",omitempty"`
 	// Alone means that eCW answered others meanwhile.
 	Alone bool `json:",omitempty"`
-	// RefusesUs means that eCW refuses our credentials whatever we ask, not at this reading alone.
-	RefusesUs bool `json:",omitempty"`
 	// HeldBack says how the delivery waits that our own limits held back after it had begun.
 	HeldBack *Admission `json:",omitempty"`
 	// Trial means that the delivery was to decide whether the circuit closes.
@@ -46,27 +45,36 @@ type Failure struct {
 
 // failure is an activity error whose type is the class. It is expected, so it is neither retried by Temporal nor logged
 // as an error of the worker.
-func failure(class ecw.Class, f Failure) error {
-	return temporal.NewApplicationErrorWithOptions(f.Message, string(class), temporal.ApplicationErrorOptions{
-		NonRetryable: true, Category: temporal.ApplicationErrorCategoryBenign, Details: []any{f},
+func failure(f Failure) error { return ofType(string(f.Class), f) }
+
+// ofType is a failure whose type is another one than its class.
+func ofType(typ string, f Failure) error {
+	return temporal.NewApplicationErrorWithOptions(f.Message, typ, temporal.ApplicationErrorOptions{
+		NonRetryable: true,
+		Category:     temporal.ApplicationErrorCategoryBenign,
+		Details:      []any{f},
 	})
 }
 
 // retryable is an activity error that Temporal retries.
-func retryable(class ecw.Class, f Failure) error {
+func retryable(f Failure) error {
 	options := temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, Details: []any{f}}
-	return temporal.NewApplicationErrorWithOptions(f.Message, string(class), options)
+	return temporal.NewApplicationErrorWithOptions(f.Message, string(f.Class), options)
 }
 
-// classify reads the class and the recorded part out of an error of the eCW client.
-func classify(err error) (ecw.Class, Failure) {
+// failureOf reads the recorded part out of an error of the eCW client.
+func failureOf(err error) Failure {
 	var e *ecw.Error
 	if !errors.As(err, &e) {
-		return ecw.ClassUnknown, Failure{Code: "internal", Message: "The delivery broke off inside Vantrexia"}
+		return Failure{Class: ecw.ClassUnknown, Code: "internal", Message: "The delivery broke off inside Vantrexia"}
 	}
-	return e.Class, Failure{
-		Code: e.Code, HTTPStatus: e.HTTPStatus, Message: e.Message, RetryAt: e.RetryAt, Unavailable: e.Unavailable(),
-		RefusesUs: e.Class == ecw.ClassPermanentCredentials && (e.Op == ecw.OpToken || e.HTTPStatus == http.StatusUnauthorized),
+	return Failure{
+		Class:      e.Class,
+		Code:       e.Code,
+		HTTPStatus: e.HTTPStatus,
+		Message:    e.Message,
+		RetryAt:    e.RetryAt,
+		Finding:    gate.FindingOf(e),
 	}
 }
 

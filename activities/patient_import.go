@@ -132,11 +132,11 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linke
 // report tells the circuit what a read has found. When that closes the circuit, whatever waited for it goes on.
 func (a *PatientImport) report(ctx context.Context, item ImportItem, began time.Time, unread error) (change gate.Change, err error) {
 	ctx = context.WithoutCancel(ctx) // else the trial of a worker that stops would be nobody's
-	_, f := classify(unread)
+	f := failureOf(unread)
 	r := gate.Report{
 		TransmissionID: gate.ImportItem(item.ImportID, item.Ordinal),
 		StartedAt:      began,
-		Finding:        readFinding(unread),
+		Finding:        gate.FindingOf(unread),
 		Message:        f.Message,
 	}
 	err = a.Store.InTx(ctx, func(q *db.Queries) (err error) {
@@ -156,35 +156,13 @@ func (a *PatientImport) report(ctx context.Context, item ImportItem, began time.
 	return change, nil
 }
 
-// readFinding is what the read of a patient says about eCW itself.
-func readFinding(unread error) gate.Finding {
-	if unread == nil {
-		return gate.Answers
-	}
-	class, f := classify(unread)
-	switch {
-	case class == ecw.ClassPermanentCredentials && f.RefusesUs:
-		return gate.Refuses
-	case class == ecw.ClassPermanentCredentials:
-		return gate.Forbids
-	case class == ecw.ClassThrottled:
-		return gate.Nothing // a 429 comes before eCW looks at who asks
-	case f.Unavailable:
-		return gate.Unavailable
-	case f.HTTPStatus != 0:
-		return gate.Answers
-	default:
-		return gate.Nothing
-	}
-}
-
 // notRead has the patient wait when the circuit is not closed, unless eCW has refused this patient for good.
 func (a *PatientImport) notRead(item ImportItem, linked Linked, change gate.Change, unread error) (Linked, error) {
-	class, _ := classify(unread)
-	if change.Closed || !change.Unsettled || class == ecw.ClassPermanentData {
+	f := failureOf(unread)
+	if change.Closed || !change.Unsettled || f.Class == ecw.ClassPermanentData {
 		return Linked{}, readFailed(unread)
 	}
-	linked.Waits, linked.Reason, linked.Forbidden = true, change.Reason, readFinding(unread) == gate.Forbids
+	linked.Waits, linked.Reason, linked.Forbidden = true, change.Reason, f.Finding == gate.Forbids
 	if linked.Forbidden && item.Forbidden+1 >= maxForbidden {
 		return Linked{}, readFailed(unread)
 	}
@@ -198,7 +176,7 @@ func (a *PatientImport) ECWAnswers(ctx context.Context, _ ImportRef) (bool, erro
 		return false, err
 	}
 	_, err = a.EHR.Capabilities(gate.Importing(ctx))
-	found := readFinding(err)
+	found := gate.FindingOf(err)
 	return found == gate.Answers || found == gate.Forbids, nil
 }
 
@@ -349,7 +327,8 @@ func identity(p db.Patient) fhir.Identity {
 
 // mismatch words a refusal; format takes our patient's id and the names of the fields that differ, never their values.
 func mismatch(format string, patient uuid.UUID, differ []string) error {
-	return failure(ecw.ClassPermanentData, Failure{
+	return failure(Failure{
+		Class:   ecw.ClassPermanentData,
 		Code:    "patient_mismatch",
 		Message: fmt.Sprintf(format, patient, strings.Join(differ, " and ")),
 	})
@@ -445,13 +424,13 @@ func readFailed(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	class, f := classify(err)
-	if class == ecw.ClassRetryable {
-		return retryable(class, f)
+	f := failureOf(err)
+	if f.Class == ecw.ClassRetryable {
+		return retryable(f)
 	}
-	return failure(class, f)
+	return failure(f)
 }
 
 func unusable(message string) error {
-	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_patient", Message: message})
+	return failure(Failure{Class: ecw.ClassPermanentData, Code: "invalid_patient", Message: message})
 }

@@ -8,30 +8,41 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// Outcome is what became of one delivery, and what comes next.
+// Outcome is what became of one delivery, and what follows from it.
 type Outcome struct {
 	ObservationRef
 	TransmissionID uuid.UUID
 	// Delivery is 0 when the transmission ends between two deliveries.
 	Delivery int
+	// StartedAt is when the delivery began.
+	StartedAt  time.Time `json:",omitzero"`
+	FinishedAt time.Time
+	// Posted is set when eCW acknowledged; otherwise Failure says what went wrong.
+	Posted  *Posted
+	Failure Failure
+	Verdict
+}
+
+// Verdict is what follows from a delivery. The workflow decides it.
+type Verdict struct {
+	// Status is the transmission's: db.StatusPending and so on.
+	Status string
 	// AttemptCount is how many of the allowed attempts are used up now.
 	AttemptCount int
-	FinishedAt   time.Time
-	// Posted is set when eCW acknowledged; otherwise Class and Failure say what went wrong.
-	Posted  *Posted
-	Class   string
-	Failure Failure
 	// NextRetryAt is when the next delivery may start at the earliest; nil means that none will, or that it is Held.
 	NextRetryAt *time.Time
-	// Held means that the next delivery starts when the circuit closes.
-	Held bool `json:",omitempty"`
-	// StartedAt is when the delivery began.
-	StartedAt time.Time `json:",omitzero"`
+	// Held means that the next delivery starts when the circuit closes; HeldFor is the circuit's reason.
+	Held    bool   `json:",omitempty"`
+	HeldFor string `json:",omitempty"`
+	// Finding is what the delivery says about eCW itself.
+	Finding gate.Finding `json:",omitempty"`
 }
+
+// Final reports whether no delivery follows one that failed.
+func (v Verdict) Final() bool { return v.NextRetryAt == nil && !v.Held }
 
 // Recorded says what an outcome did to the practice's circuit.
 type Recorded struct {
@@ -53,7 +64,7 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error
 		change, err = a.Gate.Take(ctx, q, gate.Report{
 			TransmissionID: out.TransmissionID,
 			StartedAt:      out.StartedAt,
-			Finding:        out.finding(),
+			Finding:        out.Finding,
 			Message:        out.Failure.Message,
 		})
 		return err
@@ -95,7 +106,7 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 			FinishedAt:       out.FinishedAt,
 			HTTPStatus:       httpStatus,
 			ECWObservationID: ecwID,
-			ErrorClass:       out.Class,
+			ErrorClass:       string(out.Failure.Class),
 			ErrorCode:        out.Failure.Code,
 			ErrorMessage:     out.Failure.Message,
 		}))
@@ -108,13 +119,13 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 	return db.Written(q.RecordOutcome(ctx, db.RecordOutcomeParams{
 		ID:               out.TransmissionID,
 		ObservationID:    out.ObservationID,
-		Status:           out.status(),
+		Status:           out.Status,
 		AttemptCount:     int32(out.AttemptCount),
 		NextRetryAt:      out.NextRetryAt,
 		Held:             out.Held,
 		HTTPStatus:       httpStatus,
 		ECWObservationID: ecwID,
-		ErrorClass:       out.Class,
+		ErrorClass:       string(out.Failure.Class),
 		ErrorMessage:     out.Failure.Message,
 	}))
 }
@@ -128,54 +139,6 @@ func announce(ctx context.Context, log *slog.Logger, change gate.Change, f Failu
 		log.WarnContext(ctx, "eCW is unavailable: readings wait until it answers again", "code", f.Code, "message", f.Message)
 	case change.Closed:
 		log.InfoContext(ctx, "eCW takes readings again")
-	}
-}
-
-// finding is what the outcome says about eCW itself.
-func (out Outcome) finding() gate.Finding {
-	switch {
-	case out.Posted != nil:
-		return gate.Answers
-	case out.Class == string(ecw.ClassPermanentCredentials):
-		return out.refusal()
-	case out.Class == string(ecw.ClassThrottled):
-		return gate.Nothing // a 429 comes before eCW looks at who asks
-	case out.Failure.Unavailable:
-		return gate.Unavailable
-	case out.Failure.HTTPStatus != 0:
-		return gate.Answers
-	case out.ends():
-		return gate.NotAsked
-	default:
-		return gate.Nothing
-	}
-}
-
-// ends reports whether no delivery follows.
-func (out Outcome) ends() bool { return out.NextRetryAt == nil && !out.Held }
-
-// refusal tells whom eCW refused.
-func (out Outcome) refusal() gate.Finding {
-	switch {
-	case out.Failure.RefusesUs:
-		return gate.Refuses
-	case out.ends():
-		return gate.Nothing // it takes other readings: it refuses this one only
-	default:
-		return gate.Forbids
-	}
-}
-
-func (out Outcome) status() string {
-	switch {
-	case out.NextRetryAt != nil && out.Class == string(ecw.ClassPermanentCredentials):
-		return db.StatusPending
-	case out.Posted != nil:
-		return db.StatusTransmitted
-	case out.Class == string(ecw.ClassThrottled), out.Held:
-		return db.StatusPending
-	default:
-		return db.StatusFailed
 	}
 }
 

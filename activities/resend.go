@@ -7,6 +7,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // findEarlier looks for what an earlier delivery has left in eCW: in the chart that it was sent to, which is not the
@@ -65,8 +66,10 @@ func (a *Transmission) resendAt(earlier []db.TransmissionAttempt, unknownSince t
 }
 
 func notVisibleYet(at time.Time) error {
-	return failure(ecw.ClassUnknown, Failure{
+	return failure(Failure{
+		Class:      ecw.ClassUnknown,
 		Code:       CodeNotVisibleYet,
+		Finding:    gate.Answers,
 		HTTPStatus: http.StatusOK,
 		RetryAt:    at,
 		LookingUp:  true,
@@ -77,18 +80,18 @@ func notVisibleYet(at time.Time) error {
 // lookUpFailed turns an error of the look-up into an activity error. However a search is refused, that says nothing about
 // the reading: what was unknown before still is.
 func (a *Transmission) lookUpFailed(ctx context.Context, b begun, took time.Duration, err error) error {
-	class, f := classify(err)
+	f := failureOf(err)
 	f.LookingUp, f.Trial = true, b.trial
 	switch {
 	case f.Code == ecw.CodeRateLimited:
 		return a.failed(ctx, b, err)
-	case class == ecw.ClassPermanentData, class == ecw.ClassPermanentCredentials && !f.RefusesUs:
+	case f.Class == ecw.ClassPermanentData, f.Finding == gate.Forbids:
 		f.Message = "eCW could not be asked whether an earlier delivery arrived"
-		class = ecw.ClassUnknown
-	case f.Unavailable:
+		f.Class, f.Finding = ecw.ClassUnknown, gate.Answers
+	case f.Finding == gate.Unavailable:
 		f.Alone = a.othersWereAnswered(ctx, took)
 	}
-	return failure(class, f)
+	return failure(f)
 }
 
 // othersWereAnswered reports whether eCW answered anybody in the time just past.

@@ -143,7 +143,11 @@ func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (time.
 	at := time.Now().UTC().Truncate(time.Second)
 	resource, err := transform(row.Observation, row.Patient, at)
 	if err != nil {
-		return time.Time{}, failure(ecw.ClassPermanentData, Failure{Code: "invalid_reading", Message: "Invalid FHIR resource: " + brokenFields(err)})
+		return time.Time{}, failure(Failure{
+			Class:   ecw.ClassPermanentData,
+			Code:    "invalid_reading",
+			Message: "Invalid FHIR resource: " + brokenFields(err),
+		})
 	}
 	err = a.Store.SaveResource(ctx, db.SaveResourceParams{
 		ID: ref.ObservationID, Resource: resource, ResourceVersion: row.Observation.ResourceVersion + 1, TransformedAt: &at,
@@ -157,7 +161,7 @@ func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (time.
 func (a *Transmission) load(ctx context.Context, ref ObservationRef) (db.GetObservationWithPatientRow, error) {
 	row, err := a.Store.GetObservationWithPatient(ctx, db.GetObservationWithPatientParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
 	if db.IsNotFound(err) {
-		return row, failure(ecw.ClassPermanentData, Failure{Code: "not_found", Message: "The observation is not in the database"})
+		return row, failure(Failure{Class: ecw.ClassPermanentData, Code: "not_found", Message: "The observation is not in the database"})
 	}
 	if err != nil {
 		return row, fmt.Errorf("load observation: %w", err)
@@ -235,10 +239,10 @@ type begun struct {
 // failed turns an error of the eCW client into an activity error. What our own limits held back was not sent: it goes back
 // into the queue. The error carries what a workflow must know of the admission, since a result is lost with it.
 func (a *Transmission) failed(ctx context.Context, b begun, err error) error {
-	class, f := classify(err)
+	f := failureOf(err)
 	f.Trial = b.trial
 	if f.Code != ecw.CodeRateLimited {
-		return failure(class, f)
+		return failure(f)
 	}
 	return a.holdBack(ctx, b, f, "")
 }
@@ -258,7 +262,7 @@ func (a *Transmission) holdBack(ctx context.Context, b begun, f Failure, reason 
 		return notSent("put the delivery back into the queue", err)
 	}
 	a.Gate.CallNext(ctx)
-	return failure(TypeNotSent, f)
+	return ofType(TypeNotSent, f)
 }
 
 // PostInput names what to deliver.
@@ -294,8 +298,11 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 		return Posted{}, notSent("load earlier deliveries", err)
 	}
 	if row.Patient.ECWFHIRID == nil {
-		return Posted{}, failure(ecw.ClassPermanentData, Failure{Code: "patient_not_linked",
-			Message: "Patient is not linked to eClinicalWorks: set the patient's ecw_fhir_id, then transmit again"})
+		return Posted{}, failure(Failure{
+			Class:   ecw.ClassPermanentData,
+			Code:    "patient_not_linked",
+			Message: "Patient is not linked to eClinicalWorks: set the patient's ecw_fhir_id, then transmit again",
+		})
 	}
 	resource, err := outgoing(row.Observation, *row.Patient.ECWFHIRID)
 	if err != nil {
@@ -400,7 +407,7 @@ func outgoing(o db.Observation, chart string) (json.RawMessage, error) {
 // those of encoding/json do.
 func invalidResource(reason string) error {
 	message := "Invalid FHIR resource: " + reason + "; transform the observation again"
-	return failure(ecw.ClassPermanentData, Failure{Code: "invalid_resource", Message: message})
+	return failure(Failure{Class: ecw.ClassPermanentData, Code: "invalid_resource", Message: message})
 }
 
 // measurement writes a reading's values for the debug log: "systolic: 128, diastolic: 82".

@@ -91,6 +91,11 @@ func (e *Error) Unavailable() bool {
 	return strings.HasPrefix(e.Code, "http_5") // of a Bundle's entry
 }
 
+// RefusesUs reports whether eCW refuses our credentials whatever we ask, rather than this one request.
+func (e *Error) RefusesUs() bool {
+	return e.Class == ClassPermanentCredentials && (e.Op == OpToken || e.HTTPStatus == http.StatusUnauthorized)
+}
+
 // eCWNumber is the form of the numbers that eCW answers with.
 var eCWNumber = regexp.MustCompile(`^[0-9]+$`)
 

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
 )
 
 // The states of the circuit.
@@ -37,23 +39,46 @@ const ReasonPatient = "patient"
 // before the circuit opens: one that eCW cannot handle does not stop the others.
 const openAfter = 3
 
-// Finding is what a delivery's outcome says about eCW itself.
-type Finding int
+// Finding is what a request, or the lack of one, says about eCW itself.
+type Finding string
 
 const (
 	// Nothing: the delivery broke off on our side, or was held up.
-	Nothing Finding = iota
+	Nothing Finding = ""
 	// NotAsked: the transmission has ended, and its delivery never got as far as eCW.
-	NotAsked
-	// Answers: eCW works, whatever it said to this reading.
-	Answers
+	NotAsked Finding = "not_asked"
+	// Answers: eCW works, whatever it said to this request.
+	Answers Finding = "answers"
 	// Unavailable: eCW could not be reached or failed as a whole.
-	Unavailable
+	Unavailable Finding = "unavailable"
 	// Refuses: eCW does not accept our credentials.
-	Refuses
+	Refuses Finding = "refuses"
 	// Forbids: eCW gave a token, and forbids this request with it: the scopes, the app, or this patient only.
-	Forbids
+	Forbids Finding = "forbids"
 )
+
+// FindingOf is what the error of a request says about eCW itself; nil is an answer.
+func FindingOf(err error) Finding {
+	var e *ecw.Error
+	switch {
+	case err == nil:
+		return Answers
+	case !errors.As(err, &e):
+		return Nothing
+	case e.RefusesUs():
+		return Refuses
+	case e.Class == ecw.ClassPermanentCredentials:
+		return Forbids
+	case e.Class == ecw.ClassThrottled:
+		return Nothing // a 429 comes before eCW looks at who asks
+	case e.Unavailable():
+		return Unavailable
+	case e.HTTPStatus != 0:
+		return Answers
+	default:
+		return Nothing
+	}
+}
 
 // Report is what a delivery found, or the read of an import.
 type Report struct {

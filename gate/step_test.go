@@ -59,19 +59,19 @@ func TestStep(t *testing.T) {
 		}
 		got := step(before, report, noon.Add(2*time.Minute))
 		if got.Circuit != test.want || got.Reason != test.reason {
-			t.Errorf("%s %d: the circuit is %q for %q, want %q for %q", name, test.finding, got.Circuit, got.Reason, test.want, test.reason)
+			t.Errorf("%s %s: the circuit is %q for %q, want %q for %q", name, test.finding, got.Circuit, got.Reason, test.want, test.reason)
 		}
 		checkSound(t, name, got)
 		if wantTrial := before.Trial; got.Circuit == HalfOpen && got.Trial != wantTrial || got.Circuit != HalfOpen && got.Trial != nil {
-			t.Errorf("%s %d: the trial is %v", name, test.finding, got.Trial)
+			t.Errorf("%s %s: the trial is %v", name, test.finding, got.Trial)
 		}
 		if before.Circuit != Closed && got.Circuit != Closed && (!got.FailingSince.Equal(noon) || !got.OpenedAt.Equal(noon)) {
-			t.Errorf("%s %d: the outage began at %s and opened the circuit at %s, want it to last",
+			t.Errorf("%s %s: the outage began at %s and opened the circuit at %s, want it to last",
 				name, test.finding, got.FailingSince, got.OpenedAt)
 		}
 		newer := test.finding == Refuses || test.trial && (test.finding == Unavailable || test.finding == Forbids)
 		if got.Circuit != Closed && (got.Message == "new") != newer {
-			t.Errorf("%s %d: the message is %q", name, test.finding, got.Message)
+			t.Errorf("%s %s: the message is %q", name, test.finding, got.Message)
 		}
 	}
 }

@@ -18,11 +18,11 @@ func (w *world) call(after time.Duration, call gate.Call) {
 }
 
 var (
-	eCWAway    = refusal(ecw.ClassRetryable, activities.Failure{Code: "connect", Message: "eCW is away", Unavailable: true})
+	eCWAway    = refusal(ecw.ClassRetryable, activities.Failure{Code: "connect", Message: "eCW is away", Finding: gate.Unavailable})
 	eCWBusy    = refusal(ecw.ClassRetryable, activities.Failure{Code: "409", HTTPStatus: 409, Message: "eCW is at it already"})
 	eCWForbids = refusal(ecw.ClassPermanentCredentials, activities.Failure{Code: "403", HTTPStatus: 403})
 	workerLost = temporal.NewApplicationError("boom", "PanicError")
-	eCWBroken  = refusal(ecw.ClassUnknown, activities.Failure{Code: "timeout", Message: "eCW did not answer", Unavailable: true})
+	eCWBroken  = refusal(ecw.ClassUnknown, activities.Failure{Code: "timeout", Message: "eCW did not answer", Finding: gate.Unavailable})
 )
 
 func forgotten() error {
@@ -113,11 +113,11 @@ func TestAnEarlyAnswerMovesTheSchedule(t *testing.T) {
 
 func lookUpFailed(alone bool) error {
 	return refusal(ecw.ClassRetryable, activities.Failure{
-		Code:        "connect",
-		Message:     "eCW is away",
-		Unavailable: true,
-		LookingUp:   true,
-		Alone:       alone,
+		Code:      "connect",
+		Message:   "eCW is away",
+		Finding:   gate.Unavailable,
+		LookingUp: true,
+		Alone:     alone,
 	})
 }
 
@@ -313,7 +313,7 @@ func TestHeldIsAskedAgainWhenTheCallIsLost(t *testing.T) {
 // Refused credentials are no fault of the reading: it waits in the queue, unless eCW takes others with them.
 func TestRefusedCredentials(t *testing.T) {
 	t.Parallel()
-	refusesUs := refusal(ecw.ClassPermanentCredentials, activities.Failure{Code: "401", HTTPStatus: 401, RefusesUs: true})
+	refusesUs := refusal(ecw.ClassPermanentCredentials, activities.Failure{Code: "401", HTTPStatus: 401, Finding: gate.Refuses})
 	for name, set := range map[string]func(*world){
 		"no token":                func(w *world) { w.auth = []error{eCWForbids, nil} },
 		"a token that it refuses": func(w *world) { w.post = []error{refusesUs, nil} },

@@ -117,7 +117,7 @@ func TestWhatIsHandedOn(t *testing.T) {
 		if err := w.env.GetWorkflowError(); !errors.As(err, &app) || app.Type() != ClassCancelled {
 			t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
 		}
-		if len(w.posts) != 0 || len(w.outcomes) != 1 || w.outcomes[0].Class != ClassCancelled {
+		if len(w.posts) != 0 || len(w.outcomes) != 1 || string(w.outcomes[0].Failure.Class) != ClassCancelled {
 			t.Errorf("%d deliveries, recorded %+v", len(w.posts), w.outcomes)
 		}
 	})
@@ -153,7 +153,7 @@ func (w *world) cancelled(t *testing.T) {
 	if !errors.As(err, &app) || app.Type() != ClassCancelled {
 		t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
 	}
-	if last := w.outcomes[len(w.outcomes)-1]; last.Class != ClassCancelled {
+	if last := w.outcomes[len(w.outcomes)-1]; string(last.Failure.Class) != ClassCancelled {
 		t.Errorf("recorded %+v", last)
 	}
 }
@@ -223,7 +223,7 @@ func TestOnlyTheFirstDeliveryDoesNotLook(t *testing.T) {
 func TestPostIsToldOfTheLastUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	broken := refusal(ecw.ClassUnknown, activities.Failure{Code: "timeout", Unavailable: true, LookingUp: true})
+	broken := refusal(ecw.ClassUnknown, activities.Failure{Code: "timeout", Finding: gate.Unavailable, LookingUp: true})
 	w.post = []error{eCWBusy, eCWTimeout, broken, eCWBusy, nil}
 	if _, err := w.run(t); err != nil {
 		t.Fatal(err)

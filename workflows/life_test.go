@@ -182,7 +182,7 @@ func (l *life) Record(_ context.Context, out activities.Outcome) (activities.Rec
 	}
 	forgotten = forgotten && l.wrong == nil
 	l.mu.Unlock()
-	what := fmt.Sprintf("Record delivery %d, %d attempts, class %q, held %t", out.Delivery, out.AttemptCount, out.Class, out.Held)
+	what := fmt.Sprintf("Record delivery %d, %d attempts, class %q, held %t", out.Delivery, out.AttemptCount, string(out.Failure.Class), out.Held)
 	if out.NextRetryAt != nil {
 		what += out.NextRetryAt.Format(", next 02 15:04:05.000")
 	}
@@ -254,14 +254,20 @@ func (a reply) answers() bool {
 // failure is the error that the real activities give for such a reply.
 func (a reply) failure() error {
 	f := activities.Failure{
-		Code:        "code",
-		Message:     "what went wrong",
-		Unavailable: a.unavailable,
-		LookingUp:   a.lookingUp,
-		Alone:       a.alone,
-		RefusesUs:   a.refusesUs,
-		HeldBack:    a.heldBack,
-		Trial:       a.failsAuth && a.trial,
+		Code:      "code",
+		Message:   "what went wrong",
+		LookingUp: a.lookingUp,
+		Alone:     a.alone,
+		HeldBack:  a.heldBack,
+		Trial:     a.failsAuth && a.trial,
+	}
+	switch {
+	case a.refusesUs:
+		f.Finding = gate.Refuses
+	case a.unavailable:
+		f.Finding = gate.Unavailable
+	case a.class == string(ecw.ClassPermanentCredentials):
+		f.Finding = gate.Forbids
 	}
 	if a.notVisible {
 		f.Code = activities.CodeNotVisibleYet

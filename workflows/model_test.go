@@ -244,8 +244,8 @@ func (m *model) record(t time.Time, out activities.Outcome, forgotten bool) erro
 		return fmt.Errorf("%d attempts are recorded, want %d of %d", out.AttemptCount, m.counted, m.max)
 	case (out.Posted != nil) != (got.class == ""):
 		return fmt.Errorf("an acknowledgement is recorded: %t", out.Posted != nil)
-	case out.Class != got.class:
-		return fmt.Errorf("recorded as %q, want %q", out.Class, got.class)
+	case string(out.Failure.Class) != got.class:
+		return fmt.Errorf("recorded as %q, want %q", string(out.Failure.Class), got.class)
 	case out.Held != held:
 		return fmt.Errorf("recorded as held: %t, want %t", out.Held, held)
 	case (out.NextRetryAt != nil) != (!ended && !held):
@@ -360,7 +360,7 @@ func jittered(t time.Time, delay time.Duration) span {
 
 func (m *model) recordCancelled(t time.Time, out activities.Outcome, forgotten bool) error {
 	switch {
-	case out.Class != ClassCancelled:
+	case string(out.Failure.Class) != ClassCancelled:
 		return fmt.Errorf("an outcome is recorded of no delivery: %+v", out)
 	case m.cancelled.IsZero():
 		return fmt.Errorf("recorded as cancelled, which nobody did")

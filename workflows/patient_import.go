@@ -217,11 +217,11 @@ func (p *patientImport) judge(ctx workflow.Context, linked activities.Linked, er
 		}
 		return p.waitForECW(ctx, linked), nil
 	}
-	class, f := describe(err)
+	f := describe(err)
 	switch {
-	case class == string(ecw.ClassThrottled):
+	case f.Class == ecw.ClassThrottled:
 		return max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause), nil
-	case !f.Unavailable:
+	case f.Finding != gate.Unavailable:
 		return 0, err
 	}
 	var answers bool

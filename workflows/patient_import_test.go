@@ -209,7 +209,7 @@ func held() activities.Linked {
 }
 
 func unavailable() error {
-	f := activities.Failure{Code: "http_503", HTTPStatus: 503, Message: "eCW is unavailable", Unavailable: true}
+	f := activities.Failure{Code: "http_503", HTTPStatus: 503, Message: "eCW is unavailable", Finding: gate.Unavailable}
 	return temporal.NewApplicationErrorWithOptions(f.Message, string(ecw.ClassRetryable), temporal.ApplicationErrorOptions{Details: []any{f}})
 }
 

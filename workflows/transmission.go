@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
@@ -214,9 +215,7 @@ func (t *transmission) transform(ctx workflow.Context) error {
 
 // refuse ends the transmission of a reading that makes no valid Observation.
 func (t *transmission) refuse(ctx workflow.Context, cause error) error {
-	out := t.outcome(ctx)
-	out.AttemptCount = t.attempt
-	out.Class, out.Failure = describe(cause)
+	out := t.ended(ctx, describe(cause))
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
@@ -226,6 +225,14 @@ func (t *transmission) refuse(ctx workflow.Context, cause error) error {
 // outcome is what is recorded of something that ends now.
 func (t *transmission) outcome(ctx workflow.Context) activities.Outcome {
 	return activities.Outcome{ObservationRef: t.ref, TransmissionID: t.opened.TransmissionID, FinishedAt: workflow.Now(ctx)}
+}
+
+// ended is the outcome of a transmission that ends with no delivery under way.
+func (t *transmission) ended(ctx workflow.Context, failure activities.Failure) activities.Outcome {
+	out := t.outcome(ctx)
+	out.Failure = failure
+	out.Verdict = activities.Verdict{Status: db.StatusFailed, AttemptCount: t.attempt, Finding: gate.NotAsked}
+	return out
 }
 
 // deliver makes one delivery and records its outcome. It returns what to wait for before the next one; nil when eCW has
@@ -254,19 +261,21 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 	}
 
 	t.asked = false
+	t.called = nil // a call that came meanwhile meant this delivery
 	out := t.outcome(ctx)
 	out.Delivery, out.StartedAt = t.delivery, startedAt
-	t.called = nil // who called meanwhile meant this delivery
+	var failure *activities.Failure
 	if err == nil {
 		out.Posted = &posted
 	} else {
-		out.Class, out.Failure = describe(err)
-		t.decide(ctx, &out, early, admission.Trial || out.Failure.Trial)
+		out.Failure = describe(err)
+		failure = &out.Failure
 	}
+	out.Verdict = t.apply(judge(t.standing(out, early, admission.Trial || out.Failure.Trial), failure), out)
 	if out.NextRetryAt != nil || out.Held {
 		t.phase = waiting // from here on "transmit now" has something to shorten
 	}
-	out.AttemptCount = t.attempt
+
 	if err := t.record(ctx, out); err != nil || out.Posted != nil {
 		return nil, err
 	}
@@ -298,7 +307,7 @@ func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, adm
 		err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, t.post(ctx)).Get(ctx, &posted)
 	}
 	if isOfType(err, activities.TypeNotSent) {
-		if _, f := describe(err); f.HeldBack != nil { // our own limits held it back
+		if f := describe(err); f.HeldBack != nil { // our own limits held it back
 			admission = *f.HeldBack
 		}
 	}
@@ -321,7 +330,7 @@ func (t *transmission) post(ctx workflow.Context) activities.PostInput {
 func (t *transmission) beginAgain(ctx workflow.Context) (*pause, error) {
 	t.takeBack()
 	until := workflow.Now(ctx).Add(notSentPause)
-	return &pause{until: until, summary: "until the delivery begins again, of which nothing was sent"}, t.showScheduled(ctx, statusPending, until)
+	return &pause{until: until, summary: "until the delivery begins again, of which nothing was sent"}, t.showScheduled(ctx, db.StatusPending, until)
 }
 
 // takeBack makes a delivery no attempt that was never sent.
@@ -342,94 +351,39 @@ func (t *transmission) putOff(ctx workflow.Context, a activities.Admission) (*pa
 	if soonest := workflow.Now(ctx).Add(notSentPause); until.Before(soonest) { // the database's clock is behind ours
 		until = soonest
 	}
-	return &pause{until: until, summary: "until its next delivery is due"}, t.showScheduled(ctx, statusFailed, until)
+	return &pause{until: until, summary: "until its next delivery is due"}, t.showScheduled(ctx, db.StatusFailed, until)
 }
 
-// decide says when the next delivery may start, if there is to be one, and whether this one was an attempt. early means
-// that it was brought forward, before the moment that the schedule had given it.
-func (t *transmission) decide(ctx workflow.Context, out *activities.Outcome, early, trial bool) {
-	class := ecw.Class(out.Class)
-	if class == ecw.ClassUnknown && !out.Failure.LookingUp {
+// standing is where the transmission stands when a delivery has ended. early means that the delivery began before the moment
+// that the schedule had given it, trial that it was to decide whether the circuit closes.
+func (t *transmission) standing(out activities.Outcome, early, trial bool) delivered {
+	return delivered{
+		transmissionID: t.opened.TransmissionID,
+		retryDelays:    t.opened.RetryDelays,
+		maxAttempts:    t.opened.MaxAttempts,
+		attempts:       t.attempt - 1,
+		refusals:       t.refusals,
+		due:            t.due,
+		early:          early,
+		trial:          trial,
+		authenticated:  t.authenticated,
+		finishedAt:     out.FinishedAt,
+	}
+}
+
+// apply takes over where a ruling leaves the transmission.
+func (t *transmission) apply(r ruling, out activities.Outcome) activities.Verdict {
+	t.attempt, t.refusals, t.due = r.AttemptCount, r.refusals, r.due
+	if r.unknown {
 		t.ref.UnknownSince = out.FinishedAt
 	}
-	switch {
-	case class == ecw.ClassPermanentData:
-	case class == ecw.ClassPermanentCredentials:
-		t.waitForCredentials(out, trial)
-	case class == ecw.ClassThrottled:
-		t.attempt-- // eCW's limit is no fault of this reading
-		at := out.FinishedAt.Add(throttlePause)
-		if out.Failure.RetryAt.After(at) {
-			at = out.Failure.RetryAt
-		}
-		out.NextRetryAt = &at
-	case out.Failure.Code == activities.CodeNotVisibleYet:
-		t.attempt--
-		out.NextRetryAt = t.later(out.Failure.RetryAt)
-	case early && (class == ecw.ClassUnknown || out.Failure.Unavailable):
-		t.attempt-- // attempts come from the schedule only
-		out.NextRetryAt = t.later(t.resendAt(out))
-	case trial && out.Failure.Unavailable && class != ecw.ClassUnknown:
-		t.attempt-- // it was let through to see whether the outage is over
-		out.Held = true
-	case trial && out.Failure.Unavailable, out.Failure.LookingUp && out.Failure.Unavailable && !out.Failure.Alone:
-		t.attempt--
-		at := out.FinishedAt.Add(t.opened.RetryDelays[0])
-		out.NextRetryAt = &at
-	default:
-		delay, ok := retryDelay(t.opened.RetryDelays, t.opened.TransmissionID, t.attempt, t.opened.MaxAttempts)
-		if ok {
-			at := out.FinishedAt.Add(delay)
-			out.NextRetryAt, t.due = &at, at
-		}
-	}
-	// The database holds this moment, and sends a delivery back to it that was brought forward and may not begin.
-	if out.NextRetryAt != nil && out.NextRetryAt.After(t.due) {
-		t.due = *out.NextRetryAt
-	}
-}
-
-// resendAt is when what this delivery may have sent can be sent again.
-func (t *transmission) resendAt(out *activities.Outcome) time.Time {
-	if ecw.Class(out.Class) != ecw.ClassUnknown {
-		return out.FinishedAt
-	}
-	return out.FinishedAt.Add(t.opened.RetryDelays[0])
-}
-
-// later is the later one of a moment and the one that the schedule has given.
-func (t *transmission) later(at time.Time) *time.Time {
-	if t.due.After(at) {
-		at = t.due
-	}
-	return &at
-}
-
-// waitForCredentials waits a refusal of our credentials out, which is no fault of this reading: until the circuit closes
-// when eCW refuses us at everything. When it gave us a token and forbids this reading with it, the schedule's first
-// waits tell whether it is the reading's fault after all; if others are forbidden too, the circuit opens meanwhile.
-func (t *transmission) waitForCredentials(out *activities.Outcome, trial bool) {
-	if !t.authenticated || trial || out.Failure.RefusesUs {
-		t.attempt--
-		out.Held = true
-		return
-	}
-	t.refusals++
-	delay, ok := retryDelay(t.opened.RetryDelays, t.opened.TransmissionID, t.refusals, maxRefusals)
-	if !ok {
-		return
-	}
-	t.attempt--
-	at := out.FinishedAt.Add(delay)
-	out.NextRetryAt = &at
+	return r.Verdict
 }
 
 // cancel records that a person ended the transmission. The attempts made stay as they were recorded.
 func (t *transmission) cancel(ctx workflow.Context) error {
 	t.phase = finished
-	out := t.outcome(ctx)
-	out.AttemptCount, out.Class = t.attempt, ClassCancelled
-	out.Failure = activities.Failure{Code: ClassCancelled, Message: "Cancelled by a person"}
+	out := t.ended(ctx, activities.Failure{Class: ClassCancelled, Code: ClassCancelled, Message: "Cancelled by a person"})
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
@@ -445,16 +399,21 @@ func (t *transmission) record(ctx workflow.Context, out activities.Outcome) erro
 	return t.showOutcome(ctx, out)
 }
 
-// describe reads the class and the recorded part out of an activity's error. An error without a class means that the
-// worker was lost in the middle of the activity: whether eCW got the reading is then unknown.
-func describe(err error) (class string, f activities.Failure) {
+// describe reads the recorded part out of an activity's error. An error without it means that the worker was lost in the
+// middle of the activity: whether eCW got the reading is then unknown.
+func describe(err error) activities.Failure {
 	var app *temporal.ApplicationError
+	var f activities.Failure
 	if errors.As(err, &app) && app.HasDetails() && app.Details(&f) == nil {
-		return app.Type(), f
+		return f
 	}
-	return string(ecw.ClassUnknown), activities.Failure{Code: "worker_lost", Message: "The worker stopped in the middle of the delivery"}
+	return activities.Failure{
+		Class:   ecw.ClassUnknown,
+		Code:    "worker_lost",
+		Message: "The worker stopped in the middle of the delivery",
+	}
 }
 
 func (t *transmission) permanent(out activities.Outcome) error {
-	return temporal.NewNonRetryableApplicationError(t.opened.Number+" failed permanently: "+out.Failure.Message, out.Class, nil)
+	return temporal.NewNonRetryableApplicationError(t.opened.Number+" failed permanently: "+out.Failure.Message, string(out.Failure.Class), nil)
 }

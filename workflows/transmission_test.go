@@ -131,7 +131,9 @@ func take[T any](answers *[]T) (next T) {
 	return next
 }
 
+// refusal is a failure as the real activities return it, of a type that is its class, or another one.
 func refusal(class ecw.Class, f activities.Failure) error {
+	f.Class = class
 	return temporal.NewApplicationErrorWithOptions(f.Message, string(class), temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{f}})
 }
 
@@ -179,7 +181,7 @@ func TestTransmissionFollowsTheWholeSchedule(t *testing.T) {
 			t.Errorf("retry %d is number %d after %d", i+1, after.Number, before.AttemptCount)
 		}
 	}
-	if last := w.outcomes[5]; last.NextRetryAt != nil || last.AttemptCount != 6 || last.Class != "unknown" {
+	if last := w.outcomes[5]; last.NextRetryAt != nil || last.AttemptCount != 6 || string(last.Failure.Class) != "unknown" {
 		t.Errorf("the sixth failure was recorded as %+v, want it final", last)
 	}
 }
@@ -239,7 +241,7 @@ func TestLostWorkerMeansUnknown(t *testing.T) {
 	if _, err := w.run(t); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.outcomes[0]; got.Class != string(ecw.ClassUnknown) || got.Failure.Code != "worker_lost" {
+	if got := w.outcomes[0]; string(got.Failure.Class) != string(ecw.ClassUnknown) || got.Failure.Code != "worker_lost" {
 		t.Errorf("recorded %+v", got)
 	}
 	if len(w.posts) != 2 || w.posts[1].Delivery != 2 {
@@ -309,7 +311,7 @@ func TestCancelWhileWaiting(t *testing.T) {
 				t.Errorf("ended with %v, want the class %s", err, ClassCancelled)
 			}
 			last := w.outcomes[len(w.outcomes)-1]
-			if last.Class != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
+			if string(last.Failure.Class) != ClassCancelled || last.NextRetryAt != nil || last.AttemptCount != 2 {
 				t.Errorf("recorded %+v", last)
 			}
 		})

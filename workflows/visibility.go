@@ -10,7 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
-	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
@@ -38,22 +38,14 @@ func SearchAttributes() map[string]enums.IndexedValueType {
 	}
 }
 
-// The states as the API names them.
-const (
-	statusPending     = "pending"
-	statusProcessing  = "processing"
-	statusTransmitted = "transmitted"
-	statusFailed      = "failed"
-)
-
 // showOpened makes a transmission findable once it is known what it carries.
 func (t *transmission) showOpened(ctx workflow.Context) error {
-	status, details := statusPending, "Queued for delivery."
+	status, details := db.StatusPending, "Queued for delivery."
 	switch {
 	case t.opened.Delivered:
-		status, details = statusTransmitted, "Was delivered before."
+		status, details = db.StatusTransmitted, "Was delivered before."
 	case t.opened.LeftAlone:
-		status, details = statusFailed, "Failed before: a person has to act, then transmit again through the API."
+		status, details = db.StatusFailed, "Failed before: a person has to act, then transmit again through the API."
 	}
 	return t.show(ctx, status, details,
 		temporal.NewSearchAttributeKeyKeyword(attrObservationID).ValueSet(t.ref.ObservationID.String()),
@@ -63,14 +55,14 @@ func (t *transmission) showOpened(ctx workflow.Context) error {
 }
 
 func (t *transmission) showDelivering(ctx workflow.Context) error {
-	return t.show(ctx, statusProcessing, fmt.Sprintf("Delivering: attempt **%d of %d**.", t.attempt, t.opened.MaxAttempts),
+	return t.show(ctx, db.StatusProcessing, fmt.Sprintf("Delivering: attempt **%d of %d**.", t.attempt, t.opened.MaxAttempts),
 		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)),
 		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
 }
 
 // showHeld speaks of a delivery that has not begun.
 func (t *transmission) showHeld(ctx workflow.Context, reason string) error {
-	return t.show(ctx, statusPending, heldDetails(reason), temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
+	return t.show(ctx, db.StatusPending, heldDetails(reason), temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
 }
 
 func heldDetails(reason string) string {
@@ -96,34 +88,27 @@ func (t *transmission) showScheduled(ctx workflow.Context, status string, until 
 func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome) error {
 	attempts := temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(out.AttemptCount))
 	if out.Posted != nil {
-		return t.show(ctx, statusTransmitted, fmt.Sprintf("Delivered as `Observation/%s`.", out.Posted.ECWObservationID),
+		return t.show(ctx, out.Status, fmt.Sprintf("Delivered as `Observation/%s`.", out.Posted.ECWObservationID),
 			attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueUnset())
 	}
-	updates := []temporal.SearchAttributeUpdate{attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueSet(out.Class)}
+
+	class := string(out.Failure.Class)
+	updates := []temporal.SearchAttributeUpdate{attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueSet(class)}
 	lines := []string{
-		fmt.Sprintf("Failed: %s (`%s`), with **%d of %d** attempts made.", out.Failure.Message, out.Class, out.AttemptCount, t.opened.MaxAttempts),
+		fmt.Sprintf("Failed: %s (`%s`), with **%d of %d** attempts made.", out.Failure.Message, class, out.AttemptCount, t.opened.MaxAttempts),
 	}
-	status := statusFailed
 	switch {
 	case out.Held:
-		status = statusPending
-		reason := gate.ReasonUnavailable
-		if ecw.Class(out.Class) == ecw.ClassPermanentCredentials {
-			reason = gate.ReasonCredentials
-		}
-		lines = append(lines, heldDetails(reason))
-	case out.NextRetryAt == nil:
+		lines = append(lines, heldDetails(out.HeldFor))
+	case out.Final():
 		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
 		lines = append(lines, "No retry will come: a person has to act, then transmit again through the API.")
 	default:
+		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(*out.NextRetryAt))
 		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format(timeForm)),
 			"Update `"+UpdateTransmitNow+"` delivers at once; signal `"+SignalCancel+"` ends the transmission.")
-		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(*out.NextRetryAt))
-		if class := ecw.Class(out.Class); class == ecw.ClassThrottled || class == ecw.ClassPermanentCredentials {
-			status = statusPending
-		}
 	}
-	return t.show(ctx, status, strings.Join(lines, "\n\n"), updates...)
+	return t.show(ctx, out.Status, strings.Join(lines, "\n\n"), updates...)
 }
 
 const timeForm = "2006-01-02 15:04:05 UTC"

@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
@@ -35,14 +36,14 @@ func (t *transmission) wait(ctx workflow.Context, p pause) {
 		p = pause{until: workflow.Now(ctx).Add(t.called.Wait), summary: "until eCW's request limit has room for it"}
 		t.called = nil
 		if p.until.After(workflow.Now(ctx)) {
-			_ = t.showScheduled(ctx, statusPending, p.until) // fails only for a value that cannot be encoded
+			_ = t.showScheduled(ctx, db.StatusPending, p.until) // fails only for a value that cannot be encoded
 		}
 	}
 }
 
 // retrySummary labels the timer: "retry 3 of 5 after eCW timeout".
 func (t *transmission) retrySummary(out activities.Outcome) string {
-	if ecw.Class(out.Class) == ecw.ClassThrottled {
+	if out.Failure.Class == ecw.ClassThrottled {
 		return "until eCW takes requests again"
 	}
 	if out.Failure.Code == activities.CodeNotVisibleYet {
