@@ -50,17 +50,17 @@ fuzz: ## run each fuzzer for FUZZTIME, 20s by default
 	done
 
 chaos: bin/temporaldev bin/vantrexia ## kill every process for CHAOS_DURATION, 3m by default: is nothing lost, nothing sent twice? (CHAOS_SEED, CHAOS_EHR)
-	@$(GO) build -o bin/chaos ./chaos
+	@$(GO) build -o bin/chaos ./test/chaos
 	@exec bin/chaos
 
 CLUSTER_SERVERS := bin/temporal-server bin/temporal-sql-tool bin/temporal-ui
 
 cluster: $(CLUSTER_SERVERS) bin/vantrexia ## run two APIs and three workers on a Temporal server on PostgreSQL, until Ctrl-C
-	@$(GO) build -o bin/cluster ./cluster
+	@$(GO) build -o bin/cluster ./test/cluster
 	@exec bin/cluster
 
 test-cluster: $(CLUSTER_SERVERS) ## replace processes of such a cluster while 1,000 readings go through it
-	TEST_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./cluster
+	TEST_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./test/cluster
 
 bench: ## measure speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/ecw"
-	"github.com/vantrexia/vantrexia/proof"
+	"github.com/vantrexia/vantrexia/test/proof"
 )
 
 // errBroken means that a promise was broken; the table says which.

@@ -18,7 +18,7 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
-	"github.com/vantrexia/vantrexia/proof"
+	"github.com/vantrexia/vantrexia/test/proof"
 )
 
 // How the sandbox EHR knows us.

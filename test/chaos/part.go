@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/devstack"
-	"github.com/vantrexia/vantrexia/proof"
+	"github.com/vantrexia/vantrexia/test/proof"
 )
 
 // running is a process of the system: a *devstack.Program, *devstack.Postgres or *devstack.Temporal.

@@ -30,7 +30,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	}
 	cfg.Binary = filepath.Join(t.TempDir(), "vantrexia")
 	cfg.TemporalBinary = filepath.Join(root, "bin", "temporaldev")
-	if said, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Binary, "../cmd/vantrexia").CombinedOutput(); err != nil {
+	if said, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Binary, "../../cmd/vantrexia").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, said)
 	}
 	var said bytes.Buffer

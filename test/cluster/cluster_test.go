@@ -19,7 +19,7 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
-	"github.com/vantrexia/vantrexia/proof"
+	"github.com/vantrexia/vantrexia/test/proof"
 )
 
 // readings are sent through the cluster while it is disturbed.
@@ -98,7 +98,7 @@ func startCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(t.TempDir(), "vantrexia")
-	if said, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/vantrexia").CombinedOutput(); err != nil {
+	if said, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/vantrexia").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, said)
 	}
 	dir, err := newDirectory()

@@ -15,7 +15,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
-	"github.com/vantrexia/vantrexia/proof"
+	"github.com/vantrexia/vantrexia/test/proof"
 )
 
 // What a cluster consists of, beside PostgreSQL, Temporal and the sandbox EHR.

@@ -16,7 +16,7 @@ import (
 	"github.com/joho/godotenv"
 
 	"github.com/vantrexia/vantrexia/devstack"
-	"github.com/vantrexia/vantrexia/proof"
+	"github.com/vantrexia/vantrexia/test/proof"
 )
 
 // temporalPortSettings are the ports of Temporal's services, and how the server is told of them. In a container each has its
