@@ -39,8 +39,6 @@ type Failure struct {
 	Alone bool `json:",omitempty"`
 	// HeldBack says how the delivery waits that our own limits held back after it had begun.
 	HeldBack *Admission `json:",omitempty"`
-	// Trial means that the delivery was to decide whether the circuit closes.
-	Trial bool `json:",omitempty"`
 }
 
 // failure is an activity error whose type is the class. It is expected, so it is neither retried by Temporal nor logged

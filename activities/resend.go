@@ -81,7 +81,7 @@ func notVisibleYet(at time.Time) error {
 // the reading: what was unknown before still is.
 func (a *Transmission) lookUpFailed(ctx context.Context, b begun, took time.Duration, err error) error {
 	f := failureOf(err)
-	f.LookingUp, f.Trial = true, b.trial
+	f.LookingUp = true
 	switch {
 	case f.Code == ecw.CodeRateLimited:
 		return a.failed(ctx, b, err)

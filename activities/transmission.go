@@ -203,14 +203,13 @@ type Attempt struct {
 // Admission says whether a delivery may begin.
 type Admission = gate.Admission
 
-// Authenticate asks the gate whether the delivery may begin, and if so marks the transmission as processing and makes
-// sure that this worker holds a valid access token. The token stays in the worker's memory.
-func (a *Transmission) Authenticate(ctx context.Context, at Attempt) (Admission, error) {
-	request := gate.Request{TransmissionID: at.TransmissionID, ObservationID: at.ObservationID, Asked: at.Asked}
-	admission, err := a.Gate.Admit(ctx, request)
+// Admit asks the gate whether the delivery may begin, and if so marks the transmission as processing. It may run twice.
+func (a *Transmission) Admit(ctx context.Context, at Attempt) (Admission, error) {
+	admission, err := a.Gate.Admit(ctx, at.request())
 	if err != nil || admission.Waits() {
 		return admission, written("begin a delivery", err)
 	}
+
 	err = db.Written(a.Store.StartAttempt(ctx, db.StartAttemptParams{
 		TransmissionID: at.TransmissionID,
 		ObservationID:  at.ObservationID,
@@ -218,29 +217,33 @@ func (a *Transmission) Authenticate(ctx context.Context, at Attempt) (Admission,
 		Number:         int32(at.Number),
 		StartedAt:      at.StartedAt,
 	}))
-	if err != nil {
-		return admission, written("record the attempt's start", err)
-	}
+	return admission, written("record the attempt's start", err)
+}
+
+// Authenticate makes sure that this worker holds a valid access token, which stays in its memory. It may run twice.
+func (a *Transmission) Authenticate(ctx context.Context, at Attempt) error {
 	if err := a.EHR.Authenticate(gate.Delivering(ctx, at.TransmissionID)); err != nil {
-		return admission, a.failed(ctx, begun{Request: request, delivery: at.Delivery, trial: admission.Trial}, err)
+		return a.failed(ctx, begun{Request: at.request(), delivery: at.Delivery}, err)
 	}
-	return admission, nil
+	return nil
+}
+
+func (at Attempt) request() gate.Request {
+	return gate.Request{TransmissionID: at.TransmissionID, ObservationID: at.ObservationID, Asked: at.Asked}
 }
 
 // begun is a delivery that was admitted.
 type begun struct {
 	gate.Request
 	delivery int
-	trial    bool
 	// sentBefore means that the same delivery may have sent something in an earlier life of its workflow.
 	sentBefore bool
 }
 
 // failed turns an error of the eCW client into an activity error. What our own limits held back was not sent: it goes back
-// into the queue. The error carries what a workflow must know of the admission, since a result is lost with it.
+// into the queue.
 func (a *Transmission) failed(ctx context.Context, b begun, err error) error {
 	f := failureOf(err)
-	f.Trial = b.trial
 	if f.Code != ecw.CodeRateLimited {
 		return failure(f)
 	}

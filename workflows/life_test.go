@@ -30,7 +30,7 @@ type life struct {
 	forgetsEnd bool
 
 	mu    sync.Mutex
-	now   reply // given to the last Authenticate
+	now   reply // given to the last Admit
 	model model
 	story []string
 	wrong error // the first thing that must not have happened
@@ -47,6 +47,7 @@ func (l *life) live() error {
 		l.env.SetTestTimeout(30 * time.Second)
 		l.env.RegisterActivity(l.Open)
 		l.env.RegisterActivity(l.Transform)
+		l.env.RegisterActivity(l.Admit)
 		l.env.RegisterActivity(l.Authenticate)
 		l.env.RegisterActivity(l.Post)
 		l.env.RegisterActivity(l.Record)
@@ -122,7 +123,7 @@ func (l *life) Transform(context.Context, activities.ObservationRef) (time.Time,
 	return l.env.Now(), nil
 }
 
-func (l *life) Authenticate(_ context.Context, a activities.Attempt) (activities.Admission, error) {
+func (l *life) Admit(_ context.Context, a activities.Attempt) (activities.Admission, error) {
 	l.mu.Lock()
 	l.now = reply{}
 	if len(l.replies) > 0 {
@@ -135,12 +136,12 @@ func (l *life) Authenticate(_ context.Context, a activities.Attempt) (activities
 	got := l.now
 	l.mu.Unlock()
 	l.later(got.later)
-	l.tell(fmt.Sprintf("Authenticate delivery %d, attempt %d, asked %t", a.Delivery, a.Number, a.Asked),
+	l.tell(fmt.Sprintf("Admit delivery %d, attempt %d, asked %t", a.Delivery, a.Number, a.Asked),
 		func(t time.Time) error { return l.model.begin(t, a) })
 	l.happen(got.during[0])
 	l.tell("  "+got.String(), func(t time.Time) error { l.model.answered(t, got); return nil })
 	switch {
-	case got.forgotten == inAuthenticate:
+	case got.forgotten == inAdmit:
 		return activities.Admission{}, l.forget(got)
 	case got.admission.Waits():
 		if got.admission.Held {
@@ -149,13 +150,22 @@ func (l *life) Authenticate(_ context.Context, a activities.Attempt) (activities
 		return got.admission, nil
 	}
 	l.keep(func(o *activities.Opened) { o.Due, o.DeliveriesMade = time.Time{}, a.Delivery })
+	return activities.Admission{Trial: got.trial}, nil
+}
+
+func (l *life) Authenticate(_ context.Context, a activities.Attempt) error {
+	l.mu.Lock()
+	l.now.at = l.env.Now()
+	got := l.now
+	l.mu.Unlock()
+	l.tell(fmt.Sprintf("Authenticate delivery %d", a.Delivery), func(t time.Time) error { return l.model.authenticate(t, a, got) })
 	if got.heldBack != nil {
-		defer l.keep(func(o *activities.Opened) { o.DeliveriesMade = a.Delivery - 1 })
+		l.keep(func(o *activities.Opened) { o.DeliveriesMade = a.Delivery - 1 })
 	}
 	if got.failsAuth {
-		return activities.Admission{}, got.failure()
+		return got.failure()
 	}
-	return activities.Admission{Trial: got.trial}, nil
+	return nil
 }
 
 func (l *life) Post(_ context.Context, in activities.PostInput) (activities.Posted, error) {
@@ -227,7 +237,7 @@ func (a reply) String() string {
 		return "held"
 	case a.admission.Scheduled:
 		return "back to its moment in the schedule"
-	case a.forgotten == inAuthenticate:
+	case a.forgotten == inAdmit:
 		return "forgotten"
 	}
 	where := "Post"
@@ -259,7 +269,6 @@ func (a reply) failure() error {
 		LookingUp: a.lookingUp,
 		Alone:     a.alone,
 		HeldBack:  a.heldBack,
-		Trial:     a.failsAuth && a.trial,
 	}
 	switch {
 	case a.refusesUs:

@@ -98,7 +98,7 @@ func (m *model) open(t time.Time, ref activities.ObservationRef, opened activiti
 	return nil
 }
 
-// begin is the call of Authenticate.
+// begin is the call of Admit.
 func (m *model) begin(t time.Time, a activities.Attempt) error {
 	switch {
 	case m.end != "":
@@ -137,19 +137,30 @@ func (m *model) check(t time.Time, a activities.Attempt) error {
 	return m.next.check("the delivery", t)
 }
 
-// answered is what Authenticate answers.
+// answered is what Admit answers.
 func (m *model) answered(t time.Time, got reply) {
 	m.trial = got.trial
 	switch {
-	case got.forgotten == inAuthenticate:
+	case got.forgotten == inAdmit:
 		m.forget(t)
 	case got.admission.Waits():
 		m.putOff(t, got.admission)
-	case got.failsAuth:
-		m.ended(t, got)
 	default:
 		m.admitted = true
 	}
+}
+
+// authenticate is the call of Authenticate.
+func (m *model) authenticate(t time.Time, a activities.Attempt, got reply) error {
+	if !m.delivering || !m.admitted || a != m.begun {
+		return fmt.Errorf("authenticates for %+v, and %+v is admitted: %t", a, m.begun, m.admitted)
+	}
+	m.last = t
+	if got.failsAuth {
+		m.admitted = false
+		m.ended(t, got)
+	}
+	return nil
 }
 
 // putOff ends a delivery that could not begin, and is no attempt: it waits in the queue, or goes back to where it was. A

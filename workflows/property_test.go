@@ -44,7 +44,7 @@ func TestATransmissionKeepsItsPromises(t *testing.T) {
 	}
 }
 
-// reply is what one call of Authenticate meets, and the Post and the Record that follow it.
+// reply is what one call of Admit meets, and the Authenticate, the Post and the Record that follow it.
 type reply struct {
 	admission gate.Admission // how it waits; zero: it may begin
 	trial     bool
@@ -65,14 +65,14 @@ type reply struct {
 	forgotten  string // in which activity the database does not know the transmission
 	forgetsAll bool   // the database knows nothing of the reading's past any more
 
-	during [3][]event // while Authenticate, Post and Record run
+	during [3][]event // while Admit, Post and Record run
 	later  []event
 }
 
 const (
-	inAuthenticate = "Authenticate"
-	inPost         = "Post"
-	inRecord       = "Record"
+	inAdmit  = "Admit"
+	inPost   = "Post"
+	inRecord = "Record"
 )
 
 // event is something that happens to a transmission from outside.
@@ -111,11 +111,11 @@ func drawReply(t *rapid.T, often string) (a reply) {
 		drawOutcome(t, &a, often)
 	}
 	if rapid.IntRange(0, 14).Draw(t, "forgets") == 14 {
-		a.forgotten = rapid.SampledFrom([]string{inAuthenticate, inPost, inRecord}).Draw(t, "forgotten")
+		a.forgotten = rapid.SampledFrom([]string{inAdmit, inPost, inRecord}).Draw(t, "forgotten")
 		a.forgetsAll = rapid.Bool().Draw(t, "all")
 	}
 	for i := range a.during {
-		a.during[i] = rapid.SliceOfN(eventGen(false), 0, 1).Draw(t, []string{"in Authenticate", "in Post", "in Record"}[i])
+		a.during[i] = rapid.SliceOfN(eventGen(false), 0, 1).Draw(t, []string{"in Admit", "in Post", "in Record"}[i])
 	}
 	a.later = rapid.SliceOfN(eventGen(true), 0, 2).Draw(t, "later")
 	return a

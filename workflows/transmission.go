@@ -97,7 +97,7 @@ type TransmissionInput struct {
 // errAgain ends a run that continues as a new one.
 var errAgain = errors.New("it continues as new")
 
-// Transmission carries one observation into the EHR: Transform, then Authenticate and Post until eCW acknowledges it,
+// Transmission carries one observation into the EHR: Transform, then Admit, Authenticate and Post until eCW acknowledges it,
 // with the schedule's waits in between. It fails when a person has to act, with the error class as the error's type.
 func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState, error) {
 	t := &transmission{ref: in.ObservationRef, refusals: in.Refusals, transmitNow: in.TransmitNow, cancelled: in.Cancelled}
@@ -271,7 +271,7 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 		out.Failure = describe(err)
 		failure = &out.Failure
 	}
-	out.Verdict = t.apply(judge(t.standing(out, early, admission.Trial || out.Failure.Trial), failure), out)
+	out.Verdict = t.apply(judge(t.standing(out, early, admission.Trial), failure), out)
 	if out.NextRetryAt != nil || out.Held {
 		t.phase = waiting // from here on "transmit now" has something to shorten
 	}
@@ -288,7 +288,7 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 	return &pause{until: *out.NextRetryAt, summary: t.retrySummary(out)}, nil
 }
 
-// send authenticates and posts. Nothing was sent when the admission is to wait.
+// send asks the gate, authenticates and posts. Nothing was sent when the admission is to wait.
 func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, admission activities.Admission, err error) {
 	try := fmt.Sprintf("attempt %d of %d", t.attempt, t.opened.MaxAttempts)
 	attempt := activities.Attempt{
@@ -299,10 +299,11 @@ func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, adm
 		StartedAt:      workflow.Now(ctx),
 		Asked:          t.asked,
 	}
-	err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, &admission)
-	if err == nil && admission.Waits() {
-		return posted, admission, nil
+	err = workflow.ExecuteActivity(untilDone(ctx, try), t.do.Admit, attempt).Get(ctx, &admission)
+	if err != nil || admission.Waits() {
+		return posted, admission, err
 	}
+	err = workflow.ExecuteActivity(untilAuthenticated(ctx, try), t.do.Authenticate, attempt).Get(ctx, nil)
 	if t.authenticated = err == nil; t.authenticated {
 		err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, t.post(ctx)).Get(ctx, &posted)
 	}

@@ -50,6 +50,7 @@ func newWorld(t *testing.T) *world {
 	w.env.SetTestTimeout(30 * time.Second)
 	w.env.RegisterActivity(w.Open)
 	w.env.RegisterActivity(w.Transform)
+	w.env.RegisterActivity(w.Admit)
 	w.env.RegisterActivity(w.Authenticate)
 	w.env.RegisterActivity(w.Post)
 	w.env.RegisterActivity(w.Record)
@@ -85,16 +86,21 @@ func (w *world) Transform(context.Context, activities.ObservationRef) (time.Time
 	return w.env.Now(), take(&w.transform)
 }
 
-func (w *world) Authenticate(_ context.Context, a activities.Attempt) (activities.Admission, error) {
+func (w *world) Admit(_ context.Context, a activities.Attempt) (activities.Admission, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	admission := take(&w.admit)
 	w.asked = append(w.asked, a)
-	if admission.Waits() {
-		return admission, nil
+	if !admission.Waits() {
+		w.attempts = append(w.attempts, a)
 	}
-	w.attempts = append(w.attempts, a)
-	return admission, take(&w.auth)
+	return admission, nil
+}
+
+func (w *world) Authenticate(context.Context, activities.Attempt) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return take(&w.auth)
 }
 
 func (w *world) Post(_ context.Context, in activities.PostInput) (activities.Posted, error) {
