@@ -104,7 +104,8 @@ func (s *server) startMany(ctx context.Context, ids []uuid.UUID) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
-	_, err := s.startPending(ctx, workflows.PendingInput{PracticeCode: s.PracticeCode, ObservationIDs: ids})
+	batch := workflows.Batch{PracticeCode: s.PracticeCode, ObservationIDs: ids}
+	_, err := s.Temporal.ExecuteWorkflow(ctx, workflows.BatchStart(s.PracticeCode, uuid.New()).Options(), workflows.StartTransmissions, batch)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "transmissions of a batch not started yet", "readings", len(ids), "error", fmt.Sprint(err))
 	}

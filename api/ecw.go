@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
-	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
@@ -154,9 +153,8 @@ func (s *server) tryCircuit(ctx context.Context) string {
 		return ""
 	}
 	if err == nil {
-		_, err = s.Temporal.SignalWithStartWorkflow(ctx, workflows.CircuitBreakerWorkflowID(s.PracticeCode), workflows.SignalTryNow, nil,
-			client.StartWorkflowOptions{TaskQueue: workflows.TaskQueue(s.PracticeCode), StaticSummary: workflows.CircuitBreakerSummary},
-			workflows.CircuitBreaker, s.PracticeCode)
+		options := workflows.CircuitBreakerStart(s.PracticeCode).Options()
+		_, err = s.Temporal.SignalWithStartWorkflow(ctx, options.ID, workflows.SignalTryNow, nil, options, workflows.CircuitBreaker, s.PracticeCode)
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "the circuit could not be tried after a good connection test", "error", err)

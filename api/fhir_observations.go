@@ -90,11 +90,15 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string) (state workflows.TransmissionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
-	ref := s.ref(id)
-	ref.LookUp = true // whoever asks by hand may know of deliveries that the database has forgotten
+	in := workflows.TransmissionInput{ObservationRef: s.ref(id)}
+	in.LookUp = true // whoever asks by hand may know of deliveries that the database has forgotten
+	options := workflows.TransmissionStart(s.PracticeCode, id).Options()
 	handle, err := s.Temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(s.transmissionOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref}),
-		UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: update, WaitForStage: client.WorkflowUpdateStageCompleted},
+		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(options, workflows.Transmission, in),
+		UpdateOptions: client.UpdateWorkflowOptions{
+			UpdateName:   update,
+			WaitForStage: client.WorkflowUpdateStageCompleted,
+		},
 	})
 	if err == nil {
 		err = handle.Get(ctx, &state)

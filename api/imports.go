@@ -122,11 +122,7 @@ func (s *server) storeImport(ctx context.Context, ids []string) (created db.Pati
 func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	options := client.StartWorkflowOptions{
-		ID: workflows.ImportPatientsWorkflowID(id), TaskQueue: workflows.TaskQueue(s.PracticeCode),
-		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
-		StaticSummary:         "Imports patients from the EHR",
-	}
+	options := workflows.ImportStart(s.PracticeCode, id).Options()
 	input := workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: s.PracticeCode, ImportID: id}}
 	run, err := s.Temporal.ExecuteWorkflow(start, options, workflows.ImportPatients, input)
 	if err != nil {

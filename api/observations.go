@@ -10,9 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
-	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/db"
@@ -180,27 +178,16 @@ func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
 	defer cancel()
 
 	// A reading that is new here and had a workflow before is one that a restored database has forgotten.
-	options, ref := s.transmissionOptions(id), s.ref(id)
-	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
-	options.WorkflowExecutionErrorWhenAlreadyStarted = true
-	_, err := s.Temporal.ExecuteWorkflow(ctx, options, workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref})
+	start, in := workflows.TransmissionStart(s.PracticeCode, id), workflows.TransmissionInput{ObservationRef: s.ref(id)}
+	start.Once = true
+	_, err := s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
 	var known *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &known) {
-		ref.LookUp = true
-		_, err = s.Temporal.ExecuteWorkflow(ctx, s.transmissionOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref})
+		start.Once, in.LookUp = false, true
+		_, err = s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", id, "error", err)
-	}
-}
-
-func (s *server) transmissionOptions(id uuid.UUID) client.StartWorkflowOptions {
-	return client.StartWorkflowOptions{
-		ID:                       workflows.TransmissionWorkflowID(id),
-		StaticSummary:            workflows.TransmissionSummary,
-		TaskQueue:                workflows.TaskQueue(s.PracticeCode),
-		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
-	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/workflows"
@@ -44,7 +43,8 @@ type pendingError struct {
 func (s *server) processPending(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pendingTimeout)
 	defer cancel()
-	run, err := s.startPending(ctx, workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait})
+	in := workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait}
+	run, err := s.Temporal.ExecuteWorkflow(ctx, workflows.SweepStart(s.PracticeCode, uuid.New()).Options(), workflows.ProcessPending, in)
 	var result activities.PendingResult
 	if err == nil {
 		err = run.Get(ctx, &result)
@@ -54,13 +54,6 @@ func (s *server) processPending(c echo.Context) error {
 		return temporalUnavailable("The schedule processes what is pending every 5 minutes.")
 	}
 	return c.JSON(http.StatusOK, showPending(result))
-}
-
-func (s *server) startPending(ctx context.Context, in workflows.PendingInput) (client.WorkflowRun, error) {
-	return s.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: "process-pending/" + uuid.NewString(), TaskQueue: workflows.TaskQueue(s.PracticeCode),
-		StaticSummary: "Starts whatever is pending",
-	}, workflows.ProcessPending, in)
 }
 
 func showPending(r activities.PendingResult) pendingAnswer {

@@ -69,12 +69,7 @@ func (r *rig) transmitNow(id uuid.UUID) client.WorkflowRun {
 }
 
 func startOptions(id uuid.UUID) client.StartWorkflowOptions {
-	return client.StartWorkflowOptions{
-		ID:                       workflows.TransmissionWorkflowID(id),
-		TaskQueue:                workflows.TaskQueue(practice),
-		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	}
+	return workflows.TransmissionStart(practice, id).Options()
 }
 
 func ref(id uuid.UUID) activities.ObservationRef {

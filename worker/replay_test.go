@@ -35,7 +35,7 @@ func TestEarlierHistoriesReplay(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			replayer := sdkworker.NewWorkflowReplayer()
-			for _, w := range []any{workflows.Transmission, workflows.CircuitBreaker, workflows.ProcessPending, workflows.ImportPatients, workflows.ImportPatient, workflows.RefreshPatients} {
+			for _, w := range []any{workflows.Transmission, workflows.StartTransmissions, workflows.CircuitBreaker, workflows.ProcessPending, workflows.ImportPatients, workflows.ImportPatient, workflows.RefreshPatients} {
 				replayer.RegisterWorkflow(w)
 			}
 			if err := replayer.ReplayWorkflowHistoryFromJSONFile(nil, file); err != nil {

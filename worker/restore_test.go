@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
@@ -136,9 +135,9 @@ func TestAnOlderDatabaseIsRestored(t *testing.T) {
 // startFresh starts a reading that is new to the database, as the API does for a batch.
 func (r *rig) startFresh(id uuid.UUID) {
 	r.t.Helper()
-	input := workflows.PendingInput{PracticeCode: practice, ObservationIDs: []uuid.UUID{id}}
-	options := client.StartWorkflowOptions{ID: "batch/" + id.String(), TaskQueue: workflows.TaskQueue(practice)}
-	must(r.temporal.ExecuteWorkflow(r.t.Context(), options, workflows.ProcessPending, input))(r.t)
+	batch := workflows.Batch{PracticeCode: practice, ObservationIDs: []uuid.UUID{id}}
+	options := workflows.BatchStart(practice, uuid.New()).Options()
+	must(r.temporal.ExecuteWorkflow(r.t.Context(), options, workflows.StartTransmissions, batch))(r.t)
 }
 
 // backUp keeps the tables as they are, and returns what puts them back.

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
@@ -21,9 +20,9 @@ func TestSweepDoesNotReopenWhatFailedMeanwhile(t *testing.T) {
 	r.mustFail(r.start(id), string(ecw.ClassPermanentData))
 	failed := r.transmission(id)
 
-	options := client.StartWorkflowOptions{ID: "process-pending/late", TaskQueue: workflows.TaskQueue(practice)}
-	late := must(r.temporal.ExecuteWorkflow(t.Context(), options, workflows.ProcessPending,
-		workflows.PendingInput{PracticeCode: practice, ObservationIDs: []uuid.UUID{id}}))(t)
+	batch := workflows.Batch{PracticeCode: practice, ObservationIDs: []uuid.UUID{id}}
+	options := workflows.BatchStart(practice, uuid.New()).Options()
+	late := must(r.temporal.ExecuteWorkflow(t.Context(), options, workflows.StartTransmissions, batch))(t)
 	if err := late.Get(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

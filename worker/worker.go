@@ -38,6 +38,7 @@ func New(c client.Client, practice string, do Activities, drain time.Duration) *
 		OnFatalError:      func(err error) { failed <- err },
 	})
 	w.RegisterWorkflow(workflows.Transmission)
+	w.RegisterWorkflow(workflows.StartTransmissions)
 	w.RegisterWorkflow(workflows.ProcessPending)
 	w.RegisterWorkflow(workflows.CircuitBreaker)
 	w.RegisterWorkflow(workflows.ImportPatients)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -20,9 +19,6 @@ const (
 	trialCheck      = 5 * time.Second  // how often to look for a trial's outcome
 	trialPatience   = 8 * time.Minute  // longer than a delivery may take
 )
-
-// CircuitBreakerSummary is the line that the Temporal Web UI shows for it.
-const CircuitBreakerSummary = "Tries eCW now and then while it is unavailable or refuses us"
 
 // CircuitBreakerWorkflowID is the id of the one workflow that looks after a practice's open circuit.
 func CircuitBreakerWorkflowID(practice string) string { return "circuit/" + practice }
@@ -138,12 +134,6 @@ func attendCircuit(ctx workflow.Context, practice string, recorded activities.Re
 }
 
 func startCircuitBreaker(ctx workflow.Context, practice string) {
-	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            CircuitBreakerWorkflowID(practice),
-		TaskQueue:             TaskQueue(practice),
-		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
-		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:         CircuitBreakerSummary,
-	})
+	child := CircuitBreakerStart(practice).child(ctx)
 	_ = workflow.ExecuteChildWorkflow(child, CircuitBreaker, practice).GetChildWorkflowExecution().Get(ctx, nil)
 }

@@ -1,12 +1,9 @@
 package workflows
 
 import (
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
-	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -17,14 +14,9 @@ import (
 // have.
 const pendingLimit = 500
 
-// TransmissionSummary is the line that the Temporal Web UI shows for a transmission.
-const TransmissionSummary = "Carries one reading into the EHR"
-
 // PendingInput says what a ProcessPending run starts.
 type PendingInput struct {
 	PracticeCode string
-	// ObservationIDs names what to start; empty means whatever the database shows as pending.
-	ObservationIDs []uuid.UUID
 	// Grace leaves alone what was stored or changed less than this ago.
 	Grace time.Duration
 	// Wait is how long to wait for the outcome of the first deliveries; 0 does not look.
@@ -38,12 +30,6 @@ type PendingInput struct {
 // what runs already does nothing. It takes pendingLimit of them, then another run goes on, so that however many are stuck,
 // they hide nobody.
 func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingResult, error) {
-	if len(in.ObservationIDs) > 0 {
-		if err := startTransmissions(ctx, in.PracticeCode, in.ObservationIDs, true); err != nil {
-			return activities.PendingResult{}, err
-		}
-		return awaitOutcomes(ctx, in, in.ObservationIDs)
-	}
 	page, err := startPending(ctx, in)
 	if err != nil {
 		return activities.PendingResult{}, err
@@ -70,15 +56,17 @@ func startPending(ctx workflow.Context, in PendingInput) (page activities.Pendin
 	if err := repairCircuit(ctx, in.PracticeCode); err != nil {
 		return page, err
 	}
-	return page, startTransmissions(ctx, in.PracticeCode, page.ObservationIDs, false)
+	return page, startAgain(ctx, in.PracticeCode, page.ObservationIDs)
 }
 
 // goOnWithout starts the rest of a sweep that somebody waits for, who gets the outcomes of the first part only.
 func goOnWithout(ctx workflow.Context, next PendingInput) error {
-	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:        workflow.GetInfo(ctx).WorkflowExecution.ID + "/rest",
-		ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
-	})
+	rest := Start{
+		ID:       workflow.GetInfo(ctx).WorkflowExecution.ID + "/rest",
+		Practice: next.PracticeCode,
+		Summary:  "Goes on with a sweep",
+	}
+	child := rest.child(ctx)
 	return workflow.ExecuteChildWorkflow(child, ProcessPending, next).GetChildWorkflowExecution().Get(ctx, nil)
 }
 
@@ -110,40 +98,4 @@ func repairCircuit(ctx workflow.Context, practice string) error {
 		startCircuitBreaker(ctx, practice)
 	}
 	return workflow.ExecuteActivity(untilDone(ctx, "call the next in the queue"), do.CallNext, practice).Get(ctx, nil)
-}
-
-// startTransmissions starts a workflow for each observation; they go on when this one ends.
-func startTransmissions(ctx workflow.Context, practice string, ids []uuid.UUID, fresh bool) error {
-	children := make([]workflow.Future, len(ids))
-	for i, id := range ids {
-		children[i] = startTransmission(ctx, activities.ObservationRef{PracticeCode: practice, ObservationID: id, Unasked: true, LookUp: !fresh})
-	}
-	for i, child := range children {
-		err := child.Get(ctx, nil)
-		var known *temporal.ChildWorkflowExecutionAlreadyStartedError
-		if errors.As(err, &known) && fresh { // it runs, or it did before a database was restored that has forgotten the reading
-			ref := activities.ObservationRef{PracticeCode: practice, ObservationID: ids[i], Unasked: true, LookUp: true}
-			err = startTransmission(ctx, ref).Get(ctx, nil)
-		}
-		if err != nil && !errors.As(err, &known) {
-			return err
-		}
-	}
-	return nil
-}
-
-// startTransmission starts one, and only if there never was one when nothing of it can have been sent before.
-func startTransmission(ctx workflow.Context, ref activities.ObservationRef) workflow.Future {
-	reuse := enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
-	if !ref.LookUp {
-		reuse = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
-	}
-	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            TransmissionWorkflowID(ref.ObservationID),
-		TaskQueue:             TaskQueue(ref.PracticeCode),
-		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
-		WorkflowIDReusePolicy: reuse,
-		StaticSummary:         TransmissionSummary,
-	})
-	return workflow.ExecuteChildWorkflow(child, Transmission, TransmissionInput{ObservationRef: ref}).GetChildWorkflowExecution()
 }

@@ -167,12 +167,13 @@ func TestASweepThatSomebodyWaitsFor(t *testing.T) {
 }
 
 // What the API has just stored is started as new, and nothing else is.
-func TestASweepOfWhatIsNamed(t *testing.T) {
+func TestABatchIsStarted(t *testing.T) {
 	t.Parallel()
 	s := newSweep(5)
 	ids := []uuid.UUID{s.reading(7).ObservationID, s.reading(8).ObservationID}
-	if next := s.run(t, PendingInput{PracticeCode: "FFHEDD", ObservationIDs: ids}); next != nil {
-		t.Errorf("it goes on with %+v", next)
+	s.env.ExecuteWorkflow(StartTransmissions, Batch{PracticeCode: "FFHEDD", ObservationIDs: ids})
+	if err := s.env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
 	}
 	if len(s.started) != 2 || len(s.queries) != 0 || s.started[0].LookUp || !s.started[0].Unasked {
 		t.Errorf("started %+v after asking for %+v", s.started, s.queries)

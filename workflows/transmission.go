@@ -17,9 +17,6 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// TaskQueue is where the workers of a practice take its work from.
-func TaskQueue(practice string) string { return "transmissions/" + practice }
-
 // The updates that a Transmission takes while it runs; both answer with a TransmissionState. They are refused with the
 // error type ErrInProgress while a delivery is under way.
 const (
