@@ -34,8 +34,10 @@ func New(c client.Client, practice string, do Activities, drain time.Duration) *
 	failed := make(chan error, 1)
 	w := worker.New(c, workflows.TaskQueue(practice), worker.Options{
 		WorkerStopTimeout: drain + ReportTime,
-		Interceptors:      []interceptor.WorkerInterceptor{&discreet{}, &drainer{after: drain}, &guard{practice: practice}},
-		OnFatalError:      func(err error) { failed <- err },
+		// The SDK's second is too short for a machine that is busy with something else.
+		DeadlockDetectionTimeout: 5 * time.Second,
+		Interceptors:             []interceptor.WorkerInterceptor{&discreet{}, &drainer{after: drain}, &guard{practice: practice}},
+		OnFatalError:             func(err error) { failed <- err },
 	})
 	w.RegisterWorkflow(workflows.Transmission)
 	w.RegisterWorkflow(workflows.StartTransmissions)

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/temporal"
@@ -33,31 +34,41 @@ func startAgain(ctx workflow.Context, practice string, ids []uuid.UUID) error {
 	return err
 }
 
+// startedTogether is how many transmissions are started before their starts are awaited: a workflow that makes more commands at
+// once is taken for stuck on a busy machine.
+const startedTogether = 100
+
 // startEach starts the transmissions, which go on when this workflow ends, and returns those that it could not start because
 // they run already, or ever ran if they are to start once.
 func startEach(ctx workflow.Context, practice string, ids []uuid.UUID, once bool) (known []uuid.UUID, err error) {
-	children := make([]workflow.Future, len(ids))
-	for i, id := range ids {
-		start := TransmissionStart(practice, id)
-		start.Once = once
-		in := TransmissionInput{ObservationRef: activities.ObservationRef{
-			PracticeCode:  practice,
-			ObservationID: id,
-			Unasked:       true,
-			LookUp:        !once,
-		}}
-		children[i] = workflow.ExecuteChildWorkflow(start.child(ctx), Transmission, in).GetChildWorkflowExecution()
-	}
+	for some := range slices.Chunk(ids, startedTogether) {
+		children := make([]workflow.Future, len(some))
+		for i, id := range some {
+			children[i] = startTransmission(ctx, practice, id, once)
+		}
 
-	for i, child := range children {
-		err := child.Get(ctx, nil)
-		var started *temporal.ChildWorkflowExecutionAlreadyStartedError
-		switch {
-		case errors.As(err, &started):
-			known = append(known, ids[i])
-		case err != nil:
-			return known, err
+		for i, child := range children {
+			err := child.Get(ctx, nil)
+			var started *temporal.ChildWorkflowExecutionAlreadyStartedError
+			switch {
+			case errors.As(err, &started):
+				known = append(known, some[i])
+			case err != nil:
+				return known, err
+			}
 		}
 	}
 	return known, nil
+}
+
+func startTransmission(ctx workflow.Context, practice string, id uuid.UUID, once bool) workflow.Future {
+	start := TransmissionStart(practice, id)
+	start.Once = once
+	in := TransmissionInput{ObservationRef: activities.ObservationRef{
+		PracticeCode:  practice,
+		ObservationID: id,
+		Unasked:       true,
+		LookUp:        !once,
+	}}
+	return workflow.ExecuteChildWorkflow(start.child(ctx), Transmission, in).GetChildWorkflowExecution()
 }

@@ -34,10 +34,8 @@ type outage struct {
 }
 
 func newOutage() *outage {
-	var suite testsuite.WorkflowTestSuite
-	o := &outage{env: suite.NewTestWorkflowEnvironment(), state: gate.Open, held: 3, answers: time.Second}
+	o := &outage{env: newEnvironment(), state: gate.Open, held: 3, answers: time.Second}
 	o.since = o.env.Now().Add(-time.Minute).UTC().Round(0)
-	o.env.SetTestTimeout(30 * time.Second)
 	o.env.RegisterActivity(o.LookAtCircuit)
 	o.env.RegisterActivity(o.PlanTrial)
 	o.env.RegisterActivity(o.StartTrial)

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -38,13 +36,10 @@ type life struct {
 
 // live runs the transmission, and whatever it continues as, to the end.
 func (l *life) live() error {
-	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	in, now := TransmissionInput{ObservationRef: testRef}, time.Date(2026, 2, 6, 8, 0, 0, 0, time.UTC)
 	for {
-		l.env = suite.NewTestWorkflowEnvironment()
+		l.env = newEnvironment()
 		l.env.SetStartTime(now)
-		l.env.SetTestTimeout(30 * time.Second)
 		l.env.RegisterActivity(l.Open)
 		l.env.RegisterActivity(l.Transform)
 		l.env.RegisterActivity(l.Admit)

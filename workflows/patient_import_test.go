@@ -40,9 +40,7 @@ type intake struct {
 var testImport = activities.ImportRef{PracticeCode: "FFHEDD", ImportID: uuid.MustParse("d4e5f6a7-b8c9-0123-defa-234567890123")}
 
 func newIntake() *intake {
-	var suite testsuite.WorkflowTestSuite
-	i := &intake{env: suite.NewTestWorkflowEnvironment()}
-	i.env.SetTestTimeout(30 * time.Second)
+	i := &intake{env: newEnvironment()}
 	i.env.RegisterActivity(i.NextImportItems)
 	i.env.RegisterActivity(i.LinkPatient)
 	i.env.RegisterActivity(i.ECWAnswers)

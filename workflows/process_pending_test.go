@@ -34,9 +34,7 @@ type sweep struct {
 }
 
 func newSweep(pending int) *sweep {
-	var suite testsuite.WorkflowTestSuite
-	s := &sweep{env: suite.NewTestWorkflowEnvironment(), pending: pending, circuit: activities.CircuitState{State: gate.Closed}}
-	s.env.SetTestTimeout(time.Minute)
+	s := &sweep{env: newEnvironment(), pending: pending, circuit: activities.CircuitState{State: gate.Closed}}
 	s.env.RegisterActivity(s.FindPending)
 	s.env.RegisterActivity(s.SumUp)
 	s.env.RegisterActivity(s.LookAtCircuit)

@@ -44,10 +44,8 @@ var testRef = activities.ObservationRef{PracticeCode: "FFHEDD", ObservationID: u
 var testTransmission = uuid.MustParse("019c3210-7a5b-7c44-9d1e-5f60718293a4")
 
 func newWorld(t *testing.T) *world {
-	var suite testsuite.WorkflowTestSuite
-	w := &world{env: suite.NewTestWorkflowEnvironment()}
+	w := &world{env: newEnvironment()}
 	w.opened = activities.Opened{TransmissionID: testTransmission, Number: "TXN-2026-08830", MaxAttempts: 6, RetryDelays: documentedDelays}
-	w.env.SetTestTimeout(30 * time.Second)
 	w.env.RegisterActivity(w.Open)
 	w.env.RegisterActivity(w.Transform)
 	w.env.RegisterActivity(w.Admit)
