@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
@@ -26,6 +27,9 @@ type life struct {
 	planned int
 	// forgetsEnd makes the database forget the transmission once when its cancellation is recorded.
 	forgetsEnd bool
+
+	status string             // of the transmission in the database
+	drawn  map[[2]string]bool // nil, or the changes of status that happened
 
 	mu    sync.Mutex
 	now   reply // given to the last Admit
@@ -140,10 +144,12 @@ func (l *life) Admit(_ context.Context, a activities.Attempt) (activities.Admiss
 		return activities.Admission{}, l.forget(got)
 	case got.admission.Waits():
 		if got.admission.Held {
+			l.becomes(db.StatusPending)
 			l.keep(func(o *activities.Opened) { o.Due = time.Time{} })
 		}
 		return got.admission, nil
 	}
+	l.becomes(db.StatusProcessing)
 	l.keep(func(o *activities.Opened) { o.Due, o.DeliveriesMade = time.Time{}, a.Delivery })
 	return activities.Admission{Trial: got.trial}, nil
 }
@@ -199,6 +205,7 @@ func (l *life) Record(_ context.Context, out activities.Outcome) (activities.Rec
 	if forgotten {
 		return activities.Recorded{}, l.forget(got)
 	}
+	l.becomes(out.Status)
 	l.keep(func(o *activities.Opened) {
 		o.AttemptsMade, o.Due = out.AttemptCount, time.Time{}
 		if out.Delivery > 0 {
@@ -209,6 +216,19 @@ func (l *life) Record(_ context.Context, out activities.Outcome) (activities.Rec
 		}
 	})
 	return activities.Recorded{}, nil
+}
+
+// becomes is a change of the transmission's status in the database.
+func (l *life) becomes(status string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.status == "" {
+		l.status = db.StatusPending
+	}
+	if l.drawn != nil && l.status != status {
+		l.drawn[[2]string{l.status, status}] = true
+	}
+	l.status = status
 }
 
 // keep changes what the database knows of the transmission.

@@ -1,6 +1,9 @@
 package workflows
 
 import (
+	"maps"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -30,17 +33,54 @@ func TestATransmissionKeepsItsPromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
-				l := &life{opened: opened}
-				l.early = rapid.SliceOfN(rapid.SliceOfN(eventGen(false), 0, 1), 0, 3).Draw(t, "each time it starts")
-				l.forgetsEnd = rapid.Bool().Draw(t, "forgets the end")
-				often := rapid.SampledFrom(outcomes).Draw(t, "often")
-				reply := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, often) })
-				l.replies = rapid.SliceOfN(reply, 0, 14).Draw(t, "replies")
+				l := drawLife(t, opened)
 				if err := l.live(); err != nil {
 					t.Fatalf("%v, at the end of:\n%s", err, strings.Join(l.story, "\n"))
 				}
 			})
 		})
+	}
+}
+
+func drawLife(t *rapid.T, opened activities.Opened) *life {
+	l := &life{opened: opened}
+	l.early = rapid.SliceOfN(rapid.SliceOfN(eventGen(false), 0, 1), 0, 3).Draw(t, "each time it starts")
+	l.forgetsEnd = rapid.Bool().Draw(t, "forgets the end")
+	often := rapid.SampledFrom(outcomes).Draw(t, "often")
+	reply := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, often) })
+	l.replies = rapid.SliceOfN(reply, 0, 14).Draw(t, "replies")
+	return l
+}
+
+// TestTheGlossaryDrawsEveryTransition: the diagram of a transmission's states shows what happens in random lives, and nothing
+// that does not.
+func TestTheGlossaryDrawsEveryTransition(t *testing.T) {
+	t.Parallel()
+	opened := activities.Opened{
+		TransmissionID: testTransmission,
+		Number:         "TXN-2026-08830",
+		MaxAttempts:    6,
+		RetryDelays:    documentedDelays,
+	}
+	happened := map[[2]string]bool{}
+	for seed := range 300 {
+		l := rapid.Custom(func(t *rapid.T) *life { return drawLife(t, opened) }).Example(seed)
+		l.drawn = happened
+		if err := l.live(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	glossary, err := os.ReadFile("../docs/glossary.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := map[[2]string]bool{}
+	for _, edge := range regexp.MustCompile(`(?m)^    (\w+) --> (\w+)$`).FindAllSubmatch(glossary, -1) {
+		drawn[[2]string{string(edge[1]), string(edge[2])}] = true
+	}
+	if !maps.Equal(drawn, happened) {
+		t.Errorf("the glossary draws %v\nbut these happen: %v", drawn, happened)
 	}
 }
 
