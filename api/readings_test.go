@@ -30,7 +30,7 @@ func TestTheSameReadingAgain(t *testing.T) {
 		})
 	}
 	for name, other := range map[string]string{
-		"another value":   strings.Replace(reading, "142", "143", 1),
+		"another value":   strings.Replace(reading, `"systolic":142`, `"systolic":143`, 1),
 		"a value less":    strings.Replace(reading, `,"heart_rate":78`, "", 1),
 		"a value more":    strings.Replace(reading, `"heart_rate":78`, `"heart_rate":78,"unit":"mmHg"`, 1),
 		"a value is null": strings.Replace(reading, `"heart_rate":78`, `"heart_rate":null`, 1),
@@ -54,7 +54,7 @@ func TestTheSameReadingAgain(t *testing.T) {
 
 	for name, another := range map[string]string{
 		"of another time":    strings.Replace(reading, "10:30:00Z", "10:30:01Z", 1),
-		"of another device":  strings.Replace(reading, "7250", "7251", 1),
+		"of another device":  strings.Replace(reading, "OMRON-7250", "OMRON-7251", 1),
 		"of another patient": bloodPressure(s.patient(susan)),
 	} {
 		t.Run(name, func(t *testing.T) { s.in(t).post(another) })
