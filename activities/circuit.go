@@ -40,7 +40,7 @@ func (a *Circuit) PlanTrial(ctx context.Context, plan TrialPlan) error {
 
 // LookAtCircuit tells where the circuit stands.
 func (a *Circuit) LookAtCircuit(ctx context.Context, practice string) (CircuitState, error) {
-	state, err := a.Gate.Circuit(ctx)
+	state, err := a.Gate.State(ctx)
 	if err != nil {
 		return CircuitState{}, err
 	}

@@ -140,7 +140,7 @@ func (a *PatientImport) report(ctx context.Context, item ImportItem, began time.
 		Message:        f.Message,
 	}
 	err = a.Store.InTx(ctx, func(q *db.Queries) (err error) {
-		change, err = a.Gate.Take(ctx, q, r)
+		change, err = a.Gate.Report(ctx, q, r)
 		return err
 	})
 	if err != nil {
@@ -171,7 +171,7 @@ func (a *PatientImport) notRead(item ImportItem, linked Linked, change gate.Chan
 
 // ECWAnswers reports whether eCW answers anything at all, as it does when it only fails at one patient.
 func (a *PatientImport) ECWAnswers(ctx context.Context, _ ImportRef) (bool, error) {
-	state, err := a.Gate.Circuit(ctx)
+	state, err := a.Gate.State(ctx)
 	if err != nil || state.Circuit != gate.Closed {
 		return false, err
 	}

@@ -61,7 +61,7 @@ func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error
 			return err
 		}
 		var err error
-		change, err = a.Gate.Take(ctx, q, gate.Report{
+		change, err = a.Gate.Report(ctx, q, gate.Report{
 			TransmissionID: out.TransmissionID,
 			StartedAt:      out.StartedAt,
 			Finding:        out.Finding,

@@ -281,7 +281,7 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 		if _, err := g.HoldBack(ctx, q, request, ""); err != nil {
 			return err
 		}
-		_, err := g.Take(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})
+		_, err := g.Report(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})
 		return err
 	})
 	r.must(err)

@@ -7,7 +7,7 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// BenchmarkDelivery is what the gate costs a delivery of one request, from Admit to Take, with all processes at the
+// BenchmarkDelivery is what the gate costs a delivery of one request, from Admit to Report, with all processes at the
 // practice's one row.
 func BenchmarkDelivery(b *testing.B) {
 	r := newRig(b)

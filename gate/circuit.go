@@ -103,11 +103,11 @@ type Change struct {
 	FailingSince time.Time
 }
 
-// Take takes a report into account, as part of the transaction that records the delivery, and frees its place. After the
+// Report takes a report into account, as part of the transaction that records the delivery, and frees its place. After the
 // transaction the caller calls [Gate.Release] when the circuit has closed, [Gate.TryNext] when the change says so, and else
 // [Gate.CallNext].
-func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error) {
-	change, err := g.take(ctx, q, r)
+func (g *Gate) Report(ctx context.Context, q *db.Queries, r Report) (Change, error) {
+	change, err := g.report(ctx, q, r)
 	if err != nil {
 		return Change{}, err
 	}
@@ -118,7 +118,7 @@ func (g *Gate) Take(ctx context.Context, q *db.Queries, r Report) (Change, error
 	return change, nil
 }
 
-func (g *Gate) take(ctx context.Context, q *db.Queries, r Report) (change Change, err error) {
+func (g *Gate) report(ctx context.Context, q *db.Queries, r Report) (change Change, err error) {
 	if err := g.create(ctx, q); err != nil { // in the transaction: another connection may not be free until this one is
 		return Change{}, err
 	}

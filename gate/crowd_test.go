@@ -133,7 +133,7 @@ func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, numbe
 			return err
 		}
 		var err error
-		change, err = g.Take(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: finding, Message: "down"})
+		change, err = g.Report(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: finding, Message: "down"})
 		return err
 	})
 	if err != nil {
@@ -183,7 +183,7 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 // breaker tries an open circuit, as its workflow does.
 func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 	for ctx.Err() == nil {
-		state, err := g.Circuit(ctx)
+		state, err := g.State(ctx)
 		if err == nil && state.Circuit != gate.Closed && state.Trial == nil {
 			var next gate.Waiting
 			var found bool

@@ -4,9 +4,9 @@
 // clock is PostgreSQL's, so that any number of workers and API processes agree.
 //
 // A delivery asks [Gate.Admit] before it begins. It gets a place among those under way, which it keeps over all its
-// requests until [Gate.Take] or [Gate.HoldBack], or it waits in the queue: whoever leaves a place calls the next one
+// requests until [Gate.Report] or [Gate.HoldBack], or it waits in the queue: whoever leaves a place calls the next one
 // ([Gate.CallNext]). What belongs to no delivery (an import, a person at the console, their tokens) takes a place for each
-// request ([Gate.Begin]). An import asks [Gate.AdmitImport] before, and reports to [Gate.Take] what it has found. A place is
+// request ([Gate.Begin]). An import asks [Gate.AdmitImport] before, and reports to [Gate.Report] what it has found. A place is
 // a lease: one whose process has died is free a little later.
 package gate
 
@@ -164,8 +164,8 @@ func (g *Gate) spend(ctx context.Context, q *db.Queries, state db.Gate, now time
 	return q.SpendRequests(ctx, db.SpendRequestsParams{PracticeCode: g.cfg.Practice, BucketFullAt: full})
 }
 
-// Circuit returns the state of the circuit.
-func (g *Gate) Circuit(ctx context.Context) (db.Gate, error) {
+// State returns the state of the circuit.
+func (g *Gate) State(ctx context.Context) (db.Gate, error) {
 	if err := g.create(ctx, g.store.Queries); err != nil {
 		return db.Gate{}, err
 	}

@@ -358,7 +358,7 @@ func (r *rig) report(g *gate.Gate, id uuid.UUID, f gate.Finding) gate.Change {
 func (r *rig) take(ctx context.Context, g *gate.Gate, id uuid.UUID, f gate.Finding) (change gate.Change, err error) {
 	report := gate.Report{TransmissionID: id, StartedAt: time.Now().UTC(), Finding: f, Message: "eCW said something"}
 	err = r.store.InTx(ctx, func(q *db.Queries) (err error) {
-		change, err = g.Take(ctx, q, report)
+		change, err = g.Report(ctx, q, report)
 		return err
 	})
 	return change, err
@@ -385,7 +385,7 @@ func (r *rig) deliver(ctx context.Context, store *db.Store, g *gate.Gate, t gate
 		if err != nil {
 			return err
 		}
-		_, err = g.Take(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: gate.Answers})
+		_, err = g.Report(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: gate.Answers})
 		return err
 	})
 }

@@ -18,9 +18,9 @@ func ImportItem(importID uuid.UUID, ordinal int32) uuid.UUID {
 }
 
 // AdmitImport lets an item of an import begin, or says that it waits for the circuit. Nobody calls it: it asks again. It is
-// the trial only where no transmission waits to be that, and its outcome is reported with [Gate.Take] as a delivery's is.
+// the trial only where no transmission waits to be that, and its outcome is reported with [Gate.Report] as a delivery's is.
 func (g *Gate) AdmitImport(ctx context.Context, item uuid.UUID) (a Admission, err error) {
-	state, err := g.Circuit(ctx)
+	state, err := g.State(ctx)
 	if err != nil || state.Circuit != HalfOpen { // most find it closed, and need no lock
 		return admitImport(state), err
 	}

@@ -113,7 +113,7 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate(limit(gate.MinPerMinute))
-	_, err := g.Circuit(t.Context())
+	_, err := g.State(t.Context())
 	r.must(err)
 	for name, test := range map[string]struct {
 		fullIn    time.Duration // the bucket
@@ -160,7 +160,7 @@ func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
 		"an import":    gate.Importing(t.Context()),
 		"a delivery":   gate.Delivering(t.Context(), r.transmission().TransmissionID),
 	} {
-		_, err := g.Circuit(t.Context())
+		_, err := g.State(t.Context())
 		r.must(err)
 		began := r.now()
 		r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '94 seconds'")
@@ -239,7 +239,7 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate(limit(60), places(64))
-	_, err := g.Circuit(t.Context())
+	_, err := g.State(t.Context())
 	r.must(err)
 	r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '12 seconds'") // its moment comes in 3 s
 	ctx, cancel := context.WithCancel(t.Context())
@@ -286,14 +286,14 @@ func TestARowThatIsGoneComesBack(t *testing.T) {
 			_, err := g.Admit(ctx, r.transmission())
 			return err
 		},
-		"Circuit": func(ctx context.Context, _ *rig, g *gate.Gate) error { _, err := g.Circuit(ctx); return err },
-		"Pause":   func(ctx context.Context, _ *rig, g *gate.Gate) error { return g.Pause(ctx, time.Second) },
+		"State": func(ctx context.Context, _ *rig, g *gate.Gate) error { _, err := g.State(ctx); return err },
+		"Pause": func(ctx context.Context, _ *rig, g *gate.Gate) error { return g.Pause(ctx, time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			g := r.gate()
-			_, err := g.Circuit(t.Context())
+			_, err := g.State(t.Context())
 			r.must(err)
 			r.must(ask(t.Context(), r, g))
 			r.exec("DELETE FROM ecw_gates")

@@ -16,7 +16,7 @@ import (
 // bears sets how many requests may be under way.
 func (r *rig) bears(g *gate.Gate, parallel float64) {
 	r.tb.Helper()
-	_, err := g.Circuit(r.tb.Context())
+	_, err := g.State(r.tb.Context())
 	r.must(err)
 	r.exec("UPDATE ecw_gates SET parallel = $1, reduced_at = 'epoch'", parallel)
 }
@@ -143,7 +143,7 @@ func TestARequestThatIsGivenUpLeavesItsPlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate(limit(gate.MinPerMinute), places(1))
-	_, err := g.Circuit(t.Context())
+	_, err := g.State(t.Context())
 	r.must(err)
 	r.exec("UPDATE ecw_gates SET bucket_full_at = clock_timestamp() + interval '62 seconds'") // its moment is in 8 s
 	ctx, cancel := context.WithCancel(t.Context())
@@ -466,7 +466,7 @@ func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
 	} {
 		r := newRig(t)
 		g := r.gate(places(1))
-		_, err := g.Circuit(t.Context())
+		_, err := g.State(t.Context())
 		r.must(err)
 		r.reserve()
 		wait(r, g)
@@ -477,7 +477,7 @@ func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
 	}
 }
 
-// What Take frees belongs to the reported delivery only.
+// What Report frees belongs to the reported delivery only.
 func TestAReportFreesOnePlace(t *testing.T) {
 	t.Parallel()
 	for name, finding := range map[string]gate.Finding{

@@ -97,7 +97,7 @@ func TestNobodyIsTriedByAClosedCircuit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
-	_, err := g.Circuit(t.Context())
+	_, err := g.State(t.Context())
 	r.must(err)
 	r.fail(r.transmission(), time.Second)
 	if next := r.nextTrial(g); next.TransmissionID != uuid.Nil {
@@ -246,7 +246,7 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	r := newRig(t)
 	first := r.gate(onStore(r.open("&enable_indexscan=off&enable_bitmapscan=off")))
 	second := r.gate(onStore(r.open("&enable_seqscan=off&enable_bitmapscan=off")))
-	_, err := first.Circuit(t.Context())
+	_, err := first.State(t.Context())
 	r.must(err)
 	list := r.transmissions(3)
 	for i, failed := range list { // the index on when they were opened shows them the other way round than the table

@@ -25,7 +25,7 @@ var refuseUs = fault{Kind: "unauthorized", Target: "token", For: "1h"}
 // circuit is the state of the practice's circuit.
 func (r *rig) circuit() db.Gate {
 	r.t.Helper()
-	return must(r.gate.Circuit(r.t.Context()))(r.t)
+	return must(r.gate.State(r.t.Context()))(r.t)
 }
 
 // startHeld starts the transmissions of new readings and waits until the circuit holds all of them.
