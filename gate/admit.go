@@ -104,16 +104,14 @@ func (g *Gate) mayGo(ctx context.Context, q *db.Queries, state db.Gate, now time
 
 // tryOrHold makes a transmission the trial of a circuit that is not closed, or holds it.
 func (g *Gate) tryOrHold(ctx context.Context, q *db.Queries, state db.Gate, r Request) (Admission, error) {
-	vacant := state.Circuit == HalfOpen && state.Trial == nil
-	switch {
-	case isTrial(state, r.TransmissionID):
-	case vacant, state.Circuit == Open && r.Asked:
-		state.Circuit, state.Trial = HalfOpen, &r.TransmissionID
-		if err := save(ctx, q, state); err != nil {
+	next := afterArrival(state, r.TransmissionID, r.Asked)
+	if !isTrial(next, r.TransmissionID) {
+		return g.hold(ctx, q, state, r, state.Reason)
+	}
+	if !isTrial(state, r.TransmissionID) {
+		if err := save(ctx, q, next); err != nil {
 			return Admission{}, err
 		}
-	default:
-		return g.hold(ctx, q, state, r, state.Reason)
 	}
 
 	// Where no place is free, the trial's first request waits for one.
@@ -132,8 +130,7 @@ func (g *Gate) keepPlace(ctx context.Context, q *db.Queries, id uuid.UUID) error
 // has to decide whether the circuit closes.
 func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request, reason string) (Admission, error) {
 	if isTrial(state, r.TransmissionID) {
-		state.Circuit, state.Trial = Open, nil
-		if err := save(ctx, q, state); err != nil {
+		if err := save(ctx, q, afterHold(state, r.TransmissionID)); err != nil {
 			return Admission{}, err
 		}
 	}

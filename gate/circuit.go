@@ -138,7 +138,7 @@ func (g *Gate) report(ctx context.Context, q *db.Queries, r Report) (change Chan
 		if r.StartedAt.IsZero() {
 			r.StartedAt = now
 		}
-		next := step(state, r, now)
+		next := afterReport(state, r, now)
 		change = Change{
 			Opened:    state.Circuit == Closed && next.Circuit == Open,
 			Closed:    state.Circuit != Closed && next.Circuit == Closed,
@@ -172,46 +172,68 @@ func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
 	return nil
 }
 
-func isTrial(s db.Gate, id uuid.UUID) bool {
-	return s.Circuit == HalfOpen && s.Trial != nil && *s.Trial == id
-}
+// The transitions of the circuit. Each returns the circuit after an event, or the same one where the event changes
+// nothing; docs/reliability.md shows them as a diagram.
 
-// step is the circuit after a report. While it is open, only the trial's report closes it: what else comes in began
-// before.
-func step(s db.Gate, r Report, now time.Time) db.Gate {
-	trial := isTrial(s, r.TransmissionID)
+// afterReport is the circuit after a report. While it is not closed, only the trial's report closes it: the other
+// deliveries that report then began before it opened.
+func afterReport(s db.Gate, r Report, now time.Time) db.Gate {
+	decides := isTrial(s, r.TransmissionID)
 	switch r.Finding {
 	case Answers:
-		if trial || s.Circuit == Closed {
+		if decides || s.Circuit == Closed {
 			return closed(s)
 		}
+
 	case Refuses:
-		if trial || s.Circuit == Closed {
+		if decides || s.Circuit == Closed {
 			return opened(s, ReasonCredentials, r, now)
 		}
 		s.Reason, s.Message = ReasonCredentials, r.Message // graver than an outage
+
 	case Unavailable, Forbids:
-		s.FailingSince = earliest(s.FailingSince, r.StartedAt) // deliveries do not end in the order that they began in
+		s.FailingSince = earliest(s.FailingSince, r.StartedAt) // deliveries do not end in the order in which they began
 		if s.Circuit == Closed && !slices.Contains(s.Failing, r.TransmissionID) {
 			s.Failing = append(s.Failing, r.TransmissionID)
 		}
-		if trial || s.Circuit == Closed && len(s.Failing) >= openAfter {
+		if decides || s.Circuit == Closed && len(s.Failing) >= openAfter {
 			return opened(s, r.Finding.reason(), r, now)
 		}
+
 	case Nothing, NotAsked:
-		if trial {
+		if decides {
 			return opened(s, s.Reason, Report{Message: s.Message, StartedAt: r.StartedAt}, now)
 		}
 	}
 	return s
 }
 
-// reason is why a circuit opens that three findings of a kind open.
-func (f Finding) reason() string {
-	if f == Forbids {
-		return ReasonCredentials
+// afterArrival is the circuit after a delivery, or an item of an import, has come. It becomes the trial where the trial
+// is vacant, and where a person asked for it and the circuit is open.
+func afterArrival(s db.Gate, id uuid.UUID, asked bool) db.Gate {
+	vacant := s.Circuit == HalfOpen && s.Trial == nil
+	if vacant || s.Circuit == Open && asked {
+		s.Circuit, s.Trial = HalfOpen, &id
 	}
-	return ReasonUnavailable
+	return s
+}
+
+// afterChoice is the circuit after a trial was chosen, or nobody was found: nil leaves the trial vacant, for the next
+// to come. It replaces a trial that was lost.
+func afterChoice(s db.Gate, trial *uuid.UUID) db.Gate {
+	if s.Circuit != Closed {
+		s.Circuit, s.Trial, s.NextTrialAt = HalfOpen, trial, nil
+	}
+	return s
+}
+
+// afterHold is the circuit after a delivery was held, or held back. The trial is the trial no longer: it has decided
+// nothing, so another has to.
+func afterHold(s db.Gate, id uuid.UUID) db.Gate {
+	if isTrial(s, id) {
+		s.Circuit, s.Trial = Open, nil
+	}
+	return s
 }
 
 func closed(s db.Gate) db.Gate {
@@ -225,6 +247,19 @@ func opened(s db.Gate, reason string, r Report, now time.Time) db.Gate {
 	s.FailingSince = earliest(s.FailingSince, r.StartedAt)
 	s.OpenedAt = earliest(s.OpenedAt, now)
 	return s
+}
+
+// isTrial reports whether a delivery, or an item of an import, is the one that decides whether the circuit closes.
+func isTrial(s db.Gate, id uuid.UUID) bool {
+	return s.Circuit == HalfOpen && s.Trial != nil && *s.Trial == id
+}
+
+// reason is recorded when findings of this kind open the circuit.
+func (f Finding) reason() string {
+	if f == Forbids {
+		return ReasonCredentials
+	}
+	return ReasonUnavailable
 }
 
 func earliest(known *time.Time, t time.Time) *time.Time {

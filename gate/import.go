@@ -25,18 +25,16 @@ func (g *Gate) AdmitImport(ctx context.Context, item uuid.UUID) (a Admission, er
 		return admitImport(state), err
 	}
 	err = g.locked(ctx, func(q *db.Queries, state db.Gate, _ time.Time) error {
-		vacant := state.Circuit == HalfOpen && state.Trial == nil
-		switch {
-		case isTrial(state, item):
-			a = Admission{Trial: true}
-			return nil
-		case !vacant:
+		next := afterArrival(state, item, false)
+		if !isTrial(next, item) {
 			a = admitImport(state)
 			return nil
 		}
-		state.Trial = &item
 		a = Admission{Trial: true}
-		return save(ctx, q, state)
+		if isTrial(state, item) {
+			return nil
+		}
+		return save(ctx, q, next)
 	})
 	if err != nil {
 		return Admission{}, fmt.Errorf("ask gate: %w", err)

@@ -62,12 +62,11 @@ func (g *Gate) NextTrial(ctx context.Context) (next Waiting, found bool, err err
 		if state, err = q.LockGate(ctx, g.cfg.Practice); err != nil || state.Circuit == Closed {
 			return err
 		}
-		state.Circuit, state.Trial, state.NextTrialAt = HalfOpen, nil, nil
-		if len(rows) > 0 {
-			next, found = Waiting{TransmissionID: rows[0].ID, ObservationID: rows[0].ObservationID}, true
-			state.Trial = &next.TransmissionID
+		if len(rows) == 0 {
+			return save(ctx, q, afterChoice(state, nil))
 		}
-		return save(ctx, q, state)
+		next, found = Waiting{TransmissionID: rows[0].ID, ObservationID: rows[0].ObservationID}, true
+		return save(ctx, q, afterChoice(state, &next.TransmissionID))
 	})
 	if err != nil {
 		return Waiting{}, false, fmt.Errorf("choose trial: %w", err)
