@@ -41,7 +41,8 @@ accepted in SANDBOX_DATA_DIR. Not for patient data.
 	}
 }
 
-// useSandbox fills in what is not set, so that the API, the worker and the sandbox of one machine fit together.
+// useSandbox fills in what is not set, so that the API, the worker and the sandbox of one machine fit
+// together.
 func (c *config) useSandbox() {
 	base := localURL(c.SandboxAddress)
 	for setting, value := range map[*string]string{
@@ -55,6 +56,7 @@ func (c *config) useSandbox() {
 			*setting = value
 		}
 	}
+
 	if _, set := os.LookupEnv("ECW_RATE_LIMIT"); !set {
 		c.ECW.RateLimit = sandboxRateLimit
 	}
@@ -63,29 +65,22 @@ func (c *config) useSandbox() {
 // sandboxRateLimit is more than one machine can send: the sandbox takes whatever comes.
 const sandboxRateLimit = 60_000
 
-// localURL is how this machine reaches its own server that listens on address.
-func localURL(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return "http://" + address
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
-}
-
 func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener net.Listener) error {
 	ehr, err := sandbox.New(sandbox.Config{
-		ClientID: cfg.ECW.ClientID, PracticeCode: cfg.ECW.PracticeCode, JWKSURL: cfg.SandboxJWKSURL,
-		PublicURL: localURL(cfg.SandboxAddress), DataDir: cfg.SandboxDataDir,
-		RatePerMinute: cfg.SandboxRateLimit, Logger: log.With("component", "sandbox"),
-		Now: func() time.Time { return time.Now().Add(cfg.SandboxOffset) },
+		ClientID:      cfg.ECW.ClientID,
+		PracticeCode:  cfg.ECW.PracticeCode,
+		JWKSURL:       cfg.SandboxJWKSURL,
+		PublicURL:     localURL(cfg.SandboxAddress),
+		DataDir:       cfg.SandboxDataDir,
+		RatePerMinute: cfg.SandboxRateLimit,
+		Logger:        log.With("component", "sandbox"),
+		Now:           func() time.Time { return time.Now().Add(cfg.SandboxOffset) },
 	})
 	if err != nil {
 		return err
 	}
 	defer ehr.Close()
+
 	context.AfterFunc(ctx, func() { _ = ehr.Close() }) // ends the slow answers on demand, which would hold up the stop
 	log.InfoContext(ctx, "sandbox EHR listening", "address", listener.Addr().String())
 	return serveHTTP(ctx, listener, ehr, cfg.DrainTimeout)

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// newStore makes the pool without connecting.
+func newStore(ctx context.Context, cfg config) (*db.Store, error) {
+	if cfg.DatabaseURL == "" {
+		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
+			"which brings a database of its own")
+	}
+	return db.NewStore(ctx, cfg.DatabaseURL)
+}
+
+// openStore is newStore for commands that need the database at once.
+func openStore(ctx context.Context, cfg config) (*db.Store, error) {
+	store, err := newStore(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Ping(ctx); err != nil {
+		store.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, databaseError(err)
+	}
+	return store, nil
+}
+
+// databaseError says in one line why there is no connection.
+func databaseError(err error) error {
+	var refused *pgconn.ConnectError
+	if !errors.As(err, &refused) {
+		return err
+	}
+
+	// Of the addresses and encryptions that pgx tried, one reason is enough.
+	reason := strings.ReplaceAll(refused.Unwrap().Error(), "\n", "; ")
+	var answer *pgconn.PgError
+	var dial *net.OpError
+	var lookup *net.DNSError
+	switch {
+	case errors.As(refused, &answer):
+		reason = answer.Message
+	case errors.As(refused, &dial):
+		reason = dial.Error()
+	case errors.As(refused, &lookup):
+		reason = lookup.Error()
+	}
+
+	text := fmt.Sprintf("no connection to the database %q at %s (%s): check that it runs and that DATABASE_URL is right",
+		refused.Config.Database, net.JoinHostPort(refused.Config.Host, strconv.Itoa(int(refused.Config.Port))), reason)
+	return &explained{text: text, cause: err}
+}
+
+// explained is an error in our words.
+type explained struct {
+	text  string
+	cause error
+}
+
+func (e *explained) Error() string { return e.text }
+
+func (e *explained) Unwrap() error { return e.cause }
+
+// awaitDatabase closes migrated when the database is there and as new as this binary, and then rests until
+// ctx ends.
+func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}) error {
+	ask := func(ctx context.Context) error {
+		if err := d.checkDatabase(ctx); err != nil {
+			return databaseError(err)
+		}
+		return nil
+	}
+	err := await(ctx, d.log, "the database", ask, db.IsRefused)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	warnOfServerLog(ctx, d)
+	close(migrated)
+	<-ctx.Done()
+	return nil
+}
+
+func (d dependencies) checkDatabase(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return d.store.CheckMigrated(ctx)
+}
+
+// warnOfServerLog logs which of PostgreSQL's settings let patient data into its log, where nobody would look
+// for it.
+func warnOfServerLog(ctx context.Context, d dependencies) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+
+	settings, err := d.store.RevealingLogSettings(ctx)
+	if err != nil {
+		d.log.WarnContext(ctx, "the settings of PostgreSQL's log could not be read", "error", err)
+	}
+	if len(settings) > 0 {
+		d.log.WarnContext(ctx, "PostgreSQL may write rows into its log: set what is named here", "set", settings)
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/worker"
+)
+
+// dependencies is what the API and the worker both stand on.
+type dependencies struct {
+	cfg      config
+	log      *slog.Logger
+	store    *db.Store
+	temporal client.Client
+	working  *atomic.Bool // set while the worker takes work
+}
+
+// newAPI makes the API's handler from the settings and what it stands on.
+func newAPI(d dependencies) (http.Handler, error) {
+	jwks, err := d.cfg.jwks()
+	if err != nil {
+		return nil, err
+	}
+
+	secret, err := d.cfg.tokenSecret()
+	if err != nil {
+		return nil, err
+	}
+
+	log := d.log.With("component", "api")
+	ehr, err := d.cfg.ehr(log, d.gate(log))
+	if err != nil {
+		return nil, err
+	}
+
+	zone, err := time.LoadLocation(d.cfg.TimeZone)
+	if err != nil {
+		return nil, err
+	}
+
+	made := d.apiConfig()
+	made.EHR, made.JWKS, made.TimeZone, made.TokenSecret, made.Logger = ehr, jwks, zone, secret, log
+	return api.New(made)
+}
+
+// apiConfig fills in what is taken from the settings as it stands, and cannot fail.
+func (d dependencies) apiConfig() api.Config {
+	return api.Config{
+		Store:             d.store,
+		Temporal:          d.temporal,
+		TemporalNamespace: d.cfg.TemporalNamespace,
+		TemporalUIURL:     d.cfg.TemporalUIURL,
+		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
+		PracticeCode:      d.cfg.ECW.PracticeCode,
+		MRNSystem:         d.cfg.ECW.MRNSystem,
+		TokenIssuer:       d.cfg.TokenIssuer,
+		TokenAudience:     d.cfg.TokenAudience,
+	}
+}
+
+// gate is the one way to the practice's eCW.
+func (d dependencies) gate(log *slog.Logger) *gate.Gate {
+	return gate.New(gate.Config{
+		Store:     d.store,
+		Practice:  d.cfg.ECW.PracticeCode,
+		PerMinute: d.cfg.ECW.RateLimit,
+		Parallel:  d.cfg.ECW.Parallel,
+		Timeout:   d.cfg.ECW.Timeout,
+		FirstWait: d.cfg.RetryDelays[0],
+		Call:      worker.Call(d.temporal),
+		Logger:    log,
+	})
+}
+
+func (d dependencies) patientImport(ehr *ecw.Client, entry *gate.Gate, log *slog.Logger) *activities.PatientImport {
+	return &activities.PatientImport{
+		Store:     d.store,
+		EHR:       ehr,
+		Gate:      entry,
+		MRNSystem: d.cfg.ECW.MRNSystem,
+		Parallel:  d.cfg.ImportParallel,
+		Logger:    log,
+	}
+}
+
+// serveAPI answers requests until ctx ends. It closes the listener.
+func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error {
+	handler, err := newAPI(d)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String())
+	return serveHTTP(ctx, listener, handler, d.cfg.DrainTimeout)
+}
+
+// runWorker waits for Temporal, and then takes the practice's work until ctx ends.
+func runWorker(ctx context.Context, d dependencies) error {
+	log := d.log.With("component", "ecw_sync")
+	entry := d.gate(log)
+	ehr, err := d.cfg.ehr(log, entry)
+	if err != nil {
+		return err
+	}
+
+	w := worker.New(d.temporal, d.cfg.ECW.PracticeCode, worker.Activities{
+		Transmission: &activities.Transmission{
+			Store:       d.store,
+			EHR:         ehr,
+			Gate:        entry,
+			RetryDelays: d.cfg.RetryDelays,
+			Logger:      log,
+		},
+		Pending:       &activities.Pending{Store: d.store},
+		PatientImport: d.patientImport(ehr, entry, log),
+		Circuit:       &activities.Circuit{Store: d.store, Gate: entry},
+	}, d.cfg.DrainTimeout)
+
+	started := func() {
+		d.working.Store(true)
+		warnOfOthers(ctx, d, log)
+		log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
+	}
+
+	err = await(ctx, log, "Temporal", func(ctx context.Context) error { return prepareTemporal(ctx, d) }, refusedByTemporal)
+	if ctx.Err() != nil { // told to stop before it had quite started
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	if err := w.Run(ctx, started); err != nil {
+		return temporalError(d.cfg, err)
+	}
+	return nil
+}
+
+// warnOfOthers logs how many readings of other practices wait. This worker does not take them: perhaps
+// ECW_PRACTICE_CODE was changed while they were under way.
+func warnOfOthers(ctx context.Context, d dependencies, log *slog.Logger) {
+	others, err := d.store.OpenElsewhere(ctx, d.cfg.ECW.PracticeCode)
+	if err != nil {
+		log.WarnContext(ctx, "readings of other practices could not be counted", "error", err)
+	}
+	for _, other := range others {
+		log.WarnContext(ctx, "readings of another practice are under way, and wait for a worker with its ECW_PRACTICE_CODE",
+			"practice", other.PracticeCode, "readings", other.Open)
+	}
+}
