@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -21,7 +20,13 @@ type page struct{ number, size int }
 
 func (p page) offset() int { return (p.number - 1) * p.size }
 
-// list is a page with what a client needs to walk on. Next and Previous are null at the ends, and on an empty page.
+// queryPage reads the page; the contract has bounded both numbers.
+func queryPage(c echo.Context) page {
+	return page{number: queryInt(c, "page", 1), size: queryInt(c, "page_size", defaultPageSize)}
+}
+
+// list is a page with what a client needs to walk on. Next and Previous are null at the ends, and on an empty
+// page.
 type list[T any] struct {
 	// Count is how many there are on all pages; when CountIsExact is false, there are more.
 	Count        int64   `json:"count"`
@@ -31,7 +36,8 @@ type list[T any] struct {
 	Results      []T     `json:"results"`
 }
 
-// listPage is one page of a list of ours: the rows beside one of them, whose place is a K, or the page of a number.
+// listPage is one page of a list of ours: the rows beside one of them, whose place is a K, or the page of a
+// number.
 type listPage[K any] struct {
 	page
 	db.Page[K]
@@ -64,12 +70,13 @@ func readCursor[K any](list, text string) (read cursor[K], ok bool) {
 // queryListPage reads which page of a list of ours is asked for.
 func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	p := listPage[K]{page: queryPage(c), list: list}
-	p.Limit = p.size + 1 // one more says whether the list goes on
+	p.Limit = p.size + 1 // one more row shows that the list goes on
+
 	text := c.QueryParam("cursor")
 	if text == "" {
 		if p.number*p.size > db.CountedExactly {
-			return p, badRequest("page_too_deep", "page= reaches only the first %d rows: follow next from the first page instead, or narrow the list "+
-				"with a filter.", db.CountedExactly)
+			return p, badRequest("page_too_deep", "page= reaches only the first %d rows: follow next from the first page instead, "+
+				"or narrow the list with a filter.", db.CountedExactly)
 		}
 		p.Offset = p.offset()
 		return p, nil
@@ -83,6 +90,7 @@ func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	case c.QueryParam("page") != "":
 		b.add("cursor", "comes with page: send one of both")
 	}
+
 	p.After, p.Back = read.Row, read.Back
 	return p, b.err()
 }
@@ -125,33 +133,6 @@ func (p listPage[K]) link(c echo.Context, row K, back bool) (*string, error) {
 	query.Del("page")
 	query.Set("cursor", text)
 	return listURL(c, query), nil
-}
-
-// queryPage reads the page; the contract has bounded both numbers.
-func queryPage(c echo.Context) page {
-	return page{number: queryInt(c, "page", 1), size: queryInt(c, "page_size", defaultPageSize)}
-}
-
-func queryInt(c echo.Context, name string, fallback int) int {
-	n, err := strconv.Atoi(c.QueryParam(name))
-	if err != nil { // it is empty
-		return fallback
-	}
-	return n
-}
-
-// queryText is nil when the query does not name the parameter, or names it with nothing.
-func queryText(c echo.Context, name string) *string {
-	return nullable(strings.TrimSpace(c.QueryParam(name)))
-}
-
-// queryBool is nil when the query does not name the parameter, or names it with nothing.
-func queryBool(c echo.Context, name string) *bool {
-	yes, err := strconv.ParseBool(c.QueryParam(name))
-	if err != nil { // it is empty
-		return nil
-	}
-	return &yes
 }
 
 // newNumberedList is a page of a list that another system keeps, which knows pages by their number only.

@@ -1,11 +1,12 @@
-// Package api is the HTTP interface: it stores readings and patients, starts and steers their workflows, and shows what
-// became of them. It answers JSON, takes every path with or without a trailing slash, and asks for a bearer token on
-// everything under /api/.
+// Package api is the HTTP interface: it stores readings and patients, starts and steers their workflows, and
+// shows what became of them. It answers JSON, takes every path with or without a trailing slash, and asks for
+// a bearer token on everything under /api/.
 package api
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -30,13 +31,15 @@ type Config struct {
 	// TemporalNamespace and TemporalUIURL make links into the Temporal Web UI; an empty URL makes none.
 	TemporalNamespace string
 	TemporalUIURL     string
-	// PublicURL is how callers reach the API, without a slash at its end; links in answers begin with it. When it is empty
-	// they are paths. The address that a request names is not used: it is whatever a caller or a proxy wrote there.
+	// PublicURL is how callers reach the API, without a slash at its end; links in answers begin with it.
+	// When it is empty they are paths. The address that a request names is not used: it is whatever a caller
+	// or a proxy wrote there.
 	PublicURL string
 	EHR       *ecw.Client
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
-	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types decide.
+	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types
+	// decide.
 	MRNSystem string
 	// JWKS is the published key set: public keys only.
 	JWKS []byte
@@ -65,18 +68,26 @@ func New(cfg Config) (http.Handler, error) {
 	if len(cfg.TokenSecret) < minSecretBytes {
 		return nil, errShortSecret
 	}
+
 	contract, err := loadContract()
 	if err != nil {
 		return nil, err
 	}
+
 	cfg.ImportWait = cmp.Or(cfg.ImportWait, defaultImportWait)
-	s := &server{Config: cfg, contract: contract, started: time.Now(), probe: &probe{ask: func(ctx context.Context) error {
-		if err := cfg.EHR.Authenticate(ctx); err != nil {
+	s := &server{
+		Config:   cfg,
+		contract: contract,
+		started:  time.Now(),
+		probe: &probe{ask: func(ctx context.Context) error {
+			if err := cfg.EHR.Authenticate(ctx); err != nil {
+				return err
+			}
+			_, err := cfg.EHR.Capabilities(ctx)
 			return err
-		}
-		_, err := cfg.EHR.Capabilities(ctx)
-		return err
-	}}}
+		}},
+	}
+
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
@@ -84,7 +95,12 @@ func New(cfg Config) (http.Handler, error) {
 	e.Use(s.keepPublicURL)
 	e.Use(s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
 
-	ready := &health.Probe{Store: cfg.Store, Temporal: cfg.Temporal, Logger: cfg.Logger, TakesRequests: true}
+	ready := &health.Probe{
+		Store:         cfg.Store,
+		Temporal:      cfg.Temporal,
+		Logger:        cfg.Logger,
+		TakesRequests: true,
+	}
 	e.GET("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))
 	e.GET("/readyz", echo.WrapHandler(http.HandlerFunc(ready.ServeReadiness)))
 	e.GET("/.well-known/jwks.json", s.jwks)
@@ -95,6 +111,7 @@ func New(cfg Config) (http.Handler, error) {
 	take := func(method, path string, handle echo.HandlerFunc, roles ...string) {
 		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), s.whenMigrated, contract.check)
 	}
+
 	take("POST", "/observations", s.createObservation, RoleProvider, RoleService)
 	take("POST", "/observations/batch", s.createObservations, RoleProvider, RoleService)
 	take("GET", "/observations/:id", s.getObservation, RoleProvider, RoleService)
@@ -118,7 +135,31 @@ func New(cfg Config) (http.Handler, error) {
 	return e, nil
 }
 
-// logRequests writes one line a request: the route's pattern, never the path or the body, which may name a person.
+// whenMigrated refuses requests until the schema is as new as this binary: an upgrade's first processes may
+// be faster than its migration, and must not write what the old schema cannot hold.
+func (s *server) whenMigrated(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if s.migrated.Load() {
+			return next(c)
+		}
+
+		err := s.Store.CheckMigrated(c.Request().Context())
+		if errors.Is(err, db.ErrMigrationsPending) {
+			answer := databaseUnavailable()
+			answer.Detail = "The database waits for `vantrexia migrate`, and nothing was stored. Send the request again in a moment."
+			return answer
+		}
+		if err != nil {
+			return err
+		}
+
+		s.migrated.Store(true)
+		return next(c)
+	}
+}
+
+// logRequests writes one line a request: the route's pattern, never the path or the body, which may name a
+// person.
 func (s *server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()

@@ -52,7 +52,8 @@ type attempt struct {
 	DurationMS       *int64     `json:"duration_ms"`
 	HTTPStatus       *int32     `json:"http_status"`
 	ECWObservationID *string    `json:"ecw_observation_id"`
-	// ECWPatientID is the chart that it was sent to, or that an earlier delivery was found in; null when nothing was sent.
+	// ECWPatientID is the chart that it was sent to, or that an earlier delivery was found in; null when
+	// nothing was sent.
 	ECWPatientID *string `json:"ecw_patient_id"`
 	ErrorClass   *string `json:"error_class"`
 	ErrorCode    *string `json:"error_code"`
@@ -68,6 +69,7 @@ func (s *server) listTransmissions(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+
 	column, descending := strings.CutPrefix(ordering, "-")
 	order := db.TransmissionOrder(column)
 	filter := db.TransmissionFilter{
@@ -83,6 +85,7 @@ func (s *server) listTransmissions(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("list transmissions: %w", err)
 	}
+
 	key := func(row db.GetTransmissionRow) db.TransmissionKey { return order.Key(row.Transmission) }
 	answer, err := newList(c, p, count, rows, s.showTransmission, key)
 	if err != nil {
@@ -96,6 +99,7 @@ func (s *server) getTransmission(c echo.Context) error {
 	if !transmissionIDForm.MatchString(id) {
 		return notFound("transmission", clip(strings.ToValidUTF8(id, "?")))
 	}
+
 	row, err := s.Store.GetTransmission(ctx, db.GetTransmissionParams{PracticeCode: s.PracticeCode, Number: id})
 	if db.IsNotFound(err) {
 		return notFound("transmission", id)
@@ -103,24 +107,40 @@ func (s *server) getTransmission(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("load transmission: %w", err)
 	}
+
 	made, err := s.Store.ListAttempts(ctx, row.Transmission.ID)
 	if err != nil {
 		return fmt.Errorf("load attempts: %w", err)
 	}
+
 	detail := transmissionDetail{transmissionRow: s.showTransmission(row), Attempts: make([]attempt, len(made))}
 	for i, a := range made {
 		detail.Attempts[i] = showAttempt(a)
 	}
+
 	return c.JSON(http.StatusOK, detail)
 }
 
 func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
 	t := row.Transmission
 	return transmissionRow{
-		ID: t.Number, ObservationID: t.ObservationID, PatientID: row.PatientID, PatientName: row.PatientName, Status: t.Status,
-		ErrorMessage: nullable(t.ErrorMessage), ErrorClass: nullable(t.ErrorClass), HTTPStatus: t.HTTPStatus, ECWObservationID: t.ECWObservationID,
-		AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt, LastAttemptedAt: t.LastAttemptedAt,
-		NextRetryAt: t.NextRetryAt, ObservationType: row.ObservationType, CreatedAt: t.CreatedAt, WorkflowURL: s.workflowURL(t.ObservationID),
+		ID:               t.Number,
+		ObservationID:    t.ObservationID,
+		PatientID:        row.PatientID,
+		PatientName:      row.PatientName,
+		Status:           t.Status,
+		ErrorMessage:     nullable(t.ErrorMessage),
+		ErrorClass:       nullable(t.ErrorClass),
+		HTTPStatus:       t.HTTPStatus,
+		ECWObservationID: t.ECWObservationID,
+		AttemptCount:     t.AttemptCount,
+		MaxAttempts:      t.MaxAttempts,
+		FirstAttemptedAt: t.FirstAttemptedAt,
+		LastAttemptedAt:  t.LastAttemptedAt,
+		NextRetryAt:      t.NextRetryAt,
+		ObservationType:  row.ObservationType,
+		CreatedAt:        t.CreatedAt,
+		WorkflowURL:      s.workflowURL(t.ObservationID),
 	}
 }
 
@@ -129,93 +149,26 @@ func (s *server) workflowURL(observationID uuid.UUID) *string {
 	if s.TemporalUIURL == "" {
 		return nil
 	}
-	link := s.TemporalUIURL + "/namespaces/" + url.PathEscape(s.TemporalNamespace) + "/workflows/" + url.PathEscape(workflows.TransmissionWorkflowID(observationID))
+	link := s.TemporalUIURL + "/namespaces/" + url.PathEscape(s.TemporalNamespace) +
+		"/workflows/" + url.PathEscape(workflows.TransmissionWorkflowID(observationID))
 	return &link
 }
 
 func showAttempt(a db.TransmissionAttempt) attempt {
 	shown := attempt{
-		Number: a.Number, StartedAt: a.StartedAt, FinishedAt: a.FinishedAt, HTTPStatus: a.HTTPStatus, ECWObservationID: a.ECWObservationID, ECWPatientID: a.ECWPatientID,
-		ErrorClass: nullable(a.ErrorClass), ErrorCode: nullable(a.ErrorCode), ErrorMessage: nullable(a.ErrorMessage),
+		Number:           a.Number,
+		StartedAt:        a.StartedAt,
+		FinishedAt:       a.FinishedAt,
+		HTTPStatus:       a.HTTPStatus,
+		ECWObservationID: a.ECWObservationID,
+		ECWPatientID:     a.ECWPatientID,
+		ErrorClass:       nullable(a.ErrorClass),
+		ErrorCode:        nullable(a.ErrorCode),
+		ErrorMessage:     nullable(a.ErrorMessage),
 	}
 	if a.FinishedAt != nil {
 		ms := a.FinishedAt.Sub(a.StartedAt).Milliseconds()
 		shown.DurationMS = &ms
 	}
 	return shown
-}
-
-// push is one delivery of one of a patient's readings, as the Sync Status tab shows it.
-type push struct {
-	TransmissionID  string     `json:"transmission_id"`
-	ObservationID   uuid.UUID  `json:"observation_id"`
-	ObservationType string     `json:"observation_type"`
-	EffectiveAt     time.Time  `json:"effective_at"`
-	Status          string     `json:"status"`
-	NextRetryAt     *time.Time `json:"next_retry_at"`
-	WorkflowURL     *string    `json:"workflow_url"`
-	attempt
-}
-
-func (s *server) getSyncStatus(c echo.Context) error {
-	patient, err := s.loadPatient(c)
-	if err != nil {
-		return err
-	}
-	p, err := queryListPage[db.PushKey](c, "pushes")
-	if err != nil {
-		return err
-	}
-	ctx := c.Request().Context()
-	count, err := s.Store.CountPushes(ctx, s.PracticeCode, patient.ID)
-	if err != nil {
-		return fmt.Errorf("count pushes: %w", err)
-	}
-	rows, err := s.Store.ListPushes(ctx, s.PracticeCode, patient.ID, p.Page)
-	if err != nil {
-		return fmt.Errorf("list pushes: %w", err)
-	}
-	answer, err := newList(c, p, count, rows, s.showPush, db.Push.Key)
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, answer)
-}
-
-func (s *server) showPush(row db.Push) push {
-	return push{
-		TransmissionID:  row.TransmissionNumber,
-		ObservationID:   row.ObservationID,
-		ObservationType: row.ObservationType,
-		EffectiveAt:     row.EffectiveAt,
-		Status:          row.Status,
-		NextRetryAt:     row.NextRetryAt,
-		WorkflowURL:     s.workflowURL(row.ObservationID),
-		attempt:         showAttempt(row.TransmissionAttempt),
-	}
-}
-
-func queryUUID(c echo.Context, name string) *uuid.UUID {
-	id, ok := parseUUID(c.QueryParam(name))
-	if !ok { // it is empty
-		return nil
-	}
-	return &id
-}
-
-// queryTime takes an RFC 3339 time or a date. A date means the whole day in the practice's time zone: its beginning, or
-// for an upper bound its end.
-func queryTime(c echo.Context, name string, zone *time.Location, upper bool) *time.Time {
-	value := c.QueryParam(name)
-	if day, err := time.ParseInLocation(time.DateOnly, value, zone); err == nil {
-		if upper {
-			day = day.AddDate(0, 0, 1)
-		}
-		return &day
-	}
-	at, err := time.Parse(time.RFC3339, value)
-	if err != nil { // it is empty
-		return nil
-	}
-	return &at
 }
