@@ -11,7 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
@@ -19,30 +22,33 @@ import (
 // minKeyBits is the least that RFC 7518 §3.3 allows for RS384.
 const minKeyBits = 2048
 
-// Key is the RSA key that signs our client assertions, with the id (kid) under which its public half is published.
-// It never prints its private part.
+// Key is the RSA key that signs our client assertions, with the id (kid) under which its public half is
+// published. It never prints its private part.
 type Key struct {
 	id      string
 	private *rsa.PrivateKey
 }
 
-// LoadKey reads an RSA private key in PEM, PKCS#1 or PKCS#8, unencrypted, of at least 2048 bits. Line breaks may be
-// written as \n, as environment variables often need them. kid is the id to publish it under.
+// LoadKey reads an RSA private key in PEM, PKCS#1 or PKCS#8, unencrypted, of at least 2048 bits. Line breaks
+// may be written as \n, as environment variables often need them. kid is the id to publish it under.
 func LoadKey(data []byte, kid string) (*Key, error) {
 	if kid == "" {
 		return nil, errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
 	}
+
 	// A backslash never occurs in PEM, so this cannot damage a key.
 	block, _ := pem.Decode([]byte(strings.ReplaceAll(string(data), `\n`, "\n")))
 	if block == nil {
 		return nil, errors.New("the private key is not in PEM form; make one with: vantrexia keys generate")
 	}
+
 	private, err := parsePrivate(block)
 	if err != nil {
 		return nil, err
 	}
 	if bits := private.N.BitLen(); bits < minKeyBits {
-		return nil, fmt.Errorf("the private key has %d bits; eCW needs at least %d, make one with: vantrexia keys generate", bits, minKeyBits)
+		return nil, fmt.Errorf("the private key has %d bits; eCW needs at least %d, make one with: vantrexia keys generate",
+			bits, minKeyBits)
 	}
 	return &Key{id: kid, private: private}, nil
 }
@@ -97,6 +103,7 @@ func parsePrivate(block *pem.Block) (*rsa.PrivateKey, error) {
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
 	}
+
 	return nil, fmt.Errorf("the PEM block is a %q, not a private key; point the setting at the private key", block.Type)
 }
 
@@ -121,13 +128,14 @@ func (k *Key) PEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW: kty, kid, use,
-// alg, n and e, nothing else. At least one key is needed and every kid must be its own, else eCW rejects our
-// assertions (SMART App Launch 2.2, client-confidential-asymmetric).
+// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW: kty,
+// kid, use, alg, n and e, nothing else. At least one key is needed and every kid must be its own, else eCW
+// rejects our assertions (SMART App Launch 2.2, client-confidential-asymmetric).
 func PublicJWKS(keys ...*Key) ([]byte, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a key set needs a key; set ECW_PRIVATE_KEY_FILE or ECW_PRIVATE_KEY")
 	}
+
 	set := jwk.NewSet()
 	for _, k := range keys {
 		if _, exists := set.LookupKeyID(k.id); exists {
@@ -141,6 +149,7 @@ func PublicJWKS(keys ...*Key) ([]byte, error) {
 			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
 		}
 	}
+
 	return json.Marshal(set)
 }
 
@@ -154,4 +163,35 @@ func publicJWK(k *Key) (jwk.Key, error) {
 		public.Set(jwk.KeyUsageKey, jwk.ForSignature),
 		public.Set(jwk.AlgorithmKey, jwa.RS384),
 	)
+}
+
+const (
+	// assertionType is the client_assertion_type of RFC 7523 §2.2.
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// assertionLifetime stays a minute below the five minutes eCW allows, so that a clock ahead of eCW's does
+	// not matter.
+	assertionLifetime = 4 * time.Minute
+	// issuedBefore dates an assertion back: a server whose clock is a second behind ours refuses one from the
+	// future. With assertionLifetime it stays below five minutes, for servers that measure from iat.
+	issuedBefore = 30 * time.Second
+)
+
+// signAssertion makes the client assertion of SMART Backend Services. Every request needs a fresh one: eCW
+// rejects a jti that it has seen. There is no nbf and iat lies in the past, so a clock a little ahead of
+// eCW's does no harm.
+func signAssertion(key *Key, clientID, tokenURL string, now time.Time) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodRS384, jwt.MapClaims{
+		"iss": clientID,
+		"sub": clientID,
+		"aud": tokenURL, // a string: not every server accepts the array form
+		"iat": now.Add(-issuedBefore).Unix(),
+		"exp": now.Add(assertionLifetime).Unix(),
+		"jti": uuid.NewString(),
+	})
+	t.Header["kid"] = key.id
+	signed, err := t.SignedString(key.private)
+	if err != nil {
+		return "", fmt.Errorf("sign the client assertion: %w", err)
+	}
+	return signed, nil
 }

@@ -1,176 +1,195 @@
 package ecw
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
-	"net/http"
-	"net/url"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/google/uuid"
+	"time"
 )
 
-func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
-	about, err := readable(resource, id)
-	if err != nil {
-		return Delivered{}, err
-	}
-	conditional := !c.habits.refusesConditions()
-	if conditional {
-		d, err := c.post(ctx, resource, ifNoneExist(id))
-		if !refusesCondition(err) {
-			return c.confirmed(ctx, id, about, d, err)
-		}
-		c.log.WarnContext(ctx, "eCW refuses a conditional create; looking the Observation up instead", slog.String("observation_id", id.Value))
-	}
-	if d, found, err := c.lookUp(ctx, id, about, false); found || err != nil {
-		return d, err
-	}
-	d, err := c.post(ctx, resource, "")
-	if conditional && err == nil {
-		c.habits.noteRefusedCondition() // it was the condition, and nothing else, that was refused
-	}
-	return c.confirmed(ctx, id, about, d, err)
+// observation is as much of an Observation as tells one reading from another: of ours before it is sent, and
+// of those that eCW's searches return.
+type observation struct {
+	head
+	Status            string           `json:"status"`
+	Category          short[concept]   `json:"category"`
+	Code              concept          `json:"code"`
+	EffectiveDateTime string           `json:"effectiveDateTime"`
+	Device            reference        `json:"device"`
+	ValueQuantity     *quantity        `json:"valueQuantity"`
+	Component         short[component] `json:"component"`
 }
 
-// readable reads what is to be sent. Without its identifier an Observation could never be looked up again.
-func readable(resource json.RawMessage, id Identifier) (observation, error) {
-	var o observation
-	if json.Unmarshal(resource, &o) != nil || o.ResourceType != "Observation" || id.Value == "" || !carries(o.Identifier, id) {
-		return observation{}, invalidResource()
-	}
-	return o, nil
+// head says which Observation it is, and whose.
+type head struct {
+	ResourceType string          `json:"resourceType"`
+	ID           string          `json:"id"`
+	Identifier   json.RawMessage `json:"identifier"`
+	Subject      reference       `json:"subject"`
 }
 
-// refusesCondition tells whether eCW may have refused a create for its condition. It has stored nothing then.
-func refusesCondition(err error) bool {
-	var e *Error
-	if !errors.As(err, &e) || e.Code != "not-supported" {
-		return false
-	}
-	switch e.HTTPStatus {
-	case http.StatusOK, http.StatusBadRequest, http.StatusPreconditionFailed, http.StatusUnprocessableEntity, http.StatusNotImplemented:
-		return true
-	}
-	return false
+type concept struct {
+	Coding short[coding] `json:"coding"`
 }
 
-// post sends one create and reads the answer.
-func (c *Client) post(ctx context.Context, resource json.RawMessage, condition string) (Delivered, error) {
-	req, err := c.createRequest(resource, condition)
-	if err != nil {
-		return Delivered{}, err
-	}
-	res, err := c.authorized(ctx, req)
-	if err != nil {
-		return Delivered{}, err
-	}
-	d, err := judgeCreate(res, c.now())
-	var e *Error
-	if errors.As(err, &e) && e.Class == ClassThrottled && res.status != http.StatusTooManyRequests {
-		c.wire.pause(ctx, res.header) // it stood in the body
-	}
-	return d, err
+type coding struct {
+	System string `json:"system"`
+	Code   string `json:"code"`
 }
 
-func invalidResource() *Error {
-	return &Error{Class: ClassPermanentData, Op: OpCreate, Code: "invalid_resource",
-		Message: "the resource is not an Observation that carries its identifier; transform the reading again"}
+type reference struct {
+	Reference string `json:"reference"`
+	Display   string `json:"display"`
 }
 
-// createRequest asks for a create in the form of the write mode, a conditional one (FHIR R4 §3.1.0.8.1) unless condition
-// is empty.
-func (c *Client) createRequest(resource json.RawMessage, condition string) (request, error) {
-	req := c.fhirRequest(OpCreate, http.MethodPost, "/Observation", nil)
-	req.body = resource
-	if c.writeMode == WriteBundle {
-		bundle, err := transaction(resource, condition)
-		if err != nil {
-			return request{}, invalidResource()
-		}
-		req.url, req.body = c.baseURL, bundle
-	} else if condition != "" {
-		req.header.Set("If-None-Exist", condition)
-	}
-	req.header.Set("Content-Type", mediaFHIR)
-	// Asked for because some servers answer a conditional create that matched with neither Location nor body, and
-	// the id would be lost.
-	req.header.Set("Prefer", "return=representation")
-	return req, nil
+type quantity struct {
+	Value      json.Number `json:"value"`
+	Comparator string      `json:"comparator"`
+	Unit       string      `json:"unit"`
+	System     string      `json:"system"`
+	Code       string      `json:"code"`
 }
 
-// ifNoneExist is the search that decides whether the Observation is there already.
-func ifNoneExist(id Identifier) string { return "identifier=" + url.QueryEscape(searchToken(id)) }
-
-// searchToken is the form system|value of a search parameter.
-func searchToken(id Identifier) string { return searchValue(id.System) + "|" + searchValue(id.Value) }
-
-// searchValue writes a value with FHIR's own escapes (FHIR R4 §3.1.1.5.7), so that a comma in it is not an "or".
-func searchValue(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`).Replace(s)
+type component struct {
+	Code          concept   `json:"code"`
+	ValueQuantity *quantity `json:"valueQuantity"`
 }
 
-// transaction wraps the resource into the Bundle that production contracts ask for.
-func transaction(resource json.RawMessage, condition string) (json.RawMessage, error) {
-	type bundleRequest struct {
-		Method      string `json:"method"`
-		URL         string `json:"url"`
-		IfNoneExist string `json:"ifNoneExist,omitempty"`
-	}
-	type bundleEntry struct {
-		FullURL  string          `json:"fullUrl"`
-		Resource json.RawMessage `json:"resource"`
-		Request  bundleRequest   `json:"request"`
-	}
-	return json.Marshal(struct {
-		ResourceType string        `json:"resourceType"`
-		Type         string        `json:"type"`
-		Entry        []bundleEntry `json:"entry"`
-	}{"Bundle", "transaction", []bundleEntry{{
-		FullURL:  "urn:uuid:" + uuid.NewString(),
-		Resource: resource,
-		Request:  bundleRequest{Method: http.MethodPost, URL: "Observation", IfNoneExist: condition},
-	}}})
-}
-
-// confirmed passes on what came of a create, except that it reads back what eCW called a duplicate. Until it is seen, the
-// outcome stays unknown; only a throttled search is passed on as such, since it costs no attempt and repeating the create
-// is refused as a duplicate again.
-func (c *Client) confirmed(ctx context.Context, id Identifier, about observation, created Delivered, err error) (Delivered, error) {
-	if !errors.Is(err, errDuplicate) {
-		return created, err
-	}
-	d, found, searchErr := c.lookUp(ctx, id, about, true)
-	var search *Error
-	switch {
-	case found:
-		return d, nil
-	case errors.As(searchErr, &search) && search.Class == ClassThrottled:
-		return Delivered{}, search
-	case errors.As(searchErr, &search):
-		unknown := *search
-		unknown.Class = ClassUnknown
-		unknown.Op = OpCreate
-		unknown.Message = "eCW reports a duplicate that could not be confirmed: " + search.Message
-		return Delivered{}, &unknown
-	}
-	return Delivered{}, err
-}
-
-// carries tells whether an Observation's identifiers, as JSON, include want.
+// carries reports whether an Observation's identifiers, as JSON, include want.
 func carries(identifiers json.RawMessage, want Identifier) bool {
 	var list short[Identifier]
 	return json.Unmarshal(identifiers, &list) == nil && slices.Contains(list, want)
 }
 
-// mayCarry tells whether an Observation's identifiers, as JSON, include one of that system, or cannot be read.
+// mayCarry reports whether an Observation's identifiers, as JSON, include one of that system, or cannot be
+// read.
 func mayCarry(identifiers json.RawMessage, system string) bool {
 	var list short[Identifier]
 	if len(identifiers) == 0 {
 		return false
 	}
 	return json.Unmarshal(identifiers, &list) != nil || slices.ContainsFunc(list, func(i Identifier) bool { return i.System == system })
+}
+
+// patientID is the id in "Patient/{id}", relative or at the end of a URL; "" if the subject is something
+// else.
+func (h head) patientID() string {
+	at := strings.LastIndex("/"+h.Subject.Reference, "/Patient/")
+	if at < 0 {
+		return ""
+	}
+	id, _, _ := strings.Cut(h.Subject.Reference[at+len("Patient/"):], "/")
+	return id
+}
+
+// category is the code of the first category, "" if there is none.
+func (o observation) category() string {
+	for _, c := range o.Category {
+		for _, coding := range c.Coding {
+			return coding.Code
+		}
+	}
+	return ""
+}
+
+// recognisable reports whether the Observation could be told from others without its identifier.
+func (o observation) recognisable() bool {
+	_, err := o.effective()
+	return err == nil && o.patientID() != "" && len(o.Code.Coding) > 0 && len(o.values()) > 0
+}
+
+func (o observation) effective() (time.Time, error) {
+	return time.Parse(time.RFC3339, o.EffectiveDateTime)
+}
+
+// values are all measured values, that of the Observation itself and those of its components.
+func (o observation) values() []component {
+	values := []component{{o.Code, o.ValueQuantity}}
+	values = append(values, o.Component...)
+	return slices.DeleteFunc(values, func(c component) bool { return c.ValueQuantity == nil })
+}
+
+// sameReading reports whether other is this reading although it does not carry the reading's identifier,
+// because the EHR has dropped it: patient, status, code, the instant and every value must be equal, with no
+// value more, and the device if the EHR shows one. To take another reading for this one would lose it, so
+// what is not plainly equal is another.
+func (o observation) sameReading(other observation) bool {
+	ours, err := o.effective()
+	theirs, theirErr := other.effective()
+	return err == nil && theirErr == nil && ours.Equal(theirs) &&
+		o.recognisable() && o.patientID() == other.patientID() && o.Status == other.Status && o.Code.shares(other.Code) &&
+		(other.Device.Display == "" || o.Device.Display == other.Device.Display) &&
+		sameValues(o.values(), other.values())
+}
+
+// sameValues reports whether each of ours has its equal among theirs, and nothing is left over.
+func sameValues(ours, theirs []component) bool {
+	left := slices.Clone(theirs)
+	for _, our := range ours {
+		equal := slices.IndexFunc(left, func(their component) bool {
+			return our.Code.shares(their.Code) && our.ValueQuantity.equals(*their.ValueQuantity)
+		})
+		if equal < 0 {
+			return false
+		}
+		left = slices.Delete(left, equal, equal+1)
+	}
+
+	return len(left) == 0
+}
+
+// shares reports whether two concepts have a coding in common. One is enough: an EHR adds codes of its own,
+// and may keep one of the two that US Core wants on a pulse oximetry.
+func (c concept) shares(other concept) bool {
+	return slices.ContainsFunc(c.Coding, func(mine coding) bool { return mine.Code != "" && slices.Contains(other.Coding, mine) })
+}
+
+// equals reports whether two quantities are the same number of the same unit; nothing is converted.
+func (q quantity) equals(other quantity) bool {
+	sameUnit := q.System == other.System && q.Code == other.Code
+	if other.Code == "" {
+		sameUnit = other.Unit != "" && (other.Unit == q.Unit || other.Unit == q.Code)
+	}
+	return sameUnit && q.Comparator == other.Comparator && sameNumber(q.Value, other.Value)
+}
+
+// decimal is a number in the one form that equal numbers share: digits without zeros at either end, times ten
+// to the exponent. Unlike a float it tells 98.6 from 98.60000000000001, and unlike math/big it costs nothing
+// for 1e999999999.
+type decimal struct {
+	negative bool
+	digits   string // "" is zero
+	exponent int
+}
+
+// sameNumber compares by value, so that 98.60 equals 98.6.
+func sameNumber(a, b json.Number) bool {
+	x, okX := parseDecimal(a)
+	y, okY := parseDecimal(b)
+	return okX && okY && x == y
+}
+
+func parseDecimal(n json.Number) (decimal, bool) {
+	mantissa, exponent, scientific := strings.Cut(strings.ToLower(n.String()), "e")
+	var d decimal
+	if scientific {
+		var err error
+		if d.exponent, err = strconv.Atoi(exponent); err != nil {
+			return decimal{}, false
+		}
+	}
+	mantissa, d.negative = strings.CutPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	all := whole + fraction
+	if all == "" || strings.Trim(all, "0123456789") != "" {
+		return decimal{}, false
+	}
+
+	significant := strings.TrimRight(all, "0")
+	d.exponent += len(all) - len(significant) - len(fraction)
+	if d.digits = strings.TrimLeft(significant, "0"); d.digits == "" {
+		return decimal{}, true
+	}
+	return d, true
 }

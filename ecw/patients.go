@@ -15,14 +15,16 @@ import (
 const (
 	// MaxPatientPageSize bounds [PatientQuery.PageSize], and what eCW is asked for at a time.
 	MaxPatientPageSize = 200
-	// maxPatientDepth is how many patients into the list a page may reach. FHIR has no way to go to a page but over all
-	// pages before it, and every request counts towards the practice's limit of 250 a minute, which deliveries share.
+	// maxPatientDepth is how many patients into the list a page may reach. FHIR has no way to go to a page
+	// but over all pages before it, and every request counts towards the practice's limit of 250 a minute,
+	// which deliveries share.
 	maxPatientDepth = 20_000
 	// maxPatientRequests holds the same where eCW's pages are smaller than asked for.
 	maxPatientRequests = 100
 )
 
-// CodeInvalidPage is the [Error.Code] of a page that does not exist or lies too deep: the caller's mistake, not eCW's.
+// CodeInvalidPage is the [Error.Code] of a page that does not exist or lies too deep: the caller's mistake,
+// not eCW's.
 const CodeInvalidPage = "invalid_page"
 
 // PatientQuery selects patients and one page of them.
@@ -37,8 +39,8 @@ type PatientPage struct {
 	Patients []json.RawMessage // FHIR Patient resources, as eCW sent them
 	Total    int               // of all pages; -1 when eCW does not say
 	More     bool              // eCW has patients beyond this page, or at least a link to some
-	// Cut is true when eCW counts more patients than it lets anybody list: it gives neither a link to its next page nor takes
-	// an offset. Total is the number that it lists then.
+	// Cut is true when eCW counts more patients than it lets anybody list: it gives neither a link to its
+	// next page nor takes an offset. Total is the number that it lists then.
 	Cut bool
 }
 
@@ -53,16 +55,18 @@ type match struct {
 	Resource json.RawMessage `json:"resource"`
 }
 
-// SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is empty. eCW's own
-// pages may be of another size: as many of them are read as the page asked for takes. They are found by eCW's links, or,
-// when it gives none and counts more patients than it has shown, by offset, if it is seen to take one.
+// SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is
+// empty. eCW's own pages may be of another size: as many of them are read as the page asked for takes. They
+// are found by eCW's links, or, when it gives none and counts more patients than it has shown, by offset, if
+// it is seen to take one.
 //
-// The error is an [*Error] with Op "patients" or "token". A page or a page size out of bounds is of [ClassPermanentData]
-// with Code [CodeInvalidPage].
+// The error is an [*Error] with Op "patients" or "token". A page or a page size out of bounds is of
+// [ClassPermanentData] with Code [CodeInvalidPage].
 func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPage, error) {
 	if err := q.check(); err != nil {
 		return PatientPage{}, err
 	}
+
 	page := PatientPage{Patients: []json.RawMessage{}, Total: -1}
 	start := (q.Page - 1) * q.PageSize
 	at, linked := 0, false // where eCW's page begins, and whether a link led there
@@ -107,6 +111,7 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 				return page, nil
 			}
 		}
+
 		if !beyond {
 			at = max(at, start)
 		}
@@ -118,12 +123,14 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 			c.habits.noteOffsets(ignoresOffset)
 			return c.SearchPatients(ctx, q) // from the start, with the largest page there is
 		}
+
 		c.habits.noteOffsets(takesOffset)
 		if missing == 0 || beyond {
 			page.More = missing == 0
 			return page, nil
 		}
 	}
+
 	return PatientPage{}, err
 }
 
@@ -140,11 +147,17 @@ func (q PatientQuery) check() error {
 }
 
 func invalidPage(message string) *Error {
-	return &Error{Class: ClassPermanentData, Op: OpPatients, Code: CodeInvalidPage, Message: message}
+	return &Error{
+		Class:   ClassPermanentData,
+		Op:      OpPatients,
+		Code:    CodeInvalidPage,
+		Message: message,
+	}
 }
 
-// firstCount is how many patients to ask for at first: all up to the page's end, as far as one request may, which is fewer
-// requests than pages of the page's size would take. A server that has one page only is asked for its largest.
+// firstCount is how many patients to ask for at first: all up to the page's end, as far as one request may,
+// which is fewer requests than pages of the page's size would take. A server that has one page only is asked
+// for its largest.
 func (c *Client) firstCount(q PatientQuery) int {
 	if c.habits.offsets() == ignoresOffset {
 		return MaxPatientPageSize
@@ -152,8 +165,8 @@ func (c *Client) firstCount(q PatientQuery) int {
 	return min(q.Page*q.PageSize, MaxPatientPageSize)
 }
 
-// patientsFrom asks for so many patients. The offset is no parameter of FHIR's, but one that servers without links know. A
-// server that refuses _count, as eCW's does in places, chooses the size itself.
+// patientsFrom asks for so many patients. The offset is no parameter of FHIR's, but one that servers without
+// links know. A server that refuses _count, as eCW's does in places, chooses the size itself.
 func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset int) (patientBundle, error) {
 	query := url.Values{"_count": {strconv.Itoa(count)}}
 	if offset > 0 {
@@ -173,16 +186,22 @@ func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset
 func (c *Client) nextPatients(ctx context.Context, link string) (patientBundle, error) {
 	target, ok := c.below(link)
 	if !ok {
-		return patientBundle{}, &Error{Class: ClassPermanentData, Op: OpPatients, Code: "foreign_link", HTTPStatus: http.StatusOK,
-			Message: "eCW's next page lies outside of ECW_FHIR_BASE_URL and was not asked for; set the URL that eCW itself uses"}
+		return patientBundle{}, &Error{
+			Class:      ClassPermanentData,
+			Op:         OpPatients,
+			Code:       "foreign_link",
+			HTTPStatus: http.StatusOK,
+			Message:    "eCW's next page lies outside of ECW_FHIR_BASE_URL and was not asked for; set the URL that eCW itself uses",
+		}
 	}
+
 	req := c.readRequest(OpPatients, "", nil)
 	req.url = target
 	return c.patients(ctx, req)
 }
 
-// below resolves a link of eCW's and tells whether it stays below the FHIR base URL, so that the access token goes
-// nowhere else.
+// below resolves a link of eCW's and reports whether it stays below the FHIR base URL, so that the access
+// token goes nowhere else.
 func (c *Client) below(link string) (string, bool) {
 	base, err := url.Parse(c.baseURL + "/")
 	if err != nil {
@@ -220,8 +239,8 @@ func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 	return list, ids
 }
 
-// goesOn reports whether the bundle has patients, and none of those that were seen: a server that ignores the offset shows
-// its first ones again.
+// goesOn reports whether the bundle has patients, and none of those that were seen: a server that ignores the
+// offset shows its first ones again.
 func (b patientBundle) goesOn(seen []string) bool {
 	_, ids := b.patients()
 	return len(ids) > 0 && !slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(seen, id) })
@@ -257,4 +276,56 @@ func (c *Client) CountPatients(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	return bundle.total(), nil
+}
+
+// ReadPatient returns the FHIR Patient with that id, the resource as eCW sent it. One that does not exist, or
+// no longer, is an [*Error] of [ClassPermanentData] with Code "not_found"; an id that cannot be one has Code
+// "invalid_id" and is not asked for. Op is "read" or "token".
+func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, error) {
+	if !isPatientID(id) {
+		return nil, &Error{
+			Class:   ClassPermanentData,
+			Op:      OpRead,
+			Code:    "invalid_id",
+			Message: "the id is not one of a FHIR resource; use the id that eCW's patient list shows",
+		}
+	}
+
+	res, err := c.authorized(ctx, c.readRequest(OpRead, "/Patient/"+id, nil))
+	if err != nil {
+		return nil, err
+	}
+	// A page that is not even JSON does not come from the FHIR server, so it says nothing about the patient.
+	if res.status == http.StatusGone || res.status == http.StatusNotFound && res.isJSON() {
+		return nil, &Error{
+			Class:      ClassPermanentData,
+			Op:         OpRead,
+			Code:       "not_found",
+			HTTPStatus: res.status,
+			Message:    "Patient not found in eCW; check the id",
+		}
+	}
+
+	var patient struct {
+		ID string `json:"id"`
+	}
+	if err := c.judgeRead(res, OpRead, "Patient", &patient); err != nil {
+		return nil, err
+	}
+	if patient.ID != id {
+		// Linking somebody else's chart would be worse than any failure.
+		return nil, &Error{
+			Class:      ClassPermanentData,
+			Op:         OpRead,
+			Code:       "other_patient",
+			HTTPStatus: res.status,
+			Message:    "eCW answered with another patient than asked for; look at the chart",
+		}
+	}
+	return res.body, nil
+}
+
+// isPatientID keeps out what is a path or an operation of FHIR's ("..", "_history").
+func isPatientID(id string) bool {
+	return idForm.MatchString(id) && strings.Trim(id, ".") != "" && !strings.HasPrefix(id, "_")
 }

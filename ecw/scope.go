@@ -2,11 +2,20 @@ package ecw
 
 import "strings"
 
+const createScope = "system/Observation.c"
+
+// MayCreate reports whether the token held lets us create Observations, as far as its scope says; true while
+// none is held.
+func (c *Client) MayCreate() bool {
+	t, held := c.tokens.held()
+	return !held || len(missingScopes(createScope, t.scope)) == 0
+}
+
 // missingScopes returns the scopes of asked that granted does not cover. Both are separated by spaces.
 //
-// A server may grant in another spelling than it was asked: SMART v1 says read, write and *, SMART v2 says which of
-// c, r, u, d and s (SMART App Launch 2.2, "Scopes for requesting FHIR Resources"). An asked write is covered by c,
-// because we never update or delete.
+// A server may grant in another spelling than it was asked: SMART v1 says read, write and *, SMART v2 says
+// which of c, r, u, d and s (SMART App Launch 2.2, "Scopes for requesting FHIR Resources"). An asked write is
+// covered by c, because we never update or delete.
 func missingScopes(asked, granted string) []string {
 	grants := strings.Fields(granted)
 	var missing []string
@@ -34,25 +43,29 @@ func covered(want string, grants []string) bool {
 			have.WriteString(letters)
 		}
 	}
+
 	if !ok {
 		return false
 	}
+
 	for _, letter := range need {
 		if !strings.ContainsRune(have.String(), letter) {
 			return false
 		}
 	}
+
 	return true
 }
 
-// splitScope takes "system/Observation.rs?x=y" apart into "system/Observation" and its permissions as letters of
-// "cruds". False: not a scope on a resource type.
+// splitScope takes "system/Observation.rs?x=y" apart into "system/Observation" and its permissions as letters
+// of "cruds". False: not a scope on a resource type.
 func splitScope(scope string) (target, letters string, ok bool) {
 	scope, _, _ = strings.Cut(scope, "?")
 	dot := strings.LastIndexByte(scope, '.')
 	if dot < 0 || !strings.Contains(scope[:dot], "/") {
 		return "", "", false
 	}
+
 	target, letters = scope[:dot], scope[dot+1:]
 	switch letters {
 	case "*":
@@ -62,6 +75,7 @@ func splitScope(scope string) (target, letters string, ok bool) {
 	case "write":
 		letters = "cud"
 	}
+
 	if letters == "" || strings.Trim(letters, "cruds") != "" {
 		return "", "", false
 	}

@@ -6,29 +6,28 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/sync/singleflight"
 )
 
 const (
-	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way. Tokens of
-	// less than five times that are renewed after 80 % of their life.
+	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way.
+	// Tokens of less than five times that are renewed after 80 % of their life.
 	renewBefore = 30 * time.Second
 	// unstatedLifetime is assumed when the answer has no expires_in, which RFC 6749 §5.1 only recommends.
 	unstatedLifetime = time.Minute
 	// maxLifetime guards against nonsense in expires_in.
 	maxLifetime = 24 * time.Hour
-	// toleratedDrift is how far our clock may be off eCW's before a warning; assertions fail at about four minutes.
+	// toleratedDrift is how far our clock may be off eCW's before a warning; assertions fail at about four
+	// minutes.
 	toleratedDrift = time.Minute
 )
 
-// token is an access token. It prints as "[access token]" everywhere; the value is behind a pointer because fmt does
-// not ask an unexported field for its String method.
+// token is an access token. It prints as "[access token]" everywhere; the value is behind a pointer because
+// fmt does not ask an unexported field for its String method.
 type token struct {
 	value    *string
 	kind     string // as eCW spells it, such as "Bearer"
@@ -59,17 +58,25 @@ type tokenSource struct {
 
 func newTokenSource(cfg Config, w *wire, logger *slog.Logger) *tokenSource {
 	return &tokenSource{
-		wire: w, url: cfg.TokenURL, clientID: cfg.ClientID, secret: cfg.ClientSecret, scope: cfg.Scope,
-		key: cfg.Key, appType: cfg.AppType, log: logger, now: cfg.Now,
+		wire:     w,
+		url:      cfg.TokenURL,
+		clientID: cfg.ClientID,
+		secret:   cfg.ClientSecret,
+		scope:    cfg.Scope,
+		key:      cfg.Key,
+		appType:  cfg.AppType,
+		log:      logger,
+		now:      cfg.Now,
 	}
 }
 
-// get returns a token that is good for a while. Concurrent callers share one request, and each waits no longer than
-// its own ctx; the request goes on for the others.
+// get returns a token that is good for a while. Concurrent callers share one request, and each waits no
+// longer than its own ctx; the request goes on for the others.
 func (s *tokenSource) get(ctx context.Context) (token, error) {
 	if t, ok := s.held(); ok {
 		return t, nil
 	}
+
 	done := s.renewal.DoChan("", func() (any, error) {
 		// The caller before us may have renewed it between our look and our turn.
 		if t, ok := s.held(); ok {
@@ -85,8 +92,13 @@ func (s *tokenSource) get(ctx context.Context) (token, error) {
 	case r := <-done:
 		return r.Val.(token), r.Err
 	case <-ctx.Done():
-		return token{}, &Error{Class: ClassRetryable, Op: OpToken, Code: "canceled",
-			Message: "the wait for an access token was given up", Err: ctx.Err()}
+		return token{}, &Error{
+			Class:   ClassRetryable,
+			Op:      OpToken,
+			Code:    "canceled",
+			Message: "the wait for an access token was given up",
+			Err:     ctx.Err(),
+		}
 	}
 }
 
@@ -111,60 +123,33 @@ func (s *tokenSource) drop(t token) {
 	}
 }
 
-// renew asks the token endpoint once. said is what it says of a refusal in its own words, which are kept apart from the
-// error, because that is logged and stored.
+// renew asks the token endpoint once. said is what it says of a refusal in its own words, which are kept
+// apart from the error, because that is logged and stored.
 func (s *tokenSource) renew(ctx context.Context) (t token, said string, err error) {
 	asked := s.now()
 	req, err := s.request(asked)
 	if err != nil {
-		return token{}, "", &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "key_not_found",
-			Message: "the client assertion cannot be signed; check ECW_PRIVATE_KEY"}
+		return token{}, "", &Error{
+			Class:   ClassPermanentCredentials,
+			Op:      OpToken,
+			Code:    "key_not_found",
+			Message: "the client assertion cannot be signed; check ECW_PRIVATE_KEY",
+		}
 	}
+
 	res, err := s.wire.send(ctx, req)
 	if err != nil {
 		return token{}, "", err
 	}
+
 	s.warnOfDrift(ctx, res.header)
 	if res.status != http.StatusOK {
 		return token{}, s.said(res), tokenRefusal(res, s.now())
 	}
+
 	t, err = s.accept(ctx, res, asked)
 	return t, "", err
 }
-
-// maxSaid is how many characters of eCW's words are shown.
-const maxSaid = 300
-
-// said is the error_description of a refusal, without what a server may repeat of our credentials.
-func (s *tokenSource) said(res *response) string {
-	var body struct {
-		Description string `json:"error_description"`
-	}
-	if res.bodyErr != nil || !res.isJSON() || json.Unmarshal(res.body, &body) != nil {
-		return ""
-	}
-	text := jwtForm.ReplaceAllString(body.Description, "[token]")
-	if s.secret != "" {
-		text = strings.ReplaceAll(text, s.secret, "[secret]")
-	}
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return ' '
-		}
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, text)
-	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > maxSaid {
-		return string(runes[:maxSaid]) + "..."
-	}
-	return text
-}
-
-// jwtForm is how a JSON Web Token begins: "{" and a quotation mark in base64.
-var jwtForm = regexp.MustCompile(`eyJ[A-Za-z0-9_.=-]+`)
 
 // request builds the token request with one way of client authentication, never two (RFC 6749 §2.3).
 func (s *tokenSource) request(now time.Time) (request, error) {
@@ -184,7 +169,14 @@ func (s *tokenSource) request(now time.Time) (request, error) {
 		form.Set("client_assertion_type", assertionType)
 		form.Set("client_assertion", assertion)
 	}
-	return request{op: OpToken, method: http.MethodPost, url: s.url, header: hr.Header, body: []byte(form.Encode())}, nil
+
+	return request{
+		op:     OpToken,
+		method: http.MethodPost,
+		url:    s.url,
+		header: hr.Header,
+		body:   []byte(form.Encode()),
+	}, nil
 }
 
 // tokenResponse is RFC 6749 §5.1; a json.Number also takes the quoted numbers some servers send.
@@ -200,26 +192,49 @@ func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time
 	if res.bodyErr != nil {
 		return token{}, res.bodyErr
 	}
+
 	var tr tokenResponse
 	if !res.isJSON() || json.Unmarshal(res.body, &tr) != nil || !isBearerValue(tr.AccessToken) {
-		return token{}, &Error{Class: ClassRetryable, Op: OpToken, Code: "malformed_response", HTTPStatus: res.status,
-			Message: "the token endpoint's answer is not a token response; check ECW_TOKEN_URL"}
+		return token{}, &Error{
+			Class:      ClassRetryable,
+			Op:         OpToken,
+			Code:       "malformed_response",
+			HTTPStatus: res.status,
+			Message:    "the token endpoint's answer is not a token response; check ECW_TOKEN_URL",
+		}
 	}
 	if !strings.EqualFold(tr.TokenType, "bearer") {
-		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "unsupported_token_type", HTTPStatus: res.status,
-			Message: "eCW issued a token that is not a bearer token; ask eCW to check the app's registration"}
+		return token{}, &Error{
+			Class:      ClassPermanentCredentials,
+			Op:         OpToken,
+			Code:       "unsupported_token_type",
+			HTTPStatus: res.status,
+			Message:    "eCW issued a token that is not a bearer token; ask eCW to check the app's registration",
+		}
 	}
+
 	// An answer without scope grants what was asked (RFC 6749 §5.1).
 	granted := orDefault(tr.Scope, s.scope)
 	if missing := missingScopes(s.scope, granted); len(missing) > 0 {
-		return token{}, &Error{Class: ClassPermanentCredentials, Op: OpToken, Code: "insufficient_scope", HTTPStatus: res.status,
-			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; have it granted in eCW's developer portal"}
+		return token{}, &Error{
+			Class:      ClassPermanentCredentials,
+			Op:         OpToken,
+			Code:       "insufficient_scope",
+			HTTPStatus: res.status,
+			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; " +
+				"have it granted in eCW's developer portal",
+		}
 	}
+
 	life := lifetime(tr.ExpiresIn)
 	s.log.InfoContext(ctx, "eCW access token issued", slog.Duration("lifetime", life))
 	return token{
-		value: &tr.AccessToken, kind: tr.TokenType, scope: granted,
-		issuedAt: asked, lifetime: life, renewAt: asked.Add(life - min(renewBefore, life/5)),
+		value:    &tr.AccessToken,
+		kind:     tr.TokenType,
+		scope:    granted,
+		issuedAt: asked,
+		lifetime: life,
+		renewAt:  asked.Add(life - min(renewBefore, life/5)),
 	}, nil
 }
 
