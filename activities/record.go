@@ -134,7 +134,7 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 func announce(ctx context.Context, log *slog.Logger, change gate.Change, f Failure) {
 	switch {
 	case change.Opened && change.Reason == gate.ReasonCredentials:
-		log.ErrorContext(ctx, "eCW refuses our credentials: no reading is delivered until this is mended", "code", f.Code, "remedy", f.Message)
+		log.ErrorContext(ctx, "eCW refuses our credentials: no reading is delivered until this is fixed", "code", f.Code, "remedy", f.Message)
 	case change.Opened:
 		log.WarnContext(ctx, "eCW is unavailable: readings wait until it answers again", "code", f.Code, "message", f.Message)
 	case change.Closed:

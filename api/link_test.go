@@ -200,20 +200,20 @@ func TestAMismatchEnds(t *testing.T) {
 		t.Error("a change that was refused ended it")
 	}
 	ended(`{"last_name":"` + shown.LastName + `","birth_date":"` + shown.BirthDate + `"}`) // corrected
-	s.mend()
+	s.fix()
 	ended(`{"last_name":"` + p.LastName + `","birth_date":"` + p.BirthDate + `"}`)
 
 	mismatched()
-	s.mend()
+	s.fix()
 	ended(`{"confirm_mismatch":true}`) // both agree by now: nothing is confirmed
 
 	mismatched()
 	ended(`{"ecw_fhir_id":null}`) // unlinked
-	s.mend()
+	s.fix()
 	ended(`{"ecw_fhir_id":"` + p.FHIRID + `"}`)
 
 	mismatched()
-	s.mend()
+	s.fix()
 	ended(`{"ecw_fhir_id":"` + q.FHIRID + `","confirm_mismatch":true}`) // linked to another chart
 	ended(`{"ecw_fhir_id":"` + p.FHIRID + `"}`)
 
@@ -224,7 +224,7 @@ func TestAMismatchEnds(t *testing.T) {
 	if got.get("skipped") != number("1") || now.get("mismatch_since") != nil || now.text("last_name") != shown.LastName {
 		t.Errorf("what was confirmed came up again: %s, %s", got.body, now.body)
 	}
-	s.mend()
+	s.fix()
 	s.importPatients([]string{p.FHIRID})
 	if s.patientNow(id).get("mismatch_since") == nil {
 		t.Error("the EHR shows yet another person, and nothing is held")

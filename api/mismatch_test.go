@@ -129,7 +129,7 @@ func TestImportOfALinkedIDThatIsAnotherPersonNow(t *testing.T) {
 		t.Errorf("since %s now, was %s", again.text("mismatch_since"), since)
 	}
 
-	s.mend()
+	s.fix()
 	if got := s.importPatients(ids).want(t, http.StatusOK, ""); got.get("skipped") != number("2") {
 		t.Errorf("got %s", got.body)
 	}

@@ -282,8 +282,8 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	tb.Cleanup(w.Stop)
 }
 
-// mend takes every fault of the EHR back.
-func (s *system) mend() {
+// fix takes every fault of the EHR back.
+func (s *system) fix() {
 	s.tb.Helper()
 	req, err := http.NewRequestWithContext(s.tb.Context(), http.MethodDelete, s.ehr+"/admin/faults", nil)
 	if err != nil {

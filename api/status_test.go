@@ -177,12 +177,12 @@ func TestStatusShowsTheCircuit(t *testing.T) {
 		t.Errorf("the message %q has no remedy", message)
 	}
 
-	s.mend()
+	s.fix()
 	eventually(t, "the transmit to be taken", func() bool { return s.transmit(first).status == http.StatusOK })
 	s.await(first, "transmitted")
 	s.await(second, "transmitted")
 	if got := s.status(); got.get("circuit", "state") != "closed" || got.text("status") != "healthy" {
-		t.Errorf("when it is mended: %s", got.body)
+		t.Errorf("when it is fixed: %s", got.body)
 	}
 }
 

@@ -22,7 +22,7 @@ func TestAGoodConnectionTestTriesTheCircuit(t *testing.T) {
 		t.Fatalf("the circuit is %s after a test that failed", got)
 	}
 
-	s.mend()
+	s.fix()
 	got := s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusOK, "")
 	if note := got.text("note"); !strings.Contains(note, "tried now") {
 		t.Errorf("it notes %q, want that a reading is tried", note)

@@ -113,7 +113,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return store, nil
 }
 
-// Ping tells whether the database answers.
+// Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.pool.Ping(ctx); err != nil {
 		return fmt.Errorf("the database does not answer, check that it runs and that DATABASE_URL is right: %w", err)
@@ -141,7 +141,7 @@ func Written(rows int64, err error) error {
 	return err
 }
 
-// IsNotFound tells whether a query for one row found none.
+// IsNotFound reports whether a query for one row found none.
 func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 
 // The error codes of PostgreSQL that are looked at, and the beginnings of those that are looked at as a class.
@@ -158,13 +158,13 @@ const (
 	classOperatorIntervention  = "57P" // shutting down, starting up, a session ended by an administrator
 )
 
-// IsUniqueViolation tells whether a row was refused because another one holds the same unique key.
+// IsUniqueViolation reports whether a row was refused because another one holds the same unique key.
 func IsUniqueViolation(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == uniqueViolation
 }
 
-// IsUnavailable tells whether asking again later may help: the database is down, starting or shutting down, has no
+// IsUnavailable reports whether asking again later may help: the database is down, starting or shutting down, has no
 // connection left, or was too slow. What was to be written may have been, if the connection was lost in the middle.
 func IsUnavailable(err error) bool {
 	var connect *pgconn.ConnectError
@@ -196,7 +196,7 @@ func Cause(err error) string {
 	return "it failed inside Vantrexia, set LOG_LEVEL=debug to see why"
 }
 
-// IsRefused tells whether the server answered, and will not let us in however long we wait: the password, the user or the
+// IsRefused reports whether the server answered, and will not let us in however long we wait: the password, the user or the
 // database is wrong.
 func IsRefused(err error) bool {
 	var connect *pgconn.ConnectError

@@ -75,7 +75,7 @@ func (p *Probe) Handler() http.Handler {
 	return mux
 }
 
-// ServeHealth says that the process answers, and nothing else: a restart mends nothing that is wrong elsewhere.
+// ServeHealth says that the process answers, and nothing else: a restart fixes nothing that is wrong elsewhere.
 func (p *Probe) ServeHealth(w http.ResponseWriter, _ *http.Request) {
 	p.answer(w, http.StatusOK, map[string]string{"status": OK})
 }

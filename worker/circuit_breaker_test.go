@@ -25,7 +25,7 @@ func TestALostCircuitBreakerIsStartedAgainByTheSweep(t *testing.T) {
 	eventually(t, "the circuit breaker to run", func() bool {
 		return r.temporal.TerminateWorkflow(t.Context(), workflows.CircuitBreakerWorkflowID(practice), "", "by hand") == nil
 	})
-	r.admin(http.MethodDelete, "faults", nil, nil) // eCW is mended, but nobody is left to notice
+	r.admin(http.MethodDelete, "faults", nil, nil) // eCW is fixed, but nobody is left to notice
 
 	r.sweep()
 	for _, id := range ids {

@@ -152,7 +152,7 @@ func TestRefusedCredentialsBurnNoAttempts(t *testing.T) {
 	})
 
 	r.admin(http.MethodDelete, "faults", nil, nil)
-	r.transmitNow(ids[2]) // a person tries whether it is mended: the others follow
+	r.transmitNow(ids[2]) // a person tries whether it is fixed: the others follow
 	for i, run := range runs {
 		r.mustDeliver(run)
 		r.checkDelivered(ids[i], r.transmission(ids[i]), 1)

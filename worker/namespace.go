@@ -17,7 +17,7 @@ import (
 // what was delivered is in the database and does not depend on it.
 const Retention = 30 * 24 * time.Hour
 
-// EnsureNamespace creates the namespace when the server does not have it, and tells whether it did. A namespace that exists
+// EnsureNamespace creates the namespace when the server does not have it, and reports whether it did. A namespace that exists
 // is left as it is. On Temporal Cloud only an administrator creates namespaces; what the server says then is the error.
 func EnsureNamespace(ctx context.Context, c client.Client, namespace string) (created bool, err error) {
 	_, err = c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})

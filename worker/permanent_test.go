@@ -20,7 +20,7 @@ func TestPermanentFailureStopsAtOnceAndCanBeMended(t *testing.T) {
 		code      string
 		message   string
 		status    int32
-		sent      int // creates, before it is mended
+		sent      int // creates, before it is fixed
 	}{
 		{"patient unknown in eCW", &nobody, ecw.ClassPermanentData, "207", "Patient not found in eCW; check the patient's ecw_fhir_id", 422, 1},
 		{"patient not linked", nil, ecw.ClassPermanentData, "patient_not_linked", "set the patient's ecw_fhir_id", 0, 0},

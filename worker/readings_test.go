@@ -202,7 +202,7 @@ func (r *rig) history(run client.WorkflowRun) []*historypb.HistoryEvent {
 	return events
 }
 
-// within tells whether d is between two durations, both included.
+// within reports whether d is between two durations, both included.
 func within(t *testing.T, what string, d, least, most time.Duration) {
 	t.Helper()
 	if d < least || d > most {

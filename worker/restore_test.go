@@ -60,7 +60,7 @@ func TestTemporalLosesEverything(t *testing.T) {
 		}
 	}
 	if row := r.transmission(refused); row.Status != db.StatusFailed || row.AttemptCount != 1 {
-		t.Errorf("what a person has to mend is recorded as %+v, want it left alone", row)
+		t.Errorf("what a person has to fix is recorded as %+v, want it left alone", row)
 	}
 }
 

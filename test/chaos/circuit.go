@@ -9,7 +9,7 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// tryOften has the circuit breaker try an open circuit again and again, as a person does who mends things, so that trials are
+// tryOften has the circuit breaker try an open circuit again and again, as a person does who fixes things, so that trials are
 // under way whenever something dies. Left alone, it would wait for half a minute and longer.
 func (s *system) tryOften(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -1,4 +1,4 @@
-// Package proof tells whether every reading was delivered exactly once. Devices send readings and remember which were
+// Package proof reports whether every reading was delivered exactly once. Devices send readings and remember which were
 // accepted; an Operator waits until all is settled; and a Verdict compares what the senders, our database and the EHR say.
 // `make chaos` and `make test-cluster` end in it.
 package proof

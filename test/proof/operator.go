@@ -23,7 +23,7 @@ type transmission struct {
 	nth int // transmission of its observation
 }
 
-// settled tells whether nothing more happens by itself.
+// settled reports whether nothing more happens by itself.
 func (t transmission) settled() bool {
 	return t.Status == "transmitted" || t.Status == "failed" && t.NextRetryAt == nil
 }

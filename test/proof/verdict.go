@@ -94,7 +94,7 @@ func (v *Verdict) judgeReading(id string, t transmission, held holdings) {
 	}
 }
 
-// OK tells whether every reading was delivered exactly once, or has failed and is known to have, and nothing else went
+// OK reports whether every reading was delivered exactly once, or has failed and is known to have, and nothing else went
 // wrong.
 func (v Verdict) OK() bool {
 	return v.Delivered > 0 && v.Duplicates+v.Lost+v.WrongStatus+v.StuckWorkflows+v.OverLimit+len(v.Problems) == 0
