@@ -31,10 +31,6 @@ const (
 	ReasonCredentials = "credentials"
 )
 
-// ReasonPatient is why a transmission is held although the circuit is closed: eCW shows another person under the patient's
-// id, and somebody has to look at the link.
-const ReasonPatient = "patient"
-
 // openAfter is how many different readings, or patients of an import, in a row must find eCW unavailable or be forbidden
 // before the circuit opens: one that eCW cannot handle does not stop the others.
 const openAfter = 3
@@ -80,7 +76,7 @@ func FindingOf(err error) Finding {
 	}
 }
 
-// Report is what a delivery found, or the read of an import.
+// Report says what a delivery found, or the read of an import.
 type Report struct {
 	// TransmissionID is the delivery's, else the [ImportItem]'s.
 	TransmissionID uuid.UUID
@@ -103,15 +99,16 @@ type Change struct {
 	FailingSince time.Time
 }
 
-// Report takes a report into account, as part of the transaction that records the delivery, and frees its place. After the
-// transaction the caller calls [Gate.Release] when the circuit has closed, [Gate.TryNext] when the change says so, and else
-// [Gate.CallNext].
+// Report takes a report into account, as part of the transaction that records the delivery, and frees its place. After
+// the transaction the caller calls [Gate.Release] when the circuit has closed, [Gate.TryNext] when the change says so,
+// and else [Gate.CallNext].
 func (g *Gate) Report(ctx context.Context, q *db.Queries, r Report) (Change, error) {
 	change, err := g.report(ctx, q, r)
 	if err != nil {
 		return Change{}, err
 	}
-	// The place comes after the gate, as everywhere: whoever has locked the gate may be clearing this very place away.
+
+	// The place comes after the gate, as everywhere: another that has locked the gate may be clearing this very place away.
 	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
 		return Change{}, fmt.Errorf("leave place: %w", err)
 	}
@@ -127,36 +124,51 @@ func (g *Gate) report(ctx context.Context, q *db.Queries, r Report) (change Chan
 			return Change{}, fmt.Errorf("note eCW's answer: %w", err)
 		}
 	}
+
 	state, err := q.GetGate(ctx, g.cfg.Practice)
 	if err != nil {
 		return Change{}, g.failed("look at circuit", err)
 	}
-	if state.Circuit == Closed && (r.Finding == Nothing || r.Finding == NotAsked || r.Finding == Answers) {
+	if state.Circuit == Closed && !r.Finding.speaksAgainst() { // most do not, and need no lock
 		return Change{}, nil
 	}
+
 	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
 		if r.StartedAt.IsZero() {
 			r.StartedAt = now
 		}
 		next := afterReport(state, r, now)
-		change = Change{
-			Opened:    state.Circuit == Closed && next.Circuit == Open,
-			Closed:    state.Circuit != Closed && next.Circuit == Closed,
-			Unsettled: state.Circuit != Closed || next.Circuit != Closed,
-			TryNext:   r.Finding == NotAsked && isTrial(state, r.TransmissionID),
-			Reason:    next.Reason,
-		}
+		change = changed(state, next, r)
 		if err := save(ctx, q, next); err != nil || !change.Closed {
 			return err
 		}
-		change.FailingSince = *state.FailingSince
 		return q.StartSlowly(ctx, g.cfg.Practice)
 	})
 	return change, err
 }
 
-// Release lets everything go on that waited for the circuit, one at first: what it held, and what failed since the outage
-// began and waits for its retry. It may run twice.
+// speaksAgainst reports whether a finding may open a closed circuit.
+func (f Finding) speaksAgainst() bool {
+	return f == Unavailable || f == Refuses || f == Forbids
+}
+
+// changed is what a report did that took the circuit from one state to the next.
+func changed(state, next db.Gate, r Report) Change {
+	change := Change{
+		Opened:    state.Circuit == Closed && next.Circuit == Open,
+		Closed:    state.Circuit != Closed && next.Circuit == Closed,
+		Unsettled: state.Circuit != Closed || next.Circuit != Closed,
+		TryNext:   r.Finding == NotAsked && isTrial(state, r.TransmissionID),
+		Reason:    next.Reason,
+	}
+	if change.Closed {
+		change.FailingSince = *state.FailingSince
+	}
+	return change
+}
+
+// Release lets everything go on that waited for the circuit, one at first: the deliveries that it held, and those that
+// failed since the outage began and wait for their retry. It may run twice.
 func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
 	if !failingSince.IsZero() {
 		err := g.store.BringForward(ctx, db.BringForwardParams{
@@ -173,7 +185,8 @@ func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
 }
 
 // The transitions of the circuit. Each returns the circuit after an event, or the same one where the event changes
-// nothing; docs/reliability.md shows them as a diagram.
+// nothing; docs/reliability.md shows them as a diagram. The answers that reach a closed circuit come without a lock:
+// the query NoteAnswer does to the row what afterReport would.
 
 // afterReport is the circuit after a report. While it is not closed, only the trial's report closes it: the other
 // deliveries that report then began before it opened.
@@ -271,8 +284,15 @@ func earliest(known *time.Time, t time.Time) *time.Time {
 
 func save(ctx context.Context, q *db.Queries, s db.Gate) error {
 	err := q.SetCircuit(ctx, db.SetCircuitParams{
-		PracticeCode: s.PracticeCode, Circuit: s.Circuit, Reason: s.Reason, Message: s.Message, Failing: s.Failing,
-		FailingSince: s.FailingSince, OpenedAt: s.OpenedAt, NextTrialAt: s.NextTrialAt, Trial: s.Trial,
+		PracticeCode: s.PracticeCode,
+		Circuit:      s.Circuit,
+		Reason:       s.Reason,
+		Message:      s.Message,
+		Failing:      s.Failing,
+		FailingSince: s.FailingSince,
+		OpenedAt:     s.OpenedAt,
+		NextTrialAt:  s.NextTrialAt,
+		Trial:        s.Trial,
 	})
 	if err != nil {
 		return fmt.Errorf("set circuit: %w", err)

@@ -416,3 +416,87 @@ var (
 	overload = ecw.Observed{Took: timeout, Overloaded: true}
 	nothing  = ecw.Observed{Took: time.Second}
 )
+
+// hold stores readings that the open circuit holds, each a second after the one before.
+func (r *rig) hold(g *gate.Gate, n int) (list []gate.Request) {
+	r.tb.Helper()
+	for i := range n {
+		t := r.transmission()
+		r.admit(g, t)
+		at := r.now().Add(time.Duration(i-n) * time.Second)
+		r.exec("UPDATE transmissions SET created_at = $2, updated_at = $2 WHERE id = $1", t.TransmissionID, at)
+		list = append(list, t)
+	}
+	return list
+}
+
+// fail records a delivery that began so long ago and failed, with a retry to come in an hour.
+func (r *rig) fail(t gate.Request, ago time.Duration) {
+	r.tb.Helper()
+	at := r.now()
+	retry := at.Add(time.Hour)
+	r.must(db.Written(r.store.StartAttempt(r.tb.Context(), db.StartAttemptParams{
+		TransmissionID: t.TransmissionID,
+		ObservationID:  t.ObservationID,
+		Delivery:       1,
+		Number:         1,
+		StartedAt:      at.Add(-ago),
+	})))
+	r.must(db.Written(r.store.RecordOutcome(r.tb.Context(), db.RecordOutcomeParams{
+		ID:            t.TransmissionID,
+		ObservationID: t.ObservationID,
+		Status:        db.StatusFailed,
+		ErrorClass:    "retryable",
+		AttemptCount:  1,
+		NextRetryAt:   &retry,
+	})))
+}
+
+// A database that is restored may be older than the practice's row.
+func TestARowThatIsGoneComesBack(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(context.Context, *rig, *gate.Gate) error{
+		"Begin": func(ctx context.Context, _ *rig, g *gate.Gate) error {
+			_, _, err := g.Begin(ctx)
+			return err
+		},
+		"Admit": func(ctx context.Context, r *rig, g *gate.Gate) error {
+			_, err := g.Admit(ctx, r.transmission())
+			return err
+		},
+		"State": func(ctx context.Context, _ *rig, g *gate.Gate) error { _, err := g.State(ctx); return err },
+		"Pause": func(ctx context.Context, _ *rig, g *gate.Gate) error { return g.Pause(ctx, time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			g := r.gate()
+			_, err := g.State(t.Context())
+			r.must(err)
+			r.must(ask(t.Context(), r, g))
+			r.exec("DELETE FROM ecw_gates")
+			_ = ask(t.Context(), r, g) // finds out, and may fail
+			if err := ask(t.Context(), r, g); err != nil {
+				t.Errorf("asked again: %v", err)
+			}
+			r.row()
+		})
+	}
+}
+
+func TestSinceAnswered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	gates := r.processes(2)
+	for name, finding := range map[string]gate.Finding{"nothing": gate.Nothing, "an outage": gate.Unavailable} {
+		r.report(gates[0], uuid.New(), finding)
+		if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 24*time.Hour {
+			t.Errorf("%s: eCW answered %s ago (%v), want never", name, ago, err)
+		}
+	}
+	r.exec("UPDATE ecw_gates SET answered_at = clock_timestamp() - interval '1 hour'")
+	r.report(gates[0], uuid.New(), gate.Answers)
+	if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 0 || ago > 30*time.Second {
+		t.Errorf("eCW answered %s ago (%v), want just now", ago, err)
+	}
+}

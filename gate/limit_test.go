@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantrexia/vantrexia/ecw"
@@ -271,54 +270,5 @@ func TestACountFromTheFutureIsForgotten(t *testing.T) {
 	r.begin(t.Context(), g)(t.Context(), prompt)
 	if full := r.row().BucketFullAt.Sub(r.now()); full > time.Minute {
 		t.Errorf("the bucket is full in %s", full)
-	}
-}
-
-// A database that is restored may be older than the practice's row.
-func TestARowThatIsGoneComesBack(t *testing.T) {
-	t.Parallel()
-	for name, ask := range map[string]func(context.Context, *rig, *gate.Gate) error{
-		"Begin": func(ctx context.Context, _ *rig, g *gate.Gate) error {
-			_, _, err := g.Begin(ctx)
-			return err
-		},
-		"Admit": func(ctx context.Context, r *rig, g *gate.Gate) error {
-			_, err := g.Admit(ctx, r.transmission())
-			return err
-		},
-		"State": func(ctx context.Context, _ *rig, g *gate.Gate) error { _, err := g.State(ctx); return err },
-		"Pause": func(ctx context.Context, _ *rig, g *gate.Gate) error { return g.Pause(ctx, time.Second) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			g := r.gate()
-			_, err := g.State(t.Context())
-			r.must(err)
-			r.must(ask(t.Context(), r, g))
-			r.exec("DELETE FROM ecw_gates")
-			_ = ask(t.Context(), r, g) // finds out, and may fail
-			if err := ask(t.Context(), r, g); err != nil {
-				t.Errorf("asked again: %v", err)
-			}
-			r.row()
-		})
-	}
-}
-
-func TestSinceAnswered(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	gates := r.processes(2)
-	for name, finding := range map[string]gate.Finding{"nothing": gate.Nothing, "an outage": gate.Unavailable} {
-		r.report(gates[0], uuid.New(), finding)
-		if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 24*time.Hour {
-			t.Errorf("%s: eCW answered %s ago (%v), want never", name, ago, err)
-		}
-	}
-	r.exec("UPDATE ecw_gates SET answered_at = clock_timestamp() - interval '1 hour'")
-	r.report(gates[0], uuid.New(), gate.Answers)
-	if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 0 || ago > 30*time.Second {
-		t.Errorf("eCW answered %s ago (%v), want just now", ago, err)
 	}
 }

@@ -6,11 +6,167 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
+
+func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	first, second := r.transmission(), r.transmission()
+	r.goes(g, first)
+	if !r.hasPlace(first.TransmissionID) {
+		t.Error("it goes without a place")
+	}
+	r.goes(g, first) // asks again, after a crash
+	if n := r.taken(); n != 1 {
+		t.Errorf("%d places are taken by one delivery", n)
+	}
+
+	r.waits(g, second)
+	held := r.stored(second)
+	if held.Status != db.StatusPending || held.HeldAt == nil || held.NextRetryAt != nil || held.AttemptCount != 0 || held.Asked {
+		t.Errorf("stored as %+v, want it in the queue", held)
+	}
+	if r.hasPlace(second.TransmissionID) {
+		t.Error("what waits has a place")
+	}
+	r.waits(g, second)
+	if again := r.stored(second); !again.HeldAt.Equal(*held.HeldAt) {
+		t.Errorf("in the queue since %s, then since %s", held.HeldAt, again.HeldAt)
+	}
+	r.expectCalls("no place is free")
+
+	r.waits(g, asked(second))
+	if row := r.stored(second); !row.Asked || !row.HeldAt.Equal(*held.HeldAt) {
+		t.Errorf("stored as %+v once a person asked for it", row)
+	}
+}
+
+// With a free place, what a person asks for goes ahead of all that wait.
+func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(4)
+	r.goes(g, list[0])
+	r.waits(g, list[1:3]...)
+	r.expire()
+	r.goes(g, asked(list[3]))
+}
+
+// It had to wait in the queue, and comes once it was called, too late for the place that was kept for it: its workflow says no
+// more that somebody asks, but the queue knows.
+func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(4)
+	r.goes(g, list[0])
+	r.waits(g, list[1:3]...)
+	r.waits(g, asked(list[3]))
+	r.expire()
+	r.goes(g, list[3])
+}
+
+// A delivery that was begun and comes back to wait was never sent: it is not counted any more.
+func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(*rig, *gate.Gate){
+		"for a place":     func(r *rig, g *gate.Gate) { r.goes(g, r.transmission()) },
+		"for the circuit": func(r *rig, g *gate.Gate) { r.openCircuit(g, time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			g := r.gate(places(1))
+			waiting := r.transmission()
+			r.starts(waiting, 3)
+			prepare(r, g)
+			for range 2 {
+				if a := r.admit(g, waiting); !a.Held {
+					t.Errorf("told %+v", a)
+				}
+				if row := r.stored(waiting); row.Status != db.StatusPending || row.AttemptCount != 2 {
+					t.Errorf("stored as %s with %d attempts, want it pending with the 2 that were made", row.Status, row.AttemptCount)
+				}
+			}
+		})
+	}
+}
+
+// What our own limit holds back in the middle goes back to where it was in the queue, and frees its place.
+func TestADeliveryThatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(2)
+	r.goes(g, list[0])
+	r.starts(list[0], 1)
+	r.waits(g, list[1])
+
+	var a gate.Admission
+	r.must(r.store.InTx(t.Context(), func(q *db.Queries) (err error) {
+		a, err = g.HoldBack(t.Context(), q, list[0], "")
+		return err
+	}))
+	if a != (gate.Admission{Held: true}) || r.taken() != 0 {
+		t.Errorf("told %+v with %d places taken, want it to wait without one", a, r.taken())
+	}
+	if row := r.stored(list[0]); row.Status != db.StatusPending || row.HeldAt == nil || row.AttemptCount != 0 {
+		t.Errorf("stored as %+v, want it in the queue with no attempt", row)
+	}
+	g.CallNext(t.Context())
+	r.expectCalls("the older one comes first", list[0])
+}
+
+// A database that was restored, or another writer that came first: nothing is written, and no place is taken.
+func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
+	t.Parallel()
+	for state, prepare := range map[string]func(*rig, *gate.Gate){
+		"a free place":    func(*rig, *gate.Gate) {},
+		"no free place":   func(r *rig, g *gate.Gate) { r.goes(g, r.transmission()) },
+		"an open circuit": func(r *rig, g *gate.Gate) { r.openCircuit(g, time.Minute) },
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			g := r.gate(places(1))
+			delivered, known := r.transmission(), r.transmission()
+			r.must(r.deliver(t.Context(), r.store, g, delivered))
+			prepare(r, g)
+			taken, circuit := r.taken(), r.row().Circuit
+			for name, request := range map[string]gate.Request{
+				"an unknown one":         {TransmissionID: uuid.New(), ObservationID: known.ObservationID},
+				"another observation's":  {TransmissionID: known.TransmissionID, ObservationID: delivered.ObservationID},
+				"one that was delivered": delivered,
+			} {
+				for _, request := range []gate.Request{request, asked(request)} {
+					if a, err := g.Admit(t.Context(), request); !errors.Is(err, db.ErrForgotten) || a != (gate.Admission{}) {
+						t.Errorf("%s (asked: %t) is told %+v (%v), want it forgotten", name, request.Asked, a, err)
+					}
+				}
+				err := r.store.InTx(t.Context(), func(q *db.Queries) error {
+					_, err := g.HoldBack(t.Context(), q, request, "")
+					return err
+				})
+				if !errors.Is(err, db.ErrForgotten) {
+					t.Errorf("%s is held back (%v), want it forgotten", name, err)
+				}
+			}
+			if n, row := r.taken(), r.row(); n != taken || row.Circuit != circuit {
+				t.Errorf("%d places are taken and the circuit is %s, want %d and %s", n, row.Circuit, taken, circuit)
+			}
+			if row := r.stored(known); row.HeldAt != nil {
+				t.Errorf("another's transmission is in the queue: %+v", row)
+			}
+		})
+	}
+}
 
 // First in, first out by when the transmission was opened, however late it came before the gate; but for what a person
 // asked for.

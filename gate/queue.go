@@ -11,6 +11,10 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
+// ReasonPatient is why a transmission is held although the circuit is closed: eCW shows another person under the
+// patient's id, and somebody has to look at the link.
+const ReasonPatient = "patient"
+
 // Request asks for the delivery of a transmission.
 type Request struct {
 	TransmissionID uuid.UUID
@@ -25,7 +29,8 @@ type Admission struct {
 	Held bool `json:",omitempty"`
 	// Scheduled means that it may not begin, and waits for the moment that the schedule had given it.
 	Scheduled bool `json:",omitempty"`
-	// Reason is why it is held: ReasonUnavailable or ReasonCredentials when the circuit is not closed, ReasonPatient, else "".
+	// Reason is why it is held: ReasonUnavailable or ReasonCredentials when the circuit is not closed, ReasonPatient,
+	// else "".
 	Reason string `json:",omitempty"`
 	// Trial means that this delivery decides whether the circuit closes.
 	Trial bool `json:",omitempty"`
@@ -36,8 +41,8 @@ type Admission struct {
 // Waits reports whether the delivery may not begin.
 func (a Admission) Waits() bool { return a.Held || a.Scheduled }
 
-// Admit lets a delivery begin, and gives it a place among those under way; or writes down that it waits. A delivery that
-// may not begin is no attempt. The error wraps [db.ErrForgotten] when the database does not know the transmission.
+// Admit lets a delivery begin, and gives it a place among those under way; or it records that the delivery waits, which
+// is no attempt. The error wraps [db.ErrForgotten] when the database does not know the transmission.
 func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
 		if err := lockTransmission(ctx, q, r); err != nil {
@@ -52,13 +57,15 @@ func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 		return Admission{}, fmt.Errorf("ask gate: %w", err)
 	}
 	g.created.Store(true)
+
 	if a.Waits() {
 		g.CallNext(ctx)
 	}
 	return a, nil
 }
 
-// lockTransmission makes sure that there is one to deliver: no place is kept, and no trial made, for what is forgotten.
+// lockTransmission makes sure that there is one to deliver: no place is kept, and no trial made, for one that the
+// database has forgotten.
 func lockTransmission(ctx context.Context, q *db.Queries, r Request) error {
 	return db.Written(q.LockTransmission(ctx, db.LockTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID}))
 }
@@ -74,6 +81,7 @@ func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time
 	if state.Circuit != Closed {
 		return g.tryOrHold(ctx, q, state, r)
 	}
+
 	free, err := g.mayGo(ctx, q, state, now, r)
 	if err != nil {
 		return Admission{}, err
@@ -81,7 +89,7 @@ func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time
 	if !free {
 		return g.hold(ctx, q, state, r, "")
 	}
-	return Admission{}, g.keepPlace(ctx, q, r.TransmissionID)
+	return Admission{}, g.keep(ctx, q, placeOfDelivery(r.TransmissionID), 0)
 }
 
 // mayGo reports whether there is a place for the delivery: its own, or a free one for which nobody waits.
@@ -89,45 +97,18 @@ func (g *Gate) mayGo(ctx context.Context, q *db.Queries, state db.Gate, now time
 	if held, err := q.HoldsPlace(ctx, r.TransmissionID); err != nil || held {
 		return held, err
 	}
-	if g.opensAt(state, now).Sub(now) > patience/2 {
+	if g.opensIn(state, now) > patience/2 {
 		return false, nil
 	}
-	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
-	if err != nil || taken.Total >= g.places(state) {
-		return false, err
-	}
-	if r.Asked {
-		return true, nil
+
+	free, err := g.isFree(ctx, q, state, placeOfDelivery(r.TransmissionID))
+	if err != nil || !free || r.Asked {
+		return free, err
 	}
 	return q.GoesFirst(ctx, db.GoesFirstParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
 }
 
-// tryOrHold makes a transmission the trial of a circuit that is not closed, or holds it.
-func (g *Gate) tryOrHold(ctx context.Context, q *db.Queries, state db.Gate, r Request) (Admission, error) {
-	next := afterArrival(state, r.TransmissionID, r.Asked)
-	if !isTrial(next, r.TransmissionID) {
-		return g.hold(ctx, q, state, r, state.Reason)
-	}
-	if !isTrial(state, r.TransmissionID) {
-		if err := save(ctx, q, next); err != nil {
-			return Admission{}, err
-		}
-	}
-
-	// Where no place is free, the trial's first request waits for one.
-	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice, ID: r.TransmissionID})
-	if err != nil || taken.Total >= g.places(state) {
-		return Admission{Trial: true}, err
-	}
-	return Admission{Trial: true}, g.keepPlace(ctx, q, r.TransmissionID)
-}
-
-func (g *Gate) keepPlace(ctx context.Context, q *db.Queries, id uuid.UUID) error {
-	return q.TakePlace(ctx, db.TakePlaceParams{ID: id, PracticeCode: g.cfg.Practice, Kind: kindDelivery, Lease: g.lease().Seconds()})
-}
-
-// hold puts a transmission into the queue, and takes its place away. One that was to be the trial is that no longer: another
-// has to decide whether the circuit closes.
+// hold puts a transmission into the queue, and takes its place away.
 func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request, reason string) (Admission, error) {
 	if isTrial(state, r.TransmissionID) {
 		if err := save(ctx, q, afterHold(state, r.TransmissionID)); err != nil {
@@ -137,6 +118,7 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request
 	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
 		return Admission{}, err
 	}
+
 	held, err := q.HoldTransmission(ctx, db.HoldTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID, Asked: r.Asked})
 	if db.IsNotFound(err) {
 		return Admission{}, db.ErrForgotten
@@ -147,8 +129,8 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request
 	return Admission{Held: held, Scheduled: !held, Reason: reason}, nil
 }
 
-// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient turned out to be
-// somebody else, and nothing was sent. q's transaction should also take back what was recorded of its beginning.
+// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient turned out to
+// be somebody else, and nothing was sent. q's transaction should also take back what was recorded of its beginning.
 func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request, reason string) (a Admission, err error) {
 	if err := lockTransmission(ctx, q, r); err != nil {
 		return Admission{}, err
@@ -160,78 +142,98 @@ func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request, reason st
 	return a, err
 }
 
-// CallNext keeps the free places for those who come next in the queue, and tells them. Whoever leaves a place calls it;
-// when a call is lost, the place expires, and the next one to come calls again. So its errors are only logged.
+// CallNext keeps the free places for those who come next in the queue, and calls their workflows. It is called whenever
+// a place was left; when a call is lost, the place expires, and the next delivery to come calls again. So its errors are
+// only logged.
 func (g *Gate) CallNext(ctx context.Context) { g.callNext(ctx, true) }
 
-// callNext also says whether the single request that waits for a place goes ahead of the queue. The place that one of them
-// leaves is the queue's, or those that follow each other would keep it for ever.
+// callNext keeps a place free for a single request that has reserved one, if singleFirst is set. A single request that
+// leaves its place does not set it: the queue has its turn then, or requests that follow each other would keep the place
+// for ever.
 func (g *Gate) callNext(ctx context.Context, singleFirst bool) {
 	ctx = context.WithoutCancel(ctx)
-	called, err := g.next(ctx, singleFirst)
+	list, err := g.next(ctx, singleFirst)
 	if err != nil {
 		g.log.WarnContext(ctx, "nobody was called from the queue before eCW; the next delivery does it", "error", err)
 	}
-	for _, c := range called {
-		if err := g.cfg.Call(ctx, g.cfg.Practice, c.observationID, Call{Wait: c.wait}); err != nil {
-			g.log.WarnContext(ctx, "a waiting transmission could not be called; its place expires, and it is called again", "error", err)
-			_, err = g.store.LeavePlace(ctx, c.id)
-			if err != nil && !errors.Is(err, context.Canceled) {
-				return
-			}
+
+	for _, c := range list {
+		err := g.cfg.Call(ctx, g.cfg.Practice, c.observationID, Call{Wait: c.wait})
+		if err == nil {
+			continue
+		}
+		g.log.WarnContext(ctx, "a waiting transmission could not be called; its place expires, and it is called again", "error", err)
+		_, err = g.store.LeavePlace(ctx, c.id)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return
 		}
 	}
 }
 
 // called is a transmission that a place is kept for.
 type called struct {
-	id, observationID uuid.UUID
-	wait              time.Duration
+	id            uuid.UUID
+	observationID uuid.UUID
+	wait          time.Duration
 }
 
 func (g *Gate) next(ctx context.Context, singleFirst bool) (list []called, err error) {
 	if empty, err := g.store.QueueIsEmpty(ctx, g.cfg.Practice); err != nil || empty {
 		return nil, err
 	}
+
 	err = g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error {
-		list = nil
 		if state.Circuit != Closed {
 			return nil
 		}
-		if err := q.ClearPlaces(ctx, g.cfg.Practice); err != nil {
-			return err
-		}
-		taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice})
-		if err != nil {
-			return err
-		}
-		free := g.places(state) - taken.Total
-		if singleFirst && state.ReservedUntil.After(now) && taken.Singles == 0 {
-			free--
-		}
-		if free <= 0 {
-			return nil
-		}
-		rows, err := q.ListNext(ctx, db.ListNextParams{PracticeCode: g.cfg.Practice, Batch: int32(free)})
-		if err != nil {
-			return err
-		}
-		opens := max(0, g.opensAt(state, now).Sub(now))
-		for i, row := range rows {
-			c := called{id: row.ID, observationID: row.ObservationID, wait: opens + time.Duration(i)*g.interval()}
-			if c.wait < patience/2 { // the request waits for its moment itself
-				c.wait = 0
-			}
-			keep := db.TakePlaceParams{ID: c.id, PracticeCode: g.cfg.Practice, Kind: kindDelivery, Lease: (c.wait + g.lease()).Seconds()}
-			if err := q.TakePlace(ctx, keep); err != nil {
-				return err
-			}
-			list = append(list, c)
-		}
-		return nil
+		list, err = g.keepNext(ctx, q, state, now, singleFirst)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("choose who comes next: %w", err)
 	}
 	return list, nil
+}
+
+// keepNext keeps the free places for those at the head of the queue.
+func (g *Gate) keepNext(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, singleFirst bool) ([]called, error) {
+	free, err := g.freePlaces(ctx, q, state, now, singleFirst)
+	if err != nil || free <= 0 {
+		return nil, err
+	}
+	rows, err := q.ListNext(ctx, db.ListNextParams{PracticeCode: g.cfg.Practice, Batch: int32(free)})
+	if err != nil {
+		return nil, err
+	}
+
+	opens := g.opensIn(state, now)
+	var list []called
+	for i, row := range rows {
+		wait := opens + time.Duration(i)*g.interval()
+		if wait < patience/2 { // the request waits for its moment itself
+			wait = 0
+		}
+		if err := g.keep(ctx, q, placeOfDelivery(row.ID), wait); err != nil {
+			return nil, err
+		}
+		list = append(list, called{id: row.ID, observationID: row.ObservationID, wait: wait})
+	}
+	return list, nil
+}
+
+// freePlaces is how many places are free for the queue.
+func (g *Gate) freePlaces(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, singleFirst bool) (int64, error) {
+	if err := q.ClearPlaces(ctx, g.cfg.Practice); err != nil {
+		return 0, err
+	}
+	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice})
+	if err != nil {
+		return 0, err
+	}
+
+	free := g.places(state) - taken.Total
+	if singleFirst && state.ReservedUntil.After(now) && taken.Singles == 0 {
+		free--
+	}
+	return free, nil
 }

@@ -2,9 +2,12 @@ package gate_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
-	"slices"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,113 +15,167 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// hold stores readings that the open circuit holds, each a second after the one before.
-func (r *rig) hold(g *gate.Gate, n int) (list []gate.Request) {
-	r.tb.Helper()
-	for i := range n {
-		t := r.transmission()
-		r.admit(g, t)
-		at := r.now().Add(time.Duration(i-n) * time.Second)
-		r.exec("UPDATE transmissions SET created_at = $2, updated_at = $2 WHERE id = $1", t.TransmissionID, at)
-		list = append(list, t)
-	}
-	return list
-}
-
-// fail records a delivery that began so long ago and failed, with a retry to come in an hour.
-func (r *rig) fail(t gate.Request, ago time.Duration) {
-	r.tb.Helper()
-	at := r.now()
-	retry := at.Add(time.Hour)
-	r.must(db.Written(r.store.StartAttempt(r.tb.Context(), db.StartAttemptParams{
-		TransmissionID: t.TransmissionID,
-		ObservationID:  t.ObservationID,
-		Delivery:       1,
-		Number:         1,
-		StartedAt:      at.Add(-ago),
-	})))
-	r.must(db.Written(r.store.RecordOutcome(r.tb.Context(), db.RecordOutcomeParams{
-		ID:            t.TransmissionID,
-		ObservationID: t.ObservationID,
-		Status:        db.StatusFailed,
-		ErrorClass:    "retryable",
-		AttemptCount:  1,
-		NextRetryAt:   &retry,
-	})))
-}
-
-func (r *rig) nextTrial(g *gate.Gate) gate.Request {
-	r.tb.Helper()
-	next, found, err := g.NextTrial(r.tb.Context())
-	r.must(err)
-	if found != (next.TransmissionID != uuid.Nil) {
-		r.tb.Fatalf("found %t: %+v", found, next)
-	}
-	return gate.Request{TransmissionID: next.TransmissionID, ObservationID: next.ObservationID}
-}
-
-// A reading that eCW cannot handle must not keep the circuit open for the others: each is the trial in its turn.
-func TestTrialsRotate(t *testing.T) {
+func TestFindingOf(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	gates := r.processes(2)
-	r.openCircuit(gates[0], time.Minute)
-	held := r.hold(gates[0], 3)
-	tried := r.transmission()
-	r.fail(tried, 30*time.Second) // in the outage, so that it may be tried too
-	r.fail(r.transmission(), time.Hour)
-	want := append(slices.Clone(held), tried)
-	for round := range 2 {
-		for i, next := range want {
-			if got := r.nextTrial(gates[i%2]); got != next {
-				t.Errorf("round %d: trial %d is %+v, want %+v", round, i, got, next)
-			}
-			row := r.row()
-			if row.Circuit != gate.HalfOpen || row.Trial == nil || *row.Trial != next.TransmissionID || row.NextTrialAt != nil {
-				t.Errorf("the circuit is %+v, want it to try %s", row, next.TransmissionID)
-			}
-			if a := r.admit(gates[0], next); a != (gate.Admission{Trial: true}) {
-				t.Errorf("the trial is told %+v", a)
-			}
-			if change := r.report(gates[0], next.TransmissionID, gate.Refuses); change.Closed || change.Opened || !change.Unsettled {
-				t.Errorf("the trial's failure changed %+v", change)
-			}
-			if row := r.row(); row.Circuit != gate.Open || row.Trial != nil {
-				t.Errorf("the circuit is %+v, want it open again", row)
-			}
+	for name, tc := range map[string]struct {
+		err  error
+		want gate.Finding
+	}{
+		"an answer":          {nil, gate.Answers},
+		"our own fault":      {errors.New("boom"), gate.Nothing},
+		"no connection":      {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassRetryable, Code: "connect"}, gate.Unavailable},
+		"an error of eCW's":  {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassUnknown, Code: "http_500", HTTPStatus: 500}, gate.Unavailable},
+		"a busy record":      {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassRetryable, Code: "http_409", HTTPStatus: http.StatusConflict}, gate.Answers},
+		"refused data":       {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassPermanentData, HTTPStatus: http.StatusUnprocessableEntity}, gate.Answers},
+		"a limit":            {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassThrottled, HTTPStatus: http.StatusTooManyRequests}, gate.Nothing},
+		"our own limit":      {&ecw.Error{Op: ecw.OpToken, Class: ecw.ClassThrottled, Code: ecw.CodeRateLimited}, gate.Nothing},
+		"no token":           {&ecw.Error{Op: ecw.OpToken, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusBadRequest}, gate.Refuses},
+		"a refused token":    {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusUnauthorized}, gate.Refuses},
+		"forbidden":          {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusForbidden}, gate.Forbids},
+		"given up by us":     {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassUnknown, Code: "canceled"}, gate.Nothing},
+		"wrapped, forbidden": {fmt.Errorf("read: %w", &ecw.Error{Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusForbidden}), gate.Forbids},
+	} {
+		if got := gate.FindingOf(tc.err); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 }
 
-func TestNobodyIsTriedByAClosedCircuit(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	g := r.gate()
-	_, err := g.State(t.Context())
-	r.must(err)
-	r.fail(r.transmission(), time.Second)
-	if next := r.nextTrial(g); next.TransmissionID != uuid.Nil {
-		t.Errorf("a closed circuit tries %+v", next)
-	}
-	r.must(g.PlanTrial(t.Context(), time.Minute))
-	if row := r.row(); row.Circuit != gate.Closed || row.NextTrialAt != nil {
-		t.Errorf("the circuit is %+v", row)
-	}
-}
-
-func TestThePlannedTrialIsShown(t *testing.T) {
+func TestAnOpenCircuitHolds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
 	r.openCircuit(g, time.Minute)
-	before := r.now()
-	r.must(g.PlanTrial(t.Context(), 90*time.Second))
-	at := r.row().NextTrialAt
-	if at == nil || at.Before(before.Add(90*time.Second)) || at.After(r.now().Add(90*time.Second)) {
-		t.Errorf("the next trial is planned for %s", at)
+	first, second := r.transmission(), r.transmission()
+	if a := r.admit(g, first); a != (gate.Admission{Held: true, Reason: gate.ReasonCredentials}) {
+		t.Errorf("told %+v, want it held", a)
+	}
+	if row := r.stored(first); row.Status != db.StatusPending || row.HeldAt == nil || row.NextRetryAt != nil || row.AttemptCount != 0 {
+		t.Errorf("stored as %+v, want it held", row)
+	}
+	if n := r.taken(); n != 0 {
+		t.Error("what is held takes a place")
+	}
+
+	if a := r.admit(g, asked(second)); a != (gate.Admission{Trial: true}) {
+		t.Errorf("what a person asks for is told %+v, want it to be the trial", a)
+	}
+	if !r.hasPlace(second.TransmissionID) {
+		t.Error("the trial has no place")
+	}
+	if a := r.admit(g, asked(first)); !a.Held {
+		t.Errorf("another one is told %+v while a trial is under way", a)
+	}
+	if a := r.admit(g, second); a != (gate.Admission{Trial: true}) {
+		t.Errorf("the trial is told %+v when it asks again", a)
+	}
+	r.expectCalls("the circuit is not closed")
+
+	change := r.report(g, second.TransmissionID, gate.Answers)
+	if !change.Closed || !change.Unsettled || change.Opened || change.FailingSince.IsZero() {
+		t.Errorf("the trial's success changed %+v", change)
+	}
+	if r.hasPlace(second.TransmissionID) {
+		t.Error("the trial is over and keeps its place")
+	}
+	r.goes(g, first)
+}
+
+// A place that was kept for a transmission is free when the circuit opens before it comes.
+func TestWhatWasCalledIsHeldByACircuitThatOpened(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := r.gate(places(1))
+	list := r.transmissions(2)
+	r.goes(g, list[0])
+	r.waits(g, list[1])
+	r.delivered(g, list[0])
+	r.expectCalls("a place is free", list[1])
+	r.openCircuit(g, time.Minute)
+	if a := r.admit(g, list[1]); !a.Held || a.Reason != gate.ReasonCredentials || r.taken() != 0 {
+		t.Errorf("told %+v with %d places taken, want it held", a, r.taken())
+	}
+}
+
+func TestAnAnswerEndsARowOfFailures(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	gates := r.processes(2)
+	a, b, c, d := uuid.New(), uuid.New(), uuid.New(), uuid.New()
+	for i, report := range []struct {
+		id      uuid.UUID
+		finding gate.Finding
+		opens   bool
+	}{
+		{a, gate.Unavailable, false},
+		{b, gate.Unavailable, false},
+		{c, gate.Answers, false},
+		{a, gate.Unavailable, false},
+		{b, gate.Unavailable, false},
+		{c, gate.Nothing, false},
+		{d, gate.Unavailable, true},
+	} {
+		change := r.report(gates[i%2], report.id, report.finding)
+		if change.Opened != report.opens || change.Closed || change.Unsettled != report.opens {
+			t.Errorf("report %d changed %+v, want it to open: %t", i, change, report.opens)
+		}
+	}
+	if row := r.row(); row.Reason != gate.ReasonUnavailable || len(row.Failing) != 3 || row.FailingSince == nil {
+		t.Errorf("the circuit is %+v", row)
+	}
+}
+
+// Reports of many processes at once are all heard.
+func TestReportsOfManyProcesses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	gates := r.processes(3)
+	opened := make([]bool, len(gates))
+	var group sync.WaitGroup
+	for i, g := range gates {
+		group.Go(func() {
+			change, err := r.take(context.WithoutCancel(t.Context()), g, uuid.New(), gate.Unavailable)
+			if err != nil {
+				t.Error(err)
+			}
+			opened[i] = change.Opened
+		})
+	}
+	group.Wait()
+	n := 0
+	for _, o := range opened {
+		if o {
+			n++
+		}
+	}
+	if row := r.row(); row.Circuit != gate.Open || n != 1 {
+		t.Errorf("the circuit is %+v, opened by %d of the reports, want by one", row, n)
+	}
+}
+
+// A process that has just started records many outcomes at once: none may need a second connection meanwhile.
+func TestAReportNeedsNoOtherConnection(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	store := r.open("&pool_max_conns=1")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	g := r.gate(onStore(store))
+	request := r.transmission()
+	err := store.InTx(ctx, func(q *db.Queries) error {
+		if _, err := g.HoldBack(ctx, q, request, ""); err != nil {
+			return err
+		}
+		_, err := g.Report(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})
+		return err
+	})
+	r.must(err)
+	if row := r.row(); row.Circuit != gate.Open {
+		t.Errorf("the circuit is %+v", row)
 	}
 }
 
@@ -209,28 +266,6 @@ func TestOnlyWhatWasHeldIsReleased(t *testing.T) {
 	r.expectCalls("the held ones", held...)
 	if row := r.stored(failed); row.BroughtForward {
 		t.Error("what waits for its retry is brought forward")
-	}
-}
-
-// The trial is one of those that would be released, and no other.
-func TestWhoMayBeTheTrial(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	g := r.gate()
-	names := r.openOutage(g)
-	got := map[string]bool{}
-	for range len(outage) + 1 {
-		next := r.nextTrial(g)
-		if name := names[next.TransmissionID]; name == "" || got[name] {
-			break
-		}
-		got[names[next.TransmissionID]] = true
-		r.report(g, next.TransmissionID, gate.Refuses)
-	}
-	for _, o := range outage {
-		if got[o.name] != o.freed {
-			t.Errorf("%q may be the trial: %t, want %t", o.name, got[o.name], o.freed)
-		}
 	}
 }
 
