@@ -29,6 +29,23 @@ type Page[K any] struct {
 	Limit  int
 }
 
+// The columns of the rows that are listed, in the order of their struct's fields. They are named, because a later version may
+// have added one that this one does not know.
+const (
+	patientColumns = "id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, " +
+		"postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at"
+	transmissionColumns = "id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, " +
+		"last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, " +
+		"ecw_observation_id, created_at, updated_at"
+	attemptColumns = "transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, " +
+		"ecw_observation_id, error_class, error_code, error_message"
+)
+
+// of are columns of a table that a statement calls alias.
+func of(alias, columns string) string {
+	return alias + "." + strings.ReplaceAll(columns, ", ", ", "+alias+".")
+}
+
 // statement is the text of a statement and its arguments.
 type statement struct{ args []any }
 
@@ -174,7 +191,7 @@ func (f TransmissionFilter) page(s *statement, few bool, order TransmissionOrder
 	_, direction := beyond(descending)
 	sorted := " ORDER BY page.lacks" + lacking + ", page.at" + direction + ", page.id" + direction
 	return with + `
-SELECT t.*, o.patient_id, o.observation_type, p.first_name || ' ' || p.last_name
+SELECT ` + of("t", transmissionColumns) + `, o.patient_id, o.observation_type, p.first_name || ' ' || p.last_name
 FROM (SELECT * FROM (` + strings.Join(parts, " UNION ALL ") + `) page` + sorted + end(s, p) + `) page
 JOIN transmissions t ON t.id = page.id JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id` + sorted
 }
@@ -275,7 +292,7 @@ func (q *Queries) ListPatients(ctx context.Context, f PatientFilter, p Page[Pati
 		query += " AND (last_name, first_name, id)" + comparison +
 			"(SELECT k.last_name, k.first_name, k.id FROM patients k WHERE k.id = " + s.arg(p.After.ID) + ")"
 	}
-	return list[Patient](ctx, q, &s, "SELECT * FROM "+query+
+	return list[Patient](ctx, q, &s, "SELECT "+patientColumns+" FROM "+query+
 		" ORDER BY last_name"+direction+", first_name"+direction+", id"+direction+end(&s, p))
 }
 
@@ -339,7 +356,7 @@ func (q *Queries) ListPushes(ctx context.Context, practice string, patient uuid.
 		query += " AND (a.started_at, a.transmission_id, a.delivery)" + comparison +
 			"(" + s.arg(p.After.StartedAt) + ", " + s.arg(p.After.TransmissionID) + ", " + s.arg(p.After.Delivery) + ")"
 	}
-	return list[Push](ctx, q, &s, "SELECT a.*, t.number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at"+
+	return list[Push](ctx, q, &s, "SELECT "+of("a", attemptColumns)+", t.number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at"+
 		" FROM "+query+
 		" ORDER BY a.started_at"+direction+", a.transmission_id"+direction+", a.delivery"+direction+end(&s, p))
 }
