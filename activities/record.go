@@ -113,8 +113,11 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 		if err != nil {
 			return err
 		}
-	} else if err := q.ForgetUnsent(ctx, db.ForgetUnsentParams{TransmissionID: out.TransmissionID, ObservationID: out.ObservationID}); err != nil {
-		return err
+	} else {
+		unsent := db.ForgetUnsentParams{TransmissionID: out.TransmissionID, ObservationID: out.ObservationID}
+		if err := q.ForgetUnsent(ctx, unsent); err != nil {
+			return err
+		}
 	}
 	return db.Written(q.RecordOutcome(ctx, db.RecordOutcomeParams{
 		ID:               out.TransmissionID,

@@ -143,7 +143,8 @@ func (s *server) tryCircuit(ctx context.Context) string {
 	}
 	if err == nil {
 		options := workflows.CircuitBreakerStart(s.PracticeCode).Options()
-		_, err = s.Temporal.SignalWithStartWorkflow(ctx, options.ID, workflows.SignalTryNow, nil, options, workflows.CircuitBreaker, s.PracticeCode)
+		_, err = s.Temporal.SignalWithStartWorkflow(
+			ctx, options.ID, workflows.SignalTryNow, nil, options, workflows.CircuitBreaker, s.PracticeCode)
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "the circuit could not be tried after a good connection test", "error", err)

@@ -356,7 +356,8 @@ func (q *Queries) ListPushes(ctx context.Context, practice string, patient uuid.
 		query += " AND (a.started_at, a.transmission_id, a.delivery)" + comparison +
 			"(" + s.arg(p.After.StartedAt) + ", " + s.arg(p.After.TransmissionID) + ", " + s.arg(p.After.Delivery) + ")"
 	}
-	return list[Push](ctx, q, &s, "SELECT "+of("a", attemptColumns)+", t.number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at"+
+	return list[Push](ctx, q, &s, "SELECT "+of("a", attemptColumns)+
+		", t.number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at"+
 		" FROM "+query+
 		" ORDER BY a.started_at"+direction+", a.transmission_id"+direction+", a.delivery"+direction+end(&s, p))
 }

@@ -19,16 +19,23 @@ var pendingStates = []struct {
 	taken bool
 }{
 	{"never started", "", true},
-	{"opened, and no more", "UPDATE transmissions SET status = 'pending' WHERE id = $1", true},
-	{"in the middle of a delivery", "UPDATE transmissions SET status = 'processing', attempt_count = 1 WHERE id = $1", true},
-	{"due since long", "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = now() - interval '30 minutes' WHERE id = $1", true},
-	{"due later", "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = now() + interval '30 minutes' WHERE id = $1", false},
-	{"throttled until later", "UPDATE transmissions SET next_retry_at = now() + interval '30 minutes' WHERE id = $1", false},
-	{"in the queue", "UPDATE transmissions SET held_at = now() - interval '1 hour' WHERE id = $1", false},
-	{"failed for good", "UPDATE transmissions SET status = 'failed', error_class = 'permanent_data' WHERE id = $1", false},
-	{"delivered", "UPDATE transmissions SET status = 'transmitted', ecw_observation_id = 'obs-1' WHERE id = $1", false},
-	{"with a place before eCW", "INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, 'FFHEDD', 'delivery', now() + interval '1 minute')", false},
-	{"whose place has expired", "INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, 'FFHEDD', 'delivery', now() - interval '1 minute')", true},
+	{"opened, and no more", set("status = 'pending'"), true},
+	{"in the middle of a delivery", set("status = 'processing', attempt_count = 1"), true},
+	{"due since long", set("status = 'failed', error_class = 'unknown', next_retry_at = now() - interval '30 minutes'"), true},
+	{"due later", set("status = 'failed', error_class = 'unknown', next_retry_at = now() + interval '30 minutes'"), false},
+	{"throttled until later", set("next_retry_at = now() + interval '30 minutes'"), false},
+	{"in the queue", set("held_at = now() - interval '1 hour'"), false},
+	{"failed for good", set("status = 'failed', error_class = 'permanent_data'"), false},
+	{"delivered", set("status = 'transmitted', ecw_observation_id = 'obs-1'"), false},
+	{"with a place before eCW", place("+"), false},
+	{"whose place has expired", place("-"), true},
+}
+
+func set(columns string) string { return "UPDATE transmissions SET " + columns + " WHERE id = $1" }
+
+// place is one that expires a minute from now, or expired a minute ago.
+func place(sign string) string {
+	return "INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, 'FFHEDD', 'delivery', now() " + sign + " interval '1 minute')"
 }
 
 // storePending stores a reading in each of those states, and returns those that the sweep should take.
@@ -119,7 +126,8 @@ func TestOutcomesSayWhatIsDue(t *testing.T) {
 		"now() + interval '30 minutes'": false,
 		"now() - interval '30 minutes'": true,
 	} {
-		if _, err := conn.Exec(t.Context(), "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = "+retry); err != nil {
+		update := "UPDATE transmissions SET status = 'failed', error_class = 'unknown', next_retry_at = " + retry
+		if _, err := conn.Exec(t.Context(), update); err != nil {
 			t.Fatal(err)
 		}
 		rows, err := store.ListOutcomes(t.Context(), db.ListOutcomesParams{PracticeCode: "FFHEDD", ObservationIDs: []uuid.UUID{o.ID}})

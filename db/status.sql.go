@@ -59,13 +59,15 @@ FROM (
            count(*) FILTER (WHERE t.status = 'failed') AS failed_awaiting_retry,
            count(*) FILTER (WHERE t.updated_at < now() - $1::float8 * interval '1 second'
                               AND t.held_at IS NULL
-                              AND (t.next_retry_at IS NULL OR t.next_retry_at < now() - $1::float8 * interval '1 second')) AS stalled,
+                              AND (t.next_retry_at IS NULL
+                                   OR t.next_retry_at < now() - $1::float8 * interval '1 second')) AS stalled,
            count(*) FILTER (WHERE t.held_at IS NOT NULL) AS held
     FROM transmissions t
     WHERE t.practice_code = $2
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
 ) sent CROSS JOIN (
-    SELECT count(*) AS total, count(*) FILTER (WHERE o.created_at < now() - $1::float8 * interval '1 second') AS stalled
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE o.created_at < now() - $1::float8 * interval '1 second') AS stalled
     FROM observations o
     WHERE o.practice_code = $2
       AND o.transformed_at IS NULL

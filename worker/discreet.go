@@ -22,7 +22,9 @@ type discreet struct {
 }
 
 // InterceptActivity is the SDK's hook.
-func (d *discreet) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+func (d *discreet) InterceptActivity(
+	_ context.Context, next interceptor.ActivityInboundInterceptor,
+) interceptor.ActivityInboundInterceptor {
 	return &reworded{interceptor.ActivityInboundInterceptorBase{Next: next}}
 }
 

@@ -328,7 +328,8 @@ func (t *transmission) post(ctx workflow.Context) activities.PostInput {
 func (t *transmission) beginAgain(ctx workflow.Context) (*pause, error) {
 	t.takeBack()
 	until := workflow.Now(ctx).Add(notSentPause)
-	return &pause{until: until, summary: "until the delivery begins again, of which nothing was sent"}, t.showScheduled(ctx, db.StatusPending, until)
+	next := &pause{until: until, summary: "until the delivery begins again, of which nothing was sent"}
+	return next, t.showScheduled(ctx, db.StatusPending, until)
 }
 
 // takeBack makes a delivery no attempt that was never sent.
@@ -413,5 +414,6 @@ func describe(err error) activities.Failure {
 }
 
 func (t *transmission) permanent(out activities.Outcome) error {
-	return temporal.NewNonRetryableApplicationError(t.opened.Number+" failed permanently: "+out.Failure.Message, string(out.Failure.Class), nil)
+	message := t.opened.Number + " failed permanently: " + out.Failure.Message
+	return temporal.NewNonRetryableApplicationError(message, string(out.Failure.Class), nil)
 }

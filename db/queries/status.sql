@@ -12,13 +12,15 @@ FROM (
            count(*) FILTER (WHERE t.status = 'failed') AS failed_awaiting_retry,
            count(*) FILTER (WHERE t.updated_at < now() - sqlc.arg(stalled_after)::float8 * interval '1 second'
                               AND t.held_at IS NULL
-                              AND (t.next_retry_at IS NULL OR t.next_retry_at < now() - sqlc.arg(stalled_after)::float8 * interval '1 second')) AS stalled,
+                              AND (t.next_retry_at IS NULL
+                                   OR t.next_retry_at < now() - sqlc.arg(stalled_after)::float8 * interval '1 second')) AS stalled,
            count(*) FILTER (WHERE t.held_at IS NOT NULL) AS held
     FROM transmissions t
     WHERE t.practice_code = @practice_code
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
 ) sent CROSS JOIN (
-    SELECT count(*) AS total, count(*) FILTER (WHERE o.created_at < now() - sqlc.arg(stalled_after)::float8 * interval '1 second') AS stalled
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE o.created_at < now() - sqlc.arg(stalled_after)::float8 * interval '1 second') AS stalled
     FROM observations o
     WHERE o.practice_code = @practice_code
       AND o.transformed_at IS NULL
