@@ -38,7 +38,7 @@ func (a *Circuit) PlanTrial(ctx context.Context, plan TrialPlan) error {
 	return a.Gate.PlanTrial(ctx, plan.Wait)
 }
 
-// LookAtCircuit tells where the circuit stands.
+// LookAtCircuit returns the state of the circuit.
 func (a *Circuit) LookAtCircuit(ctx context.Context, practice string) (CircuitState, error) {
 	state, err := a.Gate.State(ctx)
 	if err != nil {
@@ -69,12 +69,13 @@ type Outage struct {
 	Since time.Time `json:",omitzero"`
 }
 
-// Release lets everything go on that waited for eCW, and calls the first of them. Whoever closed the circuit does it too.
+// Release lets everything go on that waited for eCW, and calls the first of it. The delivery that closed the
+// circuit does so too.
 func (a *Circuit) Release(ctx context.Context, o Outage) error {
 	return a.Gate.Release(ctx, o.Since)
 }
 
-// CallNext calls whoever comes next in the queue, where a call was lost.
+// CallNext calls the next in the queue, where a call was lost.
 func (a *Circuit) CallNext(ctx context.Context, _ string) error {
 	a.Gate.CallNext(ctx)
 	return nil

@@ -31,8 +31,9 @@ type BringForwardParams struct {
 	FirstWait    float64
 }
 
-// What failed or was forbidden in an outage that is over need not wait for its retry; but what may have arrived gets the
-// schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in the same order.
+// A delivery that failed or was forbidden in an outage that is over need not wait for its retry; one that may have
+// arrived gets the schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in
+// the same order.
 func (q *Queries) BringForward(ctx context.Context, arg BringForwardParams) error {
 	_, err := q.db.Exec(ctx, bringForward, arg.PracticeCode, arg.FailingSince, arg.FirstWait)
 	return err
@@ -42,7 +43,7 @@ const clearPlaces = `-- name: ClearPlaces :exec
 DELETE FROM ecw_places WHERE practice_code = $1 AND expires_at < clock_timestamp()
 `
 
-// Those of processes that died.
+// Deletes the places of processes that died.
 func (q *Queries) ClearPlaces(ctx context.Context, practiceCode string) error {
 	_, err := q.db.Exec(ctx, clearPlaces, practiceCode)
 	return err
@@ -88,7 +89,7 @@ type CountPlacesRow struct {
 	Singles int64
 }
 
-// Who is under way, beside the one that asks.
+// Counts the places that are taken, beside that of the one that asks.
 func (q *Queries) CountPlaces(ctx context.Context, arg CountPlacesParams) (CountPlacesRow, error) {
 	row := q.db.QueryRow(ctx, countPlaces, arg.PracticeCode, arg.ID)
 	var i CountPlacesRow
@@ -153,8 +154,9 @@ type GoesFirstParams struct {
 	ID           uuid.UUID
 }
 
-// Reports whether nobody in the queue comes before a transmission, in the order of ListNext. What a person asked for and what
-// nobody did have each their part of the index; an OR of both would read the whole queue for the one at its head.
+// Reports whether nobody in the queue comes before a transmission, in the order of ListNext. Those that a person asked
+// for and the others have each their part of the index; an OR of both would read the whole queue for the one at its
+// head.
 func (q *Queries) GoesFirst(ctx context.Context, arg GoesFirstParams) (bool, error) {
 	row := q.db.QueryRow(ctx, goesFirst, arg.PracticeCode, arg.ID)
 	var goes_first bool
@@ -245,7 +247,7 @@ type ListNextRow struct {
 	ObservationID uuid.UUID
 }
 
-// Who comes next in the queue: first in, first out, but for what a person asked for.
+// Lists the next in the queue: first in, first out, but for what a person asked for.
 func (q *Queries) ListNext(ctx context.Context, arg ListNextParams) ([]ListNextRow, error) {
 	rows, err := q.db.Query(ctx, listNext, arg.PracticeCode, arg.Batch)
 	if err != nil {
@@ -292,7 +294,7 @@ type ListTrialsRow struct {
 	ObservationID uuid.UUID
 }
 
-// Who might be let through next: the one that was left alone the longest. The second condition says nothing new: it is the
+// Lists the candidates for the next trial: first the one that was left alone the longest. The second condition says nothing new: it is the
 // predicate of transmissions_unfinished, without which PostgreSQL would read the whole log.
 func (q *Queries) ListTrials(ctx context.Context, arg ListTrialsParams) ([]ListTrialsRow, error) {
 	rows, err := q.db.Query(ctx, listTrials,
@@ -323,7 +325,7 @@ const lockGate = `-- name: LockGate :one
 SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1 FOR UPDATE
 `
 
-// Nobody else lets anything through, or changes the circuit, until the transaction ends.
+// No other transaction lets anything through, or changes the circuit, until this one ends.
 func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, error) {
 	row := q.db.QueryRow(ctx, lockGate, practiceCode)
 	var i Gate
@@ -356,7 +358,7 @@ type LockTransmissionParams struct {
 	ObservationID uuid.UUID
 }
 
-// Whoever locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
+// A transaction that locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
 // writer delivered it, or the database does not know it as this observation's.
 func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionParams) (int64, error) {
 	result, err := q.db.Exec(ctx, lockTransmission, arg.ID, arg.ObservationID)
@@ -489,8 +491,8 @@ type SettleRequestParams struct {
 	PracticeCode string
 }
 
-// Takes into account how eCW bore a request. What was under way together is halved for once; most requests change nothing,
-// and write nothing.
+// Takes into account how eCW bore a request. An overload halves the places once for all requests that were under way
+// together; most requests change nothing, and write nothing.
 func (q *Queries) SettleRequest(ctx context.Context, arg SettleRequestParams) error {
 	_, err := q.db.Exec(ctx, settleRequest,
 		arg.Overloaded,

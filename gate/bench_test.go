@@ -7,8 +7,8 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// BenchmarkDelivery is what the gate costs a delivery of one request, from Admit to Report, with all processes at the
-// practice's one row.
+// BenchmarkDelivery is what the gate costs a delivery of one request, from Admit to Report, with all
+// processes at the practice's one row.
 func BenchmarkDelivery(b *testing.B) {
 	r := newRig(b)
 	g := r.gate(limit(1<<30), places(1<<20))

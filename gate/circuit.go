@@ -31,8 +31,8 @@ const (
 	ReasonCredentials = "credentials"
 )
 
-// openAfter is how many different readings, or patients of an import, in a row must find eCW unavailable or be forbidden
-// before the circuit opens: one that eCW cannot handle does not stop the others.
+// openAfter is how many different readings, or patients of an import, in a row must find eCW unavailable or
+// be forbidden before the circuit opens: one that eCW cannot handle does not stop the others.
 const openAfter = 3
 
 // Finding is what a request, or the lack of one, says about eCW itself.
@@ -90,25 +90,26 @@ type Report struct {
 // Change is what a report did to the circuit.
 type Change struct {
 	Opened, Closed bool
-	// Unsettled means that the circuit is not closed, or that there is something to release because it just has been.
+	// Unsettled means that the circuit is not closed, or has just closed and there is something to release.
 	Unsettled bool
 	Reason    string
-	// TryNext means that the trial is over, and eCW was not asked: the next one need not wait for the pause between trials.
+	// TryNext means that the trial is over and eCW was not asked: the next trial need not wait for its time.
 	TryNext bool
 	// FailingSince is when the outage began that is over, if the circuit has Closed.
 	FailingSince time.Time
 }
 
-// Report takes a report into account, as part of the transaction that records the delivery, and frees its place. After
-// the transaction the caller calls [Gate.Release] when the circuit has closed, [Gate.TryNext] when the change says so,
-// and else [Gate.CallNext].
+// Report applies a report to the circuit, in the transaction that records the delivery, and frees its place.
+// After the transaction the caller calls [Gate.Release] when the circuit has closed, [Gate.TryNext] when the
+// change says so, and else [Gate.CallNext].
 func (g *Gate) Report(ctx context.Context, q *db.Queries, r Report) (Change, error) {
 	change, err := g.report(ctx, q, r)
 	if err != nil {
 		return Change{}, err
 	}
 
-	// The place comes after the gate, as everywhere: another that has locked the gate may be clearing this very place away.
+	// The place comes after the gate, as everywhere: the holder of its lock may be clearing this very place
+	// away.
 	if _, err := q.LeavePlace(ctx, r.TransmissionID); err != nil {
 		return Change{}, fmt.Errorf("leave place: %w", err)
 	}
@@ -152,7 +153,7 @@ func (f Finding) speaksAgainst() bool {
 	return f == Unavailable || f == Refuses || f == Forbids
 }
 
-// changed is what a report did that took the circuit from one state to the next.
+// changed is the change that a report made of the circuit.
 func changed(state, next db.Gate, r Report) Change {
 	change := Change{
 		Opened:    state.Circuit == Closed && next.Circuit == Open,
@@ -167,8 +168,8 @@ func changed(state, next db.Gate, r Report) Change {
 	return change
 }
 
-// Release lets everything go on that waited for the circuit, one at first: the deliveries that it held, and those that
-// failed since the outage began and wait for their retry. It may run twice.
+// Release lets the deliveries go on that waited for the circuit, one at first: those that it held, and those
+// that failed since the outage began and wait for their retry. It may run twice.
 func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
 	if !failingSince.IsZero() {
 		err := g.store.BringForward(ctx, db.BringForwardParams{
@@ -184,12 +185,12 @@ func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
 	return nil
 }
 
-// The transitions of the circuit. Each returns the circuit after an event, or the same one where the event changes
-// nothing; docs/reliability.md shows them as a diagram. The answers that reach a closed circuit come without a lock:
-// the query NoteAnswer does to the row what afterReport would.
+// The transitions of the circuit. Each returns the circuit after an event, or the same one where the event
+// changes nothing; docs/reliability.md shows them as a diagram. An answer that finds the circuit closed needs
+// no lock: the query NoteAnswer does to the row what afterReport would.
 
-// afterReport is the circuit after a report. While it is not closed, only the trial's report closes it: the other
-// deliveries that report then began before it opened.
+// afterReport is the circuit after a report. While it is not closed, only the trial's report closes it: the
+// other deliveries that report then began before it opened.
 func afterReport(s db.Gate, r Report, now time.Time) db.Gate {
 	decides := isTrial(s, r.TransmissionID)
 	switch r.Finding {
@@ -221,8 +222,8 @@ func afterReport(s db.Gate, r Report, now time.Time) db.Gate {
 	return s
 }
 
-// afterArrival is the circuit after a delivery, or an item of an import, has come. It becomes the trial where the trial
-// is vacant, and where a person asked for it and the circuit is open.
+// afterArrival is the circuit after a delivery, or an item of an import, has come. It becomes the trial where
+// the trial is vacant, and where a person asked for it and the circuit is open.
 func afterArrival(s db.Gate, id uuid.UUID, asked bool) db.Gate {
 	vacant := s.Circuit == HalfOpen && s.Trial == nil
 	if vacant || s.Circuit == Open && asked {
@@ -231,8 +232,8 @@ func afterArrival(s db.Gate, id uuid.UUID, asked bool) db.Gate {
 	return s
 }
 
-// afterChoice is the circuit after a trial was chosen, or nobody was found: nil leaves the trial vacant, for the next
-// to come. It replaces a trial that was lost.
+// afterChoice is the circuit after a trial was chosen, or nobody was found: nil leaves the trial vacant, for
+// the next to come. It replaces a trial that was lost.
 func afterChoice(s db.Gate, trial *uuid.UUID) db.Gate {
 	if s.Circuit != Closed {
 		s.Circuit, s.Trial, s.NextTrialAt = HalfOpen, trial, nil
@@ -240,8 +241,8 @@ func afterChoice(s db.Gate, trial *uuid.UUID) db.Gate {
 	return s
 }
 
-// afterHold is the circuit after a delivery was held, or held back. The trial is the trial no longer: it has decided
-// nothing, so another has to.
+// afterHold is the circuit after a delivery was held, or held back. The trial is the trial no longer: it has
+// decided nothing, so another has to.
 func afterHold(s db.Gate, id uuid.UUID) db.Gate {
 	if isTrial(s, id) {
 		s.Circuit, s.Trial = Open, nil
@@ -262,7 +263,8 @@ func opened(s db.Gate, reason string, r Report, now time.Time) db.Gate {
 	return s
 }
 
-// isTrial reports whether a delivery, or an item of an import, is the one that decides whether the circuit closes.
+// isTrial reports whether a delivery, or an item of an import, is the one that decides whether the circuit
+// closes.
 func isTrial(s db.Gate, id uuid.UUID) bool {
 	return s.Circuit == HalfOpen && s.Trial != nil && *s.Trial == id
 }

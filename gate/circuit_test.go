@@ -21,23 +21,27 @@ import (
 
 func TestFindingOf(t *testing.T) {
 	t.Parallel()
+	const create, token = ecw.OpCreate, ecw.OpToken
 	for name, tc := range map[string]struct {
 		err  error
 		want gate.Finding
 	}{
-		"an answer":          {nil, gate.Answers},
-		"our own fault":      {errors.New("boom"), gate.Nothing},
-		"no connection":      {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassRetryable, Code: "connect"}, gate.Unavailable},
-		"an error of eCW's":  {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassUnknown, Code: "http_500", HTTPStatus: 500}, gate.Unavailable},
-		"a busy record":      {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassRetryable, Code: "http_409", HTTPStatus: http.StatusConflict}, gate.Answers},
-		"refused data":       {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassPermanentData, HTTPStatus: http.StatusUnprocessableEntity}, gate.Answers},
-		"a limit":            {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassThrottled, HTTPStatus: http.StatusTooManyRequests}, gate.Nothing},
-		"our own limit":      {&ecw.Error{Op: ecw.OpToken, Class: ecw.ClassThrottled, Code: ecw.CodeRateLimited}, gate.Nothing},
-		"no token":           {&ecw.Error{Op: ecw.OpToken, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusBadRequest}, gate.Refuses},
-		"a refused token":    {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusUnauthorized}, gate.Refuses},
-		"forbidden":          {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusForbidden}, gate.Forbids},
-		"given up by us":     {&ecw.Error{Op: ecw.OpCreate, Class: ecw.ClassUnknown, Code: "canceled"}, gate.Nothing},
-		"wrapped, forbidden": {fmt.Errorf("read: %w", &ecw.Error{Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusForbidden}), gate.Forbids},
+		"an answer":         {nil, gate.Answers},
+		"our own fault":     {errors.New("boom"), gate.Nothing},
+		"no connection":     {&ecw.Error{Op: create, Class: ecw.ClassRetryable, Code: "connect"}, gate.Unavailable},
+		"an error of eCW's": {&ecw.Error{Op: create, Class: ecw.ClassUnknown, Code: "http_500", HTTPStatus: 500}, gate.Unavailable},
+		"a busy record":     {&ecw.Error{Op: create, Class: ecw.ClassRetryable, Code: "http_409", HTTPStatus: http.StatusConflict}, gate.Answers},
+		"refused data":      {&ecw.Error{Op: create, Class: ecw.ClassPermanentData, HTTPStatus: http.StatusUnprocessableEntity}, gate.Answers},
+		"a limit":           {&ecw.Error{Op: create, Class: ecw.ClassThrottled, HTTPStatus: http.StatusTooManyRequests}, gate.Nothing},
+		"our own limit":     {&ecw.Error{Op: token, Class: ecw.ClassThrottled, Code: ecw.CodeRateLimited}, gate.Nothing},
+		"no token":          {&ecw.Error{Op: token, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusBadRequest}, gate.Refuses},
+		"a refused token":   {&ecw.Error{Op: create, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusUnauthorized}, gate.Refuses},
+		"forbidden":         {&ecw.Error{Op: create, Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusForbidden}, gate.Forbids},
+		"given up by us":    {&ecw.Error{Op: create, Class: ecw.ClassUnknown, Code: "canceled"}, gate.Nothing},
+		"wrapped": {
+			fmt.Errorf("read: %w", &ecw.Error{Class: ecw.ClassPermanentCredentials, HTTPStatus: http.StatusForbidden}),
+			gate.Forbids,
+		},
 	} {
 		if got := gate.FindingOf(tc.err); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
@@ -216,8 +220,8 @@ func (r *rig) openOutage(g *gate.Gate) (names map[uuid.UUID]string) {
 	return names
 }
 
-// What failed in the outage need not wait for its retry. What may have arrived gets the schedule's first wait, until eCW's
-// searches show it.
+// A reading that failed in the outage need not wait for its retry. One that may have arrived gets the
+// schedule's first wait, until eCW's searches show it.
 func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -274,8 +278,8 @@ type warnings struct{ strings.Builder }
 
 func (w *warnings) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
-// Whoever closed the circuit releases, and the circuit breaker does so too, at the same time; each may come to the rows in
-// another order, as its plan is.
+// The delivery that closed the circuit releases, and the circuit breaker does so too, at the same time; each
+// may come to the rows in another order, as its plan is.
 func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -199,8 +199,8 @@ func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 	return nil
 }
 
-// run brings so many readings to eCW, while imports and people ask it too. Nobody sweeps: a call that is lost is a reading
-// that waits for ever.
+// run brings so many readings to eCW, while imports and people ask it too. Nobody sweeps: a call that is lost
+// is a reading that waits for ever.
 func (c *crowd) run(readings int) {
 	c.tb.Helper()
 	list := c.transmissions(readings)
@@ -255,7 +255,8 @@ func TestACrowdIsDeliveredWithinThePlaces(t *testing.T) {
 	}
 }
 
-// Outages in the middle: the circuit opens and closes, and nobody is forgotten. Only the trial may come on top.
+// Outages in the middle: the circuit opens and closes, and nobody is forgotten. Only the trial may come on
+// top.
 func TestACrowdIsDeliveredThroughOutages(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t, 3, places(4))

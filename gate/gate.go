@@ -1,14 +1,15 @@
-// Package gate decides when a request may leave for a practice's eCW. It keeps every process together below eCW's
-// request limit (limit.go), bounds how much is under way at once by what eCW bears (place.go), queues the deliveries
-// beyond that (queue.go), and stops them while eCW is down or refuses our credentials (circuit.go, trial.go). Its state
-// is a few rows of PostgreSQL a practice, and its clock is PostgreSQL's, so that any number of workers and API processes
-// agree.
+// Package gate decides when a request may leave for a practice's eCW. It keeps every process together below
+// eCW's request limit (limit.go), bounds how much is under way at once by what eCW bears (place.go), queues
+// the deliveries beyond that (queue.go), and stops them while eCW is down or refuses our credentials
+// (circuit.go, trial.go). Its state is a few rows of PostgreSQL a practice, and its clock is PostgreSQL's, so
+// that any number of workers and API processes agree.
 //
-// A delivery asks [Gate.Admit] before it begins. It gets a place among those under way, which it keeps over all its
-// requests until [Gate.Report] or [Gate.HoldBack], or it waits in the queue until a delivery that leaves a place calls
-// the next one ([Gate.CallNext]). A request that belongs to no delivery (of an import, of a person at the console, for
-// their tokens) takes a place of its own ([Gate.Begin]). An import asks [Gate.AdmitImport] before it reads, and reports
-// to [Gate.Report] what it has found. A place is a lease: one whose process has died is free a little later.
+// A delivery asks [Gate.Admit] before it begins. It gets a place among those under way, which it keeps over
+// all its requests until [Gate.Report] or [Gate.HoldBack], or it waits in the queue until a delivery that
+// leaves a place calls the next one ([Gate.CallNext]). A request that belongs to no delivery (of an import,
+// of a person at the console, for their tokens) takes a place of its own ([Gate.Begin]). An import asks
+// [Gate.AdmitImport] before it reads, and reports to [Gate.Report] what it has found. A place is a lease: one
+// whose process has died is free a little later.
 //
 // docs/reliability.md shows the circuit as a diagram.
 package gate
@@ -38,9 +39,11 @@ type Config struct {
 	Parallel int
 	// Timeout is the longest that a request may take. An answer in less than half of it came in good time.
 	Timeout time.Duration
-	// FirstWait is how long a request that may have arrived waits until it is sent again: the schedule's first wait.
+	// FirstWait is how long a request that may have arrived waits until it is sent again: the schedule's
+	// first wait.
 	FirstWait time.Duration
-	// Call tells the workflow of an observation that a place is kept for it, and starts one where it was lost.
+	// Call tells the workflow of an observation that a place is kept for it, and starts one where it was
+	// lost.
 	Call func(ctx context.Context, practice string, observationID uuid.UUID, call Call) error
 	// Logger gets what the next caller repairs; default: none.
 	Logger *slog.Logger
@@ -133,8 +136,8 @@ func (g *Gate) lock(ctx context.Context, q *db.Queries, fn func(q *db.Queries, s
 	return fn(q, state, now)
 }
 
-// failed is the error of a query for the row. When the row is gone, because the database was restored, the next caller
-// creates it again.
+// failed is the error of a query for the row. When the row is gone, because the database was restored, the
+// next caller creates it again.
 func (g *Gate) failed(action string, err error) error {
 	if db.IsNotFound(err) {
 		g.created.Store(false)

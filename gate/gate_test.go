@@ -112,7 +112,8 @@ func (r *rig) open(parameters string) *db.Store {
 	return store
 }
 
-// The settings of the tests, unless they say otherwise: a request every 10 ms, which limits only the tests of the limit.
+// The settings of the tests, unless they say otherwise: a request every 10 ms, which limits only the tests of
+// the limit.
 const (
 	perMinute = 6000
 	parallel  = 8
@@ -203,8 +204,8 @@ func (r *rig) expire(ids ...uuid.UUID) {
 		append([]uuid.UUID{}, ids...))
 }
 
-// awaitLock waits until so many statements wait for what other transactions hold. It needs a connection of its own: in
-// a transaction the server shows the same all the time.
+// awaitLock waits until so many statements wait for what other transactions hold. It needs a connection of
+// its own: in a transaction the server shows the same all the time.
 func (r *rig) awaitLock(n int) {
 	r.tb.Helper()
 	r.await("statements that wait", func() bool {
@@ -296,7 +297,8 @@ func observations(list []gate.Request) (ids []uuid.UUID) {
 	return ids
 }
 
-// expectCalls holds those that were called since the last time against the ones that should be, in this order.
+// expectCalls holds those that were called since the last time against the ones that should be, in this
+// order.
 func (r *rig) expectCalls(why string, want ...gate.Request) []called {
 	r.tb.Helper()
 	got := r.calls.take()
@@ -347,7 +349,7 @@ func (r *rig) starts(t gate.Request, number int32) {
 	})))
 }
 
-// report tells a gate of an outcome, as the transaction does that records it.
+// report reports an outcome to a gate, as the transaction does that records it.
 func (r *rig) report(g *gate.Gate, id uuid.UUID, f gate.Finding) gate.Change {
 	r.tb.Helper()
 	change, err := r.take(r.tb.Context(), g, id, f)

@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	// MinPerMinute is the least request limit that works: below it a delivery of several requests takes minutes.
+	// MinPerMinute is the least request limit that works: below it a delivery of several requests takes
+	// minutes.
 	MinPerMinute = 10
-	// burst is how many requests may leave at once when little has left before. In no 60 seconds do more leave than the
-	// limit and this.
+	// burst is how many requests may leave at once when little has left before. In no 60 seconds do more
+	// leave than the limit and this.
 	burst = 10
 )
 
@@ -37,8 +38,8 @@ func (g *Gate) opensIn(state db.Gate, now time.Time) time.Duration {
 	return max(0, at.Sub(now))
 }
 
-// fullAt is when the bucket is full again. A moment further away than any that is handed out comes from a clock that was
-// ahead and has been set right: it holds nobody back.
+// fullAt is when the bucket is full again. A moment further away than any that is handed out comes from a
+// clock that was ahead and has been set right: it holds nobody back.
 func (g *Gate) fullAt(state db.Gate, now time.Time) time.Time {
 	furthest := patience + burst*g.interval() + time.Minute // repeated requests are counted in any case
 	if state.BucketFullAt.Before(now) || state.BucketFullAt.Sub(now) > furthest {

@@ -16,8 +16,8 @@ import (
 // burst is how many requests may leave at once.
 const burst = 10
 
-// within holds moments against the limit: in no stretch of time are there more than it lets through, and the burst. For 60
-// seconds that is limit+10.
+// within holds moments against the limit: in no stretch of time are there more than it lets through, and the
+// burst. For 60 seconds that is limit+10.
 func within(t *testing.T, moments []time.Time, interval time.Duration) {
 	t.Helper()
 	slices.SortFunc(moments, time.Time.Compare)
@@ -30,8 +30,8 @@ func within(t *testing.T, moments []time.Time, interval time.Duration) {
 	}
 }
 
-// However many processes ask, and however often: together they get the burst, and then one after the other at the
-// limit's pace, without a gap while there is a backlog.
+// However many processes ask, and however often: together they get the burst, and then one after the other at
+// the limit's pace, without a gap while there is a backlog.
 func TestManyProcessesShareOneLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -232,8 +232,8 @@ func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	}
 }
 
-// Requests that waited for their moment when eCW blocked us must not all leave together when the block ends, with the burst
-// on top: their moments have passed, and each takes another.
+// Requests that waited for their moment when eCW blocked us must not all leave together when the block ends,
+// with the burst on top: their moments have passed, and each takes another.
 func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -260,7 +260,8 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	}
 }
 
-// The database's clock was ahead and was set right: requests that are counted for a time to come hold nobody back.
+// The database's clock was ahead and was set right: requests that are counted for a time to come hold nobody
+// back.
 func TestACountFromTheFutureIsForgotten(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

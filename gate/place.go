@@ -64,8 +64,8 @@ func placeOf(ctx context.Context) place {
 	return p
 }
 
-// Begin lets one request leave, or says how long to wait before asking again; then nothing may be sent. It waits itself
-// when that is short. end has to be called when the request is over.
+// Begin lets one request leave, or says how long to wait before asking again; then nothing may be sent. It
+// waits itself when that is short. end has to be called when the request is over.
 func (g *Gate) Begin(ctx context.Context) (end func(context.Context, ecw.Observed), wait time.Duration, err error) {
 	p := placeOf(ctx)
 	began, wait, err := g.await(ctx, p)
@@ -91,8 +91,8 @@ func (g *Gate) await(ctx context.Context, p place) (at time.Time, wait time.Dura
 	}
 }
 
-// pass takes a place, and one request out of the bucket unless that is spent already. at is PostgreSQL's time; the
-// request may leave when wait is 0.
+// pass takes a place, and one request out of the bucket unless that is spent already. at is PostgreSQL's
+// time; the request may leave when wait is 0.
 func (g *Gate) pass(ctx context.Context, p place, spent *bool) (at time.Time, wait time.Duration, err error) {
 	err = g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error {
 		at = now
@@ -127,8 +127,8 @@ func (g *Gate) pass(ctx context.Context, p place, spent *bool) (at time.Time, wa
 	return at, wait, nil
 }
 
-// take renews the place that is held, or takes a free one, and reports whether it did. A single request that finds none
-// reserves the next one, for as long as it waits; a delivery is called from the queue instead.
+// take renews the place that is held, or takes a free one, and reports whether it did. A single request that
+// finds none reserves the next one, for as long as it waits; a delivery is called from the queue instead.
 func (g *Gate) take(ctx context.Context, q *db.Queries, state db.Gate, p place) (bool, error) {
 	held, err := q.HoldsPlace(ctx, p.id)
 	if err != nil {
@@ -158,8 +158,8 @@ func (g *Gate) take(ctx context.Context, q *db.Queries, state db.Gate, p place) 
 	return true, g.keep(ctx, q, p, 0)
 }
 
-// isFree reports whether a place is free, or would be if p had none. Imports take half of the places at most, and one
-// at least.
+// isFree reports whether a place is free, or would be if p had none. Imports take half of the places at most,
+// and one at least.
 func (g *Gate) isFree(ctx context.Context, q *db.Queries, state db.Gate, p place) (bool, error) {
 	taken, err := q.CountPlaces(ctx, db.CountPlacesParams{PracticeCode: g.cfg.Practice, ID: p.id})
 	if err != nil {
@@ -188,8 +188,8 @@ func (g *Gate) keep(ctx context.Context, q *db.Queries, p place, wait time.Durat
 	})
 }
 
-// Lease is how long a place is kept for a request, and so how long after it was marked as sent a delivery may still be
-// under way if its worker was lost.
+// Lease is how long a place is kept for a request, and so how long after it was marked as sent a delivery may
+// still be under way if its worker was lost.
 func (g *Gate) Lease() time.Duration { return g.cfg.Timeout + leaseMargin }
 
 // reserve has the queue leave one place free for the given time.
@@ -197,8 +197,8 @@ func (g *Gate) reserve(ctx context.Context, q *db.Queries, wait time.Duration) e
 	return q.ReservePlace(ctx, db.ReservePlaceParams{PracticeCode: g.cfg.Practice, Wait: wait.Seconds()})
 }
 
-// end takes into account how eCW bore the request, and frees the place of a single one. A place that cannot be freed
-// expires by itself.
+// end takes into account how eCW bore the request, and frees the place of a single one. A place that cannot
+// be freed expires by itself.
 func (g *Gate) end(ctx context.Context, p place, began time.Time, o ecw.Observed) {
 	ctx = context.WithoutCancel(ctx)
 	if err := g.settle(ctx, began, o); err != nil {
@@ -223,8 +223,8 @@ func (g *Gate) settle(ctx context.Context, began time.Time, o ecw.Observed) erro
 	})
 }
 
-// giveUp ends the wait of a single request. No place is reserved for it any more, so the delivery that could have had
-// that place is called now.
+// giveUp ends the wait of a single request. No place is reserved for it any more, so the delivery that could
+// have had that place is called now.
 func (g *Gate) giveUp(ctx context.Context, p place) {
 	if !p.single() {
 		return

@@ -29,8 +29,8 @@ func (r *rig) expectParallel(why string, want float64) {
 	}
 }
 
-// later begins a request in the background, which has to wait for its place; done returns when it has left, or was sent
-// back, and ends it.
+// later begins a request in the background, which has to wait for its place; done returns when it has left,
+// or was sent back, and ends it.
 func (r *rig) later(ctx context.Context, g *gate.Gate) (done func() (left bool, err error)) {
 	r.tb.Helper()
 	type result struct {
@@ -226,7 +226,8 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 	})
 }
 
-// eCW that answers in good time is given more, up to the most; one at a time for all that were under way together.
+// eCW that answers in good time is given more, up to the most; one at a time for all that were under way
+// together.
 func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -254,7 +255,7 @@ func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 	r.expectParallel("a hundred answers", parallel)
 }
 
-// What times out together is one sign that it was too much.
+// Requests that time out together are one sign that they were too many.
 func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -326,7 +327,8 @@ func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	r.expectCalls("then two", waiting[1], waiting[2])
 }
 
-// reserve stands for a single request that waits for a place, on a machine that is never late with looking for it.
+// reserve stands for a single request that waits for a place, on a machine that is never late with looking
+// for it.
 func (r *rig) reserve() {
 	r.tb.Helper()
 	r.exec("UPDATE ecw_gates SET reserved_until = clock_timestamp() + interval '1 hour'")
@@ -342,7 +344,8 @@ func (r *rig) fill(g *gate.Gate, n int) []gate.Request {
 	return list
 }
 
-// A backlog takes every place that is left at once. A single request that waits gets the next one all the same.
+// A backlog takes every place that is left at once. A single request that waits gets the next one all the
+// same.
 func TestABacklogDoesNotStarveSingleRequests(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1, parallel} {
@@ -387,8 +390,8 @@ func TestSingleRequestsDoNotStarveABacklog(t *testing.T) {
 	}
 }
 
-// The same with real ones, which look for a place every now and then: each gets one in its patience, and so does each
-// delivery.
+// The same with real ones, which look for a place every now and then: each gets one in its patience, and so
+// does each delivery.
 func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -433,7 +436,8 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	}
 }
 
-// A single request that gives up had kept a place free: whoever waits must not wait for the next one to come by.
+// A single request that gives up had kept a place free: a delivery that waits must not wait for the next one
+// to come by.
 func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -451,7 +455,8 @@ func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	r.expectCalls("the single request has given up", waiting)
 }
 
-// A place is kept free for as long as a single request waits, and no longer: after that nobody might come by for minutes.
+// A place is kept free for as long as a single request waits, and no longer: after that nobody might come by
+// for minutes.
 func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]func(*rig, *gate.Gate){
@@ -477,7 +482,7 @@ func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
 	}
 }
 
-// What Report frees belongs to the reported delivery only.
+// Report frees the place of the reported delivery only.
 func TestAReportFreesOnePlace(t *testing.T) {
 	t.Parallel()
 	for name, finding := range map[string]gate.Finding{

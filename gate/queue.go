@@ -11,8 +11,8 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// ReasonPatient is why a transmission is held although the circuit is closed: eCW shows another person under the
-// patient's id, and somebody has to look at the link.
+// ReasonPatient is why a transmission is held although the circuit is closed: eCW shows another person under
+// the patient's id, and somebody has to look at the link.
 const ReasonPatient = "patient"
 
 // Request asks for the delivery of a transmission.
@@ -29,8 +29,8 @@ type Admission struct {
 	Held bool `json:",omitempty"`
 	// Scheduled means that it may not begin, and waits for the moment that the schedule had given it.
 	Scheduled bool `json:",omitempty"`
-	// Reason is why it is held: ReasonUnavailable or ReasonCredentials when the circuit is not closed, ReasonPatient,
-	// else "".
+	// Reason is why it is held: ReasonUnavailable or ReasonCredentials when the circuit is not closed,
+	// ReasonPatient, else "".
 	Reason string `json:",omitempty"`
 	// Trial means that this delivery decides whether the circuit closes.
 	Trial bool `json:",omitempty"`
@@ -41,8 +41,9 @@ type Admission struct {
 // Waits reports whether the delivery may not begin.
 func (a Admission) Waits() bool { return a.Held || a.Scheduled }
 
-// Admit lets a delivery begin, and gives it a place among those under way; or it records that the delivery waits, which
-// is no attempt. The error wraps [db.ErrForgotten] when the database does not know the transmission.
+// Admit lets a delivery begin, and gives it a place among those under way; or it records that the delivery
+// waits, which is no attempt. The error wraps [db.ErrForgotten] when the database does not know the
+// transmission.
 func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
 		if err := lockTransmission(ctx, q, r); err != nil {
@@ -64,8 +65,8 @@ func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	return a, nil
 }
 
-// lockTransmission makes sure that there is one to deliver: no place is kept, and no trial made, for one that the
-// database has forgotten.
+// lockTransmission makes sure that there is one to deliver: no place is kept, and no trial made, for one that
+// the database has forgotten.
 func lockTransmission(ctx context.Context, q *db.Queries, r Request) error {
 	return db.Written(q.LockTransmission(ctx, db.LockTransmissionParams{ID: r.TransmissionID, ObservationID: r.ObservationID}))
 }
@@ -129,8 +130,9 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request
 	return Admission{Held: held, Scheduled: !held, Reason: reason}, nil
 }
 
-// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient turned out to
-// be somebody else, and nothing was sent. q's transaction should also take back what was recorded of its beginning.
+// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient
+// turned out to be somebody else, and nothing was sent. q's transaction should also take back what was
+// recorded of its beginning.
 func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request, reason string) (a Admission, err error) {
 	if err := lockTransmission(ctx, q, r); err != nil {
 		return Admission{}, err
@@ -142,14 +144,14 @@ func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request, reason st
 	return a, err
 }
 
-// CallNext keeps the free places for those who come next in the queue, and calls their workflows. It is called whenever
-// a place was left; when a call is lost, the place expires, and the next delivery to come calls again. So its errors are
-// only logged.
+// CallNext keeps the free places for those who come next in the queue, and calls their workflows. It is
+// called whenever a place was left; when a call is lost, the place expires, and the next delivery to come
+// calls again. So its errors are only logged.
 func (g *Gate) CallNext(ctx context.Context) { g.callNext(ctx, true) }
 
-// callNext keeps a place free for a single request that has reserved one, if singleFirst is set. A single request that
-// leaves its place does not set it: the queue has its turn then, or requests that follow each other would keep the place
-// for ever.
+// callNext keeps a place free for a single request that has reserved one, if singleFirst is set. A single
+// request that leaves its place does not set it: the queue has its turn then, or requests that follow each
+// other would keep the place for ever.
 func (g *Gate) callNext(ctx context.Context, singleFirst bool) {
 	ctx = context.WithoutCancel(ctx)
 	list, err := g.next(ctx, singleFirst)

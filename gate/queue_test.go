@@ -59,8 +59,8 @@ func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
 	r.goes(g, asked(list[3]))
 }
 
-// It had to wait in the queue, and comes once it was called, too late for the place that was kept for it: its workflow says no
-// more that somebody asks, but the queue knows.
+// The transmission had to wait in the queue, and comes once it was called, too late for the place that was
+// kept for it: its workflow no longer says that a person asked, but the queue knows.
 func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -99,7 +99,8 @@ func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 	}
 }
 
-// What our own limit holds back in the middle goes back to where it was in the queue, and frees its place.
+// A delivery that our own limit holds back in the middle returns to where it was in the queue, and frees its
+// place.
 func TestADeliveryThatIsHeldBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -168,8 +169,8 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 	}
 }
 
-// First in, first out by when the transmission was opened, however late it came before the gate; but for what a person
-// asked for.
+// First in, first out by when the transmission was opened, however late it came before the gate; but for what
+// a person asked for.
 func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -196,8 +197,8 @@ func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	r.expectCalls("the queue is empty")
 }
 
-// A place may be free while others wait: its process has died, or they are being called. Whoever comes then goes behind
-// them, and sees to it that they are called.
+// A place may be free while others wait: its process has died, or they are being called. A newcomer goes
+// behind them then, and sees to it that they are called.
 func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -219,8 +220,8 @@ func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	r.expectCalls("a place is free", newcomer)
 }
 
-// A retry that is older than all that wait goes ahead of them, as it would in the queue; but not ahead of what a person
-// asked for, nor where no place is free.
+// A retry that is older than all that wait goes ahead of them, as it would in the queue; but not ahead of
+// what a person asked for, nor where no place is free.
 func TestAnOlderOneThatComesLate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -248,7 +249,7 @@ func TestAsManyAreCalledAsThereAreFreePlaces(t *testing.T) {
 	r.expire(under[0].TransmissionID, under[1].TransmissionID, under[2].TransmissionID)
 
 	group := errgroup.Group{}
-	for range 4 { // whoever leaves a place, wherever: each is called once
+	for range 4 { // each is called once, whichever process leaves a place
 		for _, g := range gates {
 			group.Go(func() error { g.CallNext(t.Context()); return nil })
 		}
@@ -405,7 +406,8 @@ func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
 	}
 }
 
-// What was brought forward is called like what waits; when it may not go after all, it waits for its retry as before.
+// A retry that was brought forward is called like one that waits; when it may not go after all, it waits as
+// before.
 func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 	t.Parallel()
 	for name, comes := range map[string]struct {

@@ -18,8 +18,8 @@ import (
 // txn is the id of a transmission that a letter or a number names.
 func txn(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)) }
 
-// transitions is the circuit after every event in every state. Transmission 1 is the trial of the last state, and was it
-// before those of the others; transmission 9 is another.
+// transitions is the circuit after every event in every state. Transmission 1 is the trial of the last state,
+// and was it before those of the others; transmission 9 is another.
 const transitions = `
 event          of | closed             | closed after 2     | open               | vacant               | trial
 nothing         1 | closed             | closed after 2     | open               | vacant               | open
@@ -67,8 +67,8 @@ func table(t *testing.T) map[[3]string]string {
 	return cells
 }
 
-// events are all that may change the circuit: the reports of every finding that circuit.go declares, and what else befalls
-// a transmission.
+// events are all that may change the circuit: the reports of every finding that circuit.go declares, and what
+// else befalls a transmission.
 func events(t *testing.T) map[string]func(s db.Gate, id uuid.UUID) db.Gate {
 	t.Helper()
 	all := map[string]func(s db.Gate, id uuid.UUID) db.Gate{
@@ -139,8 +139,8 @@ func TestEveryTransitionOfTheCircuit(t *testing.T) {
 	}
 }
 
-// checkOutage holds what people are told of an outage against the event: its beginning lasts, and the message is that of
-// the report that opened the circuit, or of a refusal.
+// checkOutage holds what people are told of an outage against the event: its beginning lasts, and the message
+// is that of the report that opened the circuit, or of a refusal.
 func checkOutage(t *testing.T, event string, before, got db.Gate) {
 	t.Helper()
 	if got.Circuit == Closed {
@@ -216,7 +216,8 @@ func describe(s db.Gate) string {
 
 var noon = time.Date(2026, 2, 6, 12, 0, 0, 0, time.UTC)
 
-// circuit is a sound one in a state of the table. One that is not closed has been open for an outage since noon.
+// circuit is a sound one in a state of the table. One that is not closed has been open for an outage since
+// noon.
 func circuit(state string) db.Gate {
 	s := db.Gate{PracticeCode: "FFHEDD", Circuit: Closed, Failing: []uuid.UUID{}}
 	since, opened, trial := noon, noon, txn("1")
@@ -299,7 +300,8 @@ func answering(id string) Report {
 	return Report{TransmissionID: txn(id), StartedAt: noon, Finding: Answers}
 }
 
-// Deliveries that begin together end in any order, and all of them met the outage: each is let go when it is over.
+// Deliveries that begin together end in any order, and all of them met the outage: each is let go when it is
+// over.
 func TestAnOutageBeganWithTheFirstDeliveryThatMetIt(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 0, 3, 2}, {1, 2, 3, 0}} {

@@ -37,9 +37,9 @@ func (g *Gate) TryNext(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// NextTrial lets one of those that wait through: the one left alone the longest, so that a reading that eCW cannot
-// handle does not keep the circuit open for the others. With nobody waiting, the next to come is the trial. found is
-// false then, and when the circuit is closed.
+// NextTrial lets one of those that wait through: the one left alone the longest, so that a reading that eCW
+// cannot handle does not keep the circuit open for the others. With nobody waiting, the next to come is the
+// trial. found is false then, and when the circuit is closed.
 func (g *Gate) NextTrial(ctx context.Context) (next Waiting, found bool, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
 		next, found, err = g.chooseTrial(ctx, q)
@@ -71,8 +71,8 @@ func (g *Gate) chooseTrial(ctx context.Context, q *db.Queries) (next Waiting, fo
 	return next, true, save(ctx, q, afterChoice(state, &next.TransmissionID))
 }
 
-// leftAlone locks the transmission that was left alone the longest, and puts it at the end of that order. The gate is
-// locked after it, as everywhere.
+// leftAlone locks the transmission that was left alone the longest, and puts it at the end of that order. The
+// gate is locked after it, as everywhere.
 func (g *Gate) leftAlone(ctx context.Context, q *db.Queries, failingSince time.Time) (longest Waiting, found bool, err error) {
 	rows, err := q.ListTrials(ctx, db.ListTrialsParams{
 		PracticeCode: g.cfg.Practice,
@@ -87,8 +87,8 @@ func (g *Gate) leftAlone(ctx context.Context, q *db.Queries, failingSince time.T
 	return longest, true, q.TouchTransmission(ctx, longest.TransmissionID)
 }
 
-// tryOrHold makes a transmission the trial of a circuit that is not closed, or holds it. Where no place is free, the
-// trial's first request waits for one.
+// tryOrHold makes a transmission the trial of a circuit that is not closed, or holds it. Where no place is
+// free, the trial's first request waits for one.
 func (g *Gate) tryOrHold(ctx context.Context, q *db.Queries, state db.Gate, r Request) (Admission, error) {
 	trial, err := becomesTrial(ctx, q, state, r.TransmissionID, r.Asked)
 	if err != nil {
@@ -106,7 +106,8 @@ func (g *Gate) tryOrHold(ctx context.Context, q *db.Queries, state db.Gate, r Re
 	return Admission{Trial: true}, g.keep(ctx, q, p, 0)
 }
 
-// becomesTrial reports whether a delivery, or an item of an import, that has come is the trial, already or from now on.
+// becomesTrial reports whether a delivery, or an item of an import, that has come is the trial, already or
+// from now on.
 func becomesTrial(ctx context.Context, q *db.Queries, state db.Gate, id uuid.UUID, asked bool) (bool, error) {
 	if isTrial(state, id) {
 		return true, nil
@@ -124,9 +125,9 @@ func ImportItem(importID uuid.UUID, ordinal int32) uuid.UUID {
 	return uuid.NewSHA1(importID, []byte(strconv.Itoa(int(ordinal))))
 }
 
-// AdmitImport lets an item of an import begin, or says that it waits for the circuit. Nobody calls it: it asks again. It
-// is the trial only where no transmission waits to be that, and its outcome is reported with [Gate.Report] as a
-// delivery's is.
+// AdmitImport lets an item of an import begin, or says that it waits for the circuit. Nobody calls it: it
+// asks again. It is the trial only where no transmission waits to be that, and its outcome is reported with
+// [Gate.Report] as a delivery's is.
 func (g *Gate) AdmitImport(ctx context.Context, item uuid.UUID) (a Admission, err error) {
 	state, err := g.State(ctx)
 	if err != nil || state.Circuit != HalfOpen { // most find it closed, and need no lock

@@ -22,7 +22,8 @@ func (r *rig) nextTrial(g *gate.Gate) gate.Request {
 	return gate.Request{TransmissionID: next.TransmissionID, ObservationID: next.ObservationID}
 }
 
-// A reading that eCW cannot handle must not keep the circuit open for the others: each is the trial in its turn.
+// A reading that eCW cannot handle must not keep the circuit open for the others: each is the trial in its
+// turn.
 func TestTrialsRotate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -162,7 +163,7 @@ func (r *rig) admitImport(g *gate.Gate, item uuid.UUID) gate.Admission {
 	return a
 }
 
-// findNobody is what the circuit breaker does that has nobody to try.
+// findNobody chooses a trial, as the circuit breaker does, while nobody waits.
 func (r *rig) findNobody(g *gate.Gate) {
 	r.tb.Helper()
 	if next, found, err := g.NextTrial(r.tb.Context()); found || err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// SignalTryNow tells the CircuitBreaker to let the next trial through now: somebody has fixed what was wrong.
+// SignalTryNow has the CircuitBreaker let the next trial through now: somebody has fixed what was wrong.
 const SignalTryNow = "try now"
 
 const (
@@ -114,7 +114,8 @@ func (b *breaker) mayBeTried(ctx workflow.Context) bool {
 	return err == nil && state.State != gate.HalfOpen
 }
 
-// release lets everybody go on who waits. Whoever closed the circuit does that too, unless it was lost in between.
+// release lets everything go on that waits. The delivery that closed the circuit does that too, unless it was lost in
+// between.
 func (b *breaker) release(ctx workflow.Context) error {
 	workflow.SetCurrentDetails(ctx, "### Circuit closed\n\nWhat waited goes on, first in, first out.")
 	outage := activities.Outage{PracticeCode: b.practice, Since: b.since}

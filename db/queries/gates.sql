@@ -5,7 +5,7 @@ INSERT INTO ecw_gates (practice_code) VALUES (@practice_code) ON CONFLICT DO NOT
 SELECT * FROM ecw_gates WHERE practice_code = @practice_code;
 
 -- name: LockGate :one
--- Nobody else lets anything through, or changes the circuit, until the transaction ends.
+-- No other transaction lets anything through, or changes the circuit, until this one ends.
 SELECT * FROM ecw_gates WHERE practice_code = @practice_code FOR UPDATE;
 
 -- name: Clock :one
@@ -25,8 +25,8 @@ ON CONFLICT (practice_code) DO UPDATE SET blocked_until = greatest(g.blocked_unt
 UPDATE ecw_gates SET reserved_until = clock_timestamp() + sqlc.arg(wait)::float8 * interval '1 second' WHERE practice_code = @practice_code;
 
 -- name: SettleRequest :exec
--- Takes into account how eCW bore a request. What was under way together is halved for once; most requests change nothing,
--- and write nothing.
+-- Takes into account how eCW bore a request. An overload halves the places once for all requests that were under way
+-- together; most requests change nothing, and write nothing.
 UPDATE ecw_gates
 SET parallel = CASE WHEN @overloaded::boolean AND @began_at::timestamptz > reduced_at THEN greatest(1, least(parallel, @most::float8) / 2)
                     WHEN @prompt::boolean THEN least(@most::float8, parallel + 1 / parallel)
@@ -39,7 +39,7 @@ WHERE practice_code = @practice_code
 SELECT extract(epoch FROM clock_timestamp() - answered_at)::float8 AS seconds FROM ecw_gates WHERE practice_code = @practice_code;
 
 -- name: CountPlaces :one
--- Who is under way, beside the one that asks.
+-- Counts the places that are taken, beside that of the one that asks.
 SELECT count(*) AS total, count(*) FILTER (WHERE kind = 'import') AS imports, count(*) FILTER (WHERE kind <> 'delivery') AS singles
 FROM ecw_places
 WHERE practice_code = @practice_code AND expires_at > clock_timestamp() AND id <> @id;
@@ -53,7 +53,7 @@ VALUES (@id, @practice_code, @kind, clock_timestamp() + sqlc.arg(lease)::float8 
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at;
 
 -- name: ClearPlaces :exec
--- Those of processes that died.
+-- Deletes the places of processes that died.
 DELETE FROM ecw_places WHERE practice_code = @practice_code AND expires_at < clock_timestamp();
 
 -- name: LeavePlace :execrows
@@ -63,8 +63,9 @@ DELETE FROM ecw_places WHERE id = @id;
 SELECT NOT EXISTS (SELECT FROM ecw_queue WHERE practice_code = @practice_code);
 
 -- name: GoesFirst :one
--- Reports whether nobody in the queue comes before a transmission, in the order of ListNext. What a person asked for and what
--- nobody did have each their part of the index; an OR of both would read the whole queue for the one at its head.
+-- Reports whether nobody in the queue comes before a transmission, in the order of ListNext. Those that a person asked
+-- for and the others have each their part of the index; an OR of both would read the whole queue for the one at its
+-- head.
 SELECT (
     NOT EXISTS (
         SELECT FROM ecw_queue q
@@ -80,7 +81,7 @@ FROM transmissions t
 WHERE t.id = @id;
 
 -- name: ListNext :many
--- Who comes next in the queue: first in, first out, but for what a person asked for.
+-- Lists the next in the queue: first in, first out, but for what a person asked for.
 SELECT id, observation_id FROM ecw_queue
 WHERE practice_code = @practice_code
 ORDER BY asked DESC, created_at, id
@@ -126,8 +127,9 @@ WHERE practice_code = @practice_code AND (answered_at < now() - interval '1 seco
 UPDATE ecw_gates SET parallel = 1, reduced_at = clock_timestamp() WHERE practice_code = @practice_code;
 
 -- name: BringForward :exec
--- What failed or was forbidden in an outage that is over need not wait for its retry; but what may have arrived gets the
--- schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in the same order.
+-- A delivery that failed or was forbidden in an outage that is over need not wait for its retry; one that may have
+-- arrived gets the schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in
+-- the same order.
 UPDATE transmissions SET brought_forward = true
 WHERE id IN (
     SELECT t.id FROM transmissions t
@@ -144,7 +146,7 @@ UPDATE ecw_gates SET next_trial_at = now() + sqlc.arg(wait)::float8 * interval '
 WHERE practice_code = @practice_code AND circuit <> 'closed';
 
 -- name: ListTrials :many
--- Who might be let through next: the one that was left alone the longest. The second condition says nothing new: it is the
+-- Lists the candidates for the next trial: first the one that was left alone the longest. The second condition says nothing new: it is the
 -- predicate of transmissions_unfinished, without which PostgreSQL would read the whole log.
 SELECT t.id, t.observation_id FROM transmissions t
 WHERE t.practice_code = @practice_code
@@ -165,6 +167,6 @@ UPDATE transmissions SET updated_at = now() WHERE id = @id;
 SELECT count(*) FROM transmissions WHERE practice_code = @practice_code AND held_at IS NOT NULL;
 
 -- name: LockTransmission :execrows
--- Whoever locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
+-- A transaction that locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
 -- writer delivered it, or the database does not know it as this observation's.
 SELECT FROM transmissions WHERE id = @id AND observation_id = @observation_id AND status <> 'transmitted' FOR UPDATE;
