@@ -5,23 +5,24 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/test/proof"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// tryOften has the circuit breaker try an open circuit again and again, as a person does who fixes things, so that trials are
-// under way whenever something dies. Left alone, it would wait for half a minute and longer.
+// tryOften has the circuit breaker try an open circuit again and again, as a person does who fixes things, so
+// that trials are under way whenever something dies. Left alone, it would wait for half a minute and longer.
 func (s *system) tryOften(ctx context.Context) {
 	for ctx.Err() == nil {
 		signal, cancel := context.WithTimeout(ctx, time.Second) // refused while the circuit is closed
-		_ = s.temporal.SignalWorkflow(signal, workflows.CircuitBreakerWorkflowID(practice), "", workflows.SignalTryNow, nil)
+		_ = s.temporal.SignalWorkflow(signal, workflows.CircuitBreakerWorkflowID(devstack.SandboxPractice), "", workflows.SignalTryNow, nil)
 		cancel()
 		pause(ctx, 6*time.Second)
 	}
 }
 
-// watchCircuit looks at the circuit all the time and says when it opens and closes. The function that it returns ends that,
-// and tells how often it opened, by reason.
+// watchCircuit looks at the circuit all the time and says when it opens and closes. The function that it
+// returns ends that, and tells how often it opened, by reason.
 func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (openings func() map[string]int) {
 	ctx, cancel := context.WithCancel(ctx)
 	opened := map[string]int{}
@@ -40,6 +41,7 @@ func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (open
 			case now.Since.IsZero() && !last.Since.IsZero():
 				log.Info("circuit closed", "after", time.Since(last.Since).Round(time.Second), "held", now.Held)
 			}
+
 			last = now
 		}
 	}()

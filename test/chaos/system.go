@@ -16,28 +16,19 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/devstack"
-	"github.com/vantrexia/vantrexia/ecw"
-	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/test/proof"
-)
-
-// How the sandbox EHR knows us.
-const (
-	clientID = "vantrexia-sandbox-client"
-	practice = "FFHEDD"
-	keyFile  = "ecw.pem"
-	keyID    = "chaos-key"
 )
 
 // retryDelays are short, and many enough that a reading outlasts a run of faults.
 const retryDelays = "1s,2s,3s,5s,8s,8s,8s,8s,8s,8s,8s,8s"
 
 const (
-	// drainTimeout is what a process that is told to stop may take to finish what it holds, and stopTimeout what that may
-	// take in all: a worker has five seconds to report, and this machine may be busy.
+	// drainTimeout is what a process that is told to stop may take to finish what it holds, and stopTimeout
+	// what that may take in all: a worker has five seconds to report, and this machine may be busy.
 	drainTimeout = 15 * time.Second
 	stopTimeout  = drainTimeout + 10*time.Second
-	// ehrMargin is by how many requests a minute the EHR's limit is above ours: eCW's is 250, our default 240.
+	// ehrMargin is by how many requests a minute the EHR's limit is above ours: eCW's is 250, our default
+	// 240.
 	ehrMargin = 10
 )
 
@@ -56,47 +47,75 @@ type system struct {
 
 const sandboxPart = "sandbox"
 
-// startSystem starts everything in dir and returns when it is ready for readings. stop must be called, after an error too.
+// startSystem starts everything in dir and returns when it is ready for readings. stop must be called, after
+// an error too.
 func startSystem(ctx context.Context, cfg config, e ehr, dir string, log *slog.Logger) (*system, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s := &system{cfg: cfg, ehr: e, dir: dir, log: log, parts: map[string]*part{}}
-	s.vantrexia = devstack.Vantrexia{Binary: cfg.Binary, Dir: dir}
+
+	s := &system{
+		cfg:   cfg,
+		ehr:   e,
+		dir:   dir,
+		log:   log,
+		parts: map[string]*part{},
+	}
+
 	var err error
 	if s.ports, err = devstack.ChoosePorts(append(disturbed(), sandboxPart)...); err != nil {
 		return s, err
 	}
-	if err := s.startServers(ctx); err != nil {
+
+	database, err := s.startServers(ctx)
+	if err != nil {
 		return s, err
 	}
-	if s.temporal, err = client.NewLazyClient(client.Options{HostPort: s.address(temporalPart), Logger: slog.New(slog.DiscardHandler)}); err != nil {
+
+	s.temporal, err = client.NewLazyClient(client.Options{
+		HostPort: s.address(temporalPart),
+		Logger:   slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
 		return s, err
 	}
-	for _, args := range [][]string{{"keys", "generate", "--out", keyFile, "--kid", keyID}, {"migrate"}} {
-		if _, err := s.vantrexia.Output(ctx, args...); err != nil {
-			return s, err
-		}
+
+	s.vantrexia, err = devstack.Install(ctx, devstack.Vantrexia{
+		Binary:   cfg.Binary,
+		Dir:      dir,
+		Settings: s.environment(database),
+	}, s.address(sandboxPart), s.address(firstAPI))
+	if err != nil {
+		return s, err
 	}
+
 	for _, start := range []func(context.Context) error{
 		s.startRole(sandboxPart, "sandbox", "SANDBOX_RATE_LIMIT="+strconv.Itoa(cfg.RateLimit+ehrMargin)),
-		s.startRole(firstAPI, "api", "API_ADDRESS="+s.address(firstAPI)), s.startRole(secondAPI, "api", "API_ADDRESS="+s.address(secondAPI)),
-		s.startRole(firstWorker, "worker", "HEALTH_ADDRESS="+s.address(firstWorker)), s.startRole(secondWorker, "worker", "HEALTH_ADDRESS="+s.address(secondWorker)),
+		s.startRole(firstAPI, "api", "API_ADDRESS="+s.address(firstAPI)),
+		s.startRole(secondAPI, "api", "API_ADDRESS="+s.address(secondAPI)),
+		s.startRole(firstWorker, "worker", "HEALTH_ADDRESS="+s.address(firstWorker)),
+		s.startRole(secondWorker, "worker", "HEALTH_ADDRESS="+s.address(secondWorker)),
 	} {
 		if err := start(ctx); err != nil {
 			return s, err
 		}
 	}
+
 	if err := s.awaitReady(ctx); err != nil {
 		return s, err
 	}
 	return s, s.heal(ctx)
 }
 
-// startServers starts PostgreSQL and Temporal. Neither syncs to the disk, as only processes die here.
-func (s *system) startServers(ctx context.Context) error {
+// startServers starts PostgreSQL and Temporal, and returns the URL of the database. Neither syncs to the
+// disk, as only processes die here.
+func (s *system) startServers(ctx context.Context) (string, error) {
 	var database string
 	err := s.keep(ctx, postgresPart, "", func(ctx context.Context) (running, error) {
-		server, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{Dir: filepath.Join(s.dir, postgresPart), Port: s.ports[postgresPart], Install: true})
+		server, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{
+			Dir:     filepath.Join(s.dir, postgresPart),
+			Port:    s.ports[postgresPart],
+			Install: true,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -109,12 +128,15 @@ func (s *system) startServers(ctx context.Context) error {
 		return server, nil
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
-	s.vantrexia.Settings = s.environment(database)
-	return s.keep(ctx, temporalPart, "", func(ctx context.Context) (running, error) {
+
+	return database, s.keep(ctx, temporalPart, "", func(ctx context.Context) (running, error) {
 		server, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
-			Binary: s.cfg.TemporalBinary, Dir: filepath.Join(s.dir, temporalPart), Port: s.ports[temporalPart], Headless: true,
+			Binary:   s.cfg.TemporalBinary,
+			Dir:      filepath.Join(s.dir, temporalPart),
+			Port:     s.ports[temporalPart],
+			Headless: true,
 		})
 		if err != nil { // never a typed nil
 			return nil, err
@@ -123,16 +145,18 @@ func (s *system) startServers(ctx context.Context) error {
 	})
 }
 
-// environment is what every role of the binary is told.
+// environment is what every role of the binary is told, beside how it knows the EHR.
 func (s *system) environment(database string) []string {
 	return []string{
-		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=" + s.address(temporalPart), "DRAIN_TIMEOUT=" + drainTimeout.String(),
-		"API_TOKEN_SECRET=" + strings.Repeat("chaos", 8), "LOG_FORMAT=json", "RETRY_DELAYS=" + retryDelays,
-		"SANDBOX_ADDRESS=" + s.address(sandboxPart), "SANDBOX_DATA_DIR=" + filepath.Join(s.dir, sandboxPart), "SANDBOX_JWKS_URL=" + s.url(firstAPI) + "/.well-known/jwks.json",
-		"ECW_CLIENT_ID=" + clientID, "ECW_PRACTICE_CODE=" + practice, "ECW_PRIVATE_KEY_FILE=" + keyFile, "ECW_KEY_ID=" + keyID,
-		"ECW_TOKEN_URL=" + s.url(sandboxPart) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + s.url(sandboxPart) + sandbox.FHIRPath + practice,
+		"DATABASE_URL=" + database,
+		"TEMPORAL_ADDRESS=" + s.address(temporalPart),
+		"DRAIN_TIMEOUT=" + drainTimeout.String(),
+		"API_TOKEN_SECRET=" + strings.Repeat("chaos", 8),
+		"RETRY_DELAYS=" + retryDelays,
 		"SANDBOX_CLOCK_OFFSET=" + s.ehr.Clock.String(),
-		"ECW_WRITE_MODE=" + s.ehr.WriteMode, "ECW_TIMEOUT=3s", "ECW_RATE_LIMIT=" + strconv.Itoa(s.cfg.RateLimit),
+		"ECW_WRITE_MODE=" + s.ehr.WriteMode,
+		"ECW_TIMEOUT=3s",
+		"ECW_RATE_LIMIT=" + strconv.Itoa(s.cfg.RateLimit),
 	}
 }
 
@@ -143,10 +167,16 @@ func (s *system) address(name string) string {
 func (s *system) url(name string) string { return "http://" + s.address(name) }
 
 func (s *system) keep(ctx context.Context, name, alive string, start func(context.Context) (running, error)) error {
-	p, err := keep(ctx, &part{name: name, start: start, alive: alive, log: s.log})
+	p, err := keep(ctx, &part{
+		name:  name,
+		start: start,
+		alive: alive,
+		log:   s.log,
+	})
 	if err != nil {
 		return err
 	}
+
 	s.parts[name], s.order = p, append(s.order, p)
 	return nil
 }
@@ -178,6 +208,7 @@ func (s *system) awaitReady(ctx context.Context) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -198,44 +229,42 @@ func (s *system) heal(ctx context.Context) error {
 	return nil
 }
 
-// openEHR starts the EHR anew with what it has stored, without its limit and its habits, so that every reading can be
-// searched for.
+// openEHR starts the EHR anew with what it has stored, without its limit and its habits, so that every
+// reading can be searched for.
 func (s *system) openEHR(ctx context.Context) error {
 	s.parts[sandboxPart].end()
 	if err := s.startRole(sandboxPart, "sandbox")(ctx); err != nil {
 		return err
 	}
+
 	for proof.Call(ctx, http.MethodGet, s.url(sandboxPart)+"/admin/faults", "", nil, nil) != nil {
 		pause(ctx, 100*time.Millisecond)
 		if ctx.Err() != nil {
 			return fmt.Errorf("the EHR does not start again: %w", ctx.Err())
 		}
 	}
-	return nil
-}
 
-// ehrClient asks the sandbox as eCW would be asked.
-func (s *system) ehrClient() (*ecw.Client, error) {
-	key, err := ecw.LoadKeyFile(filepath.Join(s.dir, keyFile), keyID)
-	if err != nil {
-		return nil, err
-	}
-	return ecw.New(ecw.Config{
-		ClientID: clientID, PracticeCode: practice, AppType: ecw.BackendService, Environment: ecw.Staging, Key: key,
-		TokenURL: s.url(sandboxPart) + sandbox.TokenPath, FHIRBaseURL: s.url(sandboxPart) + sandbox.FHIRPath + practice,
-	})
+	return nil
 }
 
 // witnesses are asked in the end.
 func (s *system) witnesses(o proof.Operator) (w proof.Witnesses, err error) {
-	client, err := s.ehrClient()
+	client, err := s.vantrexia.EHR(s.address(sandboxPart))
 	if err != nil {
 		return w, err
 	}
-	w = proof.Witnesses{Operator: o, Sandbox: s.url(sandboxPart), EHR: client, Temporal: s.temporal, Settled: s.openEHR}
+
+	w = proof.Witnesses{
+		Operator: o,
+		Sandbox:  s.url(sandboxPart),
+		EHR:      client,
+		Temporal: s.temporal,
+		Settled:  s.openEHR,
+	}
 	for _, name := range []string{firstAPI, secondAPI, firstWorker, secondWorker, sandboxPart} {
 		w.Processes = append(w.Processes, s.vantrexia.LogFile(name))
 	}
+
 	return w, nil
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/devstack"
-	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/test/proof"
 )
 
@@ -32,15 +31,8 @@ const (
 	sandboxName  = "sandbox"
 )
 
-// How the sandbox EHR knows us.
-const (
-	clientID = "vantrexia-sandbox-client"
-	practice = "FFHEDD"
-	keyFile  = "ecw.pem"
-	keyID    = "cluster-key"
-	// The namespace is none that a Temporal server has by itself, so that ours to create it is tried.
-	namespace = "vantrexia"
-)
+// namespace is none that a Temporal server has by itself, so that `vantrexia migrate` has to create it.
+const namespace = "vantrexia"
 
 // config is what a cluster is made of and where.
 type config struct {
@@ -77,7 +69,8 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 	defer cancel()
 	c := &cluster{cfg: cfg}
 	var err error
-	if c.ports, err = devstack.ChoosePorts(slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())...); err != nil {
+	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())
+	if c.ports, err = devstack.ChoosePorts(names...); err != nil {
 		return c, err
 	}
 	if err := c.startPostgres(ctx); err != nil {
@@ -92,16 +85,19 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 	if err := c.install(ctx); err != nil {
 		return c, err
 	}
+
 	for _, m := range c.plan() {
 		if err := c.add(m); err != nil {
 			return c, err
 		}
 	}
+
 	for _, name := range apiNames() {
 		if err := c.awaitReady(ctx, name); err != nil {
 			return c, err
 		}
 	}
+
 	return c, nil
 }
 
@@ -121,34 +117,31 @@ func (c *cluster) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	tokens, err := c.secret("api-token-secret", rand.Text()+rand.Text())
 	if err != nil {
 		return err
 	}
-	settings := append(c.environment(), "DATABASE_URL_FILE="+database, "API_TOKEN_SECRET_FILE="+tokens)
-	c.vantrexia = devstack.Vantrexia{Binary: c.cfg.binary, Dir: c.cfg.dir, Settings: append(settings, c.cfg.settings...)}
-	for _, args := range [][]string{{"keys", "generate", "--out", keyFile, "--kid", keyID}, {"migrate"}} {
-		if _, err := c.vantrexia.Output(ctx, args...); err != nil {
-			return err
-		}
+
+	settings := []string{
+		"DATABASE_URL_FILE=" + database,
+		"API_TOKEN_SECRET_FILE=" + tokens,
+		"TEMPORAL_ADDRESS=" + c.address(temporalName),
+		"TEMPORAL_NAMESPACE=" + namespace,
+		"TEMPORAL_UI_URL=" + c.url(uiName),
 	}
-	return nil
+	c.vantrexia, err = devstack.Install(ctx, devstack.Vantrexia{
+		Binary:   c.cfg.binary,
+		Dir:      c.cfg.dir,
+		Settings: append(settings, c.cfg.settings...),
+	}, c.address(sandboxName), c.address(apiNames()[1]))
+	return err
 }
 
 // secret writes one to a file of its own, as compose and Kubernetes mount them.
 func (c *cluster) secret(name, value string) (path string, err error) {
 	path = filepath.Join(c.cfg.dir, name)
 	return path, os.WriteFile(path, []byte(value+"\n"), 0o600)
-}
-
-// environment is what every role is told.
-func (c *cluster) environment() []string {
-	return []string{
-		"TEMPORAL_ADDRESS=" + c.address(temporalName), "TEMPORAL_NAMESPACE=" + namespace, "TEMPORAL_UI_URL=" + c.url(uiName), "LOG_FORMAT=json",
-		"SANDBOX_ADDRESS=" + c.address(sandboxName), "SANDBOX_DATA_DIR=" + sandboxName, "SANDBOX_JWKS_URL=" + c.url(apiNames()[1]) + "/.well-known/jwks.json",
-		"ECW_CLIENT_ID=" + clientID, "ECW_PRACTICE_CODE=" + practice, "ECW_PRIVATE_KEY_FILE=" + keyFile, "ECW_KEY_ID=" + keyID,
-		"ECW_TOKEN_URL=" + c.url(sandboxName) + sandbox.TokenPath, "ECW_FHIR_BASE_URL=" + c.url(sandboxName) + sandbox.FHIRPath + practice,
-	}
 }
 
 // plan lists the roles in the order of their start.
@@ -178,7 +171,8 @@ func (c *cluster) add(m *member) (err error) {
 	return nil
 }
 
-// replace stops a process in order, as a deploy does, and starts it anew, with other settings if there are any.
+// replace stops a process in order, as a deploy does, and starts it anew, with other settings if there are
+// any.
 func (c *cluster) replace(name string, settings ...string) (err error) {
 	at := slices.IndexFunc(c.members, func(m *member) bool { return m.name == name })
 	m := c.members[at]
@@ -229,6 +223,7 @@ func (c *cluster) wait(ctx context.Context) error {
 	for _, m := range c.members {
 		watch(m.name, m.program.Done())
 	}
+
 	select {
 	case <-ctx.Done():
 		return nil
@@ -243,11 +238,13 @@ func (c *cluster) stop() error {
 	for _, m := range slices.Backward(c.members) {
 		errs = append(errs, m.program.Stop())
 	}
+
 	for _, server := range []*devstack.Program{c.ui, c.temporal} {
 		if server != nil {
 			errs = append(errs, server.Stop())
 		}
 	}
+
 	if c.postgres != nil {
 		errs = append(errs, c.postgres.Stop())
 	}

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantrexia/vantrexia/devstack"
-	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/test/proof"
 )
@@ -148,17 +147,11 @@ func replaceUnderLoad(ctx context.Context, c *cluster, devices *proof.Devices) e
 
 func witnesses(t *testing.T, c *cluster, admin string) proof.Witnesses {
 	t.Helper()
-	key, err := ecw.LoadKeyFile(filepath.Join(c.cfg.dir, keyFile), keyID)
+	ehr, err := c.vantrexia.EHR(c.address(sandboxName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ehr, err := ecw.New(ecw.Config{
-		ClientID: clientID, PracticeCode: practice, AppType: ecw.BackendService, Environment: ecw.Staging, Key: key,
-		TokenURL: c.url(sandboxName) + sandbox.TokenPath, FHIRBaseURL: c.url(sandboxName) + sandbox.FHIRPath + practice,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+
 	temporal, err := client.DialContext(t.Context(), client.Options{HostPort: c.address(temporalName), Namespace: namespace})
 	if err != nil {
 		t.Fatal(err)
