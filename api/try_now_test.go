@@ -38,7 +38,8 @@ func TestAGoodConnectionTestTriesTheCircuit(t *testing.T) {
 // held reports whether a reading waits for the circuit.
 func (s *system) held(id string) (held bool) {
 	s.tb.Helper()
-	err := s.conn.QueryRow(s.tb.Context(), "SELECT EXISTS (SELECT FROM transmissions WHERE observation_id = $1 AND held_at IS NOT NULL)", id).Scan(&held)
+	const query = "SELECT EXISTS (SELECT FROM transmissions WHERE observation_id = $1 AND held_at IS NOT NULL)"
+	err := s.conn.QueryRow(s.tb.Context(), query, id).Scan(&held)
 	if err != nil {
 		s.tb.Fatal(err)
 	}

@@ -44,10 +44,12 @@ func TestAnOlderBinaryListsANewerSchema(t *testing.T) {
 	}
 
 	filter := db.TransmissionFilter{PracticeCode: "FFHEDD"}
-	if rows, _, err := store.ListTransmissions(t.Context(), filter, db.ByCreation, true, db.Page[db.TransmissionKey]{Limit: 5}); err != nil || len(rows) != 1 {
-		t.Errorf("%d transmissions are listed, %v", len(rows), err)
+	log, _, err := store.ListTransmissions(t.Context(), filter, db.ByCreation, true, db.Page[db.TransmissionKey]{Limit: 5})
+	if err != nil || len(log) != 1 {
+		t.Errorf("%d transmissions are listed, %v", len(log), err)
 	}
-	if rows, err := store.ListPatients(t.Context(), db.PatientFilter{PracticeCode: "FFHEDD"}, db.Page[db.PatientKey]{Limit: 5}); err != nil || len(rows) != 1 {
+	patients := db.PatientFilter{PracticeCode: "FFHEDD"}
+	if rows, err := store.ListPatients(t.Context(), patients, db.Page[db.PatientKey]{Limit: 5}); err != nil || len(rows) != 1 {
 		t.Errorf("%d patients are listed, %v", len(rows), err)
 	}
 	if rows, err := store.ListPushes(t.Context(), "FFHEDD", o.PatientID, db.Page[db.PushKey]{Limit: 5}); err != nil || len(rows) != 1 {

@@ -91,7 +91,7 @@ func TestWhateverStartsAgainLooksFirst(t *testing.T) {
 		"a person": func(id uuid.UUID) {
 			ref := ref(id)
 			ref.LookUp = true // as the API does
-			must(r.temporal.ExecuteWorkflow(t.Context(), startOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref}))(t)
+			must(r.temporal.ExecuteWorkflow(t.Context(), startOptions(id), workflows.Transmission, input(ref)))(t)
 		},
 		"a batch": r.startFresh,
 		"a call from the queue": func(id uuid.UUID) {

@@ -39,7 +39,7 @@ func (r *rig) storeReading(typ fhir.Type, values string) uuid.UUID {
 // start starts the transmission as the API does when it has stored a reading.
 func (r *rig) start(id uuid.UUID) client.WorkflowRun {
 	r.t.Helper()
-	return must(r.temporal.ExecuteWorkflow(r.t.Context(), startOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref(id)}))(r.t)
+	return must(r.temporal.ExecuteWorkflow(r.t.Context(), startOptions(id), workflows.Transmission, input(ref(id))))(r.t)
 }
 
 // transmitNow does what the API does for "transmit": a waiting transmission goes on at once, and where none runs, one is
@@ -48,7 +48,7 @@ func (r *rig) transmitNow(id uuid.UUID) client.WorkflowRun {
 	r.t.Helper()
 	var start client.WithStartWorkflowOperation
 	eventually(r.t, "transmit now to be taken", func() bool {
-		start = r.temporal.NewWithStartWorkflowOperation(startOptions(id), workflows.Transmission, workflows.TransmissionInput{ObservationRef: ref(id)})
+		start = r.temporal.NewWithStartWorkflowOperation(startOptions(id), workflows.Transmission, input(ref(id)))
 		handle, err := r.temporal.UpdateWithStartWorkflow(r.t.Context(), client.UpdateWithStartWorkflowOptions{
 			StartWorkflowOperation: start,
 			UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: workflows.UpdateTransmitNow, WaitForStage: client.WorkflowUpdateStageCompleted},
@@ -70,6 +70,11 @@ func (r *rig) transmitNow(id uuid.UUID) client.WorkflowRun {
 
 func startOptions(id uuid.UUID) client.StartWorkflowOptions {
 	return workflows.TransmissionStart(practice, id).Options()
+}
+
+// input is that of the first run of a transmission.
+func input(ref activities.ObservationRef) workflows.TransmissionInput {
+	return workflows.TransmissionInput{ObservationRef: ref}
 }
 
 func ref(id uuid.UUID) activities.ObservationRef {
