@@ -76,6 +76,31 @@ func failureOf(err error) Failure {
 	}
 }
 
+// Describe reads the recorded part out of an activity's error. An error without it means that the worker was lost in the
+// middle of the activity: whether eCW got the reading is then unknown.
+func Describe(err error) Failure {
+	var app *temporal.ApplicationError
+	var f Failure
+	if errors.As(err, &app) && app.HasDetails() && app.Details(&f) == nil {
+		return f
+	}
+	return workerLost()
+}
+
+func workerLost() Failure {
+	return Failure{
+		Class:   ecw.ClassUnknown,
+		Code:    "worker_lost",
+		Message: "The worker stopped in the middle of the delivery",
+	}
+}
+
+// isOfType reports whether an activity's error has the given type.
+func isOfType(err error, typ string) bool {
+	var app *temporal.ApplicationError
+	return errors.As(err, &app) && app.Type() == typ
+}
+
 // notSent is the error of a step of ours that failed before anything left for eCW.
 func notSent(what string, err error) error {
 	if errors.Is(err, db.ErrForgotten) {

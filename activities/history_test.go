@@ -38,7 +38,7 @@ func TestBrokenResourcesStayOutOfTheHistory(t *testing.T) {
 			EffectiveAt:     time.Now(),
 			Measured:        json.RawMessage(values),
 		}
-		_, err := transform(observation, db.Patient{}, time.Now())
+		_, _, err := transform(observation, db.Patient{}, time.Now())
 		if err == nil {
 			t.Errorf("%s was taken", values)
 			continue

@@ -103,20 +103,20 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 			delivery:   in.Delivery,
 			sentBefore: slices.ContainsFunc(earlier, in.isOf),
 		},
-		log: a.Logger.With("practice", in.PracticeCode, "observation_id", in.ObservationID, "transmission_id", in.TransmissionID),
+		log: a.log(in.ObservationRef, in.TransmissionID),
 	}, nil
 }
 
-// identifier is by what eCW knows the observation.
-func (p *posting) identifier() ecw.Identifier {
-	return ecw.Identifier{System: fhir.IdentifierSystem, Value: p.in.ObservationID.String()}
+// identifierOf is by what eCW knows an observation.
+func identifierOf(observationID uuid.UUID) ecw.Identifier {
+	return ecw.Identifier{System: fhir.IdentifierSystem, Value: observationID.String()}
 }
 
 // lookUp asks eCW for what an earlier delivery may have left there. Without an error, and with nothing found, the observation
 // may be sent now.
 func (p *posting) lookUp(ctx context.Context) (posted Posted, exists bool, err error) {
 	began := time.Now()
-	found, chart, err := p.findEarlier(ctx, p.row, p.earlier, p.identifier())
+	found, chart, err := p.findEarlier(ctx, p.row, p.earlier, identifierOf(p.in.ObservationID))
 	if err != nil {
 		return Posted{}, false, p.lookUpFailed(ctx, p.begun, time.Since(began), err)
 	}
@@ -164,22 +164,27 @@ func (p *posting) create(ctx context.Context) (Posted, error) {
 	}
 
 	began := time.Now()
-	created, err := p.EHR.CreateObservation(ctx, p.resource, p.identifier())
+	created, err := p.EHR.CreateObservation(ctx, p.resource, identifierOf(p.in.ObservationID))
 	if err != nil {
 		return Posted{}, p.failed(ctx, p.begun, err)
 	}
-	logPushed(ctx, p.log, p.row, created, time.Since(began))
+	logPushed(ctx, p.log, p.row.Observation, p.row.Patient, created, time.Since(began))
 	return Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}, nil
+}
+
+// log names the practice and the ids in every line about a delivery.
+func (a *Transmission) log(ref ObservationRef, transmissionID uuid.UUID) *slog.Logger {
+	return a.Logger.With("practice", ref.PracticeCode, "observation_id", ref.ObservationID, "transmission_id", transmissionID)
 }
 
 // logPushed writes the two lines that the tutorial of the integration shows, with our ids where it prints an MRN and values;
 // these are for the debug log.
 func logPushed(
-	ctx context.Context, log *slog.Logger, row db.GetObservationWithPatientRow, created ecw.Delivered, took time.Duration,
+	ctx context.Context, log *slog.Logger, o db.Observation, p db.Patient, created ecw.Delivered, took time.Duration,
 ) {
 	status := strconv.Itoa(created.HTTPStatus) + " " + http.StatusText(created.HTTPStatus)
-	log.InfoContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (observation %s)", row.Patient.ID, row.Observation.ID))
-	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", row.Patient.MRN, measurement(row.Observation.Measured)))
+	log.InfoContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (observation %s)", p.ID, o.ID))
+	log.DebugContext(ctx, fmt.Sprintf("Pushed Observation to eCW for patient %s (%s)", p.MRN, measurement(o.Measured)))
 	log.InfoContext(ctx, fmt.Sprintf("eCW response: %s, FHIR Observation ID: %s", status, created.ID),
 		"http_status", created.HTTPStatus, "ecw_observation_id", created.ID, "existing", created.Existing, "duration_ms", took.Milliseconds())
 }
@@ -196,7 +201,11 @@ func outgoing(o db.Observation, chart string) (json.RawMessage, error) {
 	if json.Unmarshal(o.Resource, &stored) != nil {
 		return nil, invalidResource("it cannot be read as an Observation")
 	}
-	delivery, err := fhir.ForDelivery(&stored, chart)
+	return forDelivery(&stored, chart)
+}
+
+func forDelivery(stored *fhir401.Observation, chart string) (json.RawMessage, error) {
+	delivery, err := fhir.ForDelivery(stored, chart)
 	if err != nil {
 		return nil, invalidResource(err.Error())
 	}

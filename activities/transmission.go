@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fastenhealth/gofhir-models/fhir401"
 	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -137,7 +138,7 @@ func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (time.
 		return time.Time{}, err
 	}
 	at := time.Now().UTC().Truncate(time.Second)
-	resource, err := transform(row.Observation, row.Patient, at)
+	_, resource, err := transform(row.Observation, row.Patient, at)
 	if err != nil {
 		return time.Time{}, failure(Failure{
 			Class:   ecw.ClassPermanentData,
@@ -165,14 +166,16 @@ func (a *Transmission) load(ctx context.Context, ref ObservationRef) (db.GetObse
 	return row, nil
 }
 
-func transform(o db.Observation, p db.Patient, at time.Time) (json.RawMessage, error) {
+// transform returns the Observation, and as it is stored.
+func transform(o db.Observation, p db.Patient, at time.Time) (*fhir401.Observation, json.RawMessage, error) {
 	reading := fhir.Reading{ID: o.ID.String(), Type: fhir.Type(o.ObservationType), EffectiveAt: o.EffectiveAt, Device: o.Device, Values: o.Measured}
 	subject := fhir.Subject{PatientID: p.ID.String(), Display: p.FirstName + " " + p.LastName}
 	resource, err := fhir.Observation(reading, subject, int(o.ResourceVersion)+1, at)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return fhir.Marshal(resource)
+	stored, err := fhir.Marshal(resource)
+	return resource, stored, err
 }
 
 // brokenFields names what is wrong with a reading without its values, which must not stand in the history.

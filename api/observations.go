@@ -69,7 +69,7 @@ func (s *server) createObservation(c echo.Context) error {
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
-		s.startTransmission(ctx, stored.ID)
+		s.startTransmission(ctx, stored)
 	}
 	answer, err := s.showObservation(ctx, stored)
 	if err != nil {
@@ -173,13 +173,12 @@ func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading
 
 // startTransmission starts the workflow that carries the reading to eCW. When Temporal is away the reading waits in the
 // database for the scheduled sweep, so the caller need not know.
-func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
+func (s *server) startTransmission(ctx context.Context, o db.Observation) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 
 	// A reading that is new here and had a workflow before is one that a restored database has forgotten.
-	start, in := workflows.TransmissionStart(s.PracticeCode, id), workflows.TransmissionInput{ObservationRef: s.ref(id)}
-	start.Once = true
+	start, in := workflows.FirstTransmissionStart(s.PracticeCode, o), workflows.TransmissionInput{ObservationRef: s.ref(o.ID)}
 	_, err := s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
 	var known *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &known) {
@@ -187,7 +186,7 @@ func (s *server) startTransmission(ctx context.Context, id uuid.UUID) {
 		_, err = s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
 	}
 	if err != nil {
-		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", id, "error", err)
+		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", o.ID, "error", err)
 	}
 }
 

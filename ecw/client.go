@@ -84,6 +84,12 @@ func (c *Client) Authenticate(ctx context.Context) error {
 	return err
 }
 
+// HoldsToken reports whether [Client.Authenticate] would need no request.
+func (c *Client) HoldsToken() bool {
+	_, held := c.tokens.held()
+	return held
+}
+
 // CreateObservation stores resource, an Observation that carries id among its identifiers, unless eCW holds
 // one with that identifier already (conditional create; see [Delivered.Existing]). When eCW reports a
 // duplicate, the result is confirmed by reading it back.

@@ -61,6 +61,8 @@ type Gate struct {
 	store   *db.Store
 	log     *slog.Logger
 	created atomic.Bool // the practice's row exists
+	passes  passes
+	slow    atomic.Bool // AnswersSlowly
 }
 
 // New returns the gate of a practice. It does not ask the database yet.
@@ -74,6 +76,9 @@ func New(cfg Config) *Gate {
 
 // FirstWait is how long a request that may have arrived waits until it is sent again.
 func (g *Gate) FirstWait() time.Duration { return g.cfg.FirstWait }
+
+// AnswersSlowly reports whether eCW's last answer to this process took long.
+func (g *Gate) AnswersSlowly() bool { return g.slow.Load() }
 
 // State returns the practice's row: its limit, its places and its circuit.
 func (g *Gate) State(ctx context.Context) (db.Gate, error) {

@@ -14,6 +14,8 @@ import (
 const (
 	// leaseMargin is how much longer a place is kept than the longest request may take.
 	leaseMargin = 10 * time.Second
+	// slowAnswer is how long an answer takes that comes slowly.
+	slowAnswer = 2 * time.Second
 	// pollPlace is how often a request that waits for a place looks for one.
 	pollPlace = 200 * time.Millisecond
 )
@@ -32,6 +34,7 @@ const (
 type place struct {
 	id   uuid.UUID
 	kind placeKind
+	pass *passed // nil: every request asks the gate
 }
 
 func (p place) single() bool { return p.kind != kindDelivery }
@@ -68,6 +71,9 @@ func placeOf(ctx context.Context) place {
 // waits itself when that is short. end has to be called when the request is over.
 func (g *Gate) Begin(ctx context.Context) (end func(context.Context, ecw.Observed), wait time.Duration, err error) {
 	p := placeOf(ctx)
+	if p.pass.use() {
+		return func(ctx context.Context, o ecw.Observed) { g.endPassed(ctx, p.pass, o) }, 0, nil
+	}
 	began, wait, err := g.await(ctx, p)
 	if err != nil || wait > 0 {
 		g.giveUp(ctx, p)
@@ -200,20 +206,31 @@ func (g *Gate) reserve(ctx context.Context, q *db.Queries, wait time.Duration) e
 // end takes into account how eCW bore the request, and frees the place of a single one. A place that cannot
 // be freed expires by itself.
 func (g *Gate) end(ctx context.Context, p place, began time.Time, o ecw.Observed) {
-	ctx = context.WithoutCancel(ctx)
-	if err := g.settle(ctx, began, o); err != nil {
-		g.log.WarnContext(ctx, "the end of a request to eCW could not be recorded", "error", err)
-	}
+	g.settle(ctx, began, o)
 	g.leaveSingle(ctx, p)
 }
 
-func (g *Gate) settle(ctx context.Context, began time.Time, o ecw.Observed) error {
+func (g *Gate) settle(ctx context.Context, began time.Time, o ecw.Observed) {
+	ctx = context.WithoutCancel(ctx)
+	g.slow.Store(o.Took > slowAnswer)
+	if !o.Answered {
+		g.dropPasses()
+	}
+	if err := g.recordEnd(ctx, began, o); err != nil {
+		g.log.WarnContext(ctx, "the end of a request to eCW could not be recorded", "error", err)
+	}
+}
+
+// isPrompt reports whether an answer came in good time.
+func (g *Gate) isPrompt(o ecw.Observed) bool { return o.Answered && o.Took <= g.cfg.Timeout/2 }
+
+func (g *Gate) recordEnd(ctx context.Context, began time.Time, o ecw.Observed) error {
 	err := g.store.SettleRequest(ctx, db.SettleRequestParams{
 		PracticeCode: g.cfg.Practice,
 		BeganAt:      began,
 		Most:         float64(g.cfg.Parallel),
 		Overloaded:   o.Overloaded,
-		Prompt:       o.Answered && o.Took <= g.cfg.Timeout/2,
+		Prompt:       g.isPrompt(o),
 	})
 	if err != nil || o.Repeats == 0 {
 		return err

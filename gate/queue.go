@@ -46,13 +46,8 @@ func (a Admission) Waits() bool { return a.Held || a.Scheduled }
 // transmission.
 func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 	err = g.store.InTx(ctx, func(q *db.Queries) error {
-		if err := lockTransmission(ctx, q, r); err != nil {
-			return err
-		}
-		return g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
-			a, err = g.admit(ctx, q, state, now, r)
-			return err
-		})
+		a, err = g.AdmitIn(ctx, q, r)
+		return err
 	})
 	if err != nil {
 		return Admission{}, fmt.Errorf("ask gate: %w", err)
@@ -63,6 +58,18 @@ func (g *Gate) Admit(ctx context.Context, r Request) (a Admission, err error) {
 		g.CallNext(ctx)
 	}
 	return a, nil
+}
+
+// AdmitIn is Admit in q's transaction. After it the caller calls [Gate.CallNext] if the delivery waits.
+func (g *Gate) AdmitIn(ctx context.Context, q *db.Queries, r Request) (a Admission, err error) {
+	if err := lockTransmission(ctx, q, r); err != nil {
+		return Admission{}, err
+	}
+	err = g.lock(ctx, q, func(q *db.Queries, state db.Gate, now time.Time) error {
+		a, err = g.admit(ctx, q, state, now, r)
+		return err
+	})
+	return a, err
 }
 
 // lockTransmission makes sure that there is one to deliver: no place is kept, and no trial made, for one that

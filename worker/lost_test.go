@@ -36,12 +36,16 @@ func newBarrier() *barrier {
 
 func (g *barrier) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/Observation") && g.taken.CompareAndSwap(false, true) {
+		if isCreate(req) && g.taken.CompareAndSwap(false, true) {
 			close(g.reached)
 			<-g.opened
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+func isCreate(req *http.Request) bool {
+	return req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/Observation")
 }
 
 // startBarred makes a rig with a transmission whose create waits at a barrier.
@@ -171,8 +175,8 @@ func TestNewWorkflowTakesOverInTheMiddleOfADelivery(t *testing.T) {
 	}
 	run := r.start(id)
 	row := r.awaitRetry(id)
-	if row.AttemptCount != 0 || row.NextRetryAt.Sub(*row.LastAttemptedAt) < documentedDelays()[0] {
-		t.Errorf("after the look-up it is recorded as %+v, want no attempt, and the first wait", row)
+	if row.AttemptCount != 1 || row.NextRetryAt.Sub(*row.LastAttemptedAt) < documentedDelays()[0] {
+		t.Errorf("it is recorded as %+v, want one attempt, and the first wait", row)
 	}
 	barrier.open()
 	eventually(t, "the EHR to store what was on its way", func() bool { _, stored := r.creates(id); return stored == 1 })
@@ -180,13 +184,13 @@ func TestNewWorkflowTakesOverInTheMiddleOfADelivery(t *testing.T) {
 	r.mustDeliver(run)
 
 	row = r.transmission(id)
-	r.checkDelivered(id, row, 1)
-	r.checkNumbers(row.ID, 1, 1, 1) // the attempt that was cut short is made again
+	r.checkDelivered(id, row, 2)
+	r.checkNumbers(row.ID, 1, 2)
 	if received, _ := r.creates(id); received != 1 {
 		t.Errorf("the EHR was sent the reading %d times, want once", received)
 	}
-	if cut := r.attempts(row.ID)[0]; cut.FinishedAt != nil {
-		t.Errorf("the delivery that was cut short is recorded as %+v, want it without an end", cut)
+	if cut := r.attempts(row.ID)[0]; cut.ErrorCode != "worker_lost" {
+		t.Errorf("the delivery that was cut short is recorded as %+v, want one with an unknown outcome", cut)
 	}
 }
 

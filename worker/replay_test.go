@@ -64,6 +64,10 @@ func (r *rig) recordTransmissions() {
 	r.mustDeliver(delivered)
 	r.save("transmission-delivered", delivered)
 
+	atOnce := r.start(r.storeReading(fhir.Weight, `{"value": 70, "unit": "kg"}`)) // now there is a token
+	r.mustDeliver(atOnce)
+	r.save("transmission-delivered-at-once", atOnce)
+
 	r.breakEHR(fault{Kind: "reset_after", Target: "create"})
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	retried := r.start(id)

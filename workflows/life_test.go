@@ -25,6 +25,9 @@ type life struct {
 	early   [][]event                          // each time that it starts
 	replies []reply
 	planned int
+	// atOnce is what Deliver meets; nil: it does nothing, or it opens the transmission.
+	atOnce *reply
+	opens  bool
 	// forgetsEnd makes the database forget the transmission once when its cancellation is recorded.
 	forgetsEnd bool
 
@@ -44,6 +47,7 @@ func (l *life) live() error {
 	for {
 		l.env = newEnvironment()
 		l.env.SetStartTime(now)
+		l.env.RegisterActivity(l.Deliver)
 		l.env.RegisterActivity(l.Open)
 		l.env.RegisterActivity(l.Transform)
 		l.env.RegisterActivity(l.Admit)
@@ -99,6 +103,59 @@ func (l *life) tell(what string, judge func(now time.Time) error) {
 	if l.wrong == nil {
 		l.wrong = judge(now)
 	}
+}
+
+// Deliver does nothing where the database knows of an earlier delivery.
+func (l *life) Deliver(_ context.Context, ref activities.ObservationRef) (out activities.FirstDelivery, err error) {
+	l.mu.Lock()
+	opened := l.opened
+	fresh := !ref.LookUp && opened.AttemptsMade == 0 && opened.DeliveriesMade == 0
+	if !fresh || l.atOnce == nil {
+		opens := fresh && l.opens
+		l.mu.Unlock()
+		if opens {
+			l.tell("Deliver opens it", func(t time.Time) error { return l.model.open(t, ref, opened) })
+			out.Opened, out.TransformedAt = opened, l.env.Now()
+		}
+		return out, nil
+	}
+	got := *l.atOnce
+	got.at = l.env.Now()
+	l.now, l.atOnce = got, nil
+	l.mu.Unlock()
+
+	l.tell(fmt.Sprintf("Deliver at once, look up %t", ref.LookUp), func(t time.Time) error { return l.model.beginAtOnce(t, ref, opened) })
+	l.happen(got.during[0])
+	l.later(got.later)
+	l.tell(fmt.Sprintf("  %s, recorded %t", got, got.recorded), func(t time.Time) error { return l.model.deliveredAtOnce(t, got) })
+
+	out = activities.FirstDelivery{Opened: opened, TransformedAt: got.at, StartedAt: got.at, Admission: got.admission}
+	out.Admission.Trial = got.trial
+	switch failed := got.failure(); {
+	case got.admission.Waits():
+		if got.admission.Held {
+			l.becomes(db.StatusPending)
+		}
+		return out, nil
+	case failed == nil:
+		out.Posted = &activities.Posted{ECWObservationID: "obs-fhir-98765", HTTPStatus: 201}
+		out.Recorded = got.recorded
+	default:
+		f := activities.Describe(failed)
+		out.Failure = &f
+		out.NotSent = got.notSent || got.heldBack != nil
+	}
+	if got.heldBack != nil {
+		out.Admission = *got.heldBack
+		return out, nil
+	}
+	out.Authenticated = !got.failsAuth
+	l.becomes(db.StatusProcessing)
+	l.keep(func(o *activities.Opened) { o.DeliveriesMade = 1 })
+	if out.Recorded {
+		l.becomes(db.StatusTransmitted)
+	}
+	return out, nil
 }
 
 func (l *life) Open(_ context.Context, ref activities.ObservationRef) (activities.Opened, error) {

@@ -31,6 +31,9 @@ type model struct {
 	outcome    *reply    // of the delivery under way, until it is recorded
 	last       time.Time // when anything was last done
 
+	atOnce      bool // the delivery under way is the first, in the workflow's first task
+	askedAtOnce bool // a person asked for a delivery meanwhile
+
 	waiting   bool
 	next      span       // when the next delivery begins, as things stand
 	scheduled time.Time  // the moment that the schedule has given it
@@ -95,6 +98,35 @@ func (m *model) open(t time.Time, ref activities.ObservationRef, opened activiti
 		m.free = opened.Due
 	}
 	m.last = t
+	return nil
+}
+
+// beginAtOnce is the call of Deliver.
+func (m *model) beginAtOnce(t time.Time, ref activities.ObservationRef, opened activities.Opened) error {
+	if m.delays != nil || ref.LookUp {
+		return fmt.Errorf("delivered at once, and something may have been sent before")
+	}
+	if err := m.open(t, ref, opened); err != nil {
+		return err
+	}
+	m.atOnce = true
+	return m.begin(t, activities.Attempt{Delivery: 1, Number: 1, StartedAt: t})
+}
+
+// deliveredAtOnce is what Deliver answers. Whoever asked for a delivery meanwhile has it, unless it was not made.
+func (m *model) deliveredAtOnce(t time.Time, got reply) error {
+	m.answered(t, got)
+	if !got.admission.Waits() {
+		m.admitted = false
+		m.ended(t, got)
+	}
+	if m.askedAtOnce && m.waiting {
+		m.asked, m.next, m.scheduled = true, at(t), time.Time{}
+	}
+	m.atOnce, m.askedAtOnce, m.last = false, false, t
+	if got.class == "" && got.recorded && m.outcome != nil {
+		m.outcome, m.delivering, m.end = nil, false, transmitted
+	}
 	return nil
 }
 
@@ -403,6 +435,11 @@ func (m *model) ask(t time.Time, taken bool) error {
 	switch {
 	case m.forgotten: // it may have ended already
 		m.asked = m.asked || taken
+	case m.atOnce:
+		if !taken {
+			return fmt.Errorf("transmit now is refused, and the workflow has just begun")
+		}
+		m.askedAtOnce = true
 	case m.delivering, m.end != "":
 		if taken {
 			return fmt.Errorf("transmit now is taken in the middle of a delivery, or after the end")

@@ -38,6 +38,16 @@ func untilDoneWithin(ctx workflow.Context, limit time.Duration, summary string) 
 	})
 }
 
+// inThisTask suits Deliver, which the worker runs itself before it answers Temporal, once. A send is never cut short: while
+// eCW takes its time, the SDK keeps the workflow task alive.
+func inThisTask(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		StartToCloseTimeout: 6 * time.Minute,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             summary,
+	})
+}
+
 // once suits Post: Temporal must not repeat it, for whether eCW got a reading is looked up before it is sent again. The
 // time covers a look-up and a create with everything that each may need, at the client's limit of 30 s a request.
 func once(ctx workflow.Context, summary string) workflow.Context {

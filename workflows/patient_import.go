@@ -217,7 +217,7 @@ func (p *patientImport) judge(ctx workflow.Context, linked activities.Linked, er
 		}
 		return p.waitForECW(ctx, linked), nil
 	}
-	f := describe(err)
+	f := activities.Describe(err)
 	switch {
 	case f.Class == ecw.ClassThrottled:
 		return max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause), nil

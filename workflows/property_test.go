@@ -45,6 +45,10 @@ func TestATransmissionKeepsItsPromises(t *testing.T) {
 func drawLife(t *rapid.T, opened activities.Opened) *life {
 	l := &life{opened: opened}
 	l.early = rapid.SliceOfN(rapid.SliceOfN(eventGen(false), 0, 1), 0, 3).Draw(t, "each time it starts")
+	if reply := drawReply(t, "delivered"); rapid.Bool().Draw(t, "at once") && reply.happensAtOnce() {
+		l.atOnce = &reply
+	}
+	l.opens = rapid.Bool().Draw(t, "opens at once")
 	l.forgetsEnd = rapid.Bool().Draw(t, "forgets the end")
 	often := rapid.SampledFrom(outcomes).Draw(t, "often")
 	reply := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, often) })
@@ -102,11 +106,18 @@ type reply struct {
 	retryIn     time.Duration // until eCW lets the next request through, or what was sent is visible
 	at          time.Time     // set when it is given
 
+	recorded bool // by Deliver, if it is delivered
+
 	forgotten  string // in which activity the database does not know the transmission
 	forgetsAll bool   // the database knows nothing of the reading's past any more
 
 	during [3][]event // while Admit, Post and Record run
 	later  []event
+}
+
+// happensAtOnce reports whether the first delivery can meet it within the workflow's first task: nothing was sent before it.
+func (a reply) happensAtOnce() bool {
+	return !a.lookingUp && !a.notVisible && a.forgotten != inAdmit && a.forgotten != inPost
 }
 
 const (
@@ -154,6 +165,7 @@ func drawReply(t *rapid.T, often string) (a reply) {
 		a.forgotten = rapid.SampledFrom([]string{inAdmit, inPost, inRecord}).Draw(t, "forgotten")
 		a.forgetsAll = rapid.Bool().Draw(t, "all")
 	}
+	a.recorded = a.class == "" && a.forgotten == "" && rapid.Bool().Draw(t, "recorded")
 	for i := range a.during {
 		a.during[i] = rapid.SliceOfN(eventGen(false), 0, 1).Draw(t, []string{"in Admit", "in Post", "in Record"}[i])
 	}

@@ -4,7 +4,10 @@ import (
 	"github.com/google/uuid"
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/vantrexia/vantrexia/db"
 )
 
 // TaskQueue is where the workers of a practice take its work from.
@@ -20,6 +23,10 @@ type Start struct {
 	// Once refuses to start what ever ran under the id, as long as Temporal keeps its history; otherwise only one that still
 	// runs is in the way.
 	Once bool
+	// Attributes are the search attributes that are known already.
+	Attributes temporal.SearchAttributes
+	// Eager has the worker of the same process, if it has one, begin at once, without asking Temporal for work.
+	Eager bool
 }
 
 // TransmissionStart starts the one workflow that may carry an observation at a time.
@@ -29,6 +36,17 @@ func TransmissionStart(practice string, observationID uuid.UUID) Start {
 		Practice: practice,
 		Summary:  "Carries one reading into the EHR",
 	}
+}
+
+// FirstTransmissionStart is TransmissionStart for a reading that was stored just now.
+func FirstTransmissionStart(practice string, o db.Observation) Start {
+	start := TransmissionStart(practice, o.ID)
+	start.Once = true
+	start.Eager = true
+	start.Attributes = temporal.NewSearchAttributes(append(carries(o.ID, o.PatientID, o.ObservationType),
+		attrTransmissionStatus.ValueSet(db.StatusPending),
+		attrAttemptCount.ValueSet(0))...)
+	return start
 }
 
 // BatchStart starts the workflow that starts the transmissions of a batch.
@@ -76,6 +94,8 @@ func (s Start) Options() client.StartWorkflowOptions {
 		StaticSummary:            s.Summary,
 		WorkflowIDReusePolicy:    s.reuse(),
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		TypedSearchAttributes:    s.Attributes,
+		EnableEagerStart:         s.Eager,
 	}
 	if s.Once {
 		options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL
@@ -91,6 +111,7 @@ func (s Start) child(ctx workflow.Context) workflow.Context {
 		TaskQueue:             TaskQueue(s.Practice),
 		StaticSummary:         s.Summary,
 		WorkflowIDReusePolicy: s.reuse(),
+		TypedSearchAttributes: s.Attributes,
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
 	})
 }

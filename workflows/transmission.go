@@ -13,7 +13,6 @@ import (
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
 
@@ -64,6 +63,7 @@ const (
 type transmission struct {
 	do          *activities.Transmission // nil: it only names the methods, the worker holds the real one
 	ref         activities.ObservationRef
+	first       bool // nothing was done for the observation before
 	opened      activities.Opened
 	transformed time.Time
 	phase       phase
@@ -97,7 +97,13 @@ var errAgain = errors.New("it continues as new")
 // Transmission carries one observation into the EHR: Transform, then Admit, Authenticate and Post until eCW acknowledges it,
 // with the schedule's waits in between. It fails when a person has to act, with the error class as the error's type.
 func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState, error) {
-	t := &transmission{ref: in.ObservationRef, refusals: in.Refusals, transmitNow: in.TransmitNow, cancelled: in.Cancelled}
+	t := &transmission{
+		ref:         in.ObservationRef,
+		first:       !in.LookUp,
+		refusals:    in.Refusals,
+		transmitNow: in.TransmitNow,
+		cancelled:   in.Cancelled,
+	}
 	if err := t.takeUpdates(ctx); err != nil {
 		return TransmissionState{}, err
 	}
@@ -171,29 +177,90 @@ func (t *transmission) again(ctx workflow.Context) error {
 }
 
 func (t *transmission) carry(ctx, work workflow.Context) error {
-	if err := t.open(work); err != nil || t.opened.Delivered || t.opened.LeftAlone {
+	next, done, err := t.begin(ctx, work)
+	if err != nil || done {
 		return err
 	}
-	if err := t.transform(work); err != nil {
-		return t.refuse(work, err)
-	}
-	if t.called != nil || t.due.After(workflow.Now(ctx)) { // what another run, or a lost one, waited for
-		t.phase = waiting
-		t.wait(ctx, pause{until: t.due, summary: "until its next delivery is due"})
-	}
 	for {
+		if next != nil {
+			t.wait(ctx, *next)
+		}
 		if t.cancelled || ctx.Err() != nil {
 			return t.cancel(work)
 		}
-		next, err := t.deliver(work)
+		next, err = t.deliver(work)
 		if err != nil || next == nil {
 			return err
 		}
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() { // eCW can throttle for days, and the database be away
 			return errAgain
 		}
-		t.wait(ctx, *next)
 	}
+}
+
+// begin makes the first delivery, or opens the transmission for the deliveries to come. It returns what to wait for before the
+// next delivery, or that nothing is left to do.
+func (t *transmission) begin(ctx, work workflow.Context) (next *pause, done bool, err error) {
+	if t.first && !isCancelled(ctx) {
+		next, begun, err := t.deliverAtOnce(work)
+		if err != nil || begun {
+			return next, next == nil, err
+		}
+	}
+	if t.opened.TransmissionID != uuid.Nil {
+		return nil, false, nil
+	}
+
+	if err := t.open(work); err != nil || t.opened.Delivered || t.opened.LeftAlone {
+		return nil, true, err
+	}
+	if err := t.transform(work); err != nil {
+		return nil, true, t.refuse(work, err)
+	}
+	if t.called != nil || t.due.After(workflow.Now(ctx)) { // what another run, or a lost one, waited for
+		t.phase = waiting
+		next = &pause{until: t.due, summary: "until its next delivery is due"}
+	}
+	return next, false, nil
+}
+
+// isCancelled reports whether a person cancelled the transmission before it began.
+func isCancelled(ctx workflow.Context) bool {
+	return ctx.Err() != nil || workflow.GetSignalChannel(ctx, SignalCancel).Len() > 0
+}
+
+// deliverAtOnce makes the first delivery within the workflow's first task. begun is false when that did nothing.
+func (t *transmission) deliverAtOnce(ctx workflow.Context) (next *pause, begun bool, err error) {
+	var first activities.FirstDelivery
+	err = workflow.ExecuteLocalActivity(inThisTask(ctx, "attempt 1"), t.do.Deliver, t.ref).Get(ctx, &first)
+	if err != nil || first.Opened.TransmissionID == uuid.Nil { // step by step, the fault shows
+		return nil, false, nil
+	}
+
+	t.opened, t.transformed = first.Opened, first.TransformedAt
+	if !first.Begun() {
+		return nil, false, nil
+	}
+	t.phase, t.delivery, t.attempt = delivering, 1, 1
+	switch {
+	case first.Admission.Waits():
+		next, err = t.putOff(ctx, first.Admission)
+		return next, true, err
+	case first.NotSent:
+		next, err = t.beginAgain(ctx)
+		return next, true, err
+	}
+
+	t.authenticated = first.Authenticated
+	t.transmitNow = false // who wanted it now has it
+	next, err = t.conclude(ctx, conclusion{
+		startedAt: first.StartedAt,
+		trial:     first.Admission.Trial,
+		posted:    first.Posted,
+		failure:   first.Failure,
+		recorded:  first.Recorded,
+	})
+	return next, true, err
 }
 
 func (t *transmission) open(ctx workflow.Context) error {
@@ -212,7 +279,7 @@ func (t *transmission) transform(ctx workflow.Context) error {
 
 // refuse ends the transmission of a reading that makes no valid Observation.
 func (t *transmission) refuse(ctx workflow.Context, cause error) error {
-	out := t.ended(ctx, describe(cause))
+	out := t.ended(ctx, activities.Describe(cause))
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
@@ -257,22 +324,44 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 		return t.beginAgain(ctx)
 	}
 
+	c := conclusion{startedAt: startedAt, early: early, trial: admission.Trial}
+	if err == nil {
+		c.posted = &posted
+	} else {
+		f := activities.Describe(err)
+		c.failure = &f
+	}
+	return t.conclude(ctx, c)
+}
+
+// conclusion is how a delivery has ended.
+type conclusion struct {
+	startedAt time.Time
+	early     bool // it began before the moment that the schedule had given it
+	trial     bool // it was to decide whether the circuit closes
+	posted    *activities.Posted
+	failure   *activities.Failure // when it was not posted
+	recorded  bool                // the outcome stands in the database already
+}
+
+// conclude records the outcome of a delivery. It returns what to wait for before the next one; nil when eCW has the
+// observation. Its error ends the transmission.
+func (t *transmission) conclude(ctx workflow.Context, c conclusion) (*pause, error) {
 	t.asked = false
 	t.called = nil // a call that came meanwhile meant this delivery
 	out := t.outcome(ctx)
-	out.Delivery, out.StartedAt = t.delivery, startedAt
-	var failure *activities.Failure
-	if err == nil {
-		out.Posted = &posted
-	} else {
-		out.Failure = describe(err)
-		failure = &out.Failure
+	out.Delivery, out.StartedAt, out.Posted = t.delivery, c.startedAt, c.posted
+	if c.failure != nil {
+		out.Failure = *c.failure
 	}
-	out.Verdict = t.apply(judge(t.standing(out, early, admission.Trial), failure), out)
+	out.Verdict = t.apply(judge(t.standing(out, c.early, c.trial), c.failure), out)
 	if out.NextRetryAt != nil || out.Held {
 		t.phase = waiting // from here on "transmit now" has something to shorten
 	}
 
+	if c.recorded {
+		return nil, t.showOutcome(ctx, out)
+	}
 	if err := t.record(ctx, out); err != nil || out.Posted != nil {
 		return nil, err
 	}
@@ -305,7 +394,7 @@ func (t *transmission) send(ctx workflow.Context) (posted activities.Posted, adm
 		err = workflow.ExecuteActivity(once(ctx, try), t.do.Post, t.post(ctx)).Get(ctx, &posted)
 	}
 	if isOfType(err, activities.TypeNotSent) {
-		if f := describe(err); f.HeldBack != nil { // our own limits held it back
+		if f := activities.Describe(err); f.HeldBack != nil { // our own limits held it back
 			admission = *f.HeldBack
 		}
 	}
@@ -396,21 +485,6 @@ func (t *transmission) record(ctx workflow.Context, out activities.Outcome) erro
 	}
 	attendCircuit(ctx, t.ref.PracticeCode, recorded)
 	return t.showOutcome(ctx, out)
-}
-
-// describe reads the recorded part out of an activity's error. An error without it means that the worker was lost in the
-// middle of the activity: whether eCW got the reading is then unknown.
-func describe(err error) activities.Failure {
-	var app *temporal.ApplicationError
-	var f activities.Failure
-	if errors.As(err, &app) && app.HasDetails() && app.Details(&f) == nil {
-		return f
-	}
-	return activities.Failure{
-		Class:   ecw.ClassUnknown,
-		Code:    "worker_lost",
-		Message: "The worker stopped in the middle of the delivery",
-	}
 }
 
 func (t *transmission) permanent(out activities.Outcome) error {

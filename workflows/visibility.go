@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -15,26 +16,33 @@ import (
 )
 
 // The search attributes of a transmission: ids, numbers, times and words of ours, never anything of a patient.
-const (
-	attrTransmissionStatus = "TransmissionStatus"
-	attrObservationType    = "ObservationType"
-	attrAttemptCount       = "AttemptCount"
-	attrNextRetryAt        = "NextRetryAt"
-	attrErrorClass         = "ErrorClass"
-	attrPatientID          = "PatientId"
-	attrObservationID      = "ObservationId"
+var (
+	attrTransmissionStatus = temporal.NewSearchAttributeKeyKeyword("TransmissionStatus")
+	attrObservationType    = temporal.NewSearchAttributeKeyKeyword("ObservationType")
+	attrAttemptCount       = temporal.NewSearchAttributeKeyInt64("AttemptCount")
+	attrNextRetryAt        = temporal.NewSearchAttributeKeyTime("NextRetryAt")
+	attrErrorClass         = temporal.NewSearchAttributeKeyKeyword("ErrorClass")
+	attrPatientID          = temporal.NewSearchAttributeKeyKeyword("PatientId")
+	attrObservationID      = temporal.NewSearchAttributeKeyKeyword("ObservationId")
 )
 
 // SearchAttributes lists what the namespace must know before a transmission runs; `vantrexia migrate` registers them.
 func SearchAttributes() map[string]enums.IndexedValueType {
-	return map[string]enums.IndexedValueType{
-		attrTransmissionStatus: enums.INDEXED_VALUE_TYPE_KEYWORD,
-		attrObservationType:    enums.INDEXED_VALUE_TYPE_KEYWORD,
-		attrAttemptCount:       enums.INDEXED_VALUE_TYPE_INT,
-		attrNextRetryAt:        enums.INDEXED_VALUE_TYPE_DATETIME,
-		attrErrorClass:         enums.INDEXED_VALUE_TYPE_KEYWORD,
-		attrPatientID:          enums.INDEXED_VALUE_TYPE_KEYWORD,
-		attrObservationID:      enums.INDEXED_VALUE_TYPE_KEYWORD,
+	types := map[string]enums.IndexedValueType{}
+	for _, key := range []temporal.SearchAttributeKey{
+		attrTransmissionStatus, attrObservationType, attrAttemptCount, attrNextRetryAt, attrErrorClass, attrPatientID, attrObservationID,
+	} {
+		types[key.GetName()] = key.GetValueType()
+	}
+	return types
+}
+
+// carries says what a transmission carries.
+func carries(observationID, patientID uuid.UUID, observationType string) []temporal.SearchAttributeUpdate {
+	return []temporal.SearchAttributeUpdate{
+		attrObservationID.ValueSet(observationID.String()),
+		attrPatientID.ValueSet(patientID.String()),
+		attrObservationType.ValueSet(observationType),
 	}
 }
 
@@ -47,22 +55,18 @@ func (t *transmission) showOpened(ctx workflow.Context) error {
 	case t.opened.LeftAlone:
 		status, details = db.StatusFailed, "Failed before: a person has to act, then transmit again through the API."
 	}
-	return t.show(ctx, status, details,
-		temporal.NewSearchAttributeKeyKeyword(attrObservationID).ValueSet(t.ref.ObservationID.String()),
-		temporal.NewSearchAttributeKeyKeyword(attrPatientID).ValueSet(t.opened.PatientID.String()),
-		temporal.NewSearchAttributeKeyKeyword(attrObservationType).ValueSet(t.opened.ObservationType),
-		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
+	return t.show(ctx, status, details, attrAttemptCount.ValueSet(int64(t.attempt)))
 }
 
 func (t *transmission) showDelivering(ctx workflow.Context) error {
 	return t.show(ctx, db.StatusProcessing, fmt.Sprintf("Delivering: attempt **%d of %d**.", t.attempt, t.opened.MaxAttempts),
-		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)),
-		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
+		attrAttemptCount.ValueSet(int64(t.attempt)),
+		attrNextRetryAt.ValueUnset())
 }
 
 // showHeld speaks of a delivery that has not begun.
 func (t *transmission) showHeld(ctx workflow.Context, reason string) error {
-	return t.show(ctx, db.StatusPending, heldDetails(reason), temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)))
+	return t.show(ctx, db.StatusPending, heldDetails(reason), attrAttemptCount.ValueSet(int64(t.attempt)))
 }
 
 func heldDetails(reason string) string {
@@ -81,19 +85,19 @@ func heldDetails(reason string) string {
 // showScheduled speaks of a delivery that is about to begin at a certain moment.
 func (t *transmission) showScheduled(ctx workflow.Context, status string, until time.Time) error {
 	return t.show(ctx, status, fmt.Sprintf("Begins about **%s**.", until.Format(timeForm)),
-		temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(t.attempt)),
-		temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(until))
+		attrAttemptCount.ValueSet(int64(t.attempt)),
+		attrNextRetryAt.ValueSet(until))
 }
 
 func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome) error {
-	attempts := temporal.NewSearchAttributeKeyInt64(attrAttemptCount).ValueSet(int64(out.AttemptCount))
+	attempts := attrAttemptCount.ValueSet(int64(out.AttemptCount))
 	if out.Posted != nil {
 		return t.show(ctx, out.Status, fmt.Sprintf("Delivered as `Observation/%s`.", out.Posted.ECWObservationID),
-			attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueUnset())
+			attempts, attrErrorClass.ValueUnset())
 	}
 
 	class := string(out.Failure.Class)
-	updates := []temporal.SearchAttributeUpdate{attempts, temporal.NewSearchAttributeKeyKeyword(attrErrorClass).ValueSet(class)}
+	updates := []temporal.SearchAttributeUpdate{attempts, attrErrorClass.ValueSet(class)}
 	lines := []string{
 		fmt.Sprintf("Failed: %s (`%s`), with **%d of %d** attempts made.", out.Failure.Message, class, out.AttemptCount, t.opened.MaxAttempts),
 	}
@@ -101,10 +105,10 @@ func (t *transmission) showOutcome(ctx workflow.Context, out activities.Outcome)
 	case out.Held:
 		lines = append(lines, heldDetails(out.HeldFor))
 	case out.Final():
-		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueUnset())
+		updates = append(updates, attrNextRetryAt.ValueUnset())
 		lines = append(lines, "No retry will come: a person has to act, then transmit again through the API.")
 	default:
-		updates = append(updates, temporal.NewSearchAttributeKeyTime(attrNextRetryAt).ValueSet(*out.NextRetryAt))
+		updates = append(updates, attrNextRetryAt.ValueSet(*out.NextRetryAt))
 		lines = append(lines, fmt.Sprintf("Next try not before **%s**.", out.NextRetryAt.Format(timeForm)),
 			"Update `"+UpdateTransmitNow+"` delivers at once; signal `"+SignalCancel+"` ends the transmission.")
 	}
@@ -116,6 +120,9 @@ const timeForm = "2006-01-02 15:04:05 UTC"
 // show puts the state where people look for stuck transmissions: the list and the page of the Temporal Web UI.
 func (t *transmission) show(ctx workflow.Context, status, details string, updates ...temporal.SearchAttributeUpdate) error {
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### %s: %s\n\n%s", t.opened.Number, status, details))
-	updates = append(updates, temporal.NewSearchAttributeKeyKeyword(attrTransmissionStatus).ValueSet(status))
+	updates = append(updates, attrTransmissionStatus.ValueSet(status))
+	if _, known := workflow.GetTypedSearchAttributes(ctx).GetKeyword(attrObservationID); !known {
+		updates = append(updates, carries(t.ref.ObservationID, t.opened.PatientID, t.opened.ObservationType)...)
+	}
 	return workflow.UpsertTypedSearchAttributes(ctx, updates...)
 }

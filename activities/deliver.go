@@ -1,0 +1,331 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/gate"
+)
+
+// FirstDelivery is what Deliver has done.
+type FirstDelivery struct {
+	// Opened is zero when nothing was done: the workflow then goes step by step.
+	Opened Opened `json:",omitzero"`
+	// TransformedAt is when the FHIR resource was made.
+	TransformedAt time.Time `json:",omitzero"`
+	// StartedAt is when the delivery began; zero when it did not.
+	StartedAt time.Time `json:",omitzero"`
+	// Admission says how it waits, if it does.
+	Admission Admission `json:",omitzero"`
+	// Authenticated means that eCW gave us an access token.
+	Authenticated bool `json:",omitempty"`
+	// NotSent means that the delivery broke off before anything left for eCW.
+	NotSent bool `json:",omitempty"`
+	// Posted is set when eCW acknowledged, otherwise Failure is.
+	Posted  *Posted  `json:",omitempty"`
+	Failure *Failure `json:",omitempty"`
+	// Recorded means that the outcome stands in the database.
+	Recorded bool `json:",omitempty"`
+}
+
+// Begun reports whether the delivery has begun, or waits. Otherwise the transmission is open at most.
+func (d FirstDelivery) Begun() bool { return !d.StartedAt.IsZero() || d.Admission.Waits() }
+
+// Deliver carries an observation into eCW at once: Open, Transform, Admit, Authenticate, Post and Record in one, for the
+// first delivery, with one transaction before the send and one after it. Whatever stands in the way it leaves to the
+// workflow, and whatever but success comes of it. While eCW answers slowly, or has to give a token first, Deliver only
+// opens the transmission: a workflow task should not last as long as that.
+//
+// It is a local activity of the workflow's first task, which Temporal knows nothing of until it is over. When the worker
+// is lost before that, it runs a second time. At most once is what the attempt's row is for: it is marked as sent before
+// anything leaves, and a run that finds it unfinished sends nothing; the outcome is then unknown, and the next delivery
+// looks first.
+func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDelivery, error) {
+	if ref.LookUp {
+		return FirstDelivery{}, nil
+	}
+	row, err := a.Store.GetUndelivered(ctx, db.GetUndeliveredParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
+	if err != nil {
+		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
+	}
+	if row.Known {
+		return a.takeUp(ctx, ref, row)
+	}
+	if row.Patient.ECWFHIRID == nil || row.Patient.MismatchSince != nil {
+		return FirstDelivery{}, nil
+	}
+
+	d := first{
+		Transmission: a,
+		ref:          ref,
+		row:          row,
+		chart:        *row.Patient.ECWFHIRID,
+		now:          time.Now().UTC(),
+		atOnce:       a.EHR.HoldsToken() && !a.Gate.AnswersSlowly(),
+	}
+	if err := d.transform(); err != nil {
+		return FirstDelivery{}, nil
+	}
+	return d.deliver(ctx)
+}
+
+// takeUp is for an observation that something was done for already: an earlier run of Deliver has, unless it is the
+// workflow step by step.
+func (a *Transmission) takeUp(ctx context.Context, ref ObservationRef, row db.GetUndeliveredRow) (FirstDelivery, error) {
+	open, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+	if err != nil {
+		return FirstDelivery{}, fmt.Errorf("load transmission: %w", err)
+	}
+	made, err := a.Store.ListAttempts(ctx, open.ID)
+	if err != nil {
+		return FirstDelivery{}, fmt.Errorf("load attempts: %w", err)
+	}
+
+	inFirst := open.Status == db.StatusProcessing && len(made) == 1 && made[0].SentAt != nil && made[0].FinishedAt == nil
+	if !inFirst || row.Observation.TransformedAt == nil {
+		return FirstDelivery{}, nil
+	}
+	lost := workerLost()
+	return FirstDelivery{
+		Opened:        a.opened(open, row),
+		TransformedAt: *row.Observation.TransformedAt,
+		StartedAt:     made[0].StartedAt,
+		Authenticated: true,
+		Failure:       &lost,
+	}, nil
+}
+
+func (a *Transmission) opened(t db.Transmission, row db.GetUndeliveredRow) Opened {
+	return Opened{
+		TransmissionID:  t.ID,
+		Number:          t.Number,
+		PatientID:       row.Patient.ID,
+		ObservationType: row.Observation.ObservationType,
+		MaxAttempts:     int(t.MaxAttempts),
+		RetryDelays:     a.RetryDelays,
+	}
+}
+
+// first is one Deliver.
+type first struct {
+	*Transmission
+	ref    ObservationRef
+	row    db.GetUndeliveredRow
+	chart  string // the patient's id in eCW
+	now    time.Time
+	atOnce bool // else the transmission is only opened
+
+	stored json.RawMessage // the resource as it is kept
+	sent   json.RawMessage // and as it is sent
+}
+
+func (d *first) transform() error {
+	resource, stored, err := transform(d.row.Observation, d.row.Patient, d.transformedAt())
+	if err != nil {
+		return err
+	}
+	d.stored = stored
+	d.sent, err = forDelivery(resource, d.chart)
+	return err
+}
+
+func (d *first) transformedAt() time.Time { return d.now.Truncate(time.Second) }
+
+// deliver begins the delivery, if it may, and sends.
+func (d *first) deliver(ctx context.Context) (FirstDelivery, error) {
+	if d.atOnce && !d.row.Shut {
+		delivering, out, err := d.beginWithPass(ctx)
+		if err != nil {
+			return FirstDelivery{}, err
+		}
+		if !out.StartedAt.IsZero() {
+			return d.send(delivering, out), nil
+		}
+	}
+
+	out, err := d.begin(ctx)
+	if err != nil || out.StartedAt.IsZero() {
+		return out, err
+	}
+	return d.send(gate.Delivering(ctx, out.Opened.TransmissionID), out), nil
+}
+
+// beginWithPass opens the transmission and its first delivery in one statement, if there is a pass. The context is the
+// delivery's.
+func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelivery, error) {
+	pass, ok, err := d.Gate.Pass(ctx)
+	if err != nil || !ok {
+		return ctx, FirstDelivery{}, err
+	}
+	at := d.transformedAt()
+	begun, err := d.Store.BeginDelivery(ctx, db.BeginDeliveryParams{
+		ID:              pass.ID,
+		PracticeCode:    d.ref.PracticeCode,
+		ObservationID:   d.ref.ObservationID,
+		MaxAttempts:     int32(len(d.RetryDelays) + 1),
+		Lease:           d.Gate.Lease().Seconds(),
+		Resource:        d.stored,
+		ResourceVersion: d.row.Observation.ResourceVersion + 1,
+		TransformedAt:   &at,
+		PatientID:       d.row.Patient.ID,
+		ECWPatientID:    d.chart,
+	})
+	if db.IsNotFound(err) { // the pass has lapsed
+		_, err := d.Store.LeavePlace(ctx, pass.ID)
+		return ctx, FirstDelivery{}, err
+	}
+	if err != nil {
+		return ctx, FirstDelivery{}, fmt.Errorf("begin the delivery: %w", err)
+	}
+	out := d.opened(pass.ID, begun.Number)
+	out.StartedAt = begun.BeganAt
+	return gate.DeliveringWith(ctx, pass, begun.BeganAt), out, nil
+}
+
+// begin opens the transmission, and its first delivery if the gate lets it begin.
+func (d *first) begin(ctx context.Context) (out FirstDelivery, err error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return FirstDelivery{}, fmt.Errorf("make the transmission's id: %w", err)
+	}
+	err = d.Store.InTx(ctx, func(q *db.Queries) error {
+		out, err = d.open(ctx, q, id)
+		if err != nil {
+			return err
+		}
+		out.Admission, err = d.Gate.AdmitIn(ctx, q, gate.Request{TransmissionID: id, ObservationID: d.ref.ObservationID})
+		if err != nil || out.Admission.Waits() || !d.atOnce {
+			return err
+		}
+		out.StartedAt = d.now
+		return d.start(ctx, q, id)
+	})
+	if err != nil {
+		return FirstDelivery{}, fmt.Errorf("begin the delivery: %w", err)
+	}
+	if out.Admission.Waits() {
+		d.Gate.CallNext(ctx)
+	}
+	return out, nil
+}
+
+func (d *first) open(ctx context.Context, q *db.Queries, id uuid.UUID) (FirstDelivery, error) {
+	err := q.OpenTransmission(ctx, db.OpenTransmissionParams{
+		ID:            id,
+		PracticeCode:  d.ref.PracticeCode,
+		ObservationID: d.ref.ObservationID,
+		MaxAttempts:   int32(len(d.RetryDelays) + 1),
+	})
+	if err != nil {
+		return FirstDelivery{}, err
+	}
+	at := d.transformedAt()
+	err = q.SaveResource(ctx, db.SaveResourceParams{
+		ID:              d.ref.ObservationID,
+		Resource:        d.stored,
+		ResourceVersion: d.row.Observation.ResourceVersion + 1,
+		TransformedAt:   &at,
+	})
+	if err != nil {
+		return FirstDelivery{}, err
+	}
+	opened, err := q.LatestTransmission(ctx, db.LatestTransmissionParams{
+		PracticeCode:  d.ref.PracticeCode,
+		ObservationID: d.ref.ObservationID,
+	})
+	if d.now.Before(opened.CreatedAt) { // PostgreSQL's clock is ahead
+		d.now = opened.CreatedAt
+	}
+	return d.opened(id, opened.Number), err
+}
+
+// start marks the delivery as sent.
+func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
+	err := db.Written(q.StartAttempt(ctx, db.StartAttemptParams{
+		TransmissionID: id,
+		ObservationID:  d.ref.ObservationID,
+		Delivery:       1,
+		Number:         1,
+		StartedAt:      d.now,
+	}))
+	if err != nil {
+		return err
+	}
+	return db.Written(q.MarkSent(ctx, db.MarkSentParams{
+		TransmissionID: id,
+		ObservationID:  d.ref.ObservationID,
+		Delivery:       1,
+		SentAt:         d.now,
+		ECWPatientID:   d.chart,
+	}))
+}
+
+func (d *first) opened(id uuid.UUID, number string) FirstDelivery {
+	return FirstDelivery{
+		Opened: Opened{
+			TransmissionID:  id,
+			Number:          number,
+			PatientID:       d.row.Patient.ID,
+			ObservationType: d.row.Observation.ObservationType,
+			MaxAttempts:     len(d.RetryDelays) + 1,
+			RetryDelays:     d.RetryDelays,
+		},
+		TransformedAt: d.transformedAt(),
+	}
+}
+
+// send creates the observation in eCW, and records a success.
+func (d *first) send(ctx context.Context, out FirstDelivery) FirstDelivery {
+	b := begun{
+		Request:  gate.Request{TransmissionID: out.Opened.TransmissionID, ObservationID: d.ref.ObservationID},
+		delivery: 1,
+	}
+	if err := d.EHR.Authenticate(ctx); err != nil {
+		return out.failed(d.failed(ctx, b, err))
+	}
+	out.Authenticated = true
+
+	began := time.Now()
+	created, err := d.EHR.CreateObservation(ctx, d.sent, identifierOf(d.ref.ObservationID))
+	if err != nil {
+		return out.failed(d.failed(ctx, b, err))
+	}
+	out.Posted = &Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}
+	out.Recorded = d.record(ctx, out)
+	logPushed(ctx, d.log(d.ref, out.Opened.TransmissionID), d.row.Observation, d.row.Patient, created, time.Since(began))
+	return out
+}
+
+// failed adds the error of a step to what was done.
+func (d FirstDelivery) failed(err error) FirstDelivery {
+	f := Describe(err)
+	d.Failure, d.NotSent = &f, isOfType(err, TypeNotSent)
+	if f.HeldBack != nil {
+		d.Admission = *f.HeldBack
+	}
+	return d
+}
+
+// record writes a success. What it cannot write the workflow records.
+func (d *first) record(ctx context.Context, out FirstDelivery) bool {
+	queued, err := d.Store.RecordDelivered(ctx, db.RecordDeliveredParams{
+		PracticeCode:     d.ref.PracticeCode,
+		ID:               out.Opened.TransmissionID,
+		ObservationID:    d.ref.ObservationID,
+		HTTPStatus:       status(out.Posted.HTTPStatus),
+		ECWObservationID: &out.Posted.ECWObservationID,
+		FinishedAt:       time.Now(),
+	})
+	if err != nil {
+		return false
+	}
+	if queued {
+		d.Gate.CallNext(ctx)
+	}
+	return true
+}

@@ -1,0 +1,103 @@
+-- The first delivery of a reading, when nothing stands in its way: one statement before the send, one after it.
+
+-- name: GetUndelivered :one
+-- Loads an observation and its patient. known: something was done for it before. shut: nothing may leave for eCW now.
+SELECT
+    sqlc.embed(o),
+    sqlc.embed(p),
+    EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
+    EXISTS (
+        SELECT FROM ecw_gates g
+        WHERE g.practice_code = o.practice_code
+          AND (g.circuit <> 'closed' OR g.blocked_until > now())
+    ) AS shut
+FROM observations o
+JOIN patients p ON p.id = o.patient_id
+WHERE o.practice_code = @practice_code
+  AND o.id = @id;
+
+-- name: BeginDelivery :one
+-- Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
+-- delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed or when a transmission exists.
+WITH place AS (
+    UPDATE ecw_places
+    SET expires_at = clock_timestamp() + sqlc.arg(lease)::float8 * interval '1 second'
+    WHERE ecw_places.id = @id
+      AND expires_at > clock_timestamp()
+    RETURNING ecw_places.id
+), opened AS (
+    INSERT INTO transmissions (
+        id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
+    )
+    SELECT place.id, @practice_code, @observation_id, @max_attempts, 'processing', 1, now(), now()
+    FROM place
+    ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
+    RETURNING transmissions.id, transmissions.number
+), transformed AS (
+    UPDATE observations
+    SET resource = @resource::jsonb,
+        resource_version = @resource_version,
+        transformed_at = @transformed_at
+    FROM opened
+    WHERE observations.id = @observation_id
+), chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT @patient_id::uuid, @ecw_patient_id::text
+    FROM opened
+    ON CONFLICT DO NOTHING
+), attempt AS (
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
+    SELECT opened.id, 1, 1, now(), now(), @ecw_patient_id::text
+    FROM opened
+)
+SELECT opened.number, now()::timestamptz AS began_at
+FROM opened;
+
+-- name: RecordDelivered :one
+-- Records that eCW has acknowledged the first delivery, and frees its place: what Record does, where the circuit has
+-- nothing to learn from it. No row comes back, and nothing is written, when it has, or when the transmission is not in
+-- that delivery any more.
+WITH settled AS (
+    SELECT practice_code
+    FROM ecw_gates
+    WHERE practice_code = @practice_code
+      AND circuit = 'closed'
+      AND failing = '{}'
+), delivered AS (
+    UPDATE transmissions
+    SET status = 'transmitted',
+        http_status = @http_status,
+        ecw_observation_id = @ecw_observation_id,
+        updated_at = now()
+    FROM settled
+    WHERE transmissions.id = @id
+      AND transmissions.observation_id = @observation_id
+      AND transmissions.status = 'processing'
+      AND transmissions.attempt_count = 1
+    RETURNING transmissions.id
+), finished AS (
+    UPDATE transmission_attempts a
+    SET finished_at = greatest(a.started_at, @finished_at::timestamptz),
+        http_status = @http_status,
+        ecw_observation_id = @ecw_observation_id
+    FROM delivered
+    WHERE a.transmission_id = delivered.id
+      AND a.delivery = 1
+), answered AS (
+    UPDATE ecw_gates g
+    SET answered_at = clock_timestamp()
+    FROM delivered
+    WHERE g.practice_code = @practice_code
+      AND g.answered_at < now() - interval '1 second'
+    RETURNING g.practice_code
+), freed AS ( -- after the gate, as everywhere: whoever holds its lock may be clearing this very place away
+    DELETE FROM ecw_places
+    WHERE ecw_places.id IN (SELECT delivered.id FROM delivered)
+      AND (SELECT count(*) FROM answered) >= 0
+)
+SELECT EXISTS (SELECT FROM ecw_queue WHERE ecw_queue.practice_code = @practice_code) AS queued
+FROM delivered;
+
+-- name: TakePlaces :exec
+INSERT INTO ecw_places (id, practice_code, kind, expires_at)
+SELECT unnest(@ids::uuid[]), @practice_code, 'delivery', clock_timestamp() + sqlc.arg(lease)::float8 * interval '1 second';
