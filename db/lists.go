@@ -14,7 +14,7 @@ import (
 
 // The lists of the API are put together here, not by sqlc. A list has an order, filters and a row to go on
 // from. PostgreSQL uses an index only when the statement names the filters that are given, and no others. All
-// text of a statement is constant; whatever a caller gives is an argument.
+// text of a statement is constant; all values of a caller are arguments.
 
 // CountedExactly is how far a list is counted. A larger count means "more than that".
 const CountedExactly = 10_000
