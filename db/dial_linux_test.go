@@ -13,23 +13,29 @@ func TestConnectionsGiveUpOnAVanishedHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
+
 	conn, err := cfg.ConnConfig.DialFunc(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
+
 	raw, err := conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got int
 	var refused error
-	if err := raw.Control(func(fd uintptr) { got, refused = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout) }); err != nil {
+	err = raw.Control(func(fd uintptr) {
+		got, refused = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if want := int(unansweredTimeout.Milliseconds()); refused != nil || got != want {

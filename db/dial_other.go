@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// limitUnanswered needs Linux.
+// limitUnanswered does nothing: TCP_USER_TIMEOUT needs Linux.
 func limitUnanswered(context.Context, string, string, syscall.RawConn) error { return nil }

@@ -13,15 +13,16 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// The server is killed while connections rest in the pool and one waits for an answer, and started again: whoever asks
-// then gets an answer, at the first try.
+// The server is killed while connections rest in the pool and one waits for an answer, and is started again.
+// Every query after that gets its answer at the first try.
 func TestPoolSurvivesTheDeathOfTheServer(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
-	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o711); err != nil { // PostgreSQL may run in another account than ours
+	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o711); err != nil { // for PostgreSQL in another account
 		t.Fatal(err)
 	}
 	server := startPostgres(t, dir, 0)
+
 	store, err := db.NewStore(t.Context(), server.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +42,7 @@ func TestPoolSurvivesTheDeathOfTheServer(t *testing.T) {
 		busy <- err
 	}()
 	<-begun
+
 	port := server.Port()
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
@@ -51,6 +53,7 @@ func TestPoolSurvivesTheDeathOfTheServer(t *testing.T) {
 	if err := store.Ping(t.Context()); !db.IsUnavailable(err) || db.IsRefused(err) {
 		t.Errorf("asked meanwhile: %v", err)
 	}
+
 	startPostgres(t, dir, port)
 	askTogether(t, store)
 	if resting < 5 {
@@ -60,7 +63,12 @@ func TestPoolSurvivesTheDeathOfTheServer(t *testing.T) {
 
 func startPostgres(t *testing.T, dir string, port int) *devstack.Postgres {
 	t.Helper()
-	server, err := devstack.StartPostgres(t.Context(), devstack.PostgresConfig{Dir: dir, Port: port, Install: true, Output: os.Stderr})
+	server, err := devstack.StartPostgres(t.Context(), devstack.PostgresConfig{
+		Dir:     dir,
+		Port:    port,
+		Install: true,
+		Output:  os.Stderr,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,11 +91,12 @@ func askTogether(t *testing.T, store *db.Store) {
 	}
 }
 
-// Whoever holds a row for ever holds up nobody else for ever.
+// A transaction that holds a row for ever does not hold up the others for ever.
 func TestWaitForALockIsCut(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
 	patient := reading(t, store, `{}`).PatientID
+
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +104,7 @@ func TestWaitForALockIsCut(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "SELECT FROM patients FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
+
 	began := time.Now()
 	err = store.InTx(t.Context(), func(q *db.Queries) error {
 		_, err := q.LockPatient(t.Context(), db.LockPatientParams{PracticeCode: "FFHEDD", ID: patient})
@@ -103,6 +113,7 @@ func TestWaitForALockIsCut(t *testing.T) {
 	if took := time.Since(began); !db.IsUnavailable(err) || took < 4*time.Second || took > 14*time.Second {
 		t.Errorf("ended after %s with %v", took, err)
 	}
+
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -114,17 +125,19 @@ func TestWaitForALockIsCut(t *testing.T) {
 func TestStatementThatNeverEndsIsCut(t *testing.T) {
 	t.Parallel()
 	store, _ := open(t)
+
 	began := time.Now()
 	_, err := store.Pool().Exec(t.Context(), "SELECT pg_sleep(60)")
 	if took := time.Since(began); !db.IsUnavailable(err) || took < 14*time.Second || took > 40*time.Second {
 		t.Errorf("ended after %s with %v", took, err)
 	}
+
 	if err := store.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-// What stays wrong however long one waits is told from what passes.
+// A refusal, which stays however long one waits, is told from an outage, which passes.
 func TestRefusedIsNotAway(t *testing.T) {
 	t.Parallel()
 	right, err := url.Parse(stack.Postgres(t))
@@ -136,6 +149,7 @@ func TestRefusedIsNotAway(t *testing.T) {
 		change(&u)
 		return u.String()
 	}
+
 	for name, c := range map[string]struct {
 		url     string
 		refused bool

@@ -13,10 +13,14 @@ import (
 )
 
 const bringForward = `-- name: BringForward :exec
-UPDATE transmissions SET brought_forward = true
+UPDATE transmissions
+SET brought_forward = true
 WHERE id IN (
-    SELECT t.id FROM transmissions t
-    WHERE t.practice_code = $1 AND t.next_retry_at > now() AND t.last_attempted_at >= $2::timestamptz
+    SELECT t.id
+    FROM transmissions t
+    WHERE t.practice_code = $1
+      AND t.next_retry_at > now()
+      AND t.last_attempted_at >= $2::timestamptz
       AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
       AND (t.error_class <> 'unknown' OR t.updated_at < now() - $3::float8 * interval '1 second')
       AND NOT t.brought_forward
@@ -31,16 +35,18 @@ type BringForwardParams struct {
 	FirstWait    float64
 }
 
-// A delivery that failed or was forbidden in an outage that is over need not wait for its retry; one that may have
-// arrived gets the schedule's first wait, until eCW's searches show it. Two may do this at once: they lock the rows in
-// the same order.
+// Puts the deliveries that failed or were forbidden in an outage into the queue, before their retry. One that
+// may have arrived waits until the schedule's first wait is over: eCW's searches may show it only then. Two
+// callers may do this at once, so they lock the rows in the same order.
 func (q *Queries) BringForward(ctx context.Context, arg BringForwardParams) error {
 	_, err := q.db.Exec(ctx, bringForward, arg.PracticeCode, arg.FailingSince, arg.FirstWait)
 	return err
 }
 
 const clearPlaces = `-- name: ClearPlaces :exec
-DELETE FROM ecw_places WHERE practice_code = $1 AND expires_at < clock_timestamp()
+DELETE FROM ecw_places
+WHERE practice_code = $1
+  AND expires_at < clock_timestamp()
 `
 
 // Deletes the places of processes that died.
@@ -53,7 +59,8 @@ const clock = `-- name: Clock :one
 SELECT clock_timestamp()::timestamptz AS now
 `
 
-// PostgreSQL's time, on which all processes agree: asked for when the gate is locked, for now() is the transaction's start.
+// Returns PostgreSQL's time, on which all processes agree. Ask for it after the gate is locked: now() would
+// be the start of the transaction.
 func (q *Queries) Clock(ctx context.Context) (time.Time, error) {
 	row := q.db.QueryRow(ctx, clock)
 	var now time.Time
@@ -62,7 +69,10 @@ func (q *Queries) Clock(ctx context.Context) (time.Time, error) {
 }
 
 const countHeld = `-- name: CountHeld :one
-SELECT count(*) FROM transmissions WHERE practice_code = $1 AND held_at IS NOT NULL
+SELECT count(*)
+FROM transmissions
+WHERE practice_code = $1
+  AND held_at IS NOT NULL
 `
 
 func (q *Queries) CountHeld(ctx context.Context, practiceCode string) (int64, error) {
@@ -73,9 +83,14 @@ func (q *Queries) CountHeld(ctx context.Context, practiceCode string) (int64, er
 }
 
 const countPlaces = `-- name: CountPlaces :one
-SELECT count(*) AS total, count(*) FILTER (WHERE kind = 'import') AS imports, count(*) FILTER (WHERE kind <> 'delivery') AS singles
+SELECT
+    count(*) AS total,
+    count(*) FILTER (WHERE kind = 'import') AS imports,
+    count(*) FILTER (WHERE kind <> 'delivery') AS singles
 FROM ecw_places
-WHERE practice_code = $1 AND expires_at > clock_timestamp() AND id <> $2
+WHERE practice_code = $1
+  AND expires_at > clock_timestamp()
+  AND id <> $2
 `
 
 type CountPlacesParams struct {
@@ -89,7 +104,7 @@ type CountPlacesRow struct {
 	Singles int64
 }
 
-// Counts the places that are taken, beside that of the one that asks.
+// Counts the places that are taken, without the one of the given id.
 func (q *Queries) CountPlaces(ctx context.Context, arg CountPlacesParams) (CountPlacesRow, error) {
 	row := q.db.QueryRow(ctx, countPlaces, arg.PracticeCode, arg.ID)
 	var i CountPlacesRow
@@ -98,7 +113,9 @@ func (q *Queries) CountPlaces(ctx context.Context, arg CountPlacesParams) (Count
 }
 
 const createGate = `-- name: CreateGate :exec
-INSERT INTO ecw_gates (practice_code) VALUES ($1) ON CONFLICT DO NOTHING
+INSERT INTO ecw_gates (practice_code)
+VALUES ($1)
+ON CONFLICT DO NOTHING
 `
 
 func (q *Queries) CreateGate(ctx context.Context, practiceCode string) error {
@@ -107,7 +124,9 @@ func (q *Queries) CreateGate(ctx context.Context, practiceCode string) error {
 }
 
 const getGate = `-- name: GetGate :one
-SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1
+SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial
+FROM ecw_gates
+WHERE practice_code = $1
 `
 
 func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error) {
@@ -136,13 +155,19 @@ func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error
 const goesFirst = `-- name: GoesFirst :one
 SELECT (
     NOT EXISTS (
-        SELECT FROM ecw_queue q
-        WHERE q.practice_code = $1 AND q.asked AND q.id <> t.id
+        SELECT
+        FROM ecw_queue q
+        WHERE q.practice_code = $1
+          AND q.asked
+          AND q.id <> t.id
           AND (NOT t.asked OR (q.created_at, q.id) < (t.created_at, t.id))
     )
     AND (t.asked OR NOT EXISTS (
-        SELECT FROM ecw_queue q
-        WHERE q.practice_code = $1 AND NOT q.asked AND (q.created_at, q.id) < (t.created_at, t.id)
+        SELECT
+        FROM ecw_queue q
+        WHERE q.practice_code = $1
+          AND NOT q.asked
+          AND (q.created_at, q.id) < (t.created_at, t.id)
     ))
 )::boolean AS goes_first
 FROM transmissions t
@@ -154,9 +179,9 @@ type GoesFirstParams struct {
 	ID           uuid.UUID
 }
 
-// Reports whether nobody in the queue comes before a transmission, in the order of ListNext. Those that a person asked
-// for and the others have each their part of the index; an OR of both would read the whole queue for the one at its
-// head.
+// Reports whether no other transmission in the queue comes before this one, in the order of ListNext.
+// Transmissions that a person asked for and all others are two parts of the index, so each has a condition of
+// its own: one OR over both would read the whole queue to find its head.
 func (q *Queries) GoesFirst(ctx context.Context, arg GoesFirstParams) (bool, error) {
 	row := q.db.QueryRow(ctx, goesFirst, arg.PracticeCode, arg.ID)
 	var goes_first bool
@@ -166,14 +191,17 @@ func (q *Queries) GoesFirst(ctx context.Context, arg GoesFirstParams) (bool, err
 
 const holdTransmission = `-- name: HoldTransmission :one
 UPDATE transmissions
-SET status = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN status ELSE 'pending' END,
+SET
+    status = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN status ELSE 'pending' END,
     held_at = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN NULL ELSE coalesce(held_at, now()) END,
     next_retry_at = CASE WHEN next_retry_at > now() AND NOT $1::boolean THEN next_retry_at END,
     asked = $1::boolean OR asked,
     brought_forward = false,
     attempt_count = CASE WHEN status = 'processing' THEN attempt_count - 1 ELSE attempt_count END,
     updated_at = now()
-WHERE id = $2 AND observation_id = $3 AND (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL))
+WHERE id = $2
+  AND observation_id = $3
+  AND (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL))
 RETURNING (held_at IS NOT NULL)::boolean AS held
 `
 
@@ -183,9 +211,10 @@ type HoldTransmissionParams struct {
 	ObservationID uuid.UUID
 }
 
-// Waits in the queue. One that was brought forward goes back to the moment that the schedule had given it instead. A delivery
-// that had begun and was not sent is no attempt. No row comes back when there is nothing to hold: another writer delivered
-// or ended it, or the database does not know it.
+// Puts a transmission into the queue. One that was brought forward goes back to the moment that the schedule
+// gave it, unless a person asked for it. A delivery that had begun and was not sent is no attempt, so its
+// number is free again. No row comes back when there is nothing to hold: another writer has delivered or
+// ended it, or the database does not know it.
 func (q *Queries) HoldTransmission(ctx context.Context, arg HoldTransmissionParams) (bool, error) {
 	row := q.db.QueryRow(ctx, holdTransmission, arg.Asked, arg.ID, arg.ObservationID)
 	var held bool
@@ -194,7 +223,12 @@ func (q *Queries) HoldTransmission(ctx context.Context, arg HoldTransmissionPara
 }
 
 const holdsPlace = `-- name: HoldsPlace :one
-SELECT EXISTS (SELECT FROM ecw_places WHERE id = $1 AND expires_at > clock_timestamp())
+SELECT EXISTS (
+    SELECT
+    FROM ecw_places
+    WHERE id = $1
+      AND expires_at > clock_timestamp()
+)
 `
 
 func (q *Queries) HoldsPlace(ctx context.Context, id uuid.UUID) (bool, error) {
@@ -206,7 +240,11 @@ func (q *Queries) HoldsPlace(ctx context.Context, id uuid.UUID) (bool, error) {
 
 const isSomebodyElse = `-- name: IsSomebodyElse :one
 SELECT EXISTS (
-    SELECT FROM observations o JOIN patients p ON p.id = o.patient_id WHERE o.id = $1 AND p.mismatch_since IS NOT NULL
+    SELECT
+    FROM observations o
+    JOIN patients p ON p.id = o.patient_id
+    WHERE o.id = $1
+      AND p.mismatch_since IS NOT NULL
 )
 `
 
@@ -219,7 +257,8 @@ func (q *Queries) IsSomebodyElse(ctx context.Context, observationID uuid.UUID) (
 }
 
 const leavePlace = `-- name: LeavePlace :execrows
-DELETE FROM ecw_places WHERE id = $1
+DELETE FROM ecw_places
+WHERE id = $1
 `
 
 func (q *Queries) LeavePlace(ctx context.Context, id uuid.UUID) (int64, error) {
@@ -231,7 +270,8 @@ func (q *Queries) LeavePlace(ctx context.Context, id uuid.UUID) (int64, error) {
 }
 
 const listNext = `-- name: ListNext :many
-SELECT id, observation_id FROM ecw_queue
+SELECT id, observation_id
+FROM ecw_queue
 WHERE practice_code = $1
 ORDER BY asked DESC, created_at, id
 LIMIT $2
@@ -247,7 +287,7 @@ type ListNextRow struct {
 	ObservationID uuid.UUID
 }
 
-// Lists the next in the queue: first in, first out, but for what a person asked for.
+// Lists the head of the queue. Transmissions that a person asked for come first, then the oldest.
 func (q *Queries) ListNext(ctx context.Context, arg ListNextParams) ([]ListNextRow, error) {
 	rows, err := q.db.Query(ctx, listNext, arg.PracticeCode, arg.Batch)
 	if err != nil {
@@ -269,15 +309,24 @@ func (q *Queries) ListNext(ctx context.Context, arg ListNextParams) ([]ListNextR
 }
 
 const listTrials = `-- name: ListTrials :many
-SELECT t.id, t.observation_id FROM transmissions t
+SELECT t.id, t.observation_id
+FROM transmissions t
 WHERE t.practice_code = $1
   AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
-  AND NOT EXISTS (SELECT FROM observations o JOIN patients p ON p.id = o.patient_id
-                  WHERE o.id = t.observation_id AND p.mismatch_since IS NOT NULL)
-  AND (t.held_at IS NOT NULL
-       OR t.next_retry_at > now() AND t.last_attempted_at >= $2::timestamptz
-          AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
-          AND (t.error_class <> 'unknown' OR t.updated_at < now() - $3::float8 * interval '1 second'))
+  AND NOT EXISTS (
+      SELECT
+      FROM observations o
+      JOIN patients p ON p.id = o.patient_id
+      WHERE o.id = t.observation_id
+        AND p.mismatch_since IS NOT NULL
+  )
+  AND (
+      t.held_at IS NOT NULL
+      OR t.next_retry_at > now()
+      AND t.last_attempted_at >= $2::timestamptz
+      AND (t.status = 'failed' OR t.error_class = 'permanent_credentials')
+      AND (t.error_class <> 'unknown' OR t.updated_at < now() - $3::float8 * interval '1 second')
+  )
 ORDER BY t.updated_at, t.id
 LIMIT $4
 `
@@ -294,8 +343,9 @@ type ListTrialsRow struct {
 	ObservationID uuid.UUID
 }
 
-// Lists the candidates for the next trial: first the one that was left alone the longest. The second condition says nothing new: it is the
-// predicate of transmissions_unfinished, without which PostgreSQL would read the whole log.
+// Lists the candidates for the next trial; the one that was left alone the longest comes first. The condition
+// on the status leaves nothing out: it is the predicate of the index transmissions_unfinished, and without it
+// PostgreSQL would read the whole log.
 func (q *Queries) ListTrials(ctx context.Context, arg ListTrialsParams) ([]ListTrialsRow, error) {
 	rows, err := q.db.Query(ctx, listTrials,
 		arg.PracticeCode,
@@ -322,10 +372,13 @@ func (q *Queries) ListTrials(ctx context.Context, arg ListTrialsParams) ([]ListT
 }
 
 const lockGate = `-- name: LockGate :one
-SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial FROM ecw_gates WHERE practice_code = $1 FOR UPDATE
+SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial
+FROM ecw_gates
+WHERE practice_code = $1
+FOR UPDATE
 `
 
-// No other transaction lets anything through, or changes the circuit, until this one ends.
+// Until this transaction ends, no other one lets a request through or changes the circuit.
 func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, error) {
 	row := q.db.QueryRow(ctx, lockGate, practiceCode)
 	var i Gate
@@ -350,7 +403,12 @@ func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, erro
 }
 
 const lockTransmission = `-- name: LockTransmission :execrows
-SELECT FROM transmissions WHERE id = $1 AND observation_id = $2 AND status <> 'transmitted' FOR UPDATE
+SELECT
+FROM transmissions
+WHERE id = $1
+  AND observation_id = $2
+  AND status <> 'transmitted'
+FOR UPDATE
 `
 
 type LockTransmissionParams struct {
@@ -358,8 +416,9 @@ type LockTransmissionParams struct {
 	ObservationID uuid.UUID
 }
 
-// A transaction that locks a transmission and the gate does so in this order. No row comes back when there is nothing to deliver: another
-// writer delivered it, or the database does not know it as this observation's.
+// A transaction that locks a transmission and the gate locks the transmission first. No row comes back when
+// there is nothing to deliver: another writer has delivered it, or the database does not know it as this
+// observation's.
 func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionParams) (int64, error) {
 	result, err := q.db.Exec(ctx, lockTransmission, arg.ID, arg.ObservationID)
 	if err != nil {
@@ -370,13 +429,16 @@ func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionPara
 
 const noteAnswer = `-- name: NoteAnswer :exec
 UPDATE ecw_gates
-SET answered_at = clock_timestamp(),
+SET
+    answered_at = clock_timestamp(),
     failing = CASE WHEN circuit = 'closed' THEN '{}' ELSE failing END,
     failing_since = CASE WHEN circuit = 'closed' THEN NULL ELSE failing_since END
-WHERE practice_code = $1 AND (answered_at < now() - interval '1 second' OR circuit = 'closed' AND failing <> '{}')
+WHERE practice_code = $1
+  AND (answered_at < now() - interval '1 second' OR circuit = 'closed' AND failing <> '{}')
 `
 
-// eCW answered a delivery: what failed before was not the start of an outage. Written once a second at most.
+// Records that eCW answered a delivery, so that earlier failures were not the start of an outage. It writes
+// once a second at most.
 func (q *Queries) NoteAnswer(ctx context.Context, practiceCode string) error {
 	_, err := q.db.Exec(ctx, noteAnswer, practiceCode)
 	return err
@@ -385,7 +447,8 @@ func (q *Queries) NoteAnswer(ctx context.Context, practiceCode string) error {
 const pauseRequests = `-- name: PauseRequests :exec
 INSERT INTO ecw_gates AS g (practice_code, blocked_until)
 VALUES ($1, now() + $2::float8 * interval '1 second')
-ON CONFLICT (practice_code) DO UPDATE SET blocked_until = greatest(g.blocked_until, excluded.blocked_until)
+ON CONFLICT (practice_code) DO UPDATE
+SET blocked_until = greatest(g.blocked_until, excluded.blocked_until)
 `
 
 type PauseRequestsParams struct {
@@ -393,15 +456,17 @@ type PauseRequestsParams struct {
 	Pause        float64
 }
 
-// Makes the row too, where a database that was restored has none: the block must not be forgotten.
+// Adds the row where a restored database has none: the pause must not be lost.
 func (q *Queries) PauseRequests(ctx context.Context, arg PauseRequestsParams) error {
 	_, err := q.db.Exec(ctx, pauseRequests, arg.PracticeCode, arg.Pause)
 	return err
 }
 
 const planTrial = `-- name: PlanTrial :exec
-UPDATE ecw_gates SET next_trial_at = now() + $1::float8 * interval '1 second'
-WHERE practice_code = $2 AND circuit <> 'closed'
+UPDATE ecw_gates
+SET next_trial_at = now() + $1::float8 * interval '1 second'
+WHERE practice_code = $2
+  AND circuit <> 'closed'
 `
 
 type PlanTrialParams struct {
@@ -415,7 +480,11 @@ func (q *Queries) PlanTrial(ctx context.Context, arg PlanTrialParams) error {
 }
 
 const queueIsEmpty = `-- name: QueueIsEmpty :one
-SELECT NOT EXISTS (SELECT FROM ecw_queue WHERE practice_code = $1)
+SELECT NOT EXISTS (
+    SELECT
+    FROM ecw_queue
+    WHERE practice_code = $1
+)
 `
 
 func (q *Queries) QueueIsEmpty(ctx context.Context, practiceCode string) (bool, error) {
@@ -426,7 +495,9 @@ func (q *Queries) QueueIsEmpty(ctx context.Context, practiceCode string) (bool, 
 }
 
 const reservePlace = `-- name: ReservePlace :exec
-UPDATE ecw_gates SET reserved_until = clock_timestamp() + $1::float8 * interval '1 second' WHERE practice_code = $2
+UPDATE ecw_gates
+SET reserved_until = clock_timestamp() + $1::float8 * interval '1 second'
+WHERE practice_code = $2
 `
 
 type ReservePlaceParams struct {
@@ -441,8 +512,15 @@ func (q *Queries) ReservePlace(ctx context.Context, arg ReservePlaceParams) erro
 
 const setCircuit = `-- name: SetCircuit :exec
 UPDATE ecw_gates
-SET circuit = $1, reason = $2, message = $3, failing = $4, failing_since = $5,
-    opened_at = $6, next_trial_at = $7, trial = $8
+SET
+    circuit = $1,
+    reason = $2,
+    message = $3,
+    failing = $4,
+    failing_since = $5,
+    opened_at = $6,
+    next_trial_at = $7,
+    trial = $8
 WHERE practice_code = $9
 `
 
@@ -475,12 +553,21 @@ func (q *Queries) SetCircuit(ctx context.Context, arg SetCircuitParams) error {
 
 const settleRequest = `-- name: SettleRequest :exec
 UPDATE ecw_gates
-SET parallel = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN greatest(1, least(parallel, $3::float8) / 2)
-                    WHEN $4::boolean THEN least($3::float8, parallel + 1 / parallel)
-                    ELSE parallel END,
-    reduced_at = CASE WHEN $1::boolean AND $2::timestamptz > reduced_at THEN clock_timestamp() ELSE reduced_at END
+SET
+    parallel = CASE
+        WHEN $1::boolean AND $2::timestamptz > reduced_at THEN greatest(1, least(parallel, $3::float8) / 2)
+        WHEN $4::boolean THEN least($3::float8, parallel + 1 / parallel)
+        ELSE parallel
+    END,
+    reduced_at = CASE
+        WHEN $1::boolean AND $2::timestamptz > reduced_at THEN clock_timestamp()
+        ELSE reduced_at
+    END
 WHERE practice_code = $5
-  AND ($1::boolean AND $2::timestamptz > reduced_at OR $4::boolean AND parallel < $3::float8)
+  AND (
+      $1::boolean AND $2::timestamptz > reduced_at
+      OR $4::boolean AND parallel < $3::float8
+  )
 `
 
 type SettleRequestParams struct {
@@ -491,8 +578,8 @@ type SettleRequestParams struct {
 	PracticeCode string
 }
 
-// Takes into account how eCW bore a request. An overload halves the places once for all requests that were under way
-// together; most requests change nothing, and write nothing.
+// Adapts the number of places to how eCW bore a request. An overload halves it once for all requests that
+// were under way together. Most requests change nothing, and then nothing is written.
 func (q *Queries) SettleRequest(ctx context.Context, arg SettleRequestParams) error {
 	_, err := q.db.Exec(ctx, settleRequest,
 		arg.Overloaded,
@@ -505,7 +592,9 @@ func (q *Queries) SettleRequest(ctx context.Context, arg SettleRequestParams) er
 }
 
 const sinceAnswered = `-- name: SinceAnswered :one
-SELECT extract(epoch FROM clock_timestamp() - answered_at)::float8 AS seconds FROM ecw_gates WHERE practice_code = $1
+SELECT extract(epoch FROM clock_timestamp() - answered_at)::float8 AS seconds
+FROM ecw_gates
+WHERE practice_code = $1
 `
 
 func (q *Queries) SinceAnswered(ctx context.Context, practiceCode string) (float64, error) {
@@ -516,7 +605,9 @@ func (q *Queries) SinceAnswered(ctx context.Context, practiceCode string) (float
 }
 
 const spendRequests = `-- name: SpendRequests :exec
-UPDATE ecw_gates SET bucket_full_at = $1::timestamptz WHERE practice_code = $2
+UPDATE ecw_gates
+SET bucket_full_at = $1::timestamptz
+WHERE practice_code = $2
 `
 
 type SpendRequestsParams struct {
@@ -530,10 +621,14 @@ func (q *Queries) SpendRequests(ctx context.Context, arg SpendRequestsParams) er
 }
 
 const startSlowly = `-- name: StartSlowly :exec
-UPDATE ecw_gates SET parallel = 1, reduced_at = clock_timestamp() WHERE practice_code = $1
+UPDATE ecw_gates
+SET
+    parallel = 1,
+    reduced_at = clock_timestamp()
+WHERE practice_code = $1
 `
 
-// An outage is over: one at first.
+// After an outage one request is under way at first.
 func (q *Queries) StartSlowly(ctx context.Context, practiceCode string) error {
 	_, err := q.db.Exec(ctx, startSlowly, practiceCode)
 	return err
@@ -542,7 +637,8 @@ func (q *Queries) StartSlowly(ctx context.Context, practiceCode string) error {
 const takePlace = `-- name: TakePlace :exec
 INSERT INTO ecw_places (id, practice_code, kind, expires_at)
 VALUES ($1, $2, $3, clock_timestamp() + $4::float8 * interval '1 second')
-ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
+ON CONFLICT (id) DO UPDATE
+SET expires_at = excluded.expires_at
 `
 
 type TakePlaceParams struct {
@@ -563,7 +659,9 @@ func (q *Queries) TakePlace(ctx context.Context, arg TakePlaceParams) error {
 }
 
 const touchTransmission = `-- name: TouchTransmission :exec
-UPDATE transmissions SET updated_at = now() WHERE id = $1
+UPDATE transmissions
+SET updated_at = now()
+WHERE id = $1
 `
 
 func (q *Queries) TouchTransmission(ctx context.Context, id uuid.UUID) error {

@@ -12,7 +12,10 @@ import (
 )
 
 const findRequest = `-- name: FindRequest :one
-SELECT practice_code, key, request_hash, observation_id, created_at FROM idempotency_keys WHERE practice_code = $1 AND key = $2
+SELECT practice_code, key, request_hash, observation_id, created_at
+FROM idempotency_keys
+WHERE practice_code = $1
+  AND key = $2
 `
 
 type FindRequestParams struct {
@@ -46,7 +49,8 @@ type RememberRequestParams struct {
 	ObservationID uuid.UUID
 }
 
-// No row is added when the key is known already; one that another request is just adding is waited for.
+// Adds no row when the key is known already. When another request is adding the key, it waits for that one to
+// end.
 func (q *Queries) RememberRequest(ctx context.Context, arg RememberRequestParams) (int64, error) {
 	result, err := q.db.Exec(ctx, rememberRequest,
 		arg.PracticeCode,

@@ -12,25 +12,25 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The lists of the API are written here and not by sqlc: a list has an order, a place to go on from and filters, and
-// PostgreSQL finds an index only for a statement that names those that are given, and no others. All text of a statement
-// is constant; what a caller gives is an argument.
+// The lists of the API are put together here, not by sqlc. A list has an order, filters and a row to go on
+// from. PostgreSQL uses an index only when the statement names the filters that are given, and no others. All
+// text of a statement is constant; all values of a caller are arguments.
 
-// CountedExactly is how far a list is counted; there are at least as many when a count is larger.
+// CountedExactly is how far a list is counted. A larger count means "more than that".
 const CountedExactly = 10_000
 
 // Page is a part of a list.
 type Page[K any] struct {
 	// After is the row to go on from; nil is the start of the list.
 	After *K
-	// Back reads towards the start of the list: the rows come in the reverse order then.
+	// Back reads towards the start of the list. The rows then come in the reverse order.
 	Back   bool
 	Offset int
 	Limit  int
 }
 
-// The columns of the rows that are listed, in the order of their struct's fields. They are named, because a later version may
-// have added one that this one does not know.
+// The columns of the rows that are listed, in the order of their struct's fields. They are named, not "*": a
+// later version may have added a column that this one does not know.
 const (
 	patientColumns = "id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, " +
 		"postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at"
@@ -41,7 +41,7 @@ const (
 		"ecw_observation_id, error_class, error_code, error_message"
 )
 
-// of are columns of a table that a statement calls alias.
+// of returns the columns with the alias of their table before each.
 func of(alias, columns string) string {
 	return alias + "." + strings.ReplaceAll(columns, ", ", ", "+alias+".")
 }
@@ -49,18 +49,20 @@ func of(alias, columns string) string {
 // statement is the text of a statement and its arguments.
 type statement struct{ args []any }
 
-// arg adds an argument, and is how the text names it.
+// arg adds an argument and returns its placeholder, such as $3.
 func (s *statement) arg(value any) string {
 	s.args = append(s.args, value)
 	return "$" + strconv.Itoa(len(s.args))
 }
 
-// end is the end of a statement for a page.
+// end returns the end of a statement for a page.
 func end[K any](s *statement, p Page[K]) string {
-	return " LIMIT " + s.arg(p.Limit) + " OFFSET " + s.arg(p.Offset)
+	return `
+LIMIT ` + s.arg(p.Limit) + `
+OFFSET ` + s.arg(p.Offset)
 }
 
-// beyond is how the rows after a given one compare with it, and the direction they are read in.
+// beyond returns how the rows after a given one compare with it, and the direction in which they are read.
 func beyond(descending bool) (comparison, direction string) {
 	if descending {
 		return " < ", " DESC"
@@ -68,13 +70,19 @@ func beyond(descending bool) (comparison, direction string) {
 	return " > ", " ASC"
 }
 
-// count counts what a query finds, up to one more than is counted exactly.
+// count counts the rows of a query, up to one more than [CountedExactly].
 func (q *Queries) count(ctx context.Context, s *statement, query string) (n int64, err error) {
-	err = q.db.QueryRow(ctx, "SELECT count(*) FROM ("+query+" LIMIT "+s.arg(CountedExactly+1)+") counted", s.args...).Scan(&n)
+	counted := `
+SELECT count(*)
+FROM (` + query + `
+LIMIT ` + s.arg(CountedExactly+1) + `
+) counted`
+
+	err = q.db.QueryRow(ctx, counted, s.args...).Scan(&n)
 	return n, err
 }
 
-// list runs a query whose columns are the fields of T, in their order.
+// list runs a query. Its columns are the fields of T, in their order.
 func list[T any](ctx context.Context, q *Queries, s *statement, query string) ([]T, error) {
 	rows, err := q.db.Query(ctx, query, s.args...)
 	if err != nil {
@@ -89,14 +97,16 @@ type TransmissionFilter struct {
 	Status          *string
 	PatientID       *uuid.UUID
 	ObservationType *string
-	// DateFrom and DateTo bound created_at; DateTo is not in it.
+	// DateFrom and DateTo bound created_at: from DateFrom on, and before DateTo.
 	DateFrom *time.Time
 	DateTo   *time.Time
-	// FormerChart lists only what stands in another chart than the one that the patient is linked to.
+	// FormerChart lists only transmissions whose Observation is in a chart that the patient is no longer
+	// linked to.
 	FormerChart bool
 }
 
-// TransmissionOrder is one of the orders of the log. Rows that lack its time come last, in the order of their creation.
+// TransmissionOrder is an order of the log, by one of its times. Rows without that time come last, in the
+// order of their creation.
 type TransmissionOrder string
 
 // The orders of the log.
@@ -108,13 +118,13 @@ const (
 
 // TransmissionKey is the place of a row in an order of the log.
 type TransmissionKey struct {
-	// At is the order's time; of a row that lacks it, when it was created.
+	// At is the order's time, or the time of creation where the row Lacks it.
 	At    time.Time `json:"at"`
 	Lacks bool      `json:"lacks,omitempty"`
 	ID    uuid.UUID `json:"id"`
 }
 
-// Key is the place of a transmission in the order.
+// Key returns the place of a transmission in the order.
 func (o TransmissionOrder) Key(t Transmission) TransmissionKey {
 	at := &t.CreatedAt
 	switch o {
@@ -133,13 +143,18 @@ func (o TransmissionOrder) Key(t Transmission) TransmissionKey {
 func (q *Queries) ListTransmissions(
 	ctx context.Context, f TransmissionFilter, order TransmissionOrder, descending bool, p Page[TransmissionKey],
 ) ([]GetTransmissionRow, int64, error) {
-	if !slices.Contains([]TransmissionOrder{ByCreation, ByLastAttempt, ByNextRetry}, order) { // it becomes a part of the text
+	// The order becomes a part of the text, so it must be one of ours.
+	if !slices.Contains([]TransmissionOrder{ByCreation, ByLastAttempt, ByNextRetry}, order) {
 		return nil, 0, fmt.Errorf("transmissions have no order %q", order)
 	}
 
+	// The rows are counted in the order of an index: a plan that reads the table from its start may meet no
+	// fitting row for long.
 	var counted, listed statement
-	// In the order of an index: a plan that reads the table from its start may meet no fitting row for long.
-	count, err := q.count(ctx, &counted, "SELECT FROM "+f.rows(&counted)+" ORDER BY t.created_at DESC, t.id DESC")
+	count, err := q.count(ctx, &counted, `
+SELECT
+FROM `+f.rows(&counted)+`
+ORDER BY t.created_at DESC, t.id DESC`)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -162,7 +177,7 @@ func (q *Queries) ListTransmissions(
 	return lines, count, nil
 }
 
-// transmissionLine is a GetTransmissionRow whose fields pgx finds by their position.
+// transmissionLine is a GetTransmissionRow whose embedded fields pgx can find by their position.
 type transmissionLine struct {
 	Transmission
 	PatientID       uuid.UUID
@@ -170,13 +185,20 @@ type transmissionLine struct {
 	PatientName     string
 }
 
-// page is the query for a page of the log. Few rows are all read and sorted: walking them in their order may take the whole
-// log, where those that pass the filter stand together at the end of it.
-func (f TransmissionFilter) page(s *statement, few bool, order TransmissionOrder, descending bool, p Page[TransmissionKey]) string {
+// page returns the query for a page of the log. Where few rows pass the filter, all of them are read and
+// sorted: they may stand together at the end of the order, and walking it to them would read the whole log.
+func (f TransmissionFilter) page(
+	s *statement, few bool, order TransmissionOrder, descending bool, p Page[TransmissionKey],
+) string {
 	with, rows := "", f.rows(s)
 	if few {
-		with = "WITH few AS MATERIALIZED (SELECT t.id, t.created_at, t.last_attempted_at, t.next_retry_at FROM " + rows + ")"
-		rows = "few t WHERE true"
+		with = `
+WITH few AS MATERIALIZED (
+SELECT t.id, t.created_at, t.last_attempted_at, t.next_retry_at
+FROM ` + rows + `
+)`
+		rows = `few t
+WHERE true`
 	}
 
 	var parts []string
@@ -189,73 +211,125 @@ func (f TransmissionFilter) page(s *statement, few bool, order TransmissionOrder
 
 	_, lacking := beyond(p.Back)
 	_, direction := beyond(descending)
-	sorted := " ORDER BY page.lacks" + lacking + ", page.at" + direction + ", page.id" + direction
+	sorted := `
+ORDER BY page.lacks` + lacking + `, page.at` + direction + `, page.id` + direction
+
 	return with + `
-SELECT ` + of("t", transmissionColumns) + `, o.patient_id, o.observation_type, p.first_name || ' ' || p.last_name
-FROM (SELECT * FROM (` + strings.Join(parts, " UNION ALL ") + `) page` + sorted + end(s, p) + `) page
-JOIN transmissions t ON t.id = page.id JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id` + sorted
+SELECT
+    ` + of("t", transmissionColumns) + `,
+    o.patient_id,
+    o.observation_type,
+    p.first_name || ' ' || p.last_name
+FROM (
+SELECT *
+FROM (` + strings.Join(parts, `
+UNION ALL`) + `
+) page` + sorted + end(s, p) + `
+) page
+JOIN transmissions t ON t.id = page.id
+JOIN observations o ON o.id = t.observation_id
+JOIN patients p ON p.id = o.patient_id` + sorted
 }
 
-// part is the page among those rows that have the order's time, or among those that lack it: each has its index.
+// part returns the query for the page among the rows that have the order's time, or among those that lack it.
+// Each of the two has its own index.
 func part(s *statement, rows string, order TransmissionOrder, lacks, descending bool, p Page[TransmissionKey]) string {
 	comparison, direction := beyond(descending)
 	at := "t." + string(order)
 	switch {
 	case lacks:
-		rows += " AND " + at + " IS NULL"
+		rows += `
+  AND ` + at + ` IS NULL`
 		at = "t.created_at"
 	case order != ByCreation:
-		rows += " AND " + at + " IS NOT NULL"
+		rows += `
+  AND ` + at + ` IS NOT NULL`
 	}
 	if p.After != nil && p.After.Lacks == lacks {
-		rows += " AND (" + at + ", t.id)" + comparison + "(" + s.arg(p.After.At) + "::timestamptz, " + s.arg(p.After.ID) + "::uuid)"
+		rows += `
+  AND (` + at + `, t.id)` + comparison + `(` + s.arg(p.After.At) + `::timestamptz, ` + s.arg(p.After.ID) + `::uuid)`
 	}
-	return "(SELECT t.id, " + at + " AS at, " + strconv.FormatBool(lacks) + " AS lacks FROM " + rows +
-		" ORDER BY " + at + direction + ", t.id" + direction + " LIMIT " + s.arg(p.Offset+p.Limit) + ")"
+
+	return `
+(
+SELECT t.id, ` + at + ` AS at, ` + strconv.FormatBool(lacks) + ` AS lacks
+FROM ` + rows + `
+ORDER BY ` + at + direction + `, t.id` + direction + `
+LIMIT ` + s.arg(p.Offset+p.Limit) + `
+)`
 }
 
-// rows is the rest of a query after its FROM: the transmissions t that the filter lets through.
+// rows returns the rest of a query after its FROM: the transmissions t that pass the filter.
 func (f TransmissionFilter) rows(s *statement) string {
 	practice := s.arg(f.PracticeCode)
-	from, where := "transmissions t", " WHERE t.practice_code = "+practice
+	from := "transmissions t"
+	where := `
+WHERE t.practice_code = ` + practice
 	switch {
 	case f.PatientID != nil || f.FormerChart:
-		where += " AND t.observation_id = ANY (ARRAY(" + f.readings(s, practice) + "))"
+		where += `
+  AND t.observation_id = ANY (ARRAY(` + f.readings(s, practice) + `
+  ))`
 	case f.ObservationType != nil:
-		from += " JOIN observations o ON o.id = t.observation_id"
-		where += " AND o.practice_code = " + practice + " AND o.observation_type = " + s.arg(*f.ObservationType)
+		from += `
+JOIN observations o ON o.id = t.observation_id`
+		where += `
+  AND o.practice_code = ` + practice + `
+  AND o.observation_type = ` + s.arg(*f.ObservationType)
 	}
+
 	if f.Status != nil {
-		where += " AND t.status = " + s.arg(*f.Status)
+		where += `
+  AND t.status = ` + s.arg(*f.Status)
 	}
 	if f.DateFrom != nil {
-		where += " AND t.created_at >= " + s.arg(*f.DateFrom)
+		where += `
+  AND t.created_at >= ` + s.arg(*f.DateFrom)
 	}
 	if f.DateTo != nil {
-		where += " AND t.created_at < " + s.arg(*f.DateTo)
+		where += `
+  AND t.created_at < ` + s.arg(*f.DateTo)
 	}
 	if f.FormerChart {
-		where += ` AND t.status = 'transmitted' AND EXISTS (
-			SELECT FROM transmission_attempts a JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-			WHERE a.transmission_id = t.id AND a.ecw_observation_id = t.ecw_observation_id AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, ''))`
+		where += `
+  AND t.status = 'transmitted'
+  AND EXISTS (
+      SELECT
+      FROM transmission_attempts a
+      JOIN observations o ON o.id = t.observation_id
+      JOIN patients p ON p.id = o.patient_id
+      WHERE a.transmission_id = t.id
+        AND a.ecw_observation_id = t.ecw_observation_id
+        AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')
+  )`
 	}
 	return from + where
 }
 
-// readings are those of one patient, or of all who have a former chart. They are few, and asked for first: walking the log
-// until enough of them have come may take all of it.
+// readings returns the query for the observations of one patient, or of all patients who have a former chart.
+// They are few, and are asked for first: walking the log until it has met enough of them may take all of it.
 func (f TransmissionFilter) readings(s *statement, practice string) string {
-	query := "SELECT o.id FROM observations o WHERE o.practice_code = " + practice
+	query := `
+      SELECT o.id
+      FROM observations o
+      WHERE o.practice_code = ` + practice
 	if f.PatientID != nil {
-		query += " AND o.patient_id = " + s.arg(*f.PatientID)
+		query += `
+        AND o.patient_id = ` + s.arg(*f.PatientID)
 	}
 	if f.ObservationType != nil {
-		query += " AND o.observation_type = " + s.arg(*f.ObservationType)
+		query += `
+        AND o.observation_type = ` + s.arg(*f.ObservationType)
 	}
 	if f.FormerChart {
-		query += ` AND o.patient_id = ANY (ARRAY(
-			SELECT p.id FROM patients p JOIN patient_charts c ON c.patient_id = p.id
-			WHERE p.practice_code = ` + practice + ` AND c.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')))`
+		query += `
+        AND o.patient_id = ANY (ARRAY(
+            SELECT p.id
+            FROM patients p
+            JOIN patient_charts c ON c.patient_id = p.id
+            WHERE p.practice_code = ` + practice + `
+              AND c.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')
+        ))`
 	}
 	return query
 }
@@ -268,54 +342,69 @@ type PatientFilter struct {
 	Mismatch     *bool
 }
 
-// PatientKey is the place of a patient in the list. It has no names, since it stands in URLs, which are logged everywhere; a
-// patient who is renamed takes the place along.
+// PatientKey is the place of a patient in the list. It holds no name: it becomes a part of URLs, which are
+// logged everywhere. A patient whose name changes has another place at once.
 type PatientKey struct {
 	ID uuid.UUID `json:"id"`
 }
 
-// Key is the place of a patient in the list.
+// Key returns the place of a patient in the list.
 func (p Patient) Key() PatientKey { return PatientKey{ID: p.ID} }
 
 // CountPatients counts up to one more than [CountedExactly].
 func (q *Queries) CountPatients(ctx context.Context, f PatientFilter) (int64, error) {
 	var s statement
-	return q.count(ctx, &s, "SELECT FROM "+f.rows(&s))
+	return q.count(ctx, &s, `
+SELECT
+FROM `+f.rows(&s))
 }
 
-// ListPatients lists patients by name. Nothing comes after a patient who is unknown.
+// ListPatients lists patients by name. After a patient whom the database does not know, no row comes.
 func (q *Queries) ListPatients(ctx context.Context, f PatientFilter, p Page[PatientKey]) ([]Patient, error) {
 	var s statement
 	comparison, direction := beyond(p.Back)
 	query := f.rows(&s)
 	if p.After != nil {
-		query += " AND (last_name, first_name, id)" + comparison +
-			"(SELECT k.last_name, k.first_name, k.id FROM patients k WHERE k.id = " + s.arg(p.After.ID) + ")"
+		query += `
+  AND (last_name, first_name, id)` + comparison + `(
+      SELECT k.last_name, k.first_name, k.id
+      FROM patients k
+      WHERE k.id = ` + s.arg(p.After.ID) + `
+  )`
 	}
-	return list[Patient](ctx, q, &s, "SELECT "+patientColumns+" FROM "+query+
-		" ORDER BY last_name"+direction+", first_name"+direction+", id"+direction+end(&s, p))
+
+	return list[Patient](ctx, q, &s, `
+SELECT `+patientColumns+`
+FROM `+query+`
+ORDER BY last_name`+direction+`, first_name`+direction+`, id`+direction+end(&s, p))
 }
 
-// rows is the rest of a query after its FROM.
+// rows returns the rest of a query after its FROM: the patients that pass the filter.
 func (f PatientFilter) rows(s *statement) string {
-	query := "patients WHERE practice_code = " + s.arg(f.PracticeCode)
+	query := `patients
+WHERE practice_code = ` + s.arg(f.PracticeCode)
 	if f.MRN != nil {
-		query += " AND mrn = " + s.arg(*f.MRN)
+		query += `
+  AND mrn = ` + s.arg(*f.MRN)
 	}
 	if f.ECWFHIRID != nil {
-		query += " AND ecw_fhir_id = " + s.arg(*f.ECWFHIRID)
+		query += `
+  AND ecw_fhir_id = ` + s.arg(*f.ECWFHIRID)
 	}
+
 	switch {
 	case f.Mismatch == nil:
 		return query
 	case *f.Mismatch:
-		return query + " AND mismatch_since IS NOT NULL"
+		return query + `
+  AND mismatch_since IS NOT NULL`
 	default:
-		return query + " AND mismatch_since IS NULL"
+		return query + `
+  AND mismatch_since IS NULL`
 	}
 }
 
-// Push is an attempt of one of a patient's readings.
+// Push is a row of a patient's sync status: a delivery of one of the patient's readings.
 type Push struct {
 	TransmissionAttempt
 	TransmissionNumber string
@@ -326,38 +415,52 @@ type Push struct {
 	NextRetryAt        *time.Time
 }
 
-// PushKey is the place of an attempt in the list of a patient's.
+// PushKey is the place of a push in the list.
 type PushKey struct {
 	StartedAt      time.Time `json:"at"`
 	TransmissionID uuid.UUID `json:"id"`
 	Delivery       int32     `json:"delivery"`
 }
 
-// Key is the place of an attempt in the list.
+// Key returns the place of a push in the list.
 func (p Push) Key() PushKey {
 	return PushKey{StartedAt: p.StartedAt, TransmissionID: p.TransmissionID, Delivery: p.Delivery}
 }
 
-const pushes = `transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = $1 AND o.patient_id = $2`
+const pushes = `transmission_attempts a
+JOIN transmissions t ON t.id = a.transmission_id
+JOIN observations o ON o.id = t.observation_id
+WHERE t.practice_code = $1
+  AND o.patient_id = $2`
 
 // CountPushes counts up to one more than [CountedExactly].
 func (q *Queries) CountPushes(ctx context.Context, practice string, patient uuid.UUID) (int64, error) {
 	s := statement{args: []any{practice, patient}}
-	return q.count(ctx, &s, "SELECT FROM "+pushes)
+	return q.count(ctx, &s, `
+SELECT
+FROM `+pushes)
 }
 
-// ListPushes lists the attempts of a patient's readings, the newest first.
+// ListPushes lists a patient's pushes, the newest first.
 func (q *Queries) ListPushes(ctx context.Context, practice string, patient uuid.UUID, p Page[PushKey]) ([]Push, error) {
 	s := statement{args: []any{practice, patient}}
 	comparison, direction := beyond(!p.Back)
 	query := pushes
 	if p.After != nil {
-		query += " AND (a.started_at, a.transmission_id, a.delivery)" + comparison +
-			"(" + s.arg(p.After.StartedAt) + ", " + s.arg(p.After.TransmissionID) + ", " + s.arg(p.After.Delivery) + ")"
+		query += `
+  AND (a.started_at, a.transmission_id, a.delivery)` + comparison +
+			`(` + s.arg(p.After.StartedAt) + `, ` + s.arg(p.After.TransmissionID) + `, ` + s.arg(p.After.Delivery) + `)`
 	}
-	return list[Push](ctx, q, &s, "SELECT "+of("a", attemptColumns)+
-		", t.number, t.observation_id, o.observation_type, o.effective_at, t.status, t.next_retry_at"+
-		" FROM "+query+
-		" ORDER BY a.started_at"+direction+", a.transmission_id"+direction+", a.delivery"+direction+end(&s, p))
+
+	return list[Push](ctx, q, &s, `
+SELECT
+    `+of("a", attemptColumns)+`,
+    t.number,
+    t.observation_id,
+    o.observation_type,
+    o.effective_at,
+    t.status,
+    t.next_retry_at
+FROM `+query+`
+ORDER BY a.started_at`+direction+`, a.transmission_id`+direction+`, a.delivery`+direction+end(&s, p))
 }

@@ -17,17 +17,19 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrMigrationsPending means that the database is older than this binary; `vantrexia migrate` brings it up to date.
+// ErrMigrationsPending means that the database is older than this binary; `vantrexia migrate` brings it up to
+// date.
 var ErrMigrationsPending = errors.New("the database schema is older than this binary: run `vantrexia migrate`")
 
-// Migrate brings the schema up to date and returns how many migrations it ran. It holds an advisory lock meanwhile, so
-// that processes starting together are safe: one migrates, the others wait for it.
+// Migrate brings the schema up to date and returns how many migrations it ran. Meanwhile it holds an advisory
+// lock, so processes that start together are safe: one migrates, the others wait for it.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
 	provider, err := s.migrationProvider()
 	if err != nil {
 		return 0, err
 	}
 	defer provider.Close()
+
 	results, err := provider.Up(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("migrate database: %w", err)
@@ -35,25 +37,29 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	return len(results), nil
 }
 
-// migrationLockTimeout bounds how long a migration waits for a table that somebody else holds: everybody who wants the
-// table meanwhile waits behind it. It then fails, and can be run again.
+// migrationLockTimeout is how long a migration waits for a table that another transaction holds. All others
+// that want the table wait behind it meanwhile, so it fails rather than waits longer. It can be run again.
 const migrationLockTimeout = 10 * time.Second
 
-// migrationProvider has a connection of its own: an index on a large table takes longer than the pool's limit permits.
+// migrationProvider has a connection of its own: an index on a large table takes longer than the pool's
+// connections allow.
 func (s *Store) migrationProvider() (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("open embedded migrations: %w", err)
 	}
+
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 600)) // asks every second, for ten minutes
 	if err != nil {
 		return nil, fmt.Errorf("make migration lock: %w", err)
 	}
+
 	cfg := s.pool.Config().ConnConfig
 	cfg.RuntimeParams["application_name"] = "vantrexia migrate"
 	cfg.RuntimeParams["statement_timeout"] = "0"
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
+
 	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files, goose.WithSessionLocker(locker))
 	if err != nil {
 		return nil, fmt.Errorf("read embedded migrations: %w", err)
@@ -61,16 +67,19 @@ func (s *Store) migrationProvider() (*goose.Provider, error) {
 	return provider, nil
 }
 
-// CheckMigrated returns ErrMigrationsPending when the schema is older than this binary; a newer one is fine, for that is
-// what an upgrade looks like to the processes that are still to be replaced. It is one cheap query, fit for probes.
+// CheckMigrated returns ErrMigrationsPending when the schema is older than this binary. A newer schema is
+// fine: during an upgrade the processes that are not replaced yet see one. It is one cheap query, so probes
+// may call it.
 func (s *Store) CheckMigrated(ctx context.Context) error {
 	known, err := migrationVersions()
 	if err != nil {
 		return err
 	}
+
 	var pending bool
 	const query = "SELECT NOT ARRAY(SELECT version_id FROM goose_db_version WHERE is_applied) @> $1::bigint[]"
 	err = s.pool.QueryRow(ctx, query, known).Scan(&pending)
+
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == undefinedTable { // nothing was ever migrated here
 		return ErrMigrationsPending
@@ -84,7 +93,7 @@ func (s *Store) CheckMigrated(ctx context.Context) error {
 	return nil
 }
 
-// migrationVersions are the numbers of the embedded migrations.
+// migrationVersions lists the numbers of the embedded migrations.
 func migrationVersions() ([]int64, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 
 const thePractice = "FFHEDD"
 
-// million writes a practice with one million transmissions: almost all of them transmitted, the newest 4,000 unfinished, one
-// in a thousand failed for good. One patient, one type of reading and one chart are rare, so that a plan which walks the log
-// until it has met enough of them is noticed.
+// million writes a practice with one million transmissions. Almost all of them are transmitted, the newest
+// 4,000 are unfinished, and one in a thousand failed for good. One patient, one type of reading and one chart
+// are rare, so that the test notices a plan that walks the log until it has met enough of them.
 const million = `
 SET session_replication_role = replica; -- no foreign key is checked
 INSERT INTO patients (id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, mismatch_since)
@@ -99,7 +99,8 @@ func loadMillion(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
-// explainer explains each statement, with its arguments, before it runs it. What writes is explained only, which runs it too.
+// explainer explains each statement, with its arguments, before it runs it. A statement that writes is only
+// explained: EXPLAIN ANALYZE runs it.
 type explainer struct {
 	db.DBTX
 	t     *testing.T
@@ -112,6 +113,7 @@ func (e *explainer) explain(ctx context.Context, sql string, args []any) {
 	if err := e.DBTX.QueryRow(ctx, "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) "+sql, args...).Scan(&text); err != nil {
 		e.t.Fatalf("%v: %s", err, sql)
 	}
+
 	var plans []struct{ Plan plan }
 	if err := json.Unmarshal(text, &plans); err != nil {
 		e.t.Fatal(err)
@@ -146,7 +148,7 @@ type plan struct {
 	Plans     []plan
 }
 
-// touched is how many rows the plan read from tables and indexes, those that it left out included.
+// touched returns how many rows the plan read from tables and indexes, including those that it left out.
 func (p plan) touched() (n int) {
 	if p.Relation != "" || len(p.Plans) == 0 {
 		n = int((p.Rows + p.Filtered + p.Rechecked) * p.Loops)
@@ -178,11 +180,13 @@ type planned struct {
 	run  func(context.Context, *db.Queries) error
 }
 
-// With a million transmissions no query of the queue or of the lists reads a table from end to end, and each touches a bounded
-// number of rows. It does not run beside other tests, whose time limits it would try.
+// With a million transmissions no query of the queue or of the lists reads a table from end to end, and each
+// touches a bounded number of rows. The test does not run in parallel: the others would miss their time
+// limits.
 func TestPlansOfAMillionTransmissions(t *testing.T) {
 	_, conn := migrated(t)
 	loadMillion(t, conn)
+
 	for _, queries := range []map[string]planned{theGates(), theLog(), theOtherLists()} {
 		for name, query := range queries {
 			t.Run(name, func(t *testing.T) {
@@ -201,8 +205,8 @@ func TestPlansOfAMillionTransmissions(t *testing.T) {
 	}
 }
 
-// theGates are the queries of the queue, the circuit, the sweep and the status page. What they read is as much as is unfinished,
-// or came in on a day.
+// theGates are the queries of the queue, the circuit, the sweep and the status page. They read as many rows
+// as are unfinished, or came in on one day.
 func theGates() map[string]planned {
 	const most = 5_000
 	now := time.Now()
@@ -252,7 +256,8 @@ func theGates() map[string]planned {
 			_, err := q.QueueFigures(ctx, db.QueueFiguresParams{PracticeCode: thePractice, StalledAfter: 600})
 			return err
 		}},
-		"DayFigures": {most, func(ctx context.Context, q *db.Queries) error { // the newest that are finished are older than a day
+		"DayFigures": {most, func(ctx context.Context, q *db.Queries) error {
+			// Two days, because the newest finished transmissions are older than one.
 			_, err := q.DayFigures(ctx, db.DayFiguresParams{PracticeCode: thePractice, Since: now.Add(-48 * time.Hour)})
 			return err
 		}},
@@ -263,7 +268,8 @@ func theGates() map[string]planned {
 	}
 }
 
-// theLog is the transmission log in each order and with each filter: its first page, one in the middle, and the one before.
+// theLog is the transmission log in each order and with each filter: its first page, one in the middle, and
+// the one before that.
 func theLog() map[string]planned {
 	day := time.Now().Add(-200 * 24 * time.Hour)
 	nextDay := day.Add(24 * time.Hour)
@@ -286,7 +292,7 @@ func theLog() map[string]planned {
 	} {
 		filter.PracticeCode = thePractice
 		most := db.CountedExactly + 100
-		if name == "weight" { // the type stands in another table: each row is looked up until 10,001 fit
+		if name == "weight" { // the type is in another table, so rows are looked up one by one until 10,001 fit
 			most = 10 * db.CountedExactly
 		}
 		for _, order := range []db.TransmissionOrder{db.ByCreation, db.ByLastAttempt, db.ByNextRetry} {
@@ -306,6 +312,7 @@ func theLog() map[string]planned {
 			}
 		}
 	}
+
 	queries["the deepest page"] = planned{3 * db.CountedExactly, func(ctx context.Context, q *db.Queries) error {
 		_, _, err := q.ListTransmissions(ctx, db.TransmissionFilter{PracticeCode: thePractice}, db.ByNextRetry, true,
 			db.Page[db.TransmissionKey]{Offset: db.CountedExactly - 20, Limit: 21})

@@ -7,13 +7,15 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// TestAnOlderBinaryTakesANewerSchema: the version before goes on while a new one is rolled out, and when that is taken back.
+// TestAnOlderBinaryTakesANewerSchema: the version before goes on working while a new one is rolled out, and
+// after the new one is taken back.
 func TestAnOlderBinaryTakesANewerSchema(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
 	if _, err := conn.Exec(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)"); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := store.CheckMigrated(t.Context()); err != nil {
 		t.Errorf("the schema of a later version is refused: %v", err)
 	}
@@ -22,7 +24,8 @@ func TestAnOlderBinaryTakesANewerSchema(t *testing.T) {
 	}
 }
 
-// TestAnOlderBinaryListsANewerSchema: a later version may have added columns, which the version before does not know.
+// TestAnOlderBinaryListsANewerSchema: a later version may have added columns that the version before does not
+// know.
 func TestAnOlderBinaryListsANewerSchema(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
@@ -37,6 +40,7 @@ func TestAnOlderBinaryListsANewerSchema(t *testing.T) {
 	if err := db.Written(store.StartAttempt(t.Context(), start)); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, table := range []string{"patients", "observations", "transmissions", "transmission_attempts"} {
 		if _, err := conn.Exec(t.Context(), "ALTER TABLE "+table+" ADD COLUMN later text NOT NULL DEFAULT ''"); err != nil {
 			t.Fatal(err)
@@ -48,10 +52,12 @@ func TestAnOlderBinaryListsANewerSchema(t *testing.T) {
 	if err != nil || len(log) != 1 {
 		t.Errorf("%d transmissions are listed, %v", len(log), err)
 	}
+
 	patients := db.PatientFilter{PracticeCode: "FFHEDD"}
 	if rows, err := store.ListPatients(t.Context(), patients, db.Page[db.PatientKey]{Limit: 5}); err != nil || len(rows) != 1 {
 		t.Errorf("%d patients are listed, %v", len(rows), err)
 	}
+
 	if rows, err := store.ListPushes(t.Context(), "FFHEDD", o.PatientID, db.Page[db.PushKey]{Limit: 5}); err != nil || len(rows) != 1 {
 		t.Errorf("%d pushes are listed, %v", len(rows), err)
 	}

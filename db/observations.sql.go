@@ -30,7 +30,7 @@ type CreateObservationParams struct {
 	Measured        json.RawMessage
 }
 
-// No row comes back when the reading is stored already: FindReading then names it.
+// Returns no row when the reading is stored already; FindReading finds it then.
 func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationParams) (Observation, error) {
 	row := q.db.QueryRow(ctx, createObservation,
 		arg.ID,
@@ -59,10 +59,14 @@ func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationPa
 }
 
 const findReading = `-- name: FindReading :one
-SELECT observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at, (measured = $1)::boolean AS same_values
+SELECT
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
+    (measured = $1)::boolean AS same_values
 FROM observations
-WHERE patient_id = $2 AND observation_type = $3
-  AND effective_at = $4 AND device = $5
+WHERE patient_id = $2
+  AND observation_type = $3
+  AND effective_at = $4
+  AND device = $5
 `
 
 type FindReadingParams struct {
@@ -105,7 +109,10 @@ func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindR
 }
 
 const getObservation = `-- name: GetObservation :one
-SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at FROM observations WHERE practice_code = $1 AND id = $2
+SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+FROM observations
+WHERE practice_code = $1
+  AND id = $2
 `
 
 type GetObservationParams struct {
@@ -133,9 +140,13 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 }
 
 const getObservationWithPatient = `-- name: GetObservationWithPatient :one
-SELECT observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at, patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at
-FROM observations JOIN patients ON patients.id = observations.patient_id
-WHERE observations.practice_code = $1 AND observations.id = $2
+SELECT
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at
+FROM observations
+JOIN patients ON patients.id = observations.patient_id
+WHERE observations.practice_code = $1
+  AND observations.id = $2
 `
 
 type GetObservationWithPatientParams struct {
@@ -187,7 +198,10 @@ func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservat
 
 const saveResource = `-- name: SaveResource :exec
 UPDATE observations
-SET resource = $1, resource_version = $2, transformed_at = $3
+SET
+    resource = $1,
+    resource_version = $2,
+    transformed_at = $3
 WHERE id = $4
 `
 

@@ -24,17 +24,41 @@ type AddImportItemsParams struct {
 	ECWFHIRIDs []string
 }
 
-// Ids that come twice count once.
+// An id that is given twice counts once.
 func (q *Queries) AddImportItems(ctx context.Context, arg AddImportItemsParams) error {
 	_, err := q.db.Exec(ctx, addImportItems, arg.ImportID, arg.ECWFHIRIDs)
 	return err
 }
 
 const addLinkedPatient = `-- name: AddLinkedPatient :one
-INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country)
-VALUES ($1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11, $12)
+INSERT INTO patients (
+    practice_code,
+    first_name,
+    last_name,
+    birth_date,
+    mrn,
+    ecw_fhir_id,
+    phone,
+    address_line,
+    city,
+    state,
+    postal_code,
+    country
+)
+VALUES (
+    $1,
+    $2,
+    $3,
+    $4,
+    $5,
+    $6,
+    $7,
+    $8,
+    $9,
+    $10,
+    $11,
+    $12
+)
 ON CONFLICT DO NOTHING
 RETURNING id
 `
@@ -54,7 +78,7 @@ type AddLinkedPatientParams struct {
 	Country      string
 }
 
-// No row when another patient has the MRN or the eCW id by now.
+// Returns no row when another patient has the MRN or the eCW id by now.
 func (q *Queries) AddLinkedPatient(ctx context.Context, arg AddLinkedPatientParams) (uuid.UUID, error) {
 	row := q.db.QueryRow(ctx, addLinkedPatient,
 		arg.PracticeCode,
@@ -79,7 +103,9 @@ const addLinkedPatients = `-- name: AddLinkedPatients :exec
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
 SELECT $1, row_number() OVER (ORDER BY id), ecw_fhir_id
 FROM patients
-WHERE practice_code = $2 AND active AND ecw_fhir_id IS NOT NULL
+WHERE practice_code = $2
+  AND active
+  AND ecw_fhir_id IS NOT NULL
 `
 
 type AddLinkedPatientsParams struct {
@@ -87,18 +113,20 @@ type AddLinkedPatientsParams struct {
 	PracticeCode string
 }
 
-// Every patient that is linked to eCW, for a refresh of the demographics.
+// Adds every patient who is linked to eCW, for the daily refresh.
 func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsParams) error {
 	_, err := q.db.Exec(ctx, addLinkedPatients, arg.ImportID, arg.PracticeCode)
 	return err
 }
 
 const countImportItems = `-- name: CountImportItems :one
-SELECT count(*) AS total,
-       count(*) FILTER (WHERE outcome IS NOT NULL) AS done,
-       count(*) FILTER (WHERE outcome = 'imported') AS imported,
-       count(*) FILTER (WHERE outcome = 'skipped') AS skipped
-FROM patient_import_items WHERE import_id = $1
+SELECT
+    count(*) AS total,
+    count(*) FILTER (WHERE outcome IS NOT NULL) AS done,
+    count(*) FILTER (WHERE outcome = 'imported') AS imported,
+    count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+FROM patient_import_items
+WHERE import_id = $1
 `
 
 type CountImportItemsRow struct {
@@ -121,7 +149,9 @@ func (q *Queries) CountImportItems(ctx context.Context, importID uuid.UUID) (Cou
 }
 
 const createImport = `-- name: CreateImport :one
-INSERT INTO patient_imports (practice_code) VALUES ($1) RETURNING id, practice_code, created_at, finished_at
+INSERT INTO patient_imports (practice_code)
+VALUES ($1)
+RETURNING id, practice_code, created_at, finished_at
 `
 
 func (q *Queries) CreateImport(ctx context.Context, practiceCode string) (PatientImport, error) {
@@ -137,7 +167,8 @@ func (q *Queries) CreateImport(ctx context.Context, practiceCode string) (Patien
 }
 
 const deleteImport = `-- name: DeleteImport :exec
-DELETE FROM patient_imports WHERE id = $1
+DELETE FROM patient_imports
+WHERE id = $1
 `
 
 func (q *Queries) DeleteImport(ctx context.Context, id uuid.UUID) error {
@@ -147,14 +178,20 @@ func (q *Queries) DeleteImport(ctx context.Context, id uuid.UUID) error {
 
 const finishImport = `-- name: FinishImport :one
 WITH lost AS (
-    UPDATE patient_import_items SET outcome = 'error', reason = 'The import was interrupted: import this patient again'
-    WHERE import_id = $1 AND outcome IS NULL
+    UPDATE patient_import_items
+    SET
+        outcome = 'error',
+        reason = 'The import was interrupted: import this patient again'
+    WHERE import_id = $1
+      AND outcome IS NULL
 )
-UPDATE patient_imports SET finished_at = coalesce(finished_at, now()) WHERE id = $1
+UPDATE patient_imports
+SET finished_at = coalesce(finished_at, now())
+WHERE id = $1
 RETURNING id, practice_code, created_at, finished_at
 `
 
-// What has no outcome by now was lost with its workflow, which a person ended. The first end counts.
+// Items without an outcome were lost with a workflow that a person ended. The first end of an import stays.
 func (q *Queries) FinishImport(ctx context.Context, id uuid.UUID) (PatientImport, error) {
 	row := q.db.QueryRow(ctx, finishImport, id)
 	var i PatientImport
@@ -168,8 +205,14 @@ func (q *Queries) FinishImport(ctx context.Context, id uuid.UUID) (PatientImport
 }
 
 const finishImportItem = `-- name: FinishImportItem :exec
-UPDATE patient_import_items SET outcome = $1, patient_id = $2, reason = $3
-WHERE import_id = $4 AND ordinal = $5 AND outcome IS NULL
+UPDATE patient_import_items
+SET
+    outcome = $1,
+    patient_id = $2,
+    reason = $3
+WHERE import_id = $4
+  AND ordinal = $5
+  AND outcome IS NULL
 `
 
 type FinishImportItemParams struct {
@@ -180,7 +223,7 @@ type FinishImportItemParams struct {
 	Ordinal   int32
 }
 
-// The first outcome stays: a repeated activity would find the patient that it made itself.
+// The first outcome stays: an activity that is repeated would find the patient that it added itself.
 func (q *Queries) FinishImportItem(ctx context.Context, arg FinishImportItemParams) error {
 	_, err := q.db.Exec(ctx, finishImportItem,
 		arg.Outcome,
@@ -193,7 +236,10 @@ func (q *Queries) FinishImportItem(ctx context.Context, arg FinishImportItemPara
 }
 
 const getImport = `-- name: GetImport :one
-SELECT id, practice_code, created_at, finished_at FROM patient_imports WHERE practice_code = $1 AND id = $2
+SELECT id, practice_code, created_at, finished_at
+FROM patient_imports
+WHERE practice_code = $1
+  AND id = $2
 `
 
 type GetImportParams struct {
@@ -214,7 +260,10 @@ func (q *Queries) GetImport(ctx context.Context, arg GetImportParams) (PatientIm
 }
 
 const getImportItem = `-- name: GetImportItem :one
-SELECT import_id, ordinal, ecw_fhir_id, outcome, patient_id, reason FROM patient_import_items WHERE import_id = $1 AND ordinal = $2
+SELECT import_id, ordinal, ecw_fhir_id, outcome, patient_id, reason
+FROM patient_import_items
+WHERE import_id = $1
+  AND ordinal = $2
 `
 
 type GetImportItemParams struct {
@@ -237,8 +286,13 @@ func (q *Queries) GetImportItem(ctx context.Context, arg GetImportItemParams) (P
 }
 
 const holdForMismatch = `-- name: HoldForMismatch :execrows
-UPDATE patients SET mismatch_since = now(), updated_at = now()
-WHERE practice_code = $1 AND id = $2 AND mismatch_since IS NULL
+UPDATE patients
+SET
+    mismatch_since = now(),
+    updated_at = now()
+WHERE practice_code = $1
+  AND id = $2
+  AND mismatch_since IS NULL
 `
 
 type HoldForMismatchParams struct {
@@ -246,7 +300,7 @@ type HoldForMismatchParams struct {
 	ID           uuid.UUID
 }
 
-// Only a patient who is not held yet: the first moment stays.
+// Changes only a patient whose readings are not held yet: mismatch_since keeps the first moment.
 func (q *Queries) HoldForMismatch(ctx context.Context, arg HoldForMismatchParams) (int64, error) {
 	result, err := q.db.Exec(ctx, holdForMismatch, arg.PracticeCode, arg.ID)
 	if err != nil {
@@ -256,8 +310,10 @@ func (q *Queries) HoldForMismatch(ctx context.Context, arg HoldForMismatchParams
 }
 
 const listImportErrors = `-- name: ListImportErrors :many
-SELECT ecw_fhir_id, reason FROM patient_import_items
-WHERE import_id = $1 AND outcome = 'error'
+SELECT ecw_fhir_id, reason
+FROM patient_import_items
+WHERE import_id = $1
+  AND outcome = 'error'
 ORDER BY ordinal
 `
 
@@ -287,9 +343,13 @@ func (q *Queries) ListImportErrors(ctx context.Context, importID uuid.UUID) ([]L
 }
 
 const listImportedPatients = `-- name: ListImportedPatients :many
-SELECT patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at, items.outcome
-FROM patient_import_items items JOIN patients ON patients.id = items.patient_id
-WHERE items.import_id = $1 AND items.outcome IN ('imported', 'skipped')
+SELECT
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at,
+    items.outcome
+FROM patient_import_items items
+JOIN patients ON patients.id = items.patient_id
+WHERE items.import_id = $1
+  AND items.outcome IN ('imported', 'skipped')
 ORDER BY items.ordinal
 `
 
@@ -298,7 +358,7 @@ type ListImportedPatientsRow struct {
 	Outcome *string
 }
 
-// In the order of the request.
+// Lists the patients in the order of the request.
 func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) ([]ListImportedPatientsRow, error) {
 	rows, err := q.db.Query(ctx, listImportedPatients, importID)
 	if err != nil {
@@ -340,8 +400,10 @@ func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) 
 }
 
 const listLinkedIDs = `-- name: ListLinkedIDs :many
-SELECT ecw_fhir_id::text, id FROM patients
-WHERE practice_code = $1 AND ecw_fhir_id = ANY($2::text[])
+SELECT ecw_fhir_id::text, id
+FROM patients
+WHERE practice_code = $1
+  AND ecw_fhir_id = ANY($2::text[])
 `
 
 type ListLinkedIDsParams struct {
@@ -354,7 +416,7 @@ type ListLinkedIDsRow struct {
 	ID        uuid.UUID
 }
 
-// Which of these eCW ids belong to a patient of ours.
+// Lists which of these eCW ids belong to a patient of ours.
 func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([]ListLinkedIDsRow, error) {
 	rows, err := q.db.Query(ctx, listLinkedIDs, arg.PracticeCode, arg.ECWFHIRIDs)
 	if err != nil {
@@ -376,7 +438,11 @@ func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([
 }
 
 const lockLinkedPatient = `-- name: LockLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND ecw_fhir_id = $2 FOR UPDATE
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+FROM patients
+WHERE practice_code = $1
+  AND ecw_fhir_id = $2
+FOR UPDATE
 `
 
 type LockLinkedPatientParams struct {
@@ -384,7 +450,7 @@ type LockLinkedPatientParams struct {
 	ECWFHIRID    *string
 }
 
-// Nobody else changes the patient until the transaction ends.
+// Until this transaction ends, no other one changes the patient.
 func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientParams) (Patient, error) {
 	row := q.db.QueryRow(ctx, lockLinkedPatient, arg.PracticeCode, arg.ECWFHIRID)
 	var i Patient
@@ -412,7 +478,11 @@ func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientPa
 }
 
 const lockPatientByMRN = `-- name: LockPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND mrn = $2 FOR UPDATE
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+FROM patients
+WHERE practice_code = $1
+  AND mrn = $2
+FOR UPDATE
 `
 
 type LockPatientByMRNParams struct {
@@ -420,7 +490,7 @@ type LockPatientByMRNParams struct {
 	MRN          string
 }
 
-// Nobody else changes the patient until the transaction ends.
+// Until this transaction ends, no other one changes the patient.
 func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNParams) (Patient, error) {
 	row := q.db.QueryRow(ctx, lockPatientByMRN, arg.PracticeCode, arg.MRN)
 	var i Patient
@@ -448,8 +518,11 @@ func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNPara
 }
 
 const openImportItems = `-- name: OpenImportItems :many
-SELECT ordinal FROM patient_import_items
-WHERE import_id = $1 AND outcome IS NULL AND ordinal > $2
+SELECT ordinal
+FROM patient_import_items
+WHERE import_id = $1
+  AND outcome IS NULL
+  AND ordinal > $2
 ORDER BY ordinal
 LIMIT $3
 `
@@ -482,10 +555,24 @@ func (q *Queries) OpenImportItems(ctx context.Context, arg OpenImportItemsParams
 
 const takeOverDemographics = `-- name: TakeOverDemographics :execrows
 UPDATE patients
-SET first_name = $1, last_name = $2, birth_date = $3, mrn = $4, ecw_fhir_id = $5,
-    phone = $6, address_line = $7, city = $8, state = $9, postal_code = $10, country = $11,
-    active = active OR ecw_fhir_id IS NULL, mismatch_since = NULL, mismatch_confirmed = NULL, updated_at = now()
-WHERE practice_code = $12 AND id = $13
+SET
+    first_name = $1,
+    last_name = $2,
+    birth_date = $3,
+    mrn = $4,
+    ecw_fhir_id = $5,
+    phone = $6,
+    address_line = $7,
+    city = $8,
+    state = $9,
+    postal_code = $10,
+    country = $11,
+    active = active OR ecw_fhir_id IS NULL,
+    mismatch_since = NULL,
+    mismatch_confirmed = NULL,
+    updated_at = now()
+WHERE practice_code = $12
+  AND id = $13
 `
 
 type TakeOverDemographicsParams struct {
@@ -504,8 +591,9 @@ type TakeOverDemographicsParams struct {
 	ID           uuid.UUID
 }
 
-// Writes what eCW shows of a patient who was told to be the same person, and links one who was not linked: such a one is
-// activated, as every import does. Whether a patient is active is ours to say from then on.
+// Links the patient and writes eCW's demographics over ours. The caller has made sure that both are the same
+// person. A patient who was not linked before becomes active, as with every import; a linked one stays as
+// active as it was.
 func (q *Queries) TakeOverDemographics(ctx context.Context, arg TakeOverDemographicsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, takeOverDemographics,
 		arg.FirstName,

@@ -13,10 +13,38 @@ import (
 )
 
 const createPatient = `-- name: CreatePatient :one
-INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
-VALUES ($1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11, $12, $13, $14)
+INSERT INTO patients (
+    practice_code,
+    first_name,
+    last_name,
+    birth_date,
+    mrn,
+    ecw_fhir_id,
+    phone,
+    address_line,
+    city,
+    state,
+    postal_code,
+    country,
+    active,
+    mismatch_confirmed
+)
+VALUES (
+    $1,
+    $2,
+    $3,
+    $4,
+    $5,
+    $6,
+    $7,
+    $8,
+    $9,
+    $10,
+    $11,
+    $12,
+    $13,
+    $14
+)
 ON CONFLICT DO NOTHING
 RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
 `
@@ -38,7 +66,8 @@ type CreatePatientParams struct {
 	MismatchConfirmed *string
 }
 
-// No row is returned when another patient has the MRN or the eCW id: PostgreSQL would log a violation.
+// Returns no row when another patient has the MRN or the eCW id. An error instead would stand in PostgreSQL's
+// log.
 func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (Patient, error) {
 	row := q.db.QueryRow(ctx, createPatient,
 		arg.PracticeCode,
@@ -81,7 +110,10 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 }
 
 const findLinkedPatient = `-- name: FindLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND ecw_fhir_id = $2
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+FROM patients
+WHERE practice_code = $1
+  AND ecw_fhir_id = $2
 `
 
 type FindLinkedPatientParams struct {
@@ -116,7 +148,10 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 }
 
 const findPatientByMRN = `-- name: FindPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND mrn = $2
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+FROM patients
+WHERE practice_code = $1
+  AND mrn = $2
 `
 
 type FindPatientByMRNParams struct {
@@ -151,7 +186,10 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 }
 
 const getPatient = `-- name: GetPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+FROM patients
+WHERE practice_code = $1
+  AND id = $2
 `
 
 type GetPatientParams struct {
@@ -186,7 +224,11 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 }
 
 const lockPatient = `-- name: LockPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at FROM patients WHERE practice_code = $1 AND id = $2 FOR UPDATE
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+FROM patients
+WHERE practice_code = $1
+  AND id = $2
+FOR UPDATE
 `
 
 type LockPatientParams struct {
@@ -194,7 +236,7 @@ type LockPatientParams struct {
 	ID           uuid.UUID
 }
 
-// Nobody else changes the patient until the transaction ends.
+// Until this transaction ends, no other one changes the patient.
 func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patient, error) {
 	row := q.db.QueryRow(ctx, lockPatient, arg.PracticeCode, arg.ID)
 	var i Patient
@@ -223,10 +265,24 @@ func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patie
 
 const updatePatient = `-- name: UpdatePatient :one
 UPDATE patients
-SET first_name = $1, last_name = $2, birth_date = $3, mrn = $4, ecw_fhir_id = $5,
-    phone = $6, address_line = $7, city = $8, state = $9, postal_code = $10,
-    country = $11, active = $12, mismatch_since = $13, mismatch_confirmed = $14, updated_at = now()
-WHERE practice_code = $15 AND id = $16
+SET
+    first_name = $1,
+    last_name = $2,
+    birth_date = $3,
+    mrn = $4,
+    ecw_fhir_id = $5,
+    phone = $6,
+    address_line = $7,
+    city = $8,
+    state = $9,
+    postal_code = $10,
+    country = $11,
+    active = $12,
+    mismatch_since = $13,
+    mismatch_confirmed = $14,
+    updated_at = now()
+WHERE practice_code = $15
+  AND id = $16
 RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
 `
 

@@ -14,10 +14,16 @@ import (
 
 const listOutcomes = `-- name: ListOutcomes :many
 SELECT DISTINCT ON (t.observation_id)
-       t.observation_id, t.status, t.next_retry_at, t.error_message, (o.transformed_at IS NOT NULL)::boolean AS transformed,
-       coalesce(t.next_retry_at < now(), false)::boolean AS due
-FROM transmissions t JOIN observations o ON o.id = t.observation_id
-WHERE t.practice_code = $1 AND t.observation_id = ANY($2::uuid[])
+    t.observation_id,
+    t.status,
+    t.next_retry_at,
+    t.error_message,
+    (o.transformed_at IS NOT NULL)::boolean AS transformed,
+    coalesce(t.next_retry_at < now(), false)::boolean AS due
+FROM transmissions t
+JOIN observations o ON o.id = t.observation_id
+WHERE t.practice_code = $1
+  AND t.observation_id = ANY($2::uuid[])
 ORDER BY t.observation_id, t.created_at DESC, t.id DESC
 `
 
@@ -35,8 +41,8 @@ type ListOutcomesRow struct {
 	Due           bool
 }
 
-// Where the newest transmission of each observation stands; none comes back for one that has no transmission.
-// What failed and is due is about to be delivered again.
+// Lists where the newest transmission of each observation stands. An observation without a transmission has
+// no row. A transmission that failed and is due is about to be delivered again.
 func (q *Queries) ListOutcomes(ctx context.Context, arg ListOutcomesParams) ([]ListOutcomesRow, error) {
 	rows, err := q.db.Query(ctx, listOutcomes, arg.PracticeCode, arg.ObservationIDs)
 	if err != nil {
@@ -65,19 +71,35 @@ func (q *Queries) ListOutcomes(ctx context.Context, arg ListOutcomesParams) ([]L
 }
 
 const listPendingObservations = `-- name: ListPendingObservations :many
-WITH since AS (SELECT now() - $5::float8 * interval '1 second' AS at)
-SELECT id, created_at FROM (
+WITH since AS (
+    SELECT now() - $5::float8 * interval '1 second' AS at
+)
+SELECT id, created_at
+FROM (
     SELECT o.id, o.created_at
     FROM observations o, since
-    WHERE o.practice_code = $1 AND o.transformed_at IS NULL AND o.created_at < since.at
-      AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id)
+    WHERE o.practice_code = $1
+      AND o.transformed_at IS NULL
+      AND o.created_at < since.at
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = o.id
+      )
     UNION ALL
     SELECT t.observation_id, t.created_at
     FROM transmissions t, since
-    WHERE t.practice_code = $1 AND t.updated_at < since.at AND t.held_at IS NULL
+    WHERE t.practice_code = $1
+      AND t.updated_at < since.at
+      AND t.held_at IS NULL
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
       AND (t.next_retry_at IS NULL OR t.next_retry_at < since.at)
-      AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > now())
+      AND NOT EXISTS (
+          SELECT
+          FROM ecw_places p
+          WHERE p.id = t.id
+            AND p.expires_at > now()
+      )
 ) pending
 WHERE (created_at, id) > ($2::timestamptz, $3::uuid)
 ORDER BY created_at, id
@@ -97,8 +119,9 @@ type ListPendingObservationsRow struct {
 	CreatedAt time.Time
 }
 
-// Observations that a workflow should carry and, as far as the database tells, none has touched for the given time: never
-// started, or stopped half-way. What waits in the queue is called from there. Oldest first, those after the given one.
+// Lists the observations that need a workflow and seem to have none: the database shows no step for the given
+// time, because no workflow was started or it stopped half-way. The queue is left out, since its own calls
+// start it. The oldest comes first, and only those after the given one are listed.
 func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingObservationsParams) ([]ListPendingObservationsRow, error) {
 	rows, err := q.db.Query(ctx, listPendingObservations,
 		arg.PracticeCode,
@@ -126,8 +149,10 @@ func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingOb
 }
 
 const openElsewhere = `-- name: OpenElsewhere :many
-SELECT practice_code, count(*) AS open FROM transmissions
-WHERE (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL)) AND practice_code <> $1
+SELECT practice_code, count(*) AS open
+FROM transmissions
+WHERE (status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL))
+  AND practice_code <> $1
 GROUP BY practice_code
 ORDER BY practice_code
 `
@@ -137,7 +162,7 @@ type OpenElsewhereRow struct {
 	Open         int64
 }
 
-// What is under way for other practices than the given one.
+// Counts the transmissions under way for practices other than the given one.
 func (q *Queries) OpenElsewhere(ctx context.Context, practiceCode string) ([]OpenElsewhereRow, error) {
 	rows, err := q.db.Query(ctx, openElsewhere, practiceCode)
 	if err != nil {

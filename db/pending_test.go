@@ -11,8 +11,8 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// pendingStates are readings as the sweep may find them: what was done to their transmission, and whether it should take
-// them. All were stored and touched an hour ago.
+// pendingStates are readings as the sweep may find them: a change of their transmission, and whether the
+// sweep should take them then. All were stored, and last changed, an hour ago.
 var pendingStates = []struct {
 	name  string
 	sql   string // on the transmission $1; empty: there is none
@@ -33,9 +33,11 @@ var pendingStates = []struct {
 
 func set(columns string) string { return "UPDATE transmissions SET " + columns + " WHERE id = $1" }
 
-// place is one that expires a minute from now, or expired a minute ago.
+// place is the statement for a place that expires a minute from now (+), or expired a minute ago (-).
 func place(sign string) string {
-	return "INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, 'FFHEDD', 'delivery', now() " + sign + " interval '1 minute')"
+	return `
+INSERT INTO ecw_places (id, practice_code, kind, expires_at)
+VALUES ($1, 'FFHEDD', 'delivery', now() ` + sign + ` interval '1 minute')`
 }
 
 // storePending stores a reading in each of those states, and returns those that the sweep should take.
@@ -66,9 +68,11 @@ func TestWhatTheSweepTakes(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
 	want := storePending(t, store, conn)
+
 	if got := storedPending(t, store, 100, 2*time.Hour); len(got) != 0 {
 		t.Errorf("with a grace of two hours it takes %v", got)
 	}
+
 	got := storedPending(t, store, 100, time.Minute)
 	slices.SortFunc(got, compareIDs)
 	slices.SortFunc(want, compareIDs)
@@ -77,7 +81,7 @@ func TestWhatTheSweepTakes(t *testing.T) {
 	}
 }
 
-// However many are stuck, and come back each time: the pages go on to those behind them.
+// Readings that are stuck come back each time. However many they are, the pages go on to those behind them.
 func TestTheSweepTakesPageAfterPage(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
@@ -86,6 +90,7 @@ func TestTheSweepTakesPageAfterPage(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "UPDATE observations SET created_at = (SELECT min(created_at) FROM observations)"); err != nil {
 		t.Fatal(err)
 	}
+
 	whole := storedPending(t, store, 100, time.Minute)
 	for size := 1; size <= len(whole)+1; size++ {
 		if got := storedPending(t, store, size, time.Minute); !slices.Equal(got, whole) {
@@ -94,7 +99,7 @@ func TestTheSweepTakesPageAfterPage(t *testing.T) {
 	}
 }
 
-// storedPending walks through what is pending.
+// storedPending lists everything that is pending, in pages of the given size.
 func storedPending(t *testing.T, store *db.Store, size int, grace time.Duration) (ids []uuid.UUID) {
 	t.Helper()
 	next := db.ListPendingObservationsParams{PracticeCode: "FFHEDD", Grace: grace.Seconds(), Batch: int32(size)}
@@ -115,7 +120,8 @@ func storedPending(t *testing.T, store *db.Store, size int, grace time.Duration)
 
 func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
 
-// What failed and is due again is about to be delivered: the database says what is due, whatever our clock does.
+// A failed transmission whose retry is due is about to be delivered. The database says which are due,
+// whatever our clock does.
 func TestOutcomesSayWhatIsDue(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
@@ -130,35 +136,53 @@ func TestOutcomesSayWhatIsDue(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), update); err != nil {
 			t.Fatal(err)
 		}
-		rows, err := store.ListOutcomes(t.Context(), db.ListOutcomesParams{PracticeCode: "FFHEDD", ObservationIDs: []uuid.UUID{o.ID}})
+
+		asked := db.ListOutcomesParams{PracticeCode: "FFHEDD", ObservationIDs: []uuid.UUID{o.ID}}
+		rows, err := store.ListOutcomes(t.Context(), asked)
 		if err != nil || len(rows) != 1 || rows[0].Due != due {
 			t.Errorf("with a retry at %s: %+v, %v, want it due: %t", retry, rows, err, due)
 		}
 	}
 }
 
-// Only a delivery that has not ended is taken back: what ended is a send that has to be looked up.
+// Only a delivery that has not ended is deleted: one that ended was sent, and has to be looked up.
 func TestAFinishedAttemptStays(t *testing.T) {
 	t.Parallel()
 	store, _ := migrated(t)
 	o := reading(t, store, `{}`)
 	mine := transmission(t, store, o)
+
 	now := time.Now()
 	for delivery := range int32(2) {
-		start := db.StartAttemptParams{TransmissionID: mine.ID, ObservationID: o.ID, Delivery: delivery + 1, Number: 1, StartedAt: now}
+		start := db.StartAttemptParams{
+			TransmissionID: mine.ID,
+			ObservationID:  o.ID,
+			Delivery:       delivery + 1,
+			Number:         1,
+			StartedAt:      now,
+		}
 		if err := db.Written(store.StartAttempt(t.Context(), start)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	finish := db.FinishAttemptParams{TransmissionID: mine.ID, ObservationID: o.ID, Delivery: 1, FinishedAt: now, ErrorClass: "unknown"}
+
+	finish := db.FinishAttemptParams{
+		TransmissionID: mine.ID,
+		ObservationID:  o.ID,
+		Delivery:       1,
+		FinishedAt:     now,
+		ErrorClass:     "unknown",
+	}
 	if err := db.Written(store.FinishAttempt(t.Context(), finish)); err != nil {
 		t.Fatal(err)
 	}
 	for delivery := range int32(2) {
-		if err := store.UnsendAttempt(t.Context(), db.UnsendAttemptParams{TransmissionID: mine.ID, Delivery: delivery + 1}); err != nil {
+		unsend := db.UnsendAttemptParams{TransmissionID: mine.ID, Delivery: delivery + 1}
+		if err := store.UnsendAttempt(t.Context(), unsend); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if made, err := store.ListAttempts(t.Context(), mine.ID); err != nil || len(made) != 1 || made[0].Delivery != 1 {
 		t.Errorf("left are %+v, %v, want the first, which had ended", made, err)
 	}

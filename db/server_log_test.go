@@ -13,8 +13,8 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// PostgreSQL prints the row of a violated constraint, and may print statements and parameters: its log is read by more
-// people than its tables, and goes wherever logs go.
+// By itself PostgreSQL prints the row of a violated constraint, and may print statements and parameters. More
+// people read its log than its tables, and copies of the log go to many places.
 func TestNothingOfAPatientStandsInTheServersLog(t *testing.T) {
 	t.Parallel()
 	dir := serverDir(t)
@@ -42,7 +42,10 @@ func TestNothingOfAPatientStandsInTheServersLog(t *testing.T) {
 		}
 	}
 	if _, err := store.CreatePatient(t.Context(), db.CreatePatientParams{
-		PracticeCode: "FFHEDD", FirstName: "Jacaranda", LastName: "Quillfeather", MRN: "MRN-77341",
+		PracticeCode: "FFHEDD",
+		FirstName:    "Jacaranda",
+		LastName:     "Quillfeather",
+		MRN:          "MRN-77341",
 	}); !db.IsNotFound(err) {
 		t.Errorf("a patient with an MRN that exists gives %v", err)
 	}
@@ -69,7 +72,7 @@ func TestNothingOfAPatientStandsInTheServersLog(t *testing.T) {
 	}
 }
 
-// An installation whose server was not told is found out.
+// An installation whose server may log rows or parameters is told so.
 func TestRevealingLogSettings(t *testing.T) {
 	t.Parallel()
 	_, conn := open(t)
@@ -105,7 +108,7 @@ func TestRevealingLogSettings(t *testing.T) {
 }
 
 // PostgreSQL's csvlog and jsonlog, which managed servers use, hold the row of a violated constraint whatever
-// log_error_verbosity says: a server that writes them has to be found out.
+// log_error_verbosity says. A server that writes them must be reported.
 func TestALogWithColumnsRevealsRows(t *testing.T) {
 	t.Parallel()
 	dir := serverDir(t)
@@ -158,17 +161,17 @@ func TestALogWithColumnsRevealsRows(t *testing.T) {
 	}
 }
 
-// serverDir is where a server of the test's own has its data.
+// serverDir returns the directory for the data of a server of the test's own.
 func serverDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "postgres")
-	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o711); err != nil { // PostgreSQL may run in another account than ours
+	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o711); err != nil { // for PostgreSQL in another account
 		t.Fatal(err)
 	}
 	return dir
 }
 
-// storeOn is a migrated store on a server of the test's own.
+// storeOn returns a migrated store on a server of the test's own.
 func storeOn(t *testing.T, server *devstack.Postgres) *db.Store {
 	t.Helper()
 	store, err := db.Open(t.Context(), server.URL("postgres"))

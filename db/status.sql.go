@@ -11,11 +11,22 @@ import (
 )
 
 const dayFigures = `-- name: DayFigures :one
-SELECT (SELECT count(*) FROM transmissions t
-        WHERE t.practice_code = $1 AND t.status = 'transmitted' AND t.updated_at >= $2::timestamptz) AS transmitted,
-       (SELECT count(*) FROM transmissions t
-        WHERE t.practice_code = $1 AND t.status = 'failed' AND t.updated_at >= $2::timestamptz
-          AND t.next_retry_at IS NULL) AS failed
+SELECT
+    (
+        SELECT count(*)
+        FROM transmissions t
+        WHERE t.practice_code = $1
+          AND t.status = 'transmitted'
+          AND t.updated_at >= $2::timestamptz
+    ) AS transmitted,
+    (
+        SELECT count(*)
+        FROM transmissions t
+        WHERE t.practice_code = $1
+          AND t.status = 'failed'
+          AND t.updated_at >= $2::timestamptz
+          AND t.next_retry_at IS NULL
+    ) AS failed
 `
 
 type DayFiguresParams struct {
@@ -28,7 +39,8 @@ type DayFiguresRow struct {
 	Failed      int64
 }
 
-// Transmissions that ended since the given moment; a failed one that still has a retry to come has not ended.
+// Counts the transmissions that ended since the given moment. A failed one with a retry to come has not
+// ended.
 func (q *Queries) DayFigures(ctx context.Context, arg DayFiguresParams) (DayFiguresRow, error) {
 	row := q.db.QueryRow(ctx, dayFigures, arg.PracticeCode, arg.Since)
 	var i DayFiguresRow
@@ -37,7 +49,11 @@ func (q *Queries) DayFigures(ctx context.Context, arg DayFiguresParams) (DayFigu
 }
 
 const lastTransmitted = `-- name: LastTransmitted :one
-SELECT max(updated_at)::timestamptz AS at FROM transmissions WHERE practice_code = $1 AND status = 'transmitted' HAVING max(updated_at) IS NOT NULL
+SELECT max(updated_at)::timestamptz AS at
+FROM transmissions
+WHERE practice_code = $1
+  AND status = 'transmitted'
+HAVING max(updated_at) IS NOT NULL
 `
 
 func (q *Queries) LastTransmitted(ctx context.Context, practiceCode string) (time.Time, error) {
@@ -48,30 +64,44 @@ func (q *Queries) LastTransmitted(ctx context.Context, practiceCode string) (tim
 }
 
 const queueFigures = `-- name: QueueFigures :one
-SELECT (sent.pending + waiting.total)::bigint AS pending,
-       sent.processing,
-       sent.failed_awaiting_retry,
-       (sent.stalled + waiting.stalled)::bigint AS stalled,
-       sent.held
+SELECT
+    (sent.pending + waiting.total)::bigint AS pending,
+    sent.processing,
+    sent.failed_awaiting_retry,
+    (sent.stalled + waiting.stalled)::bigint AS stalled,
+    sent.held
 FROM (
-    SELECT count(*) FILTER (WHERE t.status = 'pending') AS pending,
-           count(*) FILTER (WHERE t.status = 'processing') AS processing,
-           count(*) FILTER (WHERE t.status = 'failed') AS failed_awaiting_retry,
-           count(*) FILTER (WHERE t.updated_at < now() - $1::float8 * interval '1 second'
-                              AND t.held_at IS NULL
-                              AND (t.next_retry_at IS NULL
-                                   OR t.next_retry_at < now() - $1::float8 * interval '1 second')) AS stalled,
-           count(*) FILTER (WHERE t.held_at IS NOT NULL) AS held
+    SELECT
+        count(*) FILTER (WHERE t.status = 'pending') AS pending,
+        count(*) FILTER (WHERE t.status = 'processing') AS processing,
+        count(*) FILTER (WHERE t.status = 'failed') AS failed_awaiting_retry,
+        count(*) FILTER (
+            WHERE t.updated_at < now() - $1::float8 * interval '1 second'
+              AND t.held_at IS NULL
+              AND (
+                  t.next_retry_at IS NULL
+                  OR t.next_retry_at < now() - $1::float8 * interval '1 second'
+              )
+        ) AS stalled,
+        count(*) FILTER (WHERE t.held_at IS NOT NULL) AS held
     FROM transmissions t
     WHERE t.practice_code = $2
       AND (t.status IN ('pending', 'processing') OR (t.status = 'failed' AND t.next_retry_at IS NOT NULL))
-) sent CROSS JOIN (
-    SELECT count(*) AS total,
-           count(*) FILTER (WHERE o.created_at < now() - $1::float8 * interval '1 second') AS stalled
+) sent
+CROSS JOIN (
+    SELECT
+        count(*) AS total,
+        count(*) FILTER (
+            WHERE o.created_at < now() - $1::float8 * interval '1 second'
+        ) AS stalled
     FROM observations o
     WHERE o.practice_code = $2
       AND o.transformed_at IS NULL
-      AND NOT EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id)
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = o.id
+      )
 ) waiting
 `
 
@@ -88,8 +118,9 @@ type QueueFiguresRow struct {
 	Held                int64
 }
 
-// Readings that no workflow has transformed yet wait like the pending ones; what nobody seems to carry is stalled, judged as
-// ListPendingObservations does. What is finished is not read.
+// Counts the unfinished readings. One that no workflow has transformed yet counts as pending. One that no
+// workflow seems to carry counts as stalled, by the rule of ListPendingObservations. Finished transmissions
+// are not read.
 func (q *Queries) QueueFigures(ctx context.Context, arg QueueFiguresParams) (QueueFiguresRow, error) {
 	row := q.db.QueryRow(ctx, queueFigures, arg.StalledAfter, arg.PracticeCode)
 	var i QueueFiguresRow

@@ -1,5 +1,5 @@
-// Package db is the only home of SQL: the schema's migrations, the queries, the code sqlc makes of them, and the
-// connection pool. All times are stored and returned in UTC.
+// Package db holds all SQL: the migrations of the schema, the queries, the code that sqlc makes of them, and
+// the connection pool. All times are stored and returned in UTC.
 package db
 
 import (
@@ -20,8 +20,8 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod sqlc generate
 
-// The states of a transmission, as the API reference names them. A failed one with a next_retry_at waits for that
-// moment; a failed one without is final until a person transmits it again.
+// The states of a transmission, as the API reference names them. A failed one with a next_retry_at waits for
+// that moment. A failed one without it is final until a person transmits it again.
 const (
 	StatusPending     = "pending"
 	StatusProcessing  = "processing"
@@ -30,16 +30,20 @@ const (
 )
 
 const (
-	// A statement that runs longer than this is stuck, not slow: every query here reads or writes a few indexed rows.
+	// statementTimeout cuts a statement that is stuck: every query here reads or writes a few indexed rows.
 	statementTimeout = 15 * time.Second
-	// lockTimeout is how long a statement waits for a row or a table that another transaction holds. Ours hold theirs for
-	// milliseconds.
+	// lockTimeout is how long a statement waits for a row or a table that another transaction holds. Our own
+	// transactions hold theirs for milliseconds.
 	lockTimeout    = 5 * time.Second
 	connectTimeout = 5 * time.Second
-	pingTimeout    = 2 * time.Second
-	// unansweredTimeout is for hosts that vanished: nothing sent to them is acknowledged. Longer than any statement may take.
+	// pingTimeout ends a ping to a host that vanished, which does not even refuse.
+	pingTimeout = 2 * time.Second
+	// unansweredTimeout ends a connection to a host that vanished, which acknowledges nothing. It is longer
+	// than any statement may take.
 	unansweredTimeout = 20 * time.Second
-	restedFor         = 5 * time.Millisecond // no server dies and comes back in less
+	// restedFor is how long a connection rests before it is tried again. No server dies and comes back in
+	// less.
+	restedFor = 5 * time.Millisecond
 )
 
 // Store is the database: every query, and transactions over several of them.
@@ -48,14 +52,15 @@ type Store struct {
 	pool *pgxpool.Pool
 }
 
-// NewStore makes a pool for the given URL, without connecting: the database may be away, now and later, and every query
-// tries again. pgxpool's parameters in the URL (pool_max_conns and others) win over what is set here. The caller closes
-// the store.
+// NewStore returns a store with a pool for the given URL, without connecting: the database may be away, now
+// and later, and every query tries again. Parameters of pgxpool in the URL, such as pool_max_conns, win over
+// what is set here. The caller closes the store.
 func NewStore(ctx context.Context, url string) (*Store, error) {
 	cfg, err := poolConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like postgres://user:password@host:5432/database: %w", err)
 	}
+
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
@@ -63,8 +68,8 @@ func NewStore(ctx context.Context, url string) (*Store, error) {
 	return &Store{Queries: New(pool), pool: pool}, nil
 }
 
-// maxConns is the same on every machine, unlike pgxpool's default: on a node of 64 cores that is 64 for each process, and
-// a server takes 100 in all.
+// maxConns is the same on every machine. pgxpool's own default is the number of cores: on a node of 64 cores
+// each process would take 64 connections, and a server takes 100 in all.
 const maxConns = 10
 
 func poolConfig(url string) (*pgxpool.Config, error) {
@@ -76,31 +81,41 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if _, set := asked.RuntimeParams["pool_max_conns"]; !set {
 		cfg.MaxConns = maxConns
 	}
-	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10 // not all are renewed at once
+	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10 // so that not all are renewed at once
+
 	// A connection that rested is tried before it is used, which hides a restart of the server.
 	cfg.ShouldPing = func(_ context.Context, c pgxpool.ShouldPingParams) bool { return c.IdleDuration > restedFor }
-	cfg.PingTimeout = pingTimeout // a host that vanished does not even refuse
-	cfg.ConnConfig.ConnectTimeout = connectTimeout
+	cfg.PingTimeout = pingTimeout
+
 	dialer := &net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 2},
-		ControlContext:  limitUnanswered,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable:   true,
+			Idle:     10 * time.Second,
+			Interval: 5 * time.Second,
+			Count:    2,
+		},
+		ControlContext: limitUnanswered,
 	}
 	cfg.ConnConfig.DialFunc = dialer.DialContext
+	cfg.ConnConfig.ConnectTimeout = connectTimeout
+
 	params := cfg.ConnConfig.RuntimeParams
 	params["application_name"] = "vantrexia"
 	params["statement_timeout"] = milliseconds(statementTimeout)
 	params["lock_timeout"] = milliseconds(lockTimeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(statementTimeout)
+
 	cfg.AfterConnect = scanTimesInUTC
 	return cfg, nil
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Open is NewStore for who cannot do without the database: it fails when that does not answer.
+// Open is NewStore for a caller that needs the database at once: it fails when the database does not answer.
 func Open(ctx context.Context, url string) (*Store, error) {
 	store, err := NewStore(ctx, url)
 	if err != nil {
@@ -129,11 +144,11 @@ func (s *Store) InTx(ctx context.Context, fn func(*Queries) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return fn(New(tx)) })
 }
 
-// ErrForgotten means that the database does not know the row that was to be written, or knows it as finished: it was
-// restored, or another writer came first. Nothing was written.
+// ErrForgotten means that the database does not know the row that was to be written, or knows it as finished:
+// it was restored, or another writer came first. Nothing was written.
 var ErrForgotten = errors.New("the database does not know this transmission as one that is under way")
 
-// Written turns the result of a write that must find its row into an error: [ErrForgotten] when it found none.
+// Written returns the error of a write that must find its row: [ErrForgotten] when it found none.
 func Written(rows int64, err error) error {
 	if err == nil && rows == 0 {
 		return ErrForgotten
@@ -144,7 +159,8 @@ func Written(rows int64, err error) error {
 // IsNotFound reports whether a query for one row found none.
 func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 
-// The error codes of PostgreSQL that are looked at, and the beginnings of those that are looked at as a class.
+// The error codes of PostgreSQL that are looked at one by one, and the first digits of those that are looked
+// at as a class.
 const (
 	uniqueViolation  = "23505"
 	queryCanceled    = "57014" // by statement_timeout
@@ -158,27 +174,35 @@ const (
 	classOperatorIntervention  = "57P" // shutting down, starting up, a session ended by an administrator
 )
 
-// IsUniqueViolation reports whether a row was refused because another one holds the same unique key.
+// IsUniqueViolation reports whether a row was refused because another row has the same unique key.
 func IsUniqueViolation(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == uniqueViolation
 }
 
-// IsUnavailable reports whether asking again later may help: the database is down, starting or shutting down, has no
-// connection left, or was too slow. What was to be written may have been, if the connection was lost in the middle.
+// IsUnavailable reports whether asking again later may help: the database is down, starts, shuts down, has no
+// connection left, or was too slow. If the connection was lost in the middle of a write, the write may have
+// happened.
 func IsUnavailable(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && !errors.As(err, &connect) {
-		return pg.Code == queryCanceled || pg.Code == lockNotAvailable || strings.HasPrefix(pg.Code, classConnectionException) ||
-			strings.HasPrefix(pg.Code, classInsufficientResources) || strings.HasPrefix(pg.Code, classOperatorIntervention)
+		return pg.Code == queryCanceled ||
+			pg.Code == lockNotAvailable ||
+			strings.HasPrefix(pg.Code, classConnectionException) ||
+			strings.HasPrefix(pg.Code, classInsufficientResources) ||
+			strings.HasPrefix(pg.Code, classOperatorIntervention)
 	}
-	return pgconn.SafeToRetry(err) || errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return pgconn.SafeToRetry(err) ||
+		errors.As(err, &connect) ||
+		errors.As(err, &network) ||
+		errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// Cause says in plain words why a statement failed, where the error itself must not be kept: it names the host and the user
-// of the database, or repeats what was to be stored.
+// Cause says in plain words why a statement failed, for places that must not keep the error itself: that
+// names the host and the user of the database, or repeats what was to be stored.
 func Cause(err error) string {
 	var pg *pgconn.PgError
 	switch {
@@ -196,17 +220,20 @@ func Cause(err error) string {
 	return "it failed inside Vantrexia, set LOG_LEVEL=debug to see why"
 }
 
-// IsRefused reports whether the server answered, and will not let us in however long we wait: the password, the user or the
+// IsRefused reports whether the server answered and will never let us in: the password, the user or the
 // database is wrong.
 func IsRefused(err error) bool {
 	var connect *pgconn.ConnectError
 	var pg *pgconn.PgError
-	return errors.As(err, &connect) && errors.As(err, &pg) && (strings.HasPrefix(pg.Code, classInvalidAuthorization) || pg.Code == unknownDatabase)
+	return errors.As(err, &connect) && errors.As(err, &pg) &&
+		(strings.HasPrefix(pg.Code, classInvalidAuthorization) || pg.Code == unknownDatabase)
 }
 
 func scanTimesInUTC(_ context.Context, conn *pgx.Conn) error {
 	conn.TypeMap().RegisterType(&pgtype.Type{
-		Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		Name:  "timestamptz",
+		OID:   pgtype.TimestamptzOID,
+		Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 	})
 	return nil
 }

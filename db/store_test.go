@@ -21,7 +21,7 @@ var stack devtest.Stack
 
 func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
 
-// open returns a store on an empty database, and a connection for what no query of ours does.
+// open returns a store on an empty database, and a connection for statements that no query of ours has.
 func open(t *testing.T) (*db.Store, *pgx.Conn) {
 	t.Helper()
 	url := stack.Postgres(t)
@@ -30,6 +30,7 @@ func open(t *testing.T) (*db.Store, *pgx.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
+
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -50,14 +51,25 @@ func migrated(t *testing.T) (*db.Store, *pgx.Conn) {
 func reading(t *testing.T, store *db.Store, measured string) db.Observation {
 	t.Helper()
 	patient, err := store.CreatePatient(t.Context(), db.CreatePatientParams{
-		PracticeCode: "FFHEDD", FirstName: "Jane", LastName: "Doe", BirthDate: time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC), MRN: uuid.NewString(), Active: true,
+		PracticeCode: "FFHEDD",
+		FirstName:    "Jane",
+		LastName:     "Doe",
+		BirthDate:    time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+		MRN:          uuid.NewString(),
+		Active:       true,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	stored, err := store.CreateObservation(t.Context(), db.CreateObservationParams{
-		ID: uuid.New(), PracticeCode: "FFHEDD", PatientID: patient.ID, ObservationType: "weight", EffectiveAt: time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
-		Device: "SCALE-1", Measured: json.RawMessage(measured),
+		ID:              uuid.New(),
+		PracticeCode:    "FFHEDD",
+		PatientID:       patient.ID,
+		ObservationType: "weight",
+		EffectiveAt:     time.Date(2026, 2, 6, 10, 30, 0, 0, time.UTC),
+		Device:          "SCALE-1",
+		Measured:        json.RawMessage(measured),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +83,7 @@ func TestProcessesThatStartTogetherMigrateOnce(t *testing.T) {
 	if err := store.CheckMigrated(t.Context()); !errors.Is(err, db.ErrMigrationsPending) {
 		t.Fatalf("an empty database: %v, want %v", err, db.ErrMigrationsPending)
 	}
+
 	ran := make([]int, 4)
 	var group errgroup.Group
 	for i := range ran {
@@ -85,6 +98,7 @@ func TestProcessesThatStartTogetherMigrateOnce(t *testing.T) {
 	if err := store.CheckMigrated(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	busy := 0
 	for _, n := range ran {
 		if n > 0 {
@@ -112,7 +126,11 @@ func TestTransmissionNumbersOutgrowFiveDigits(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
 	year := time.Now().UTC().Format("2006")
-	for number, want := range map[int]string{7: "TXN-" + year + "-00007", 99_999: "TXN-" + year + "-99999", 1_234_567: "TXN-" + year + "-1234567"} {
+	for number, want := range map[int]string{
+		7:         "TXN-" + year + "-00007",
+		99_999:    "TXN-" + year + "-99999",
+		1_234_567: "TXN-" + year + "-1234567",
+	} {
 		if _, err := conn.Exec(t.Context(), "SELECT setval('transmission_numbers', $1, false)", number); err != nil {
 			t.Fatal(err)
 		}
@@ -125,23 +143,32 @@ func TestTransmissionNumbersOutgrowFiveDigits(t *testing.T) {
 
 func transmission(t *testing.T, store *db.Store, o db.Observation) db.Transmission {
 	t.Helper()
-	err := store.OpenTransmission(t.Context(), db.OpenTransmissionParams{ID: uuid.Must(uuid.NewV7()), PracticeCode: o.PracticeCode, ObservationID: o.ID, MaxAttempts: 6})
+	err := store.OpenTransmission(t.Context(), db.OpenTransmissionParams{
+		ID:            uuid.Must(uuid.NewV7()),
+		PracticeCode:  o.PracticeCode,
+		ObservationID: o.ID,
+		MaxAttempts:   6,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	row, err := store.LatestTransmission(t.Context(), db.LatestTransmissionParams{PracticeCode: o.PracticeCode, ObservationID: o.ID})
+
+	latest := db.LatestTransmissionParams{PracticeCode: o.PracticeCode, ObservationID: o.ID}
+	row, err := store.LatestTransmission(t.Context(), latest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return row
 }
 
-// An observation has one transmission that lives or was delivered; only a permanent failure makes room for another.
+// An observation has one transmission that is under way or delivered. Only one that failed for good makes
+// room for another.
 func TestOneLiveTransmissionForAnObservation(t *testing.T) {
 	t.Parallel()
 	store, _ := migrated(t)
 	o := reading(t, store, `{}`)
 	first := transmission(t, store, o)
+
 	later, delivered := time.Now().Add(time.Hour), "obs-1"
 	for _, step := range []struct {
 		outcome db.RecordOutcomeParams
@@ -162,7 +189,13 @@ func TestOneLiveTransmissionForAnObservation(t *testing.T) {
 	}
 
 	second := transmission(t, store, o)
-	outcome := db.RecordOutcomeParams{ID: second.ID, ObservationID: o.ID, Status: db.StatusTransmitted, AttemptCount: 1, ECWObservationID: &delivered}
+	outcome := db.RecordOutcomeParams{
+		ID:               second.ID,
+		ObservationID:    o.ID,
+		Status:           db.StatusTransmitted,
+		AttemptCount:     1,
+		ECWObservationID: &delivered,
+	}
 	if err := db.Written(store.RecordOutcome(t.Context(), outcome)); err != nil {
 		t.Fatal(err)
 	}
@@ -171,20 +204,35 @@ func TestOneLiveTransmissionForAnObservation(t *testing.T) {
 	}
 }
 
-// A row is written only by whoever means it: its key and its observation, and never what was delivered already.
+// A write names the row by its key and by its observation, and changes nothing where the two do not belong
+// together. Nothing overwrites what was delivered.
 func TestWritesNameWhatTheyAreAbout(t *testing.T) {
 	t.Parallel()
 	store, _ := migrated(t)
 	o, other := reading(t, store, `{}`), reading(t, store, `{}`)
 	mine, theirs := transmission(t, store, o), transmission(t, store, other)
+
 	now, delivered, elsewhere := time.Now(), "obs-1", "obs-2"
 	start := func(id, observation uuid.UUID) error {
-		return db.Written(store.StartAttempt(t.Context(), db.StartAttemptParams{TransmissionID: id, ObservationID: observation, Delivery: 1, Number: 1, StartedAt: now}))
+		return db.Written(store.StartAttempt(t.Context(), db.StartAttemptParams{
+			TransmissionID: id,
+			ObservationID:  observation,
+			Delivery:       1,
+			Number:         1,
+			StartedAt:      now,
+		}))
 	}
 	if err := start(mine.ID, o.ID); err != nil {
 		t.Fatal(err)
 	}
-	record := db.RecordOutcomeParams{ID: mine.ID, ObservationID: o.ID, Status: db.StatusTransmitted, AttemptCount: 1, ECWObservationID: &delivered}
+
+	record := db.RecordOutcomeParams{
+		ID:               mine.ID,
+		ObservationID:    o.ID,
+		Status:           db.StatusTransmitted,
+		AttemptCount:     1,
+		ECWObservationID: &delivered,
+	}
 	if err := db.Written(store.RecordOutcome(t.Context(), record)); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +241,13 @@ func TestWritesNameWhatTheyAreAbout(t *testing.T) {
 		t.Errorf("the same outcome a second time: %v, want nothing said", err)
 	}
 
-	failed := db.RecordOutcomeParams{ID: mine.ID, ObservationID: o.ID, Status: db.StatusFailed, ErrorClass: "unknown", AttemptCount: 1}
+	failed := db.RecordOutcomeParams{
+		ID:            mine.ID,
+		ObservationID: o.ID,
+		Status:        db.StatusFailed,
+		ErrorClass:    "unknown",
+		AttemptCount:  1,
+	}
 	foreign := record
 	foreign.ID = theirs.ID
 	moved := record
@@ -205,8 +259,20 @@ func TestWritesNameWhatTheyAreAbout(t *testing.T) {
 		}
 		return err
 	}
-	finish := db.FinishAttemptParams{TransmissionID: mine.ID, ObservationID: other.ID, Delivery: 1, FinishedAt: now}
-	sent := db.MarkSentParams{TransmissionID: mine.ID, ObservationID: other.ID, Delivery: 1, SentAt: now, ECWPatientID: "pat-1"}
+	finish := db.FinishAttemptParams{
+		TransmissionID: mine.ID,
+		ObservationID:  other.ID,
+		Delivery:       1,
+		FinishedAt:     now,
+	}
+	sent := db.MarkSentParams{
+		TransmissionID: mine.ID,
+		ObservationID:  other.ID,
+		Delivery:       1,
+		SentAt:         now,
+		ECWPatientID:   "pat-1",
+	}
+
 	for name, err := range map[string]error{
 		"a failure after the delivery":           db.Written(store.RecordOutcome(t.Context(), failed)),
 		"another Observation after the delivery": db.Written(store.RecordOutcome(t.Context(), moved)),
@@ -224,12 +290,13 @@ func TestWritesNameWhatTheyAreAbout(t *testing.T) {
 			t.Errorf("%s: %v, want it refused", name, err)
 		}
 	}
+
 	if row := transmission(t, store, other); row.Status != db.StatusPending || row.AttemptCount != 0 {
 		t.Errorf("the other transmission is recorded as %+v, want it untouched", row)
 	}
 }
 
-// The table itself refuses a state that is none.
+// The table itself refuses columns that do not fit together.
 func TestTransmissionStatesAreConsistent(t *testing.T) {
 	t.Parallel()
 	store, _ := migrated(t)

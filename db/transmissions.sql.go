@@ -13,12 +13,16 @@ import (
 )
 
 const earlierSends = `-- name: EarlierSends :many
-SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
-WHERE t.observation_id = $1 AND a.sent_at IS NOT NULL
+SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message
+FROM transmission_attempts a
+JOIN transmissions t ON t.id = a.transmission_id
+WHERE t.observation_id = $1
+  AND a.sent_at IS NOT NULL
 ORDER BY a.sent_at DESC
 `
 
-// What may have reached eCW for an observation before, and in which chart; the newest first.
+// Lists the deliveries of an observation that may have reached eCW, each with its chart; the newest comes
+// first.
 func (q *Queries) EarlierSends(ctx context.Context, observationID uuid.UUID) ([]TransmissionAttempt, error) {
 	rows, err := q.db.Query(ctx, earlierSends, observationID)
 	if err != nil {
@@ -54,10 +58,18 @@ func (q *Queries) EarlierSends(ctx context.Context, observationID uuid.UUID) ([]
 
 const finishAttempt = `-- name: FinishAttempt :execrows
 UPDATE transmission_attempts a
-SET finished_at = greatest(a.started_at, $1::timestamptz), http_status = $2, ecw_observation_id = $3,
-    error_class = $4, error_code = $5, error_message = $6
+SET
+    finished_at = greatest(a.started_at, $1::timestamptz),
+    http_status = $2,
+    ecw_observation_id = $3,
+    error_class = $4,
+    error_code = $5,
+    error_message = $6
 FROM transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = $7 AND a.delivery = $8 AND t.observation_id = $9
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = $7
+  AND a.delivery = $8
+  AND t.observation_id = $9
 `
 
 type FinishAttemptParams struct {
@@ -91,9 +103,13 @@ func (q *Queries) FinishAttempt(ctx context.Context, arg FinishAttemptParams) (i
 }
 
 const forgetUnsent = `-- name: ForgetUnsent :exec
-DELETE FROM transmission_attempts a USING transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = $1 AND t.observation_id = $2
-  AND a.sent_at IS NULL AND a.finished_at IS NULL
+DELETE FROM transmission_attempts a
+USING transmissions t
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = $1
+  AND t.observation_id = $2
+  AND a.sent_at IS NULL
+  AND a.finished_at IS NULL
 `
 
 type ForgetUnsentParams struct {
@@ -101,16 +117,23 @@ type ForgetUnsentParams struct {
 	ObservationID  uuid.UUID
 }
 
-// A transmission ends between two deliveries: one that began, and was never sent, was none.
+// When a transmission ends between two deliveries: deletes those that began and were never sent.
 func (q *Queries) ForgetUnsent(ctx context.Context, arg ForgetUnsentParams) error {
 	_, err := q.db.Exec(ctx, forgetUnsent, arg.TransmissionID, arg.ObservationID)
 	return err
 }
 
 const getTransmission = `-- name: GetTransmission :one
-SELECT t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at, o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
-FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = $1 AND t.number = $2
+SELECT
+    t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at,
+    o.patient_id,
+    o.observation_type,
+    (p.first_name || ' ' || p.last_name)::text AS patient_name
+FROM transmissions t
+JOIN observations o ON o.id = t.observation_id
+JOIN patients p ON p.id = o.patient_id
+WHERE t.practice_code = $1
+  AND t.number = $2
 `
 
 type GetTransmissionParams struct {
@@ -156,8 +179,10 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 }
 
 const latestTransmission = `-- name: LatestTransmission :one
-SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at FROM transmissions
-WHERE practice_code = $1 AND observation_id = $2
+SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at
+FROM transmissions
+WHERE practice_code = $1
+  AND observation_id = $2
 ORDER BY created_at DESC, id DESC
 LIMIT 1
 `
@@ -195,7 +220,10 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 }
 
 const listAttempts = `-- name: ListAttempts :many
-SELECT transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, ecw_observation_id, error_class, error_code, error_message FROM transmission_attempts WHERE transmission_id = $1 ORDER BY delivery
+SELECT transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, ecw_observation_id, error_class, error_code, error_message
+FROM transmission_attempts
+WHERE transmission_id = $1
+ORDER BY delivery
 `
 
 func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([]TransmissionAttempt, error) {
@@ -234,12 +262,18 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([
 const markFound = `-- name: MarkFound :execrows
 WITH chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, $1::text FROM observations o WHERE o.id = $4
+    SELECT o.patient_id, $1::text
+    FROM observations o
+    WHERE o.id = $4
     ON CONFLICT DO NOTHING
 )
-UPDATE transmission_attempts a SET ecw_patient_id = $1::text
+UPDATE transmission_attempts a
+SET ecw_patient_id = $1::text
 FROM transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = $2 AND a.delivery = $3 AND t.observation_id = $4
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = $2
+  AND a.delivery = $3
+  AND t.observation_id = $4
 `
 
 type MarkFoundParams struct {
@@ -249,7 +283,7 @@ type MarkFoundParams struct {
 	ObservationID  uuid.UUID
 }
 
-// An earlier delivery had arrived in this chart.
+// Records that an earlier delivery was found, and in which chart.
 func (q *Queries) MarkFound(ctx context.Context, arg MarkFoundParams) (int64, error) {
 	result, err := q.db.Exec(ctx, markFound,
 		arg.ECWPatientID,
@@ -266,12 +300,20 @@ func (q *Queries) MarkFound(ctx context.Context, arg MarkFoundParams) (int64, er
 const markSent = `-- name: MarkSent :execrows
 WITH chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, $2::text FROM observations o WHERE o.id = $5
+    SELECT o.patient_id, $2::text
+    FROM observations o
+    WHERE o.id = $5
     ON CONFLICT DO NOTHING
 )
-UPDATE transmission_attempts a SET sent_at = $1::timestamptz, ecw_patient_id = $2::text
+UPDATE transmission_attempts a
+SET
+    sent_at = $1::timestamptz,
+    ecw_patient_id = $2::text
 FROM transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = $3 AND a.delivery = $4 AND t.observation_id = $5
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = $3
+  AND a.delivery = $4
+  AND t.observation_id = $5
 `
 
 type MarkSentParams struct {
@@ -282,7 +324,7 @@ type MarkSentParams struct {
 	ObservationID  uuid.UUID
 }
 
-// Just before the create leaves.
+// Records that the create is about to leave for eCW, and for which chart.
 func (q *Queries) MarkSent(ctx context.Context, arg MarkSentParams) (int64, error) {
 	result, err := q.db.Exec(ctx, markSent,
 		arg.SentAt,
@@ -310,7 +352,8 @@ type OpenTransmissionParams struct {
 	MaxAttempts   int32
 }
 
-// Does nothing when the observation has a live or delivered transmission: LatestTransmission then names it.
+// Adds no row when the observation has a transmission that is under way or delivered; LatestTransmission
+// finds it then.
 func (q *Queries) OpenTransmission(ctx context.Context, arg OpenTransmissionParams) error {
 	_, err := q.db.Exec(ctx, openTransmission,
 		arg.ID,
@@ -323,10 +366,21 @@ func (q *Queries) OpenTransmission(ctx context.Context, arg OpenTransmissionPara
 
 const recordOutcome = `-- name: RecordOutcome :execrows
 UPDATE transmissions
-SET status = $1, attempt_count = $2, next_retry_at = $3, asked = false, brought_forward = false,
-    held_at = CASE WHEN $4::boolean THEN now() END, http_status = $5, ecw_observation_id = $6,
-    error_class = $7, error_message = $8, updated_at = now()
-WHERE id = $9 AND observation_id = $10 AND (status <> 'transmitted' OR ecw_observation_id = $6)
+SET
+    status = $1,
+    attempt_count = $2,
+    next_retry_at = $3,
+    asked = false,
+    brought_forward = false,
+    held_at = CASE WHEN $4::boolean THEN now() END,
+    http_status = $5,
+    ecw_observation_id = $6,
+    error_class = $7,
+    error_message = $8,
+    updated_at = now()
+WHERE id = $9
+  AND observation_id = $10
+  AND (status <> 'transmitted' OR ecw_observation_id = $6)
 `
 
 type RecordOutcomeParams struct {
@@ -342,7 +396,7 @@ type RecordOutcomeParams struct {
 	ObservationID    uuid.UUID
 }
 
-// What was delivered stays so.
+// A transmission that was delivered stays as it is; only the same outcome may be recorded again.
 func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) (int64, error) {
 	result, err := q.db.Exec(ctx, recordOutcome,
 		arg.Status,
@@ -365,14 +419,26 @@ func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) (i
 const startAttempt = `-- name: StartAttempt :execrows
 WITH started AS (
     UPDATE transmissions
-    SET status = 'processing', attempt_count = $2, next_retry_at = NULL, held_at = NULL, asked = false, brought_forward = false,
-        first_attempted_at = coalesce(first_attempted_at, $3::timestamptz), last_attempted_at = $3::timestamptz, updated_at = now()
-    WHERE id = $4 AND observation_id = $5 AND status <> 'transmitted'
+    SET
+        status = 'processing',
+        attempt_count = $2,
+        next_retry_at = NULL,
+        held_at = NULL,
+        asked = false,
+        brought_forward = false,
+        first_attempted_at = coalesce(first_attempted_at, $3::timestamptz),
+        last_attempted_at = $3::timestamptz,
+        updated_at = now()
+    WHERE id = $4
+      AND observation_id = $5
+      AND status <> 'transmitted'
     RETURNING id
 )
 INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
-SELECT id, $1, $2, $3::timestamptz FROM started
-ON CONFLICT (transmission_id, delivery) DO UPDATE SET number = excluded.number
+SELECT id, $1, $2, $3::timestamptz
+FROM started
+ON CONFLICT (transmission_id, delivery) DO UPDATE
+SET number = excluded.number
 `
 
 type StartAttemptParams struct {
@@ -383,7 +449,7 @@ type StartAttemptParams struct {
 	ObservationID  uuid.UUID
 }
 
-// Idempotent: a repeated call finds its row.
+// May run twice: the second call finds its row.
 func (q *Queries) StartAttempt(ctx context.Context, arg StartAttemptParams) (int64, error) {
 	result, err := q.db.Exec(ctx, startAttempt,
 		arg.Delivery,
@@ -399,7 +465,10 @@ func (q *Queries) StartAttempt(ctx context.Context, arg StartAttemptParams) (int
 }
 
 const unsendAttempt = `-- name: UnsendAttempt :exec
-DELETE FROM transmission_attempts WHERE transmission_id = $1 AND delivery = $2 AND finished_at IS NULL
+DELETE FROM transmission_attempts
+WHERE transmission_id = $1
+  AND delivery = $2
+  AND finished_at IS NULL
 `
 
 type UnsendAttemptParams struct {
@@ -407,7 +476,8 @@ type UnsendAttemptParams struct {
 	Delivery       int32
 }
 
-// A delivery that our own limits held back: nothing was sent, although it may have been marked so a moment before.
+// Deletes a delivery that our own limits held back. Nothing was sent, although it may have been marked as
+// sent a moment before.
 func (q *Queries) UnsendAttempt(ctx context.Context, arg UnsendAttemptParams) error {
 	_, err := q.db.Exec(ctx, unsendAttempt, arg.TransmissionID, arg.Delivery)
 	return err

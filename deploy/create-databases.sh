@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by PostgreSQL's image when its volume is new: an account and a database for Vantrexia, and an account for Temporal, which
-# creates its own two databases.
+# PostgreSQL's image runs this when its volume is new. It makes an account and a database for Vantrexia, and
+# an account for Temporal, which creates its own two databases.
 set -eu
 
 vantrexia=$(cat /run/secrets/vantrexia-password)

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Makes the secrets of a new installation: in deploy/secrets/, and the key for eCW in backend/keys/private.pem. A file that exists
-# is left as it is. Run it again when a container cannot read .env or the key.
+# Makes the secrets of a new installation in deploy/secrets/, and the key for eCW in backend/keys/private.pem.
+# A file that exists stays as it is. Run it again when a container cannot read .env or the key.
 #
-# The directories are closed to everybody but their owner. The files in deploy/secrets/ are not: PostgreSQL and Temporal run in
-# accounts of their own, and Docker shows each container the files that it is given. The key and .env are: our containers run in
-# the account of their owner.
+# Only their owner can open the directories. Every account can read the files in deploy/secrets/: PostgreSQL
+# and Temporal run in accounts of their own, and Docker shows each container only the files that it is given.
+# Only their owner can read the key and .env: our containers run in the owner's account.
 set -eu
 cd "$(dirname "$0")/.."
 umask 077
 mkdir -p deploy/secrets backend/keys
 
-# secret MODE FILE COMMAND...: what the command prints becomes the secret.
+# secret MODE FILE COMMAND...: the output of the command becomes the secret.
 secret() {
 	mode=$1
 	file=$2
@@ -28,12 +28,12 @@ secret() {
 random() { openssl rand -hex 32; }
 database_url() { echo "postgres://vantrexia:$(cat deploy/secrets/vantrexia-password)@postgres:5432/vantrexia?sslmode=disable"; }
 
-# The key that an earlier version kept elsewhere is the one that is registered with eCW.
+# A key that an earlier version kept in deploy/secrets is registered with eCW, so it is used again.
 rsa_key() {
 	if [ -e deploy/secrets/ecw-private-key ]; then
 		cat deploy/secrets/ecw-private-key
 	else
-		openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null # it draws its progress
+		openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null # it prints its progress
 	fi
 }
 
@@ -49,7 +49,7 @@ if [ ! -f .env ]; then
 	exit 1
 fi
 
-# The account that our containers run in: yours or, so that it is not root, the image's.
+# The containers run in your account. If that is root, they run in the image's account instead.
 if grep -q '^VANTREXIA_USER=' .env; then
 	echo ".env names the account of the containers"
 elif [ "$(id -u)" -eq 0 ]; then

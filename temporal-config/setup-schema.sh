@@ -1,9 +1,9 @@
 #!/bin/sh
-# Creates Temporal's two databases in PostgreSQL and brings their schemas up to date: before the first start of the server,
-# and before each start of a newer one. Running it again does nothing.
+# Creates Temporal's two databases in PostgreSQL and brings their schemas up to date. Run it before the first
+# start of the server, and before the first start of a newer one. Running it again does nothing.
 #
-# Needs temporal-sql-tool (image temporalio/admin-tools, or `make bin/temporal-sql-tool`), server.env, and POSTGRES_SEEDS,
-# POSTGRES_USER, POSTGRES_PASSWORD_FILE and, when it is not 5432, DB_PORT.
+# Needs temporal-sql-tool (image temporalio/admin-tools, or `make bin/temporal-sql-tool`), server.env, and
+# POSTGRES_SEEDS, POSTGRES_USER, POSTGRES_PASSWORD_FILE and, when it is not 5432, DB_PORT.
 set -eu
 
 tool=${TEMPORAL_SQL_TOOL:-temporal-sql-tool}

@@ -1,4 +1,4 @@
--- Patients of the practices we serve, and their link to eClinicalWorks.
+-- The patients of each practice, and their link to eClinicalWorks.
 
 -- +goose Up
 CREATE TABLE patients (
@@ -17,10 +17,11 @@ CREATE TABLE patients (
     postal_code   text        NOT NULL DEFAULT '',
     country       text        NOT NULL DEFAULT '',
     active        boolean     NOT NULL DEFAULT true,
-    -- eCW shows another person under ecw_fhir_id since then; the patient's readings are held. Null: not so.
+    -- Since this moment eCW shows another person under ecw_fhir_id, and the patient's readings are held.
+    -- Null: there is no mismatch.
     mismatch_since     timestamptz,
-    -- What eCW showed under ecw_fhir_id when a person confirmed that it is this patient although the names or the birth
-    -- dates differ: the fingerprint of both. Null: nothing was confirmed, or eCW's were taken over since.
+    -- A fingerprint of the family name and birth date that eCW showed when a person confirmed that this is
+    -- the same patient although they differ. Null: nothing was confirmed, or eCW's were taken over since.
     mismatch_confirmed text        CHECK (mismatch_confirmed <> ''),
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),

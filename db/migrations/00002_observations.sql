@@ -2,7 +2,8 @@
 
 -- +goose Up
 CREATE TABLE observations (
-    -- Says what the reading is (fhir.ReadingID): the same reading has the same id in every database, and in every chart.
+    -- Made from what the reading is (fhir.ReadingID), so the same reading has the same id in every database
+    -- and in every chart.
     id               uuid        PRIMARY KEY,
     practice_code    text        NOT NULL CHECK (practice_code <> ''),
     patient_id       uuid        NOT NULL REFERENCES patients,
@@ -12,11 +13,11 @@ CREATE TABLE observations (
     -- jsonb keeps a decimal's trailing zeros, so a reading keeps the precision of its device.
     measured         jsonb       NOT NULL CHECK (jsonb_typeof(measured) = 'object'),
     created_at       timestamptz NOT NULL DEFAULT now(),
-    -- json, not jsonb: the resource is shown with its elements in the order FHIR writes them.
+    -- json, not jsonb, which would change the order of the elements.
     resource         json,
     resource_version integer     NOT NULL DEFAULT 0,
     transformed_at   timestamptz,
-    -- The same reading sent twice by a gateway is one reading.
+    -- A reading that a gateway sends twice is one reading.
     CONSTRAINT observations_reading_key UNIQUE (patient_id, observation_type, effective_at, device),
     CONSTRAINT observations_transformed CHECK ((resource IS NULL) = (transformed_at IS NULL)
                                            AND (resource IS NULL) = (resource_version = 0))

@@ -1,4 +1,4 @@
--- The transmission log: what was sent to eCW, every attempt of it, and what comes next.
+-- The transmission log: each transmission into eCW, its deliveries, and when the next one comes.
 
 -- +goose Up
 CREATE SEQUENCE transmission_numbers;
@@ -14,9 +14,10 @@ END $$;
 -- +goose StatementEnd
 
 CREATE TABLE transmissions (
-    -- UUIDv7, made by us. A sequence that comes out of a backup hands its numbers out again; this is never given out twice.
+    -- A UUIDv7 of our own making. A sequence that was restored from a backup gives its numbers out again; a
+    -- UUID is never given out twice.
     id                 uuid        PRIMARY KEY,
-    -- What people and the API call it.
+    -- The number by which people and the API name it.
     number             text        NOT NULL UNIQUE DEFAULT next_transmission_number(),
     practice_code      text        NOT NULL CHECK (practice_code <> ''),
     observation_id     uuid        NOT NULL REFERENCES observations,
@@ -27,12 +28,12 @@ CREATE TABLE transmissions (
     last_attempted_at  timestamptz,
     -- "Not before": the workflow's timer fires at this moment or a little later.
     next_retry_at      timestamptz,
-    -- It waits in the queue before eCW since then: for a free place, or for the circuit to close. It has no next_retry_at:
-    -- nobody knows when that will be.
+    -- Since this moment it waits in the queue, for a free place or for the circuit to close. It then has no
+    -- next_retry_at, because nobody knows when its turn comes.
     held_at            timestamptz,
-    -- A person asked for it: it goes ahead of the others in the queue.
+    -- A person asked for it, so it goes ahead of the others in the queue.
     asked              boolean     NOT NULL DEFAULT false,
-    -- An outage is over in which it failed: it is in the queue, and need not wait for its retry.
+    -- It failed in an outage that is over, so it is in the queue and need not wait for its retry.
     brought_forward    boolean     NOT NULL DEFAULT false,
     error_class        text        NOT NULL DEFAULT '',
     error_message      text        NOT NULL DEFAULT '',
@@ -48,23 +49,24 @@ CREATE TABLE transmissions (
     CONSTRAINT transmissions_delivered CHECK ((status = 'transmitted') = (ecw_observation_id IS NOT NULL)),
     CONSTRAINT transmissions_failure_explained CHECK (status <> 'failed' OR error_class <> '')
 );
--- One transmission at a time for an observation, and none after it was delivered.
--- A permanently failed one (failed, nothing to come) makes room for the next.
+-- An observation has one transmission at a time, and no other after it was delivered. One that failed for
+-- good (failed, without a next retry) makes room for the next.
 CREATE UNIQUE INDEX transmissions_one_live ON transmissions (observation_id)
     WHERE status <> 'failed' OR next_retry_at IS NOT NULL;
 CREATE INDEX transmissions_by_observation ON transmissions (observation_id, created_at);
--- The queue, in its order.
+-- The queue, in the order in which it is called.
 CREATE INDEX transmissions_queue ON transmissions (practice_code, asked DESC, created_at, id) WHERE held_at IS NOT NULL OR brought_forward;
 
 CREATE TABLE transmission_attempts (
     transmission_id    uuid        NOT NULL REFERENCES transmissions ON DELETE CASCADE,
-    -- Counts everything that was begun; number counts what used up one of max_attempts (a throttled delivery does not).
+    -- Counts every delivery that began. number counts the attempts, of which there are max_attempts: a
+    -- throttled delivery uses up none, and keeps its number for the next.
     delivery           integer     NOT NULL CHECK (delivery > 0),
     number             integer     NOT NULL CHECK (number > 0),
     started_at         timestamptz NOT NULL,
-    -- Just before the create left for eCW; null: nothing was sent.
+    -- The moment just before the create left for eCW. Null: nothing was sent.
     sent_at            timestamptz,
-    -- The chart that it was sent to, or that an earlier delivery was found in: the Patient's id in eCW.
+    -- The Patient's id in eCW: the chart that it was sent to, or in which an earlier delivery was found.
     ecw_patient_id     text,
     finished_at        timestamptz CHECK (finished_at >= started_at),
     http_status        integer,
@@ -76,8 +78,8 @@ CREATE TABLE transmission_attempts (
     CONSTRAINT transmission_attempts_chart CHECK (sent_at IS NULL OR ecw_patient_id IS NOT NULL)
 );
 
--- Every chart that a patient's readings were sent to: whose readings may stand in a former one is known without reading all
--- attempts.
+-- Every chart that a patient's readings were sent to. It shows which patients may have readings in a former
+-- chart, without a read of all attempts.
 CREATE TABLE patient_charts (
     patient_id     uuid NOT NULL REFERENCES patients,
     ecw_patient_id text NOT NULL,

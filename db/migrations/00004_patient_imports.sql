@@ -1,4 +1,4 @@
--- Imports of patients from eCW: what was asked for, and what became of each id.
+-- Imports of patients from eCW: the ids that were asked for, and the outcome of each.
 
 -- +goose Up
 CREATE TABLE patient_imports (
@@ -12,7 +12,8 @@ CREATE TABLE patient_import_items (
     import_id   uuid    NOT NULL REFERENCES patient_imports ON DELETE CASCADE,
     ordinal     integer NOT NULL CHECK (ordinal > 0),
     ecw_fhir_id text    NOT NULL CHECK (ecw_fhir_id <> ''),
-    -- Null until the item is done. imported: the patient is new or newly linked; skipped: was linked already.
+    -- Null until the item is done. imported: the patient is new or newly linked. skipped: the patient was
+    -- linked already.
     outcome     text    CHECK (outcome IN ('imported', 'skipped', 'error')),
     patient_id  uuid    REFERENCES patients,
     reason      text    NOT NULL DEFAULT '',

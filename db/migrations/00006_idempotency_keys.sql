@@ -4,7 +4,7 @@
 CREATE TABLE idempotency_keys (
     practice_code text        NOT NULL,
     key           text        NOT NULL CHECK (key <> ''),
-    -- SHA-256 of the request's body: a key that comes again with another body is a mistake.
+    -- SHA-256 of the request's body. The same key with another body is a mistake of the client.
     request_hash  bytea       NOT NULL,
     observation_id uuid       NOT NULL REFERENCES observations,
     created_at    timestamptz NOT NULL DEFAULT now(),

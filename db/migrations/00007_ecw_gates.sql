@@ -1,26 +1,28 @@
--- What all processes must know of a practice's eCW before a request leaves: how much of its request limit is used, how much
--- is under way, and whether the circuit is closed.
+-- The state that all processes share before a request leaves for a practice's eCW: how much of the request
+-- limit is used, how much is under way, and whether the circuit is closed.
 
 -- +goose Up
 CREATE TABLE ecw_gates (
     practice_code   text             PRIMARY KEY CHECK (practice_code <> ''),
-    -- The request limit, a token bucket: when it is full again, if nothing more leaves.
+    -- The token bucket of the request limit: the moment when it is full again, if nothing more leaves.
     bucket_full_at  timestamptz      NOT NULL DEFAULT 'epoch',
-    -- eCW answered 429: nothing leaves before this moment.
+    -- eCW answered 429, so nothing leaves before this moment.
     blocked_until   timestamptz      NOT NULL DEFAULT 'epoch',
-    -- How many requests may be under way, rounded down: one at first, then it grows while eCW answers in good time, and is
-    -- halved when it does not. What began before reduced_at has had its say.
+    -- How many requests may be under way, rounded down. It is one at first, grows while eCW answers in good
+    -- time, and is halved when eCW does not. A request that began before reduced_at does not halve it again.
     parallel        double precision NOT NULL DEFAULT 1 CHECK (parallel >= 1),
     reduced_at      timestamptz      NOT NULL DEFAULT 'epoch',
-    -- When eCW last answered a delivery, within a second.
+    -- When eCW last answered a delivery, exact to a second.
     answered_at     timestamptz      NOT NULL DEFAULT 'epoch',
-    -- A request that belongs to no delivery (an import, a person) waits for a place until then.
+    -- Until this moment a request that belongs to no delivery (of an import, of a person) waits for a place.
     reserved_until  timestamptz      NOT NULL DEFAULT 'epoch',
-    -- The circuit breaker. half_open: one transmission, the trial, is let through, or one item of an import where none waits.
+    -- The circuit breaker. half_open: one transmission, the trial, is let through. Where none waits it is an
+    -- item of an import.
     circuit         text             NOT NULL DEFAULT 'closed',
     reason          text             NOT NULL DEFAULT '',
     message         text             NOT NULL DEFAULT '',
-    -- The transmissions, and items of imports, that found eCW unavailable, one after the other, since it last answered.
+    -- The transmissions and items of imports that found eCW unavailable, or were forbidden, since it last
+    -- answered.
     failing         uuid[]           NOT NULL DEFAULT '{}',
     failing_since   timestamptz,
     opened_at       timestamptz,
@@ -32,9 +34,10 @@ CREATE TABLE ecw_gates (
     CONSTRAINT ecw_gates_trial CHECK (trial IS NULL OR circuit = 'half_open')
 );
 
--- The places of what is under way. A place is a lease: one whose process has died is free when it expires.
+-- The places that are taken. A place is a lease: if its process dies, the place is free when the lease
+-- expires.
 CREATE TABLE ecw_places (
-    -- The transmission that is delivered, else an id of the single request.
+    -- The id of the transmission that is delivered, or an id made for a single request.
     id            uuid        PRIMARY KEY,
     practice_code text        NOT NULL CHECK (practice_code <> ''),
     kind          text        NOT NULL CHECK (kind IN ('delivery', 'import', 'other')),
@@ -43,8 +46,8 @@ CREATE TABLE ecw_places (
 );
 CREATE INDEX ecw_places_of_practice ON ecw_places (practice_code, expires_at);
 
--- Who waits before eCW and may be called: neither called already, nor held because eCW shows somebody else under the
--- patient's id.
+-- The transmissions that wait and may be called. Those that were called already have a place and are left
+-- out, and so are those of a patient under whose id eCW shows another person.
 CREATE VIEW ecw_queue AS
 SELECT t.id, t.practice_code, t.observation_id, t.asked, t.created_at, t.updated_at
 FROM transmissions t

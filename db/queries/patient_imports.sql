@@ -1,100 +1,188 @@
 -- name: CreateImport :one
-INSERT INTO patient_imports (practice_code) VALUES (@practice_code) RETURNING *;
+INSERT INTO patient_imports (practice_code)
+VALUES (@practice_code)
+RETURNING *;
 
 -- name: AddImportItems :exec
--- Ids that come twice count once.
+-- An id that is given twice counts once.
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
 SELECT @import_id, min(ordinal), ecw_fhir_id
 FROM unnest(@ecw_fhir_ids::text[]) WITH ORDINALITY AS ids (ecw_fhir_id, ordinal)
 GROUP BY ecw_fhir_id;
 
 -- name: AddLinkedPatients :exec
--- Every patient that is linked to eCW, for a refresh of the demographics.
+-- Adds every patient who is linked to eCW, for the daily refresh.
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
 SELECT @import_id, row_number() OVER (ORDER BY id), ecw_fhir_id
 FROM patients
-WHERE practice_code = @practice_code AND active AND ecw_fhir_id IS NOT NULL;
+WHERE practice_code = @practice_code
+  AND active
+  AND ecw_fhir_id IS NOT NULL;
 
 -- name: GetImport :one
-SELECT * FROM patient_imports WHERE practice_code = @practice_code AND id = @id;
+SELECT *
+FROM patient_imports
+WHERE practice_code = @practice_code
+  AND id = @id;
 
 -- name: DeleteImport :exec
-DELETE FROM patient_imports WHERE id = @id;
+DELETE FROM patient_imports
+WHERE id = @id;
 
 -- name: OpenImportItems :many
-SELECT ordinal FROM patient_import_items
-WHERE import_id = @import_id AND outcome IS NULL AND ordinal > @after
+SELECT ordinal
+FROM patient_import_items
+WHERE import_id = @import_id
+  AND outcome IS NULL
+  AND ordinal > @after
 ORDER BY ordinal
 LIMIT @batch;
 
 -- name: GetImportItem :one
-SELECT * FROM patient_import_items WHERE import_id = @import_id AND ordinal = @ordinal;
+SELECT *
+FROM patient_import_items
+WHERE import_id = @import_id
+  AND ordinal = @ordinal;
 
 -- name: FinishImportItem :exec
--- The first outcome stays: a repeated activity would find the patient that it made itself.
-UPDATE patient_import_items SET outcome = @outcome, patient_id = @patient_id, reason = @reason
-WHERE import_id = @import_id AND ordinal = @ordinal AND outcome IS NULL;
+-- The first outcome stays: an activity that is repeated would find the patient that it added itself.
+UPDATE patient_import_items
+SET
+    outcome = @outcome,
+    patient_id = @patient_id,
+    reason = @reason
+WHERE import_id = @import_id
+  AND ordinal = @ordinal
+  AND outcome IS NULL;
 
 -- name: FinishImport :one
--- What has no outcome by now was lost with its workflow, which a person ended. The first end counts.
+-- Items without an outcome were lost with a workflow that a person ended. The first end of an import stays.
 WITH lost AS (
-    UPDATE patient_import_items SET outcome = 'error', reason = 'The import was interrupted: import this patient again'
-    WHERE import_id = @id AND outcome IS NULL
+    UPDATE patient_import_items
+    SET
+        outcome = 'error',
+        reason = 'The import was interrupted: import this patient again'
+    WHERE import_id = @id
+      AND outcome IS NULL
 )
-UPDATE patient_imports SET finished_at = coalesce(finished_at, now()) WHERE id = @id
+UPDATE patient_imports
+SET finished_at = coalesce(finished_at, now())
+WHERE id = @id
 RETURNING *;
 
 -- name: CountImportItems :one
-SELECT count(*) AS total,
-       count(*) FILTER (WHERE outcome IS NOT NULL) AS done,
-       count(*) FILTER (WHERE outcome = 'imported') AS imported,
-       count(*) FILTER (WHERE outcome = 'skipped') AS skipped
-FROM patient_import_items WHERE import_id = @import_id;
+SELECT
+    count(*) AS total,
+    count(*) FILTER (WHERE outcome IS NOT NULL) AS done,
+    count(*) FILTER (WHERE outcome = 'imported') AS imported,
+    count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+FROM patient_import_items
+WHERE import_id = @import_id;
 
 -- name: ListImportedPatients :many
--- In the order of the request.
-SELECT sqlc.embed(patients), items.outcome
-FROM patient_import_items items JOIN patients ON patients.id = items.patient_id
-WHERE items.import_id = @import_id AND items.outcome IN ('imported', 'skipped')
+-- Lists the patients in the order of the request.
+SELECT
+    sqlc.embed(patients),
+    items.outcome
+FROM patient_import_items items
+JOIN patients ON patients.id = items.patient_id
+WHERE items.import_id = @import_id
+  AND items.outcome IN ('imported', 'skipped')
 ORDER BY items.ordinal;
 
 -- name: ListImportErrors :many
-SELECT ecw_fhir_id, reason FROM patient_import_items
-WHERE import_id = @import_id AND outcome = 'error'
+SELECT ecw_fhir_id, reason
+FROM patient_import_items
+WHERE import_id = @import_id
+  AND outcome = 'error'
 ORDER BY ordinal;
 
 -- name: LockLinkedPatient :one
--- Nobody else changes the patient until the transaction ends.
-SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id FOR UPDATE;
+-- Until this transaction ends, no other one changes the patient.
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND ecw_fhir_id = @ecw_fhir_id
+FOR UPDATE;
 
 -- name: LockPatientByMRN :one
--- Nobody else changes the patient until the transaction ends.
-SELECT * FROM patients WHERE practice_code = @practice_code AND mrn = @mrn FOR UPDATE;
+-- Until this transaction ends, no other one changes the patient.
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND mrn = @mrn
+FOR UPDATE;
 
 -- name: AddLinkedPatient :one
--- No row when another patient has the MRN or the eCW id by now.
-INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country)
-VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
-        @phone, @address_line, @city, @state, @postal_code, @country)
+-- Returns no row when another patient has the MRN or the eCW id by now.
+INSERT INTO patients (
+    practice_code,
+    first_name,
+    last_name,
+    birth_date,
+    mrn,
+    ecw_fhir_id,
+    phone,
+    address_line,
+    city,
+    state,
+    postal_code,
+    country
+)
+VALUES (
+    @practice_code,
+    @first_name,
+    @last_name,
+    @birth_date,
+    @mrn,
+    @ecw_fhir_id,
+    @phone,
+    @address_line,
+    @city,
+    @state,
+    @postal_code,
+    @country
+)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: TakeOverDemographics :execrows
--- Writes what eCW shows of a patient who was told to be the same person, and links one who was not linked: such a one is
--- activated, as every import does. Whether a patient is active is ours to say from then on.
+-- Links the patient and writes eCW's demographics over ours. The caller has made sure that both are the same
+-- person. A patient who was not linked before becomes active, as with every import; a linked one stays as
+-- active as it was.
 UPDATE patients
-SET first_name = @first_name, last_name = @last_name, birth_date = @birth_date, mrn = @mrn, ecw_fhir_id = @ecw_fhir_id,
-    phone = @phone, address_line = @address_line, city = @city, state = @state, postal_code = @postal_code, country = @country,
-    active = active OR ecw_fhir_id IS NULL, mismatch_since = NULL, mismatch_confirmed = NULL, updated_at = now()
-WHERE practice_code = @practice_code AND id = @id;
+SET
+    first_name = @first_name,
+    last_name = @last_name,
+    birth_date = @birth_date,
+    mrn = @mrn,
+    ecw_fhir_id = @ecw_fhir_id,
+    phone = @phone,
+    address_line = @address_line,
+    city = @city,
+    state = @state,
+    postal_code = @postal_code,
+    country = @country,
+    active = active OR ecw_fhir_id IS NULL,
+    mismatch_since = NULL,
+    mismatch_confirmed = NULL,
+    updated_at = now()
+WHERE practice_code = @practice_code
+  AND id = @id;
 
 -- name: HoldForMismatch :execrows
--- Only a patient who is not held yet: the first moment stays.
-UPDATE patients SET mismatch_since = now(), updated_at = now()
-WHERE practice_code = @practice_code AND id = @id AND mismatch_since IS NULL;
+-- Changes only a patient whose readings are not held yet: mismatch_since keeps the first moment.
+UPDATE patients
+SET
+    mismatch_since = now(),
+    updated_at = now()
+WHERE practice_code = @practice_code
+  AND id = @id
+  AND mismatch_since IS NULL;
 
 -- name: ListLinkedIDs :many
--- Which of these eCW ids belong to a patient of ours.
-SELECT ecw_fhir_id::text, id FROM patients
-WHERE practice_code = @practice_code AND ecw_fhir_id = ANY(@ecw_fhir_ids::text[]);
+-- Lists which of these eCW ids belong to a patient of ours.
+SELECT ecw_fhir_id::text, id
+FROM patients
+WHERE practice_code = @practice_code
+  AND ecw_fhir_id = ANY(@ecw_fhir_ids::text[]);

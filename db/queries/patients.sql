@@ -1,29 +1,85 @@
 -- name: CreatePatient :one
--- No row is returned when another patient has the MRN or the eCW id: PostgreSQL would log a violation.
-INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id,
-                      phone, address_line, city, state, postal_code, country, active, mismatch_confirmed)
-VALUES (@practice_code, @first_name, @last_name, @birth_date, @mrn, @ecw_fhir_id,
-        @phone, @address_line, @city, @state, @postal_code, @country, @active, @mismatch_confirmed)
+-- Returns no row when another patient has the MRN or the eCW id. An error instead would stand in PostgreSQL's
+-- log.
+INSERT INTO patients (
+    practice_code,
+    first_name,
+    last_name,
+    birth_date,
+    mrn,
+    ecw_fhir_id,
+    phone,
+    address_line,
+    city,
+    state,
+    postal_code,
+    country,
+    active,
+    mismatch_confirmed
+)
+VALUES (
+    @practice_code,
+    @first_name,
+    @last_name,
+    @birth_date,
+    @mrn,
+    @ecw_fhir_id,
+    @phone,
+    @address_line,
+    @city,
+    @state,
+    @postal_code,
+    @country,
+    @active,
+    @mismatch_confirmed
+)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: GetPatient :one
-SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id;
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND id = @id;
 
 -- name: LockPatient :one
--- Nobody else changes the patient until the transaction ends.
-SELECT * FROM patients WHERE practice_code = @practice_code AND id = @id FOR UPDATE;
+-- Until this transaction ends, no other one changes the patient.
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND id = @id
+FOR UPDATE;
 
 -- name: FindPatientByMRN :one
-SELECT * FROM patients WHERE practice_code = @practice_code AND mrn = @mrn;
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND mrn = @mrn;
 
 -- name: FindLinkedPatient :one
-SELECT * FROM patients WHERE practice_code = @practice_code AND ecw_fhir_id = @ecw_fhir_id;
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND ecw_fhir_id = @ecw_fhir_id;
 
 -- name: UpdatePatient :one
 UPDATE patients
-SET first_name = @first_name, last_name = @last_name, birth_date = @birth_date, mrn = @mrn, ecw_fhir_id = @ecw_fhir_id,
-    phone = @phone, address_line = @address_line, city = @city, state = @state, postal_code = @postal_code,
-    country = @country, active = @active, mismatch_since = @mismatch_since, mismatch_confirmed = @mismatch_confirmed, updated_at = now()
-WHERE practice_code = @practice_code AND id = @id
+SET
+    first_name = @first_name,
+    last_name = @last_name,
+    birth_date = @birth_date,
+    mrn = @mrn,
+    ecw_fhir_id = @ecw_fhir_id,
+    phone = @phone,
+    address_line = @address_line,
+    city = @city,
+    state = @state,
+    postal_code = @postal_code,
+    country = @country,
+    active = @active,
+    mismatch_since = @mismatch_since,
+    mismatch_confirmed = @mismatch_confirmed,
+    updated_at = now()
+WHERE practice_code = @practice_code
+  AND id = @id
 RETURNING *;

@@ -1,85 +1,155 @@
 -- name: OpenTransmission :exec
--- Does nothing when the observation has a live or delivered transmission: LatestTransmission then names it.
+-- Adds no row when the observation has a transmission that is under way or delivered; LatestTransmission
+-- finds it then.
 INSERT INTO transmissions (id, practice_code, observation_id, max_attempts)
 VALUES (@id, @practice_code, @observation_id, @max_attempts)
 ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING;
 
 -- name: LatestTransmission :one
-SELECT * FROM transmissions
-WHERE practice_code = @practice_code AND observation_id = @observation_id
+SELECT *
+FROM transmissions
+WHERE practice_code = @practice_code
+  AND observation_id = @observation_id
 ORDER BY created_at DESC, id DESC
 LIMIT 1;
 
 -- name: ListAttempts :many
-SELECT * FROM transmission_attempts WHERE transmission_id = @transmission_id ORDER BY delivery;
+SELECT *
+FROM transmission_attempts
+WHERE transmission_id = @transmission_id
+ORDER BY delivery;
 
 -- name: StartAttempt :execrows
--- Idempotent: a repeated call finds its row.
+-- May run twice: the second call finds its row.
 WITH started AS (
     UPDATE transmissions
-    SET status = 'processing', attempt_count = @number, next_retry_at = NULL, held_at = NULL, asked = false, brought_forward = false,
-        first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz), last_attempted_at = @started_at::timestamptz, updated_at = now()
-    WHERE id = @transmission_id AND observation_id = @observation_id AND status <> 'transmitted'
+    SET
+        status = 'processing',
+        attempt_count = @number,
+        next_retry_at = NULL,
+        held_at = NULL,
+        asked = false,
+        brought_forward = false,
+        first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz),
+        last_attempted_at = @started_at::timestamptz,
+        updated_at = now()
+    WHERE id = @transmission_id
+      AND observation_id = @observation_id
+      AND status <> 'transmitted'
     RETURNING id
 )
 INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
-SELECT id, @delivery, @number, @started_at::timestamptz FROM started
-ON CONFLICT (transmission_id, delivery) DO UPDATE SET number = excluded.number;
+SELECT id, @delivery, @number, @started_at::timestamptz
+FROM started
+ON CONFLICT (transmission_id, delivery) DO UPDATE
+SET number = excluded.number;
 
 -- name: EarlierSends :many
--- What may have reached eCW for an observation before, and in which chart; the newest first.
-SELECT a.* FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id
-WHERE t.observation_id = @observation_id AND a.sent_at IS NOT NULL
+-- Lists the deliveries of an observation that may have reached eCW, each with its chart; the newest comes
+-- first.
+SELECT a.*
+FROM transmission_attempts a
+JOIN transmissions t ON t.id = a.transmission_id
+WHERE t.observation_id = @observation_id
+  AND a.sent_at IS NOT NULL
 ORDER BY a.sent_at DESC;
 
 -- name: MarkSent :execrows
--- Just before the create leaves.
+-- Records that the create is about to leave for eCW, and for which chart.
 WITH chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, @ecw_patient_id::text FROM observations o WHERE o.id = @observation_id
+    SELECT o.patient_id, @ecw_patient_id::text
+    FROM observations o
+    WHERE o.id = @observation_id
     ON CONFLICT DO NOTHING
 )
-UPDATE transmission_attempts a SET sent_at = @sent_at::timestamptz, ecw_patient_id = @ecw_patient_id::text
+UPDATE transmission_attempts a
+SET
+    sent_at = @sent_at::timestamptz,
+    ecw_patient_id = @ecw_patient_id::text
 FROM transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = @transmission_id
+  AND a.delivery = @delivery
+  AND t.observation_id = @observation_id;
 
 -- name: MarkFound :execrows
--- An earlier delivery had arrived in this chart.
+-- Records that an earlier delivery was found, and in which chart.
 WITH chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, @ecw_patient_id::text FROM observations o WHERE o.id = @observation_id
+    SELECT o.patient_id, @ecw_patient_id::text
+    FROM observations o
+    WHERE o.id = @observation_id
     ON CONFLICT DO NOTHING
 )
-UPDATE transmission_attempts a SET ecw_patient_id = @ecw_patient_id::text
+UPDATE transmission_attempts a
+SET ecw_patient_id = @ecw_patient_id::text
 FROM transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = @transmission_id
+  AND a.delivery = @delivery
+  AND t.observation_id = @observation_id;
 
 -- name: FinishAttempt :execrows
 UPDATE transmission_attempts a
-SET finished_at = greatest(a.started_at, @finished_at::timestamptz), http_status = @http_status, ecw_observation_id = @ecw_observation_id,
-    error_class = @error_class, error_code = @error_code, error_message = @error_message
+SET
+    finished_at = greatest(a.started_at, @finished_at::timestamptz),
+    http_status = @http_status,
+    ecw_observation_id = @ecw_observation_id,
+    error_class = @error_class,
+    error_code = @error_code,
+    error_message = @error_message
 FROM transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND a.delivery = @delivery AND t.observation_id = @observation_id;
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = @transmission_id
+  AND a.delivery = @delivery
+  AND t.observation_id = @observation_id;
 
 -- name: UnsendAttempt :exec
--- A delivery that our own limits held back: nothing was sent, although it may have been marked so a moment before.
-DELETE FROM transmission_attempts WHERE transmission_id = @transmission_id AND delivery = @delivery AND finished_at IS NULL;
+-- Deletes a delivery that our own limits held back. Nothing was sent, although it may have been marked as
+-- sent a moment before.
+DELETE FROM transmission_attempts
+WHERE transmission_id = @transmission_id
+  AND delivery = @delivery
+  AND finished_at IS NULL;
 
 -- name: ForgetUnsent :exec
--- A transmission ends between two deliveries: one that began, and was never sent, was none.
-DELETE FROM transmission_attempts a USING transmissions t
-WHERE t.id = a.transmission_id AND a.transmission_id = @transmission_id AND t.observation_id = @observation_id
-  AND a.sent_at IS NULL AND a.finished_at IS NULL;
+-- When a transmission ends between two deliveries: deletes those that began and were never sent.
+DELETE FROM transmission_attempts a
+USING transmissions t
+WHERE t.id = a.transmission_id
+  AND a.transmission_id = @transmission_id
+  AND t.observation_id = @observation_id
+  AND a.sent_at IS NULL
+  AND a.finished_at IS NULL;
 
 -- name: RecordOutcome :execrows
--- What was delivered stays so.
+-- A transmission that was delivered stays as it is; only the same outcome may be recorded again.
 UPDATE transmissions
-SET status = @status, attempt_count = @attempt_count, next_retry_at = @next_retry_at, asked = false, brought_forward = false,
-    held_at = CASE WHEN @held::boolean THEN now() END, http_status = @http_status, ecw_observation_id = @ecw_observation_id,
-    error_class = @error_class, error_message = @error_message, updated_at = now()
-WHERE id = @id AND observation_id = @observation_id AND (status <> 'transmitted' OR ecw_observation_id = @ecw_observation_id);
+SET
+    status = @status,
+    attempt_count = @attempt_count,
+    next_retry_at = @next_retry_at,
+    asked = false,
+    brought_forward = false,
+    held_at = CASE WHEN @held::boolean THEN now() END,
+    http_status = @http_status,
+    ecw_observation_id = @ecw_observation_id,
+    error_class = @error_class,
+    error_message = @error_message,
+    updated_at = now()
+WHERE id = @id
+  AND observation_id = @observation_id
+  AND (status <> 'transmitted' OR ecw_observation_id = @ecw_observation_id);
 
 -- name: GetTransmission :one
-SELECT sqlc.embed(t), o.patient_id, o.observation_type, (p.first_name || ' ' || p.last_name)::text AS patient_name
-FROM transmissions t JOIN observations o ON o.id = t.observation_id JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = @practice_code AND t.number = @number;
+SELECT
+    sqlc.embed(t),
+    o.patient_id,
+    o.observation_type,
+    (p.first_name || ' ' || p.last_name)::text AS patient_name
+FROM transmissions t
+JOIN observations o ON o.id = t.observation_id
+JOIN patients p ON p.id = o.patient_id
+WHERE t.practice_code = @practice_code
+  AND t.number = @number;
