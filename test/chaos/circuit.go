@@ -29,6 +29,7 @@ func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (open
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+
 		var last proof.Circuit
 		for ; ctx.Err() == nil; pause(ctx, 300*time.Millisecond) {
 			now, err := lookAtCircuit(ctx, o)
@@ -45,6 +46,7 @@ func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (open
 			last = now
 		}
 	}()
+
 	return func() map[string]int {
 		cancel()
 		<-ended

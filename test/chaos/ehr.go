@@ -47,12 +47,13 @@ func ehrKinds() []string {
 	return []string{ehrStandard, ehrNoConditionalCreate, ehrIgnoresCondition, ehrAlreadyExist, ehrSharedCapacity}
 }
 
-// ehrWork is what a request costs an EHR with shared capacity: five in a second are its limit. A reading every 300 ms takes
-// two thirds of that, what our own limit lets through four fifths. But with fifteen at once each takes the three seconds of
-// ECW_TIMEOUT, and from then on it works for nobody.
+// ehrWork is what a request costs an EHR with shared capacity: five in a second are its limit. A reading
+// every 300 ms takes two thirds of that, what our own limit lets through four fifths. But with fifteen at
+// once each takes the three seconds of ECW_TIMEOUT, and from then on it works for nobody.
 const ehrWork = "200ms"
 
-// newEHR chooses a kind, unless one is given, and its other habits. What is random stays the same with every kind.
+// newEHR chooses a kind, unless one is given, and its other habits. What is random stays the same with every
+// kind.
 func newEHR(random *rand.Rand, kind string) ehr {
 	one := func(of ...string) string { return of[random.IntN(len(of))] }
 	chosen, writeMode := one(ehrKinds()...), one(writeObservation, writeBundle)
@@ -71,9 +72,11 @@ func newEHR(random *rand.Rand, kind string) ehr {
 		limited.Work = ehrWork
 		e.Habits = append(e.Habits, limited)
 	}
+
 	if search := one("", "refuse_identifier", "ignore_identifier", "strict_search"); search != "" {
 		e.Habits = append(e.Habits, habit(search, "search"))
 	}
+
 	e.Clock = time.Second
 	if random.IntN(2) == 0 {
 		e.Clock = -time.Second
@@ -89,8 +92,8 @@ func (e ehr) String() string {
 	return strings.Join(said, ", ")
 }
 
-// recognisesRepeats reports whether it stores an identifier once, however often it is asked to. Another kind relies on our
-// look-up, which cannot see what it stores after that.
+// recognisesRepeats reports whether it stores an identifier once, however often it is asked to. Another kind
+// relies on our look-up, which cannot see what it stores after that.
 func (e ehr) recognisesRepeats() bool {
 	switch e.Kind {
 	case ehrIgnoresCondition:

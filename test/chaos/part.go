@@ -62,6 +62,7 @@ func keep(ctx context.Context, p *part) (*part, error) {
 
 func (p *part) run(ctx context.Context) {
 	defer close(p.ended)
+
 	for ctx.Err() == nil {
 		r, err := p.start(ctx)
 		if err != nil {
@@ -69,6 +70,7 @@ func (p *part) run(ctx context.Context) {
 			pause(ctx, restartPause)
 			continue
 		}
+
 		p.first.Do(func() { close(p.up) })
 		select {
 		case <-ctx.Done():
@@ -90,6 +92,7 @@ func (p *part) obey(ctx context.Context, o order, r running) {
 		p.note(r.Kill())
 		return
 	}
+
 	began := time.Now()
 	p.note(program.Stop())
 	took := time.Since(began)
@@ -99,8 +102,8 @@ func (p *part) obey(ctx context.Context, o order, r running) {
 	}
 }
 
-// awaitAlive waits until the process has got as far as handling signals. It may end before, because of a server that is
-// down.
+// awaitAlive waits until the process has got as far as handling signals. It may end before, because of a
+// server that is down.
 func (p *part) awaitAlive(ctx context.Context, r running) bool {
 	for {
 		if proof.Call(ctx, http.MethodGet, p.alive, "", nil, nil) == nil {

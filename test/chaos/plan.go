@@ -53,8 +53,9 @@ type plan struct {
 	Events []event // in the order of their time
 }
 
-// newPlan derives a plan from a seed: the same seed, duration and kind of EHR give the same plan; without a kind, the seed
-// chooses that too. Each process ends at least once when there is time; everything is over when the duration is.
+// newPlan derives a plan from a seed: the same seed, duration and kind of EHR give the same plan; without a
+// kind, the seed chooses that too. Each process ends at least once when there is time; everything is over
+// when the duration is.
 func newPlan(seed uint64, duration time.Duration, kind string) plan {
 	random := rand.New(rand.NewPCG(seed, 0))
 	p := plan{EHR: newEHR(random, kind)}
@@ -67,7 +68,8 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 	return (low + time.Duration(random.Int64N(int64(high-low)))).Truncate(10 * time.Millisecond)
 }
 
-// longestGap is between two disturbances of a kind: in a long run there is time for something to be delivered.
+// longestGap is between two disturbances of a kind: in a long run there is time for something to be
+// delivered.
 func longestGap(duration time.Duration) time.Duration {
 	return min(max(duration/25, 4*time.Second), 8*time.Second)
 }
@@ -90,6 +92,7 @@ func ends(random *rand.Rand, duration time.Duration) (events []event) {
 		events = append(events, e)
 		at += between(random, time.Second, longestGap(duration))
 	}
+
 	return events
 }
 

@@ -67,21 +67,26 @@ const startTimeout = 3 * time.Minute
 func start(ctx context.Context, cfg config) (*cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+
 	c := &cluster{cfg: cfg}
 	var err error
 	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())
 	if c.ports, err = devstack.ChoosePorts(names...); err != nil {
 		return c, err
 	}
+
 	if err := c.startPostgres(ctx); err != nil {
 		return c, err
 	}
+
 	if err := c.startTemporal(ctx); err != nil {
 		return c, err
 	}
+
 	if err := c.startUI(); err != nil {
 		return c, err
 	}
+
 	if err := c.install(ctx); err != nil {
 		return c, err
 	}
@@ -130,6 +135,7 @@ func (c *cluster) install(ctx context.Context) error {
 		"TEMPORAL_NAMESPACE=" + namespace,
 		"TEMPORAL_UI_URL=" + c.url(uiName),
 	}
+
 	c.vantrexia, err = devstack.Install(ctx, devstack.Vantrexia{
 		Binary:   c.cfg.binary,
 		Dir:      c.cfg.dir,
@@ -217,6 +223,7 @@ func (c *cluster) wait(ctx context.Context) error {
 			ended <- name
 		}()
 	}
+
 	watch(postgresName, c.postgres.Done())
 	watch(temporalName, c.temporal.Done())
 	watch(uiName, c.ui.Done())

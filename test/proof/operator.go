@@ -45,8 +45,8 @@ type Operator struct {
 	Log        *slog.Logger
 }
 
-// SweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
-// whenever something dies.
+// SweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are
+// under way whenever something dies.
 func (o Operator) SweepOften(ctx context.Context) {
 	for ctx.Err() == nil {
 		o.sweep(ctx)
@@ -61,15 +61,17 @@ func (o Operator) sweep(ctx context.Context) {
 	_ = Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
 }
 
-// settleWithin is how long Settle waits: a circuit that has opened several times in a row tries eCW every five minutes.
+// settleWithin is how long Settle waits: a circuit that has opened several times in a row tries eCW every
+// five minutes.
 const settleWithin = 10 * time.Minute
 
-// settle waits until nothing more happens by itself: every observation is transmitted or has failed for good, and the
-// circuit is closed. It returns where each observation stands, and an error that says what it has waited for in vain. It
-// sweeps, as the schedule does, and helps in no other way.
+// settle waits until nothing more happens by itself: every observation is transmitted or has failed for good,
+// and the circuit is closed. It returns where each observation stands, and an error that says what it has
+// waited for in vain. It sweeps, as the schedule does, and helps in no other way.
 func (o Operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
+
 	for said := time.Now(); ; pause(ctx, time.Second) {
 		o.sweep(ctx)
 		latest, waits, err := o.waits(ctx, observations)
@@ -87,6 +89,7 @@ func (o Operator) settle(ctx context.Context, observations []string) (map[string
 		default:
 			o.Log.Info("settling", "waits_for", waits)
 		}
+
 		said = time.Now()
 	}
 }
@@ -96,15 +99,18 @@ func (o Operator) waits(ctx context.Context, observations []string) (latest map[
 	if latest, err = o.latest(ctx); err != nil {
 		return latest, "", fmt.Errorf("read the transmission log: %w", err)
 	}
+
 	open := map[string]int{}
 	for _, id := range observations {
 		if t := latest[id]; !t.settled() {
 			open[t.stage()]++
 		}
 	}
+
 	if len(open) > 0 {
 		waits = "readings " + counts(open)
 	}
+
 	circuit, err := o.Circuit(ctx)
 	if circuit.State != "closed" || circuit.Held > 0 {
 		waits = strings.TrimPrefix(waits+", and ", ", and ") + circuit.String()
@@ -154,15 +160,18 @@ func (o Operator) latest(ctx context.Context) (map[string]transmission, error) {
 		if err := Call(ctx, http.MethodGet, next, o.Token, nil, &page); err != nil {
 			return latest, err
 		}
+
 		for _, t := range page.Results {
 			t.nth = latest[t.ObservationID].nth + 1
 			latest[t.ObservationID] = t
 		}
+
 		var err error
 		if next, err = resolve(next, text(page.Next)); err != nil {
 			return latest, err
 		}
 	}
+
 	return latest, nil
 }
 
@@ -171,10 +180,12 @@ func resolve(from, link string) (string, error) {
 	if link == "" {
 		return "", nil
 	}
+
 	base, err := url.Parse(from)
 	if err != nil {
 		return "", err
 	}
+
 	target, err := base.Parse(link)
 	if err != nil {
 		return "", err

@@ -50,17 +50,24 @@ type Verdict struct {
 // judge compares. It says of every reading with which something is wrong what that is.
 func judge(e evidence) Verdict {
 	v := Verdict{
-		Accepted: len(e.accepted), Failed: map[string]int{}, StuckWorkflows: e.running,
-		BusiestMinute: e.limit.BusiestMinute, OverLimit: e.limit.Exceeded, MostInFlight: e.load.MostInFlight, Problems: e.problems,
+		Accepted:       len(e.accepted),
+		Failed:         map[string]int{},
+		StuckWorkflows: e.running,
+		BusiestMinute:  e.limit.BusiestMinute,
+		OverLimit:      e.limit.Exceeded,
+		MostInFlight:   e.load.MostInFlight,
+		Problems:       e.problems,
 	}
 	for _, id := range slices.Sorted(slices.Values(e.accepted)) {
 		v.judgeReading(id, e.latest[id], e.ehr[id])
 	}
+
 	for id := range maps.Keys(e.ehr) {
 		if !slices.Contains(e.accepted, id) {
 			v.Problems = append(v.Problems, "the EHR holds observation "+id+", which no sender was told of")
 		}
 	}
+
 	return v
 }
 
@@ -82,6 +89,7 @@ func (v *Verdict) judgeReading(id string, t transmission, held holdings) {
 		v.Lost++
 		wrong = "is not in the EHR"
 	}
+
 	if wrongStatus {
 		v.WrongStatus++
 	}
@@ -94,8 +102,8 @@ func (v *Verdict) judgeReading(id string, t transmission, held holdings) {
 	}
 }
 
-// OK reports whether every reading was delivered exactly once, or has failed and is known to have, and nothing else went
-// wrong.
+// OK reports whether every reading was delivered exactly once, or has failed and is known to have, and
+// nothing else went wrong.
 func (v Verdict) OK() bool {
 	return v.Delivered > 0 && v.Duplicates+v.Lost+v.WrongStatus+v.StuckWorkflows+v.OverLimit+len(v.Problems) == 0
 }
@@ -108,20 +116,28 @@ func (v Verdict) Write(out io.Writer) error {
 		count  int
 		detail string
 	}{
-		{"accepted", v.Accepted, ""}, {"delivered", v.Delivered, ""}, {"failed, and known to have", total(v.Failed), counts(v.Failed)},
-		{"duplicates", v.Duplicates, ""}, {"lost", v.Lost, ""}, {"wrong status", v.WrongStatus, ""}, {"workflows left running", v.StuckWorkflows, ""},
+		{"accepted", v.Accepted, ""},
+		{"delivered", v.Delivered, ""},
+		{"failed, and known to have", total(v.Failed), counts(v.Failed)},
+		{"duplicates", v.Duplicates, ""},
+		{"lost", v.Lost, ""},
+		{"wrong status", v.WrongStatus, ""},
+		{"workflows left running", v.StuckWorkflows, ""},
 		{"minutes over the EHR's limit", v.OverLimit, fmt.Sprintf("%d requests in the busiest", v.BusiestMinute)},
 		{"most requests under way at once", v.MostInFlight, ""},
 		{"circuit openings", total(v.Openings), counts(v.Openings)},
 	} {
 		fmt.Fprintf(w, "%s\t%d\t  %s\n", row.name, row.count, row.detail)
 	}
+
 	if err := w.Flush(); err != nil {
 		return err
 	}
+
 	for _, problem := range v.Problems {
 		fmt.Fprintln(out, "-", problem)
 	}
+
 	return nil
 }
 
