@@ -16,6 +16,7 @@ func TestImageIsBuiltOfWhatItNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ignore := readFile(t, ".dockerignore")
 	for path := range strings.FieldsSeq(string(packages)) {
 		folder, _, _ := strings.Cut(strings.TrimPrefix(path, "github.com/vantrexia/vantrexia/"), "/")
@@ -23,6 +24,7 @@ func TestImageIsBuiltOfWhatItNeeds(t *testing.T) {
 			t.Errorf(".dockerignore keeps %s from the image's build", folder)
 		}
 	}
+
 	if !strings.Contains(ignore, "\n*\n") {
 		t.Error(".dockerignore lets everything in, the secrets too")
 	}

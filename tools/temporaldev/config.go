@@ -27,8 +27,8 @@ type ports struct {
 	frontend, http, ui, history, matching, worker string
 }
 
-// choosePorts checks the ports that were named and picks free ones for the rest. It holds all of them at once so
-// that no two are the same; the server opens its own listeners, so each is let go again before it returns.
+// choosePorts checks the ports that were named and picks free ones for the rest. It holds all of them at once
+// so that no two are the same; the server opens its own listeners, so each is let go again before it returns.
 func choosePorts(opts options) (ports, error) {
 	var held []net.Listener
 	defer func() {
@@ -36,6 +36,7 @@ func choosePorts(opts options) (ports, error) {
 			_ = listener.Close()
 		}
 	}()
+
 	take := func(ip string, port int, what, flag string) (string, error) {
 		listener, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -53,19 +54,23 @@ func choosePorts(opts options) (ports, error) {
 	if chosen.frontend, err = take(opts.ip, opts.port, "the server", "--port"); err != nil {
 		return ports{}, err
 	}
+
 	if !opts.headless {
 		if chosen.ui, err = take(opts.uiIP, opts.uiPort, "the Web UI", "--ui-port"); err != nil {
 			return ports{}, err
 		}
 	}
+
 	if chosen.http, err = take(opts.ip, 0, "the server's HTTP API", "--ip"); err != nil {
 		return ports{}, err
 	}
+
 	for _, address := range []*string{&chosen.history, &chosen.matching, &chosen.worker} {
 		if *address, err = take(loopback, 0, "an internal service", "--port"); err != nil {
 			return ports{}, err
 		}
 	}
+
 	return chosen, nil
 }
 
@@ -133,6 +138,7 @@ func newLogger(level zap.AtomicLevel, format string) log.Logger {
 	if format != "json" {
 		name = "console"
 	}
+
 	logger, err := zap.Config{
 		Level:             level,
 		Encoding:          name,
