@@ -34,8 +34,8 @@ type values struct {
 }
 
 // readings lists what was measured in the visits, oldest first. Some visits have several measurements of one
-// kind in the same minute. Each of these is moved a minute later than the one before, because the API takes
-// two readings with the same time for one.
+// kind in the same minute. Each of these is moved a minute later than the one before, because the API refuses
+// another reading of the same device and time.
 func readings(visits []sandbox.Visit) []reading {
 	type moment struct {
 		sampleID, observationType string

@@ -13,8 +13,8 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// TestNothingLostNothingTwice is a short run of what `make chaos` does for minutes. CHAOS_SEED,
-// CHAOS_DURATION and CHAOS_EHR choose another one.
+// TestNothingLostNothingTwice does for 20 seconds what `make chaos` does for minutes. CHAOS_SEED,
+// CHAOS_DURATION and CHAOS_EHR choose another run.
 func TestNothingLostNothingTwice(t *testing.T) {
 	t.Parallel()
 	root, err := devstack.Root()

@@ -62,7 +62,7 @@ func TestPlanEndsEveryProcessAndIsOverInTime(t *testing.T) {
 	}
 }
 
-// Every way in which a process ends, every fault and every kind of EHR has to come up in some plan.
+// Every way to end a process, every fault and every kind of EHR is in some plan.
 func TestPlansTakeInEverything(t *testing.T) {
 	t.Parallel()
 	gently, brutally, faults, ehrs := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
@@ -93,7 +93,7 @@ func TestPlansTakeInEverything(t *testing.T) {
 	}
 
 	if len(gently) != 4 || len(brutally) != 6 {
-		t.Errorf("told to stop: %v, killed: %v", gently, brutally)
+		t.Errorf("stopped by SIGTERM: %v, killed: %v", gently, brutally)
 	}
 }
 
@@ -118,8 +118,8 @@ func TestAKindOfEHRCanBeChosen(t *testing.T) {
 	}
 }
 
-// TestLateWritesOnlyWhereRepeatsAreRecognised: what is stored after a look-up is stored twice by an EHR that
-// stores again.
+// TestLateWritesOnlyWhereRepeatsAreRecognised: a fault that delays a write beyond our look-up is planned only
+// for an EHR that recognises the repeated delivery. Another EHR would store it twice.
 func TestLateWritesOnlyWhereRepeatsAreRecognised(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -24,15 +24,15 @@ import (
 // readings are sent through the cluster while it is disturbed.
 const readings = 1000
 
-// perMinute is what the workers may ask of the EHR together. They could do more, and the EHR refuses what is
-// more by the same margin as eCW.
+// perMinute is how many requests a minute the workers may send together. They could send more. The EHR allows
+// a little more than that, by the same margin as eCW, and refuses the rest.
 const (
 	perMinute    = 500
 	ehrPerMinute = perMinute * 250 / 240
 )
 
 // TestReplacedUnderLoad sends readings through both APIs while one worker and one API are stopped and started
-// anew, as in a deploy: every reading must be in the EHR once.
+// again, as in a deploy. Every reading must be in the EHR once.
 func TestReplacedUnderLoad(t *testing.T) {
 	if os.Getenv("TEST_CLUSTER") == "" {
 		t.Skip("`make test-cluster` runs this: it takes minutes and the Temporal server as published")

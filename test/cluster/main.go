@@ -1,7 +1,7 @@
-// Command cluster runs an installation as production has it, without containers: PostgreSQL, a Temporal
-// server on it, configured by the files that docker-compose.yml mounts, its Web UI, two API processes, three
-// workers, and the sandbox EHR. `make cluster` runs it until Ctrl-C; nothing of it is kept. `make
-// test-cluster` stops and replaces its processes under load.
+// Command cluster runs an installation as in production, without containers: PostgreSQL, a Temporal server
+// with the files that docker-compose.yml mounts, its Web UI, two API processes, three workers, and the
+// sandbox EHR. `make cluster` runs it until Ctrl-C, and deletes its data then. `make test-cluster` stops and
+// replaces its processes under load.
 package main
 
 import (
@@ -63,7 +63,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	return err
 }
 
-// newDirectory makes one that PostgreSQL can enter too, which may run in another account than ours.
+// newDirectory makes a directory that PostgreSQL can enter, because it may run in another account.
 func newDirectory() (string, error) {
 	dir, err := os.MkdirTemp("", "vantrexia-cluster-")
 	if err != nil {
@@ -72,7 +72,7 @@ func newDirectory() (string, error) {
 	return dir, os.Chmod(dir, 0o711)
 }
 
-// welcome says where everything is and how to use it.
+// welcome prints the address of every part, and how to use them.
 func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 	token, err := c.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "24h")
 	if err != nil {
@@ -92,7 +92,9 @@ func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	fmt.Fprintf(out, "\nSend readings of the sandbox's patients:\n\n  bin/vantrexia simulate --url %s --token %s\n\nCtrl-C stops and removes it all.\n",
+	fmt.Fprintf(out, "\nSend readings of the sandbox's patients:\n\n  bin/vantrexia simulate --url %s --token %s\n\n",
 		c.url(apiNames()[0]), token)
+
+	fmt.Fprintln(out, "Ctrl-C stops the cluster and deletes its data.")
 	return nil
 }

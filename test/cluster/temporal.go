@@ -19,8 +19,8 @@ import (
 	"github.com/vantrexia/vantrexia/test/proof"
 )
 
-// temporalPortSettings are the ports of Temporal's services, and how the server is told of them. In a
-// container each has its default; here another Temporal may run beside us.
+// temporalPortSettings maps the ports of Temporal's services to the server's settings. In a container each
+// has its default port. Here the ports are chosen, because another Temporal may run on this machine.
 func temporalPortSettings() map[string]string {
 	return map[string]string{
 		temporalName:          "FRONTEND_GRPC_PORT",
@@ -35,7 +35,7 @@ func temporalPortSettings() map[string]string {
 	}
 }
 
-// temporalHTTP is the port on which the server tells that it is ready.
+// temporalHTTP is the port on which the server answers whether it is ready.
 const temporalHTTP = "temporal-http"
 
 func temporalPorts() (names []string) {
@@ -115,8 +115,14 @@ func (c *cluster) startUI() (err error) {
 		return err
 	}
 
-	settings := fmt.Sprintf("temporalGrpcAddress: %s\nhost: 127.0.0.1\nport: %d\nenableUi: true\ndefaultNamespace: %s\ndisableNewsFetch: true\ncors: {cookieInsecure: true}\n",
-		c.address(temporalName), c.ports[uiName], namespace)
+	settings := fmt.Sprintf(`temporalGrpcAddress: %s
+host: 127.0.0.1
+port: %d
+enableUi: true
+defaultNamespace: %s
+disableNewsFetch: true
+cors: {cookieInsecure: true}
+`, c.address(temporalName), c.ports[uiName], namespace)
 	if err := os.WriteFile(filepath.Join(dir, "cluster.yaml"), []byte(settings), 0o600); err != nil {
 		return err
 	}
@@ -126,7 +132,7 @@ func (c *cluster) startUI() (err error) {
 	return err
 }
 
-// awaitTemporal asks what the health check of the compose file asks.
+// awaitTemporal waits until the health check of the Compose file would pass.
 func (c *cluster) awaitTemporal(ctx context.Context) error {
 	for {
 		var info struct{ ServerVersion string }

@@ -21,8 +21,8 @@ type reading struct {
 	Values          map[string]any `json:"values"`
 }
 
-// Devices send each reading until an API has taken it, with nothing but the reading itself to tell a repeated
-// request from a new one.
+// Devices send each reading until an API has taken it. A repeated request has no mark: the API must recognise
+// it by the reading itself.
 type Devices struct {
 	apis     []string
 	token    string
@@ -38,7 +38,7 @@ type Devices struct {
 // patient is one that the API and the EHR both know.
 type patient struct{ id, fhirID string }
 
-// patientCount spreads the readings a little.
+// patientCount is how many patients share the readings.
 const patientCount = 5
 
 // NewDevices creates patients whom the sandbox EHR knows. The readings go to the APIs in turn; token is an
@@ -81,7 +81,7 @@ func (d *Devices) Feed(ctx context.Context, duration, every time.Duration) {
 	sending.Wait()
 }
 
-// reading makes the nth reading; each has a second of its own.
+// reading makes the nth reading. Each is measured in another second.
 func (d *Devices) reading(n int) reading {
 	r := reading{
 		PatientID:   d.patients[n%len(d.patients)].id,
@@ -101,11 +101,11 @@ func (d *Devices) reading(n int) reading {
 	return r
 }
 
-// repeatEvery makes the Devices forget some acknowledgements: it then sends the reading once more.
+// repeatEvery: every fifth reading is sent once more after it was accepted, as if the answer had been lost.
 const repeatEvery = 5
 
-// Send delivers the nth reading to an API; twice, now and then, which must be one reading all the same. It
-// returns when the reading is accepted or refused, or ctx ends.
+// Send sends the nth reading to an API, and some readings twice: the API must store those once. It returns
+// when the reading is accepted or refused, or when ctx ends.
 func (d *Devices) Send(ctx context.Context, n int) {
 	id, ok := d.untilAccepted(ctx, n)
 	if !ok || n%repeatEvery != 0 {
@@ -145,7 +145,7 @@ func (d *Devices) untilAccepted(ctx context.Context, n int) (id string, ok bool)
 	return "", false
 }
 
-// post waits no longer than a Devices would.
+// post sends a reading, with the short timeout of a device.
 func (d *Devices) post(ctx context.Context, api string, r reading, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

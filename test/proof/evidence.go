@@ -19,20 +19,20 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// Witnesses are whom Judge asks beside the senders.
+// Witnesses are the parts that Judge asks, beside the senders.
 type Witnesses struct {
 	Operator  Operator
 	Sandbox   string      // URL of the sandbox EHR
 	EHR       *ecw.Client // reaches it as eCW is reached
 	Temporal  client.Client
 	Processes []string // the log files of our own processes
-	// Settled is called before the EHR is asked for every reading; it takes away what would be in the way,
-	// such as a limit on requests. May be nil.
+	// Settled is called before the EHR is asked for every reading. It removes what would stop that, such as a
+	// limit on requests. It may be nil.
 	Settled func(context.Context) error
 }
 
-// Judge waits until all is settled and compares what the witnesses say of each reading that the devices' APIs
-// accepted. No device may be sending any more.
+// Judge waits until every accepted reading is delivered or has failed, and compares what the witnesses say of
+// each. No device may still be sending.
 func (w Witnesses) Judge(ctx context.Context, d *Devices) (Verdict, error) {
 	e, err := w.gather(ctx, d)
 	return judge(e), err
@@ -107,7 +107,7 @@ func (w Witnesses) inEHR(ctx context.Context, accepted map[string]patient) (map[
 	return held, nil
 }
 
-// runningWorkflows counts the transmissions that have not ended; those that just did get a moment.
+// runningWorkflows counts the transmissions that have not ended, and waits up to a minute for them to end.
 func (w Witnesses) runningWorkflows(ctx context.Context) (int, error) {
 	for end := time.Now().Add(time.Minute); ; pause(ctx, time.Second) {
 		answer, err := w.Temporal.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
@@ -122,7 +122,7 @@ func (w Witnesses) runningWorkflows(ctx context.Context) (int, error) {
 	}
 }
 
-// alarms returns the lines of a log that tell of a bug whatever became of the readings.
+// alarms returns the lines of a log that show a bug, even if every reading was delivered.
 func alarms(logFile string) ([]string, error) {
 	file, err := os.Open(logFile)
 	if err != nil {

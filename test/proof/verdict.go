@@ -17,7 +17,7 @@ type holdings struct {
 	found string // the id that a FHIR search gives, or ""
 }
 
-// evidence is what three witnesses say when all is settled: the senders, our database and the EHR.
+// evidence is what the senders, our database and the EHR say after everything has settled.
 type evidence struct {
 	accepted []string                // observation ids that were answered 201 or 200
 	latest   map[string]transmission // of each observation
@@ -28,7 +28,7 @@ type evidence struct {
 	problems []string // what went wrong beside the readings
 }
 
-// Verdict counts the readings. Problems say more about what is wrong.
+// Verdict counts the readings by outcome. Problems has a line for each fault.
 type Verdict struct {
 	Accepted    int
 	Delivered   int            // once, and our database knows
@@ -40,14 +40,14 @@ type Verdict struct {
 	StuckWorkflows int
 	BusiestMinute  int // most requests that the EHR took in one
 	OverLimit      int // minutes in which more was sent than the EHR allows
-	MostInFlight   int // most requests that the EHR had under way at once; says how hard it was pressed, no more
+	MostInFlight   int // most requests that the EHR had under way at once; shown for information only
 
-	// Openings counts by reason how often the circuit opened, if somebody watched; that is in order.
+	// Openings counts how often the circuit opened, by reason, if that was watched. It is no fault.
 	Openings map[string]int
 	Problems []string
 }
 
-// judge compares. It says of every reading with which something is wrong what that is.
+// judge compares the evidence on each reading, and adds a problem for each that is not as it should be.
 func judge(e evidence) Verdict {
 	v := Verdict{
 		Accepted:       len(e.accepted),
@@ -64,7 +64,7 @@ func judge(e evidence) Verdict {
 
 	for id := range maps.Keys(e.ehr) {
 		if !slices.Contains(e.accepted, id) {
-			v.Problems = append(v.Problems, "the EHR holds observation "+id+", which no sender was told of")
+			v.Problems = append(v.Problems, "the EHR holds observation "+id+", which no sender had accepted")
 		}
 	}
 

@@ -52,7 +52,7 @@ func TestJudge(t *testing.T) {
 		"twice":           {func(e *evidence) { e.ehr = map[string]holdings{"a": {count: 2, found: "obs-1"}} }, Verdict{Duplicates: 1}, "stands 2 times"},
 		"never accepted": {func(e *evidence) {
 			e.ehr = map[string]holdings{"a": {count: 1, found: "obs-1"}, "b": {count: 1}}
-		}, Verdict{Delivered: 1}, "which no sender was told of"},
+		}, Verdict{Delivered: 1}, "which no sender had accepted"},
 		"transmitted anew by itself": {func(e *evidence) { e.latest = again }, Verdict{Delivered: 1}, "had 2 transmissions"},
 		"a workflow goes on":         {func(e *evidence) { e.running = 1 }, Verdict{Delivered: 1, StuckWorkflows: 1}, ""},
 		"too many requests":          {func(e *evidence) { e.limit.Exceeded = 1 }, Verdict{Delivered: 1, OverLimit: 1}, ""},

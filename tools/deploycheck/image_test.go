@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestImageIsBuiltOfWhatItNeeds: .dockerignore keeps everything out of the build but what it names.
+// TestImageIsBuiltOfWhatItNeeds: .dockerignore excludes everything except the folders that it names.
 func TestImageIsBuiltOfWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}", "./cmd/vantrexia")

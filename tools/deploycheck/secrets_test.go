@@ -135,7 +135,8 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 	}
 }
 
-// kept is what a file holds now, or a word that is too short for a secret when it held something else before.
+// kept returns what a file holds now. If it held something else before, it returns a word that is too short
+// for a secret.
 func kept(before, now string) string {
 	if before != "" && before != now {
 		return "replaced"
@@ -153,7 +154,7 @@ func (in installation) checkModes(t *testing.T, want map[string]os.FileMode) {
 	}
 }
 
-// TestAKeyThatExistsIsKept: eCW knows no other one.
+// TestAKeyThatExistsIsKept: a key that is registered with eCW must not be replaced.
 func TestAKeyThatExistsIsKept(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"of the tutorial": keyDir + "/private.pem", "of an earlier version": "deploy/secrets/ecw-private-key"} {
@@ -172,7 +173,8 @@ func TestAKeyThatExistsIsKept(t *testing.T) {
 	}
 }
 
-// TestSecretsThatRootMakesAreReadInContainers: ours run as another account then, never as root.
+// TestSecretsThatRootMakesAreReadInContainers: our containers never run as root, so the files must belong to
+// their account.
 func TestSecretsThatRootMakesAreReadInContainers(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {

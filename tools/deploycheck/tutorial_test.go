@@ -68,7 +68,8 @@ func TestRestartTakesUpSettings(t *testing.T) {
 	}
 }
 
-// TestBackendIsTheWholeOfUs: API and worker in one, so that its log tells of the deliveries.
+// TestBackendIsTheWholeOfUs: the backend runs API and worker in one process, so that its log shows the
+// deliveries.
 func TestBackendIsTheWholeOfUs(t *testing.T) {
 	t.Parallel()
 	backend := compose(t).Services["backend"]
@@ -83,7 +84,7 @@ func TestBackendIsTheWholeOfUs(t *testing.T) {
 	}
 }
 
-// TestWorkersAreAdded by --scale only: the backend has one already.
+// TestWorkersAreAdded: workers are added with --scale only, because the backend has one already.
 func TestWorkersAreAdded(t *testing.T) {
 	t.Parallel()
 	worker := compose(t).Services["worker"]
@@ -101,7 +102,7 @@ func TestWorkersAreAdded(t *testing.T) {
 	}
 }
 
-// TestCommandsNameServices: those of the tutorial, and of our documents.
+// TestCommandsNameServices: the commands of the tutorial and of our documents name services that exist.
 func TestCommandsNameServices(t *testing.T) {
 	t.Parallel()
 	services := compose(t).Services
@@ -151,7 +152,7 @@ func servicesOf(command string) (names []string) {
 	return names
 }
 
-// TestContainersRunAsTheOwnerOfTheSettings, who alone may read .env and the key.
+// TestContainersRunAsTheOwnerOfTheSettings, because only the owner may read .env and the key.
 func TestContainersRunAsTheOwnerOfTheSettings(t *testing.T) {
 	t.Parallel()
 	services := compose(t, "VANTREXIA_USER=1000:1001").Services

@@ -42,8 +42,8 @@ Prints one line on standard output when it accepts work, and ends on SIGINT or S
 Flags:
 `
 
-// uiPortOffset is where the Web UI goes when no port is named for it: 7233 and 8233, as the Temporal CLI has
-// it.
+// uiPortOffset is added to the server's port when the Web UI has no port of its own: 7233 and 8233, as in the
+// Temporal CLI.
 const uiPortOffset = 1000
 
 func parse(args []string, output io.Writer) (options, error) {
@@ -73,12 +73,13 @@ func parse(args []string, output io.Writer) (options, error) {
 	flags.DurationVar(&opts.retention, "retention", 7*24*time.Hour, "how long a new namespace keeps closed workflows")
 	flags.Func("search-attribute", "`Name=Type` every namespace has, again for more; types as in the Temporal documentation",
 		opts.addSearchAttribute)
+
 	flags.StringVar(&opts.dbFile, "db-filename", "", "SQLite `file` that keeps the state (default: in memory, gone at the end)")
 	flags.Func("dynamic-config-value", "`key=JSON` of the server's dynamic configuration, again for more", opts.addDynamicConfig)
 	flags.StringVar(&opts.logLevel, "log-level", "warn", "debug, info, warn, error or never")
 	flags.StringVar(&opts.logFormat, "log-format", "text", "text or json")
 	flags.BoolVar(&opts.exitWithStdin, "exit-with-stdin", false,
-		"also end when standard input does: with it a pipe, the server never outlives its parent")
+		"also end when standard input ends; if that is a pipe from the parent, the server does not outlive the parent")
 
 	if len(args) >= 2 && args[0] == "server" && args[1] == "start-dev" {
 		args = args[2:]
@@ -100,7 +101,7 @@ func parse(args []string, output io.Writer) (options, error) {
 	return opts, opts.complete()
 }
 
-// complete fills in what follows from other flags and refuses what cannot work.
+// complete fills in values that follow from other flags, and refuses values that cannot work.
 func (o *options) complete() error {
 	if len(o.namespaces) == 0 {
 		o.namespaces = []string{"default"}
@@ -168,7 +169,7 @@ func (o *options) addDynamicConfig(pair string) error {
 	}
 
 	if number, ok := value.(float64); ok && number == math.Trunc(number) {
-		value = int(number) // the server takes no other for a whole number, and would go on with its default
+		value = int(number) // the server accepts only an int for a whole number, and would silently use its default
 	}
 
 	o.dynamicConfig[dynamicconfig.MakeKey(key)] = value

@@ -30,7 +30,7 @@ import (
 // frontendHealth is the name under which the frontend answers the gRPC health check.
 const frontendHealth = "temporal.api.workflowservice.v1.WorkflowService"
 
-// readyTimeout bounds the start; half a second is usual, a loaded two-core machine takes a few.
+// readyTimeout bounds the start, which usually takes half a second, and a few seconds on a busy machine.
 const readyTimeout = 60 * time.Second
 
 // serve runs the server and its Web UI until ctx ends. When both accept requests it writes one line to
@@ -56,7 +56,7 @@ func serve(ctx context.Context, opts options, stdout io.Writer) error {
 
 	level := zap.NewAtomicLevelAt(log.ParseZapLevel(opts.logLevel))
 	if opts.logLevel == "never" {
-		level.SetLevel(zap.FatalLevel) // a fatal error is why the process ends; it is always said
+		level.SetLevel(zap.FatalLevel) // a fatal error ends the process, so it is always logged
 	}
 
 	server, err := newServer(opts, ports, store, newLogger(level, opts.logFormat))
@@ -68,7 +68,7 @@ func serve(ctx context.Context, opts options, stdout io.Writer) error {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	defer func() {
-		level.SetLevel(zap.FatalLevel) // services that stop one after the other complain about those already gone
+		level.SetLevel(zap.FatalLevel) // services that stop later log errors about those that have stopped already
 		_ = server.Stop()              // it logs what goes wrong and returns nothing
 	}()
 
@@ -82,7 +82,7 @@ func serve(ctx context.Context, opts options, stdout io.Writer) error {
 
 	if err := awaitReady(ctx, opts, ports); err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before the start was over
+			return nil // stopped before the start was over
 		}
 		return err
 	}
@@ -194,7 +194,7 @@ func portOf(address string) int {
 	return port
 }
 
-// bracketed writes an IP address the way it stands in front of a port.
+// bracketed returns an IP address in the form that goes before a port.
 func bracketed(ip string) string {
 	if parsed := net.ParseIP(ip); parsed != nil && parsed.To4() == nil {
 		return "[" + ip + "]"
@@ -202,7 +202,7 @@ func bracketed(ip string) string {
 	return ip
 }
 
-// developmentConfig is where a server for one developer differs from the server's own defaults.
+// developmentConfig has the settings in which a server for one developer differs from the server's defaults.
 func developmentConfig() dynamicconfig.StaticClient {
 	return dynamicconfig.StaticClient{
 		// The server would otherwise report its version to the vendor and ask for news.

@@ -27,12 +27,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// lockTimeout is how long a start waits for its predecessor on the same file to be gone.
+// lockTimeout is how long a start waits for an earlier server on the same file to end.
 const lockTimeout = 10 * time.Second
 
-// lockStore keeps a second server off the file: two would fight over the history shard and both lose. The
-// kernel frees the lock however the process ends. The file stays; removing it would let two processes lock
-// two files.
+// lockStore keeps a second server off the file, because two would take the history shard from each other. The
+// kernel frees the lock however the process ends. The lock file stays: if it were removed, two processes
+// could lock two files.
 func lockStore(ctx context.Context, dbFile string) (unlock func(), err error) {
 	if dbFile == "" {
 		return func() {}, nil
@@ -60,8 +60,8 @@ func lockStore(ctx context.Context, dbFile string) (unlock func(), err error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// openStore prepares the database: schema, namespaces, search attributes. Every step can be repeated, after a
-// kill in the middle as well, and changes nothing that is already there.
+// openStore prepares the database: schema, namespaces, search attributes. Every step may be repeated, also
+// after a kill in the middle, and leaves what is there as it is.
 func openStore(ctx context.Context, opts options) (*config.SQL, error) {
 	store := &config.SQL{PluginName: sqliteplugin.PluginName}
 	if opts.dbFile == "" {
@@ -86,7 +86,8 @@ func openStore(ctx context.Context, opts options) (*config.SQL, error) {
 	return store, nil
 }
 
-// createSchema makes the tables of a new file, all or none: half a schema would never be completed.
+// createSchema makes the tables of a new file in one transaction, because a part of a schema would never be
+// completed.
 func createSchema(store *config.SQL) (err error) {
 	db, err := sql.NewSQLAdminDB(sqlplugin.DbKindUnknown, store, resolver.NewNoopResolver(), log.NewNoopLogger(),
 		metrics.NoopMetricsHandler)
