@@ -119,10 +119,10 @@ func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack
 	var taken *devstack.PortError
 	switch {
 	case errors.As(err, &taken) && taken.Port == cfg.TemporalPort:
-		return nil, fmt.Errorf("Temporal's port %d is taken: stop what listens there, choose another port with TEMPORAL_PORT, "+
+		return nil, fmt.Errorf("port %d is taken, which Temporal needs: stop what listens there, choose another port with TEMPORAL_PORT, "+
 			"or set TEMPORAL_ADDRESS if a Temporal to use listens there", taken.Port)
 	case errors.As(err, &taken):
-		return nil, fmt.Errorf("the Temporal Web UI's port %d is taken: stop what listens there, or choose another address "+
+		return nil, fmt.Errorf("port %d is taken, which the Temporal Web UI needs: stop what listens there, or choose another address "+
 			"with TEMPORAL_UI_ADDRESS", taken.Port)
 	}
 
