@@ -12,7 +12,8 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// The roles of a bearer token. An admin may do everything, a provider reads and triggers, a service posts readings.
+// The roles of a bearer token. An admin may do everything, a provider reads and triggers, a service posts
+// readings.
 const (
 	RoleAdmin    = "admin"
 	RoleProvider = "provider"
@@ -28,7 +29,7 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// Token says what a bearer token is to be good for.
+// Token describes a bearer token to sign.
 type Token struct {
 	Role    string
 	Subject string
@@ -48,9 +49,13 @@ func (t Token) Sign(secret []byte) (string, error) {
 	case len(secret) < minSecretBytes:
 		return "", errShortSecret
 	}
+
 	now := time.Now()
 	signed := claims{Role: t.Role, RegisteredClaims: jwt.RegisteredClaims{
-		Subject: t.Subject, Issuer: t.Issuer, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(t.TTL)),
+		Subject:   t.Subject,
+		Issuer:    t.Issuer,
+		IssuedAt:  jwt.NewNumericDate(now),
+		ExpiresAt: jwt.NewNumericDate(now.Add(t.TTL)),
 	}}
 	if t.Audience != "" {
 		signed.Audience = jwt.ClaimStrings{t.Audience}
@@ -58,13 +63,14 @@ func (t Token) Sign(secret []byte) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, signed).SignedString(secret)
 }
 
-// Where authenticate leaves what the token says of its holder.
+// The keys under which authenticate keeps the role and the subject of the token in the request's context.
 const (
 	roleKey    = "role"
 	subjectKey = "subject"
 )
 
-// authenticate lets a request through that carries a valid bearer token, and keeps its role for allow.
+// authenticate lets a request through that carries a valid bearer token, and keeps the token's role for
+// allow.
 func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	options := []jwt.ParserOption{jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired()}
 	if s.TokenIssuer != "" {
@@ -73,12 +79,14 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	if s.TokenAudience != "" {
 		options = append(options, jwt.WithAudience(s.TokenAudience))
 	}
+
 	parser := jwt.NewParser(options...)
 	return func(c echo.Context) error {
 		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
 		if !strings.EqualFold(scheme, "Bearer") || token == "" {
 			return unauthorized("not_authenticated", "Send a token in the header: Authorization: Bearer <token>.")
 		}
+
 		var got claims
 		_, err := parser.ParseWithClaims(strings.TrimSpace(token), &got, func(*jwt.Token) (any, error) { return s.TokenSecret, nil })
 		switch {
@@ -87,21 +95,25 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 		case err != nil:
 			return unauthorized("invalid_token", "The token is not valid here: get a new one.")
 		}
+
 		c.Set(roleKey, got.Role)
 		c.Set(subjectKey, got.Subject)
 		return next(c)
 	}
 }
 
-// allow lets admins through, and the roles named, with a valid token. It stands on every route and not on their group:
-// Echo answers 404 to a wrong method within a group that has middleware.
+// allow lets a request through whose token is an admin's or has one of the roles. It is set on each route,
+// not on their group: Echo answers 404 instead of 405 to a wrong method in a group with middleware.
 func (s *server) allow(roles ...string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return s.authenticate(func(c echo.Context) error {
 			role, _ := c.Get(roleKey).(string)
 			if role != RoleAdmin && !slices.Contains(roles, role) {
-				return &Error{Status: http.StatusForbidden, Code: "forbidden", Detail: "Your role may not do this; it takes one of: " +
-					strings.Join(append([]string{RoleAdmin}, roles...), ", ") + "."}
+				return &Error{
+					Status: http.StatusForbidden,
+					Code:   "forbidden",
+					Detail: "The token's role may not do this. Send a token with one of these roles: " +
+						strings.Join(append([]string{RoleAdmin}, roles...), ", ") + "."}
 			}
 			return next(c)
 		})

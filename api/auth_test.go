@@ -15,7 +15,7 @@ import (
 
 type claims = jwt.MapClaims
 
-// sign makes a token as the API does, with the claims given over good ones; nil takes a claim away.
+// sign makes a token as the API does. The claims given replace good ones; nil removes a claim.
 func (c caller) sign(tb testing.TB, change claims) string {
 	tb.Helper()
 	return c.signWith(tb, jwt.SigningMethodHS256, []byte(tokenSecret), change)
@@ -29,10 +29,12 @@ func (c caller) signWith(tb testing.TB, method jwt.SigningMethod, key any, chang
 			delete(good, name)
 		}
 	}
+
 	token, err := jwt.NewWithClaims(method, good).SignedString(key)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	c.secret(token)
 	return token
 }
@@ -44,6 +46,7 @@ func TestAuthentication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	good := s.token
 	header, payload, _ := strings.Cut(good, ".")
 	payload, signature, _ := strings.Cut(payload, ".")
@@ -95,7 +98,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// Who may not come in learns nothing, not even whether the body is any good.
+// A caller without a valid token learns nothing, not even whether the body is valid.
 func TestAuthenticationComesFirst(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -116,6 +119,7 @@ func TestSignTokenRefuses(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, token, err)
 		}
 	}
+
 	if _, err := api.New(api.Config{TokenSecret: good[:31]}); err == nil {
 		t.Error("New took a short secret")
 	}

@@ -25,7 +25,7 @@ func values(reading, replacement string) string {
 }
 func member(object, name, value string) string { return `{"` + name + `":` + value + "," + object[1:] }
 
-// A time without a zone is the likeliest mistake of all, and the words for any other format would not show it.
+// A time without a zone is the likeliest mistake, so its message says so.
 func TestTimeWithoutAZone(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -37,13 +37,14 @@ func TestTimeWithoutAZone(t *testing.T) {
 			t.Errorf("%s: %s", when, got.body)
 		}
 	}
+
 	got := s.do("GET", "/api/v1/fhir/transmissions/?date_from=2026-02-06T10:30:00", "").want(t, http.StatusBadRequest, "invalid")
 	if !strings.Contains(got.text("detail"), "date_from: has no time zone") {
 		t.Errorf("%s", got.body)
 	}
 }
 
-// refuse sends each bad request and checks that nothing came of it.
+// refuse sends each bad request, and checks the answer and that nothing was stored.
 func (s *system) refuse(t *testing.T, method, path string, tests []bad) {
 	t.Helper()
 	const tables = "SELECT (SELECT json_agg(o) FROM observations o)::text || (SELECT json_agg(p) FROM patients p)::text"
@@ -53,10 +54,12 @@ func (s *system) refuse(t *testing.T, method, path string, tests []bad) {
 		}
 		return all
 	}
+
 	before := stored()
 	if before == nil {
 		t.Fatal("store an observation and a patient first")
 	}
+
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got := s.in(t).do(method, path, test.body).want(t, http.StatusBadRequest, test.code)
@@ -178,6 +181,7 @@ func TestBadObservations(t *testing.T) {
 		invalid("a unit with a NUL", values(replaced(good, "blood_pressure", "weight"), `{"value":81.6,"unit":"kg\u0000"}`), "values.unit"),
 		malformed("a unit that is no UTF-8", values(replaced(good, "blood_pressure", "weight"), `{"value":81.6,"unit":"k`+"\xff"+`"}`)),
 	}))
+
 	s.do("POST", "/api/v1/observations/", good).want(t, http.StatusCreated, "") // it was good indeed
 }
 
@@ -218,6 +222,7 @@ func TestBadPatients(t *testing.T) {
 		invalid("the id is not to be set", member(fullPatient, "id", `"d290f1ee-6c54-4b01-90e6-d701748f0851"`), "id"),
 		invalid("the practice is not to be set", member(fullPatient, "practice_code", `"OTHER"`), "practice_code"),
 	}
+
 	all := slices.Concat(everyBody(fullPatient), tests)
 	s.refuse(t, "POST", "/api/v1/patients/", append(all, invalid("an empty object", "{}", "first_name", "last_name", "birth_date", "mrn")))
 
@@ -245,6 +250,7 @@ func TestBadQueriesAndPaths(t *testing.T) {
 			}
 		})
 	}
+
 	for _, query := range []string{"mrn=%zz", "mrn=a;b"} { // a filter that is dropped would list everybody
 		t.Run(query, func(t *testing.T) {
 			s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusBadRequest, "malformed_query")
@@ -287,27 +293,31 @@ func TestBadBodies(t *testing.T) {
 				s.in(t).do(route[0], route[1], "{}", "Content-Type", media).want(t, http.StatusUnsupportedMediaType, "unsupported_media_type")
 			})
 		}
+
 		t.Run(name+" with a charset", func(t *testing.T) {
 			if got := s.in(t).do(route[0], route[1], "{}", "Content-Type", "Application/JSON; charset=utf-8"); got.status == http.StatusUnsupportedMediaType {
 				t.Errorf("got %d %s", got.status, got.body)
 			}
 		})
-		// A server may close the connection on a body that it does not want. A client that asks first reads the answer all
-		// the same; one that does not tell the length gets it when little is left to send.
-		const told, untold = 2 << 20, 1<<20 + 100<<10
+
+		// A server may close the connection on a body that it does not want. A client that sends Expect:
+		// 100-continue still reads the answer. A client that does not send the length reads it when little is
+		// left to send.
+		const stated, unstated = 2 << 20, 1<<20 + 100<<10
 		for body, write := range map[string]func(int) string{
 			"a long text":         func(n int) string { return `{"device":"` + strings.Repeat("x", n) + `"}` },
 			"blanks at the end":   func(n int) string { return "{}" + strings.Repeat(" ", n) },
 			"blanks at the start": func(n int) string { return strings.Repeat(" ", n) + "{}" },
 		} {
 			t.Run(name+" of 2 MB, "+body, func(t *testing.T) {
-				s.in(t).do(route[0], route[1], write(told), "Expect", "100-continue").want(t, http.StatusRequestEntityTooLarge, "too_large")
+				s.in(t).do(route[0], route[1], write(stated), "Expect", "100-continue").want(t, http.StatusRequestEntityTooLarge, "too_large")
 			})
-			t.Run(name+" of too much, length untold, "+body, func(t *testing.T) {
-				s.in(t).send(route[0], route[1], io.MultiReader(strings.NewReader(write(untold)))).want(t, http.StatusRequestEntityTooLarge, "too_large")
+			t.Run(name+" of too much, length unstated, "+body, func(t *testing.T) {
+				s.in(t).send(route[0], route[1], io.MultiReader(strings.NewReader(write(unstated)))).want(t, http.StatusRequestEntityTooLarge, "too_large")
 			})
 		}
 	}
+
 	if s.rows("observations") != 0 || s.rows("patients") != 1 {
 		t.Error("something was stored")
 	}

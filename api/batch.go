@@ -18,7 +18,8 @@ type batchRequest struct {
 	Observations []json.RawMessage `json:"observations"`
 }
 
-// batchAnswer has a result for each item, in the request's order. What is valid is kept, whatever the others are.
+// batchAnswer has a result for each item, in the request's order. The valid items are stored even when others
+// are not.
 type batchAnswer struct {
 	Created  int         `json:"created"`
 	Existing int         `json:"existing"`
@@ -26,7 +27,7 @@ type batchAnswer struct {
 	Results  []batchItem `json:"results"`
 }
 
-// batchItem is what a request for this item alone would have answered.
+// batchItem is the answer that a request with this item alone would have got.
 type batchItem struct {
 	Index  int        `json:"index"`
 	Status int        `json:"status"`
@@ -39,20 +40,24 @@ func (s *server) createObservations(c echo.Context) error {
 	if err := bind(c, &req); err != nil {
 		return err
 	}
+
 	ctx, key := c.Request().Context(), idempotencyKey(c)
 	answer := batchAnswer{Results: make([]batchItem, len(req.Observations))}
 	var created []uuid.UUID
 	for i, raw := range req.Observations {
-		if ctx.Err() != nil { // the caller sends the batch again, and finds what is stored by now
+		if ctx.Err() != nil { // the caller hung up, and will send the batch again
 			s.startMany(ctx, created)
 			return &cutShort{stored: answer.Created}
 		}
-		// An item that was begun is finished: it is known whether it is stored, and the database bounds how long it takes.
+
+		// A hang-up does not cancel the item under way, so that it is known whether it is stored. The
+		// database's timeout bounds it.
 		item, err := s.createOne(context.WithoutCancel(ctx), key.item(i), raw)
 		if err != nil {
-			s.startMany(ctx, created) // the request is to be sent again, and finds what is stored by now
+			s.startMany(ctx, created) // what is stored by now starts; the rest comes with the repeated request
 			return err
 		}
+
 		item.Index = i
 		switch item.Status {
 		case http.StatusCreated:
@@ -63,24 +68,29 @@ func (s *server) createObservations(c echo.Context) error {
 		default:
 			answer.Rejected++
 		}
+
 		answer.Results[i] = item
 	}
+
 	s.startMany(ctx, created)
 	return c.JSON(http.StatusOK, answer)
 }
 
-// createOne fails only when the database is away, so that a batch does not wait for it a thousand times.
+// createOne stores one item. It returns an error only when the database is away: the batch then ends, instead
+// of waiting for the database a thousand times.
 func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage) (batchItem, error) {
 	if !isObject(raw) {
 		refused := malformed("The item is not a JSON object: send a reading as POST /api/v1/observations/ takes it.")
 		return batchItem{Status: refused.Status, Error: refused}, nil
 	}
+
 	var stored db.Observation
 	var created bool
 	err := checkObject(s.contract.doc.Components.Schemas["Reading"].Value, raw)
 	if err == nil {
 		stored, created, err = s.takeReading(ctx, key, raw)
 	}
+
 	var refused *Error
 	switch {
 	case err == nil && created:
@@ -92,12 +102,13 @@ func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage)
 	case db.IsUnavailable(err):
 		return batchItem{}, err
 	}
+
 	s.Logger.ErrorContext(ctx, "reading of a batch not stored", "error", err)
 	return batchItem{Status: http.StatusInternalServerError, Error: internalError()}, nil
 }
 
-// startMany starts the transmissions of a batch by one workflow, so that the answer need not wait for a thousand starts.
-// When Temporal is away the readings wait for the scheduled sweep.
+// startMany starts one workflow that starts the transmissions of a batch, so that the answer does not wait
+// for a thousand starts. When Temporal is away the readings wait for the scheduled sweep.
 func (s *server) startMany(ctx context.Context, ids []uuid.UUID) {
 	if len(ids) == 0 {
 		return
@@ -105,7 +116,8 @@ func (s *server) startMany(ctx context.Context, ids []uuid.UUID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 	batch := workflows.Batch{PracticeCode: s.PracticeCode, ObservationIDs: ids}
-	_, err := s.Temporal.ExecuteWorkflow(ctx, workflows.BatchStart(s.PracticeCode, uuid.New()).Options(), workflows.StartTransmissions, batch)
+	_, err := s.Temporal.ExecuteWorkflow(ctx, workflows.BatchStart(s.PracticeCode, uuid.New()).Options(), workflows.StartTransmissions,
+		batch)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "transmissions of a batch not started yet", "readings", len(ids), "error", fmt.Sprint(err))
 	}

@@ -27,13 +27,14 @@ func weights(patientID string, n int) []string {
 
 func batch(readings []string) string { return `{"observations":[` + strings.Join(readings, ",") + `]}` }
 
-// The largest batch: half of it broken in every way, and the other half in the chart, each once.
+// A batch of 1,000: the valid readings reach the chart once each, and the others are refused, each with its
+// reason.
 func TestBatchOfAThousand(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
 	patient, inactive := s.patient(kevin), s.patient(susan)
 	s.do("PATCH", "/api/v1/patients/"+inactive+"/", `{"active":false}`).want(t, http.StatusOK, "")
-	const valid = 20 // delivered ones cost the time of a workflow each
+	const valid = 20 // each of these runs a workflow, which takes time
 	good := weights(patient, valid)
 	future := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	broken := []struct{ reading, code, field string }{
@@ -51,16 +52,20 @@ func TestBatchOfAThousand(t *testing.T) {
 		{`[]`, "malformed_json", ""},
 		{`{}`, "invalid", "patient_id"},
 	}
+
 	readings, codes := slices.Clone(good), make([]int, valid)
 	for i := valid; i < 1000; i++ {
 		readings, codes = append(readings, broken[i%len(broken)].reading), append(codes, i%len(broken))
 	}
+
 	started := time.Now()
 	got := s.do("POST", batchPath, batch(readings)).want(t, http.StatusOK, "")
 	t.Logf("answered after %s", time.Since(started))
-	if got.get("created") != number(fmt.Sprint(valid)) || got.get("existing") != number("0") || got.get("rejected") != number(fmt.Sprint(1000-valid)) {
+	if got.get("created") != number(fmt.Sprint(valid)) || got.get("existing") != number("0") ||
+		got.get("rejected") != number(fmt.Sprint(1000-valid)) {
 		t.Errorf("created %v, existing %v, rejected %v", got.get("created"), got.get("existing"), got.get("rejected"))
 	}
+
 	var items struct {
 		Results []struct {
 			Index, Status int
@@ -74,6 +79,7 @@ func TestBatchOfAThousand(t *testing.T) {
 	if err := json.Unmarshal(got.body, &items); err != nil || len(items.Results) != 1000 {
 		t.Fatalf("%d results: %v", len(items.Results), err)
 	}
+
 	for i, item := range items.Results {
 		if item.Index != i {
 			t.Fatalf("result %d has the index %d", i, item.Index)
@@ -84,29 +90,36 @@ func TestBatchOfAThousand(t *testing.T) {
 			}
 			continue
 		}
+
 		want := broken[codes[i]]
-		if item.Status != http.StatusBadRequest || item.ID != nil || item.Error == nil || item.Error.Code != want.code || item.Error.Detail == "" {
+		if item.Status != http.StatusBadRequest || item.ID != nil || item.Error == nil || item.Error.Code != want.code ||
+			item.Error.Detail == "" {
 			t.Fatalf("item %d, %s: %+v", i, want.reading, item.Error)
 		}
+
 		if named := slices.ContainsFunc(item.Error.Fields, func(f struct{ Field, Message string }) bool { return f.Field == want.field }); !named && want.field != "" {
 			t.Errorf("%s: the fields named are %v, want %s", want.reading, item.Error.Fields, want.field)
 		}
 	}
+
 	if n := s.rows("observations"); n != valid {
 		t.Errorf("%d readings are stored, want %d", n, valid)
 	}
+
 	s.awaitDelivered(valid)
 
 	again := s.do("POST", batchPath, batch(readings)).want(t, http.StatusOK, "")
-	if again.get("created") != number("0") || again.get("existing") != number(fmt.Sprint(valid)) || again.text("results", 0, "id") != *items.Results[0].ID {
+	if again.get("created") != number("0") || again.get("existing") != number(fmt.Sprint(valid)) ||
+		again.text("results", 0, "id") != *items.Results[0].ID {
 		t.Errorf("again: created %v, existing %v", again.get("created"), again.get("existing"))
 	}
+
 	if n := s.rows("transmissions"); n != valid {
 		t.Errorf("%d transmissions, want %d", n, valid)
 	}
 }
 
-// awaitDelivered waits until n readings stand in the EHR, each once, and are recorded as delivered.
+// awaitDelivered waits until n readings are in the EHR, each once, and are recorded as delivered.
 func (s *system) awaitDelivered(n int) {
 	s.tb.Helper()
 	eventually(s.tb, "delivered", func() bool {
@@ -116,12 +129,14 @@ func (s *system) awaitDelivered(n int) {
 		}
 		return delivered == n
 	})
+
 	stats := s.stats()
 	for id, times := range stats.Creates.Stored {
 		if times != 1 {
 			s.tb.Errorf("%s stands in the chart %d times", id, times)
 		}
 	}
+
 	if len(stats.Creates.Stored) != n {
 		s.tb.Errorf("the chart holds %d readings, want %d", len(stats.Creates.Stored), n)
 	}
@@ -141,12 +156,13 @@ func TestBatchOfTheWrongSize(t *testing.T) {
 			}
 		})
 	}
+
 	if s.rows("observations") != 0 {
 		t.Error("something was stored")
 	}
 }
 
-// While Temporal is away a batch is stored all the same.
+// While Temporal is away a batch is still stored.
 func TestBatchWhileTemporalIsDown(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -169,10 +185,12 @@ func TestIdempotencyKey(t *testing.T) {
 	if again := post("key-1", one).want(t, http.StatusOK, ""); again.text("id") != first.text("id") {
 		t.Errorf("the same request again gave %s", again.body)
 	}
+
 	post("key-1", other).want(t, http.StatusUnprocessableEntity, "idempotency_key_reused")
 	if again := post("key-2", one).want(t, http.StatusOK, ""); again.text("id") != first.text("id") {
 		t.Errorf("the same reading with another key gave %s", again.body)
 	}
+
 	post("key-3", strings.Replace(other, "81.60", "900", 1)).want(t, http.StatusBadRequest, "invalid")
 	post("key-3", other).want(t, http.StatusCreated, "") // a refused request took no key
 	for name, key := range map[string]string{"too long": strings.Repeat("k", 201), "not UTF-8": "key-\xff"} {
@@ -185,26 +203,33 @@ func TestIdempotencyKey(t *testing.T) {
 	post2 := func(key string, readings ...string) answer {
 		return s.do("POST", batchPath, batch(readings), "Idempotency-Key", key).want(t, http.StatusOK, "")
 	}
+
 	created := post2("batch-1", readings...)
-	if again := post2("batch-1", readings...); again.get("existing") != number("2") || again.text("results", 1, "id") != created.text("results", 1, "id") {
+	if again := post2("batch-1", readings...); again.get("existing") != number("2") ||
+		again.text("results", 1, "id") != created.text("results", 1, "id") {
 		t.Errorf("the same batch again gave %s", again.body)
 	}
+
 	mixed := post2("batch-1", readings[0], weight(patient))
-	if mixed.get("existing") != number("1") || mixed.get("results", 1, "status") != number("422") || mixed.text("results", 1, "error", "code") != "idempotency_key_reused" {
+	if mixed.get("existing") != number("1") || mixed.get("results", 1, "status") != number("422") ||
+		mixed.text("results", 1, "error", "code") != "idempotency_key_reused" {
 		t.Errorf("another batch with its key gave %s", mixed.body)
 	}
+
 	// A single request may have any key, also one that looks like an item's.
 	post("batch-1#0", weight(patient)).want(t, http.StatusCreated, "")
 	post("batch-2#0", weight(patient)).want(t, http.StatusCreated, "")
 	if created := post2("batch-2", weight(patient)); created.get("created") != number("1") {
 		t.Errorf("a batch beside a request of a like key gave %s", created.body)
 	}
+
 	if n := s.rows("observations"); n != 7 {
 		t.Errorf("%d readings are stored, want 7", n)
 	}
 }
 
-// Of requests with one key at the same moment, one is taken; the others are answered by it, or refused when they differ.
+// Of several requests with one key at the same time, one is stored. The others get the same reading, or 422
+// when their body differs.
 func TestIdempotencyKeyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -223,11 +248,13 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 				}
 				group.Go(func() { answers[i] = s.in(t).do("POST", "/api/v1/observations/", body, "Idempotency-Key", name) })
 			}
+
 			group.Wait()
 			count := map[int]int{}
 			for _, a := range answers {
 				count[a.status]++
 			}
+
 			want := map[int]int{http.StatusCreated: 1, http.StatusOK: senders - 1}
 			if !sameBody {
 				want = map[int]int{http.StatusCreated: 1, http.StatusUnprocessableEntity: senders - 1}
@@ -239,7 +266,7 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 	}
 }
 
-// Two people change different fields of one patient at the same moment, and neither undoes the other's.
+// Two people change different fields of a patient at the same time. Both changes are kept.
 func TestTwoPatchesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -252,6 +279,7 @@ func TestTwoPatchesAtOnce(t *testing.T) {
 				s.do("PATCH", patient, fmt.Sprintf(`{%q:"Round %d"}`, field, round)).want(t, http.StatusOK, "")
 			})
 		}
+
 		group.Wait()
 		got := s.do("GET", patient, "")
 		for _, field := range fields {
@@ -262,7 +290,8 @@ func TestTwoPatchesAtOnce(t *testing.T) {
 	}
 }
 
-// The database goes away under the running API and comes back: 503 meanwhile, and nothing needs a restart.
+// The database goes away and comes back while the API runs. Requests get 503 meanwhile, and nothing needs a
+// restart.
 func TestDatabaseGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -271,18 +300,21 @@ func TestDatabaseGoesAndComesBack(t *testing.T) {
 	if err := s.conn.QueryRow(t.Context(), "SELECT current_database()").Scan(&name); err != nil {
 		t.Fatal(err)
 	}
+
 	from := s.conn.Config().Copy() // the database cannot be closed from within
 	from.Database = "postgres"
 	admin, err := pgx.ConnectConfig(t.Context(), from)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = admin.Close(context.Background()) })
 	alter := func(allow string) {
 		if _, err := admin.Exec(t.Context(), "ALTER DATABASE "+name+" WITH ALLOW_CONNECTIONS "+allow); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	alter("false")
 	s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	reading := weight(patient)
@@ -293,6 +325,7 @@ func TestDatabaseGoesAndComesBack(t *testing.T) {
 	} {
 		s.do(request[0], request[1], request[2]).want(t, http.StatusServiceUnavailable, "database_unavailable")
 	}
+
 	alter("true")
 	s.post(reading)
 }

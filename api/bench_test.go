@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// BenchmarkCreateObservation posts new readings one after another: each is one row and one started workflow, over HTTP.
-// No worker runs, so that only the API is measured.
+// BenchmarkCreateObservation posts new readings one after another: each is one row and one started workflow,
+// over HTTP. No worker runs, so that only the API is measured.
 func BenchmarkCreateObservation(b *testing.B) {
 	s := start(b, aWorker)
 	patient := s.patient(kevin)

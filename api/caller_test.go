@@ -24,7 +24,7 @@ type caller struct {
 	client *http.Client
 	token  string
 	secret func(...string) // notes what must not be logged
-	// mayFail allows internal errors, for a test that breaks what the API stands on.
+	// mayFail allows internal errors, for a test that breaks the API's own parts.
 	mayFail bool
 }
 
@@ -65,39 +65,44 @@ func (c caller) do(method, path, body string, header ...string) answer {
 	return c.exchange(method, path, textBody(body), []byte(body), header)
 }
 
-// send sends a body whose length is not told.
+// send sends a body without its length.
 func (c caller) send(method, path string, body io.Reader, header ...string) answer {
 	c.tb.Helper()
 	return c.exchange(method, path, body, nil, header)
 }
 
-// exchange holds every request that was taken, and every answer, against the contract. known is the body again, if it is
-// known.
+// exchange checks every answer, and every request that was taken, against the contract. known is the body
+// once more, if it is known.
 func (c caller) exchange(method, path string, body io.Reader, known []byte, header []string) answer {
 	c.tb.Helper()
 	req, err := http.NewRequestWithContext(c.tb.Context(), method, c.base+path, body)
 	if err != nil {
 		c.tb.Fatal(err)
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
+
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Del(header[i])
 		if header[i+1] != "" {
 			req.Header.Set(header[i], header[i+1])
 		}
 	}
+
 	res, err := c.client.Do(req)
 	if err != nil {
 		c.tb.Fatal(err)
 	}
 	defer res.Body.Close()
+
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		c.tb.Fatal(err)
 	}
+
 	a := answer{status: res.StatusCode, header: res.Header, body: text}
 	err = errors.Join(a.wellFormed(), loadContract(c.tb).holds(req, known, a))
 	if err == nil && a.status == http.StatusInternalServerError && !c.mayFail {
@@ -109,34 +114,42 @@ func (c caller) exchange(method, path string, body io.Reader, known []byte, head
 	return a
 }
 
-// wellFormed checks what holds for every answer, beside the contract: JSON, and errors of one shape that explain themselves.
+// wellFormed checks what the contract does not say of every answer: the body is JSON, and errors have one
+// form and a text.
 func (a answer) wellFormed() error {
 	if media := a.header.Get("Content-Type"); !strings.HasSuffix(media, "json") { // the contract knows where this may be
 		return nil
 	}
+
 	if !json.Valid(a.body) {
 		return fmt.Errorf("the body is not JSON")
 	}
+
 	if challenge := a.header.Get("WWW-Authenticate"); (a.status == http.StatusUnauthorized) != (challenge == "Bearer") {
 		return fmt.Errorf("WWW-Authenticate is %q", challenge)
 	}
+
 	if a.status < 400 || a.get("database") != nil { // /readyz answers 503 in a shape of its own
 		return nil
 	}
-	if a.status == http.StatusBadGateway { // what eCW did is reported as the tutorial has it
+	if a.status == http.StatusBadGateway { // failures of eCW have the form that the tutorial prescribes
 		own := slices.DeleteFunc(a.keys(), func(key string) bool { return key == "ecw_said" })
-		if !slices.Equal(own, []string{"code", "hint", "message", "status"}) || a.text("status") != "error" || a.text("message") == "" || a.text("hint") == "" {
+		if !slices.Equal(own, []string{"code", "hint", "message", "status"}) || a.text("status") != "error" || a.text("message") == "" ||
+			a.text("hint") == "" {
 			return fmt.Errorf("not a failure of eCW's")
 		}
 		return nil
 	}
+
 	want := []string{"code", "detail"}
 	if a.code() == "invalid" || a.code() == "patient_mismatch" {
 		want = append(want, "fields")
 	}
+
 	if got := a.keys(); !slices.Equal(got, want) {
 		return fmt.Errorf("the error's members are %v, want %v", got, want)
 	}
+
 	if a.text("code") == "" || a.text("detail") == "" {
 		return fmt.Errorf("the error does not explain itself")
 	}
@@ -152,7 +165,8 @@ func (a answer) want(tb testing.TB, status int, code string) answer {
 	return a
 }
 
-// get follows a path of member names and list indexes into the body; nil if it leads nowhere. Numbers are json.Number.
+// get follows a path of member names and list indexes into the body; nil if it leads nowhere. Numbers are
+// json.Number.
 func (a answer) get(path ...any) any {
 	decoder := json.NewDecoder(bytes.NewReader(a.body))
 	decoder.UseNumber()
@@ -160,6 +174,7 @@ func (a answer) get(path ...any) any {
 	if decoder.Decode(&value) != nil {
 		return nil
 	}
+
 	for _, step := range path {
 		switch step := step.(type) {
 		case string:
@@ -173,6 +188,7 @@ func (a answer) get(path ...any) any {
 			value = list[step]
 		}
 	}
+
 	return value
 }
 
@@ -181,7 +197,7 @@ func (a answer) text(path ...any) string {
 	return s
 }
 
-// part is what stands at a path, as if it were an answer of its own.
+// part is the value at a path, as if it were an answer of its own.
 func (a answer) part(path ...any) answer {
 	body, err := json.Marshal(a.get(path...))
 	if err != nil {
@@ -215,7 +231,7 @@ func clip(s string) string { return s[:min(len(s), 600)] }
 // numbers makes readings and patients that no other test has.
 var numbers atomic.Int64
 
-// The EHR knows these.
+// Patients that the EHR knows.
 const (
 	kevin = "ecw-patient-2004454"
 	susan = "ecw-patient-1614502"

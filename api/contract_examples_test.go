@@ -22,22 +22,26 @@ const (
 	exampleImport       = "3f2c8a51-9f0e-4f6e-8f0d-2b7f4f1f6c11"
 )
 
-// startWithExamples runs a system that holds what the examples name: a patient, who is linked, and a reading of theirs
-// whose delivery failed once. The EHR takes nothing, so that there is always something to transmit.
+// startWithExamples runs a system with the data that the examples name: a linked patient, and a reading whose
+// delivery failed once. The EHR refuses everything, so that there is always something to transmit.
 func startWithExamples(t *testing.T) *system {
 	t.Helper()
 	s := startWith(t, setup{watch: peopleOfTheExamples})
 	s.fault(`{"kind":"error_503","target":"create","count":1000}`)
 	s.exec(`INSERT INTO patients (id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id) VALUES ($1, $2, 'Jane', 'Doe', '1957-03-21', 'ECW-10042', $3)`,
 		examplePatient, practice, kevin)
+
 	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
 		VALUES ($1, $2, $3, 'blood_pressure', '2026-02-06T10:29:00Z', 'BP-OMRON-7250', '{"systolic":142,"diastolic":92,"heart_rate":78}', $4, 1, now())`,
 		exampleObservation, practice, examplePatient, loadContract(t).example(t, "getFHIRObservation", "200"))
+
 	s.exec(`INSERT INTO transmissions (id, number, practice_code, observation_id, max_attempts, attempt_count, status, error_class, error_message, next_retry_at)
 		VALUES (gen_random_uuid(), $1, $2, $3, 6, 1, 'failed', 'unknown', 'eCW connection timeout after 30s', now() + interval '5 minutes')`, exampleTransmission, practice, exampleObservation)
+
 	s.exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, finished_at, error_class, error_code)
 		SELECT id, 1, 1, now(), now(), 'unknown', 'timeout' FROM transmissions WHERE number = $1`,
 		exampleTransmission)
+
 	s.exec(`INSERT INTO patient_imports (id, practice_code, finished_at) VALUES ($1, $2, now())`, exampleImport, practice)
 	return s
 }
@@ -73,8 +77,8 @@ func (k contract) example(t *testing.T, operationID, status string) string {
 	return ""
 }
 
-// Every example request of the contract succeeds, one after another, on a system that holds what they name. The caller
-// holds every answer against the contract.
+// Every example request of the contract succeeds, one after another, on a system with the data that they
+// name. The caller checks every answer against the contract.
 func TestEveryExampleOfTheContract(t *testing.T) {
 	t.Parallel()
 	s := startWithExamples(t)
@@ -123,6 +127,7 @@ func exampleTarget(t *testing.T, path string, parameters openapi3.Parameters) (t
 			header = append(header, p.Name, text)
 		}
 	}
+
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
@@ -135,6 +140,7 @@ func exampleBodies(t *testing.T, operation *openapi3.Operation) map[string]strin
 	if operation.RequestBody == nil {
 		return map[string]string{"": ""}
 	}
+
 	bodies := map[string]string{}
 	for name, example := range operation.RequestBody.Value.Content["application/json"].Examples {
 		text, err := json.Marshal(example.Value.Value)
@@ -143,20 +149,23 @@ func exampleBodies(t *testing.T, operation *openapi3.Operation) map[string]strin
 		}
 		bodies["/"+name] = string(text)
 	}
+
 	if len(bodies) == 0 {
 		t.Errorf("%s shows no body", operation.OperationID)
 	}
 	return bodies
 }
 
-// The contract and its page are there for anybody, and the page asks nobody else.
+// The contract and its page need no token, and the page loads nothing from another server.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal).with("")
 	page := s.do("GET", "/docs", "").want(t, http.StatusOK, "")
-	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "http") {
+	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") ||
+		strings.Contains(policy, "http") {
 		t.Errorf("Content-Security-Policy %q", policy)
 	}
+
 	loaded := []string{"/openapi.yaml"}
 	for _, quoted := range strings.Split(string(page.body), `"`) {
 		if strings.Contains(quoted, "//") {
@@ -166,9 +175,11 @@ func TestDocs(t *testing.T) {
 			loaded = append(loaded, quoted)
 		}
 	}
+
 	if len(loaded) < 5 {
 		t.Errorf("the page loads %v", loaded)
 	}
+
 	for _, path := range loaded {
 		for _, encoding := range []string{"gzip", "identity"} {
 			got := s.do("GET", path, "", "Accept-Encoding", encoding).want(t, http.StatusOK, "")
@@ -177,6 +188,7 @@ func TestDocs(t *testing.T) {
 			}
 		}
 	}
+
 	for _, path := range []string{"/docs/nothing.js", "/docs/embed.go", "/docs/..%2fopenapi.yaml", "/docs/index.html"} {
 		s.do("GET", path, "").want(t, http.StatusNotFound, "not_found")
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// documented is a request of the two documents that Vantrexia is built after, the integration tutorial and the API
-// reference, with the answer that they show, if any.
+// documented is a request of the two documents that Vantrexia is built after, the integration tutorial and
+// the API reference, with the answer that they show, if any.
 type documented struct {
 	operation           string // in the contract
 	method, path, body  string
@@ -28,8 +28,13 @@ func theDocuments() []documented {
 	const observation = "/api/v1/fhir/observations/d4e5f6a7-b8c9-0123-defa-234567890123/"
 	return []documented{
 		// Tutorial, step 4.
-		{operation: "getJWKS", method: "GET", path: "/.well-known/jwks.json", status: 200,
-			answer: `{"keys":[{"kty":"RSA","kid":"vantrexia-ecw-key-1","use":"sig","alg":"RS384","n":"0vx7agoebGcQSuuPiLJXZpt...","e":"AQAB"}]}`},
+		{
+			operation: "getJWKS",
+			method:    "GET",
+			path:      "/.well-known/jwks.json",
+			status:    200,
+			answer:    `{"keys":[{"kty":"RSA","kid":"vantrexia-ecw-key-1","use":"sig","alg":"RS384","n":"0vx7agoebGcQSuuPiLJXZpt...","e":"AQAB"}]}`,
+		},
 		// Step 6.
 		{operation: "testJWT", method: "POST", path: "/api/v1/ecw/test/jwt/", status: 200,
 			answer: `{"status":"success","message":"JWT authentication successful",
@@ -37,12 +42,21 @@ func theDocuments() []documented {
 				"access_token_preview":"eyJhbGciOiJSUzM4NCIs...truncated","token_type":"bearer","expires_in":3600,
 				"scope":"system/Patient.read system/Observation.write system/Observation.read","issued_at":"2026-02-06T12:00:00Z"}`},
 		// Step 7.
-		{operation: "testConnection", method: "POST", path: "/api/v1/ecw/test/connection/", status: 200,
+		{
+			operation: "testConnection",
+			method:    "POST",
+			path:      "/api/v1/ecw/test/connection/",
+			status:    200,
 			answer: `{"status":"success","fhir_base_url":"https://fhir4.eclinicalworks.com/fhir/r4/FFHEDD","fhir_version":"4.0.1",
-				"capabilities":["Patient.read","Observation.read","Observation.write"],"test_patient_count":142,"connection_latency_ms":245}`},
+				"capabilities":["Patient.read","Observation.read","Observation.write"],"test_patient_count":142,"connection_latency_ms":245}`,
+		},
 		// Step 8.
 		{operation: "listECWPatients", method: "GET", path: "/api/v1/ecw/patients/?page=1&page_size=20", status: 200},
-		{operation: "importPatients", method: "POST", path: "/api/v1/patients/import_selected_from_ecw/", status: 200,
+		{
+			operation: "importPatients",
+			method:    "POST",
+			path:      "/api/v1/patients/import_selected_from_ecw/",
+			status:    200,
 			body: `{
 				"ecw_patient_ids": [
 				  "ecw-patient-fhir-id-001",
@@ -53,14 +67,25 @@ func theDocuments() []documented {
 			answer: `{"imported":3,"skipped":0,"errors":[],"patients":[
 				{"vantrexia_id":"a1b2c3d4-e5f6-7890-abcd-ef1234567890","ecw_fhir_id":"ecw-patient-fhir-id-001","name":"John Smith","mrn":"ECW-10042"},
 				{"vantrexia_id":"b2c3d4e5-f6a7-8901-bcde-f12345678901","ecw_fhir_id":"ecw-patient-fhir-id-002","name":"Sarah Johnson","mrn":"ECW-10087"},
-				{"vantrexia_id":"c3d4e5f6-a7b8-9012-cdef-123456789012","ecw_fhir_id":"ecw-patient-fhir-id-003","name":"Robert Williams","mrn":"ECW-10103"}]}`},
+				{"vantrexia_id":"c3d4e5f6-a7b8-9012-cdef-123456789012","ecw_fhir_id":"ecw-patient-fhir-id-003","name":"Robert Williams","mrn":"ECW-10103"}]}`,
+		},
 		// API reference, Process Pending Observations.
-		{operation: "processPending", method: "POST", path: "/api/v1/fhir/process-pending/", status: 200,
+		{
+			operation: "processPending",
+			method:    "POST",
+			path:      "/api/v1/fhir/process-pending/",
+			status:    200,
 			answer: `{"processed":12,"succeeded":10,"failed":2,"details":{"transformed":12,"transmitted":10,"transmission_errors":[
 				{"observation_id":"a1b2c3d4-e5f6-7890-abcd-ef1234567890","error":"eCW connection timeout","retry_at":"2026-02-06T15:40:00Z"},
-				{"observation_id":"b2c3d4e5-f6a7-8901-bcde-f12345678901","error":"Patient not found in eCW","retry_at":null}]}}`},
+				{"observation_id":"b2c3d4e5-f6a7-8901-bcde-f12345678901","error":"Patient not found in eCW","retry_at":null}]}}`,
+		},
 		// Get FHIR Observation.
-		{operation: "getFHIRObservation", method: "GET", path: observation, status: 200, answer: `{"resourceType":"Observation",
+		{
+			operation: "getFHIRObservation",
+			method:    "GET",
+			path:      observation,
+			status:    200,
+			answer: `{"resourceType":"Observation",
 			"id":"d4e5f6a7-b8c9-0123-defa-234567890123",
 			"meta":{"versionId":"1","lastUpdated":"2026-02-06T10:30:05Z","profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-blood-pressure"]},
 			"status":"final",
@@ -73,11 +98,18 @@ func theDocuments() []documented {
 			{"code":{"coding":[{"system":"http://loinc.org","code":"8462-4","display":"Diastolic blood pressure"}]},
 				"valueQuantity":{"value":92,"unit":"mmHg","system":"http://unitsofmeasure.org","code":"mm[Hg]"}},
 			{"code":{"coding":[{"system":"http://loinc.org","code":"8867-4","display":"Heart rate"}]},
-				"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}]}`},
+				"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}]}`,
+		},
 		// Transform Observation.
-		{operation: "transformObservation", method: "POST", path: observation + "transform/", status: 200, waitsForTheDelivery: true,
+		{
+			operation:           "transformObservation",
+			method:              "POST",
+			path:                observation + "transform/",
+			status:              200,
+			waitsForTheDelivery: true,
 			answer: `{"observation_id":"d4e5f6a7-b8c9-0123-defa-234567890123","fhir_status":"pending","transformed_at":"2026-02-06T15:30:00Z",
-				"message":"Observation transformed to FHIR R4 format. Queued for transmission."}`},
+				"message":"Observation transformed to FHIR R4 format. Queued for transmission."}`,
+		},
 		// Transmit to eClinicalWorks.
 		{operation: "transmitObservation", method: "POST", path: observation + "transmit/", status: 200, waitsForTheDelivery: true,
 			answer: `{"observation_id":"d4e5f6a7-b8c9-0123-defa-234567890123","fhir_status":"processing","transmission_id":"TXN-2026-08842",
@@ -85,11 +117,20 @@ func theDocuments() []documented {
 		{operation: "transmitObservation", method: "POST", path: observation + "transmit/", status: 400, answerIsForAnError: true,
 			answer: `{"detail":"Observation has not been transformed to FHIR format yet.","code":"not_transformed"}`},
 		// FHIR Service Status.
-		{operation: "getStatus", method: "GET", path: "/api/v1/fhir/status/", status: 200,
+		{
+			operation: "getStatus",
+			method:    "GET",
+			path:      "/api/v1/fhir/status/",
+			status:    200,
 			answer: `{"status":"healthy","ecw_connection":"connected","ecw_last_successful_transmission":"2026-02-06T15:28:00Z",
-				"queue":{"pending":8,"processing":2,"failed_awaiting_retry":3},"today_stats":{"transmitted":310,"failed":4,"success_rate":0.987},"uptime":"14d 6h 32m"}`},
+				"queue":{"pending":8,"processing":2,"failed_awaiting_retry":3},"today_stats":{"transmitted":310,"failed":4,"success_rate":0.987},"uptime":"14d 6h 32m"}`,
+		},
 		// Transmission Log.
-		{operation: "listTransmissions", method: "GET", path: "/api/v1/fhir/transmissions/?status=failed&date_from=2026-02-06", status: 200,
+		{
+			operation: "listTransmissions",
+			method:    "GET",
+			path:      "/api/v1/fhir/transmissions/?status=failed&date_from=2026-02-06",
+			status:    200,
 			answer: `{"count":4,"results":[
 				{"id":"TXN-2026-08830","observation_id":"a1b2c3d4-e5f6-7890-abcd-ef1234567890","patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851",
 					"patient_name":"John Davis","status":"failed","error_message":"eCW connection timeout after 30s","attempt_count":3,"max_attempts":5,
@@ -97,11 +138,12 @@ func theDocuments() []documented {
 					"observation_type":"blood_pressure"},
 				{"id":"TXN-2026-08832","observation_id":"b2c3d4e5-f6a7-8901-bcde-f12345678901","patient_id":"e3f4a5b6-c7d8-9012-ef34-567890abcdef",
 					"patient_name":"Lisa Chen","status":"failed","error_message":"Patient external_id not found in eClinicalWorks","attempt_count":5,"max_attempts":5,
-					"first_attempted_at":"2026-02-06T14:02:00Z","last_attempted_at":"2026-02-06T15:20:00Z","next_retry_at":null,"observation_type":"weight"}]}`},
+					"first_attempted_at":"2026-02-06T14:02:00Z","last_attempted_at":"2026-02-06T15:20:00Z","next_retry_at":null,"observation_type":"weight"}]}`,
+		},
 	}
 }
 
-// What the documents show is what the contract describes, but for the members that are ours on top.
+// The contract describes what the documents show, and more members of our own.
 func TestTheDocumentsKeepToTheContract(t *testing.T) {
 	t.Parallel()
 	k := loadContract(t)
@@ -133,7 +175,7 @@ func (k contract) operation(t *testing.T, id string) *openapi3.Operation {
 	return nil
 }
 
-// wantValid fails the test if anything that is there is not as the contract says.
+// wantValid fails the test if the value does not fit the contract. Members may be missing.
 func (k contract) wantValid(t *testing.T, media *openapi3.MediaType, text string) {
 	t.Helper()
 	err := media.Schema.Value.VisitJSON(answer{body: []byte(text)}.get(), openapi3.MultiErrors())
@@ -158,6 +200,7 @@ func TestEveryCurlOfTheDocuments(t *testing.T) {
 		if d.answerIsForAnError { // TestTransmitBeforeTransform
 			continue
 		}
+
 		t.Run(d.operation, func(t *testing.T) {
 			// The sandbox has other patients, of whom the examples' Jane Doe is linked to Kevin.
 			body := strings.NewReplacer("ecw-patient-fhir-id-001", susan).Replace(d.body)
@@ -166,6 +209,7 @@ func TestEveryCurlOfTheDocuments(t *testing.T) {
 				got = s.in(t).do(d.method, d.path, body)
 				return !d.waitsForTheDelivery || got.code() != "in_progress"
 			})
+
 			got.want(t, d.status, "")
 			if d.answer != "" {
 				for _, path := range missing(answer{body: []byte(d.answer)}.get(), got.get(), "") {
@@ -174,6 +218,7 @@ func TestEveryCurlOfTheDocuments(t *testing.T) {
 			}
 		})
 	}
+
 	s.with("").do("POST", "/api/v1/fhir/process-pending/", "").want(t, http.StatusUnauthorized, "not_authenticated")
 	s.as("provider").do("POST", "/api/v1/fhir/process-pending/", "").want(t, http.StatusForbidden, "forbidden") // "Admin Only"
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/vantrexia/vantrexia/api"
 )
 
-// contract is openapi.yaml as a client reads it, with a router of its own: what the server makes of the file is not
-// believed.
+// contract is openapi.yaml as a client reads it, with a router of its own, so that the server's reading of
+// the file is tested too.
 type contract struct {
 	doc    *openapi3.T
 	router routers.Router
@@ -41,8 +41,8 @@ var theContract = sync.OnceValues(func() (contract, error) {
 	return contract{doc, router}, err
 })
 
-// closed lets an object have no members but those that the contract names. Clients must take more, in another version;
-// the tests must not.
+// closed refuses members that the contract does not name. Clients must accept such members, because a later
+// version may have them. The tests must not.
 func closed(schema *openapi3.Schema) {
 	if schema.Type.Is(openapi3.TypeObject) && len(schema.Properties) > 0 {
 		schema.AdditionalProperties.Has = new(false)
@@ -63,20 +63,24 @@ func loadContract(tb testing.TB) contract {
 
 func contractOptions() *openapi3filter.Options {
 	return &openapi3filter.Options{
-		MultiError: true, IncludeResponseStatus: true, SkipSettingDefaults: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+		MultiError:            true,
+		IncludeResponseStatus: true,
+		SkipSettingDefaults:   true,
+		AuthenticationFunc:    openapi3filter.NoopAuthenticationFunc,
 		SchemaValidationOptions: []openapi3.SchemaValidationOption{
 			openapi3.WithStringFormatValidator("uuid", openapi3.NewCallbackValidator(uuid.Validate)),
 		},
 	}
 }
 
-// holds returns what is wrong with a request that was taken, or with its answer. A request that was refused may be
-// anything, and so may an item of a batch. A body of nil was sent as a stream and is not looked at.
+// holds returns an error if the answer does not fit the contract, or the request does not although it was
+// taken. Items of a batch are not checked. known is nil for a body that was sent as a stream.
 func (k contract) holds(req *http.Request, body []byte, a answer) error {
 	req.URL.Path = req.URL.EscapedPath() // a%2Fb is one segment
 	if strings.HasPrefix(req.URL.Path, "/api/") && !strings.HasSuffix(req.URL.Path, "/") {
 		req.URL.Path, req.URL.RawPath = req.URL.Path+"/", "" // both are taken, one is documented
 	}
+
 	route, path, err := k.router.FindRoute(req)
 	if err != nil || strings.Contains(req.URL.Path, "//") {
 		if a.status != http.StatusNotFound && a.status != http.StatusMethodNotAllowed {
@@ -84,17 +88,30 @@ func (k contract) holds(req *http.Request, body []byte, a answer) error {
 		}
 		return nil
 	}
+
 	req.Body = io.NopCloser(bytes.NewReader(body))
-	asked := &openapi3filter.RequestValidationInput{Request: req, PathParams: path, Route: route, Options: contractOptions()}
+	asked := &openapi3filter.RequestValidationInput{
+		Request:    req,
+		PathParams: path,
+		Route:      route,
+		Options:    contractOptions(),
+	}
+
 	var refused error
 	if a.status < 300 && body != nil && route.Operation.OperationID != "createObservations" {
 		refused = openapi3filter.ValidateRequest(req.Context(), asked)
 	}
-	given := &openapi3filter.ResponseValidationInput{RequestValidationInput: asked, Status: a.status, Header: a.header, Options: asked.Options}
+
+	given := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: asked,
+		Status:                 a.status,
+		Header:                 a.header,
+		Options:                asked.Options,
+	}
 	return errors.Join(refused, openapi3filter.ValidateResponse(req.Context(), given.SetBodyBytes(a.body)))
 }
 
-// The router, the table of who may do what, and the contract have the same operations and the same roles.
+// The router, the table of roles and the contract have the same operations and the same roles.
 func TestTheContractHasEveryRoute(t *testing.T) {
 	t.Parallel()
 	var documented, routed, tabled []string
@@ -110,6 +127,7 @@ func TestTheContractHasEveryRoute(t *testing.T) {
 			routed = append(routed, method+" "+pattern)
 		}
 	}
+
 	for _, r := range routesOf("") {
 		roles := "anybody"
 		if r.roles != nil {
@@ -117,6 +135,7 @@ func TestTheContractHasEveryRoute(t *testing.T) {
 		}
 		tabled = append(tabled, r.method+" "+r.pattern+" "+roles)
 	}
+
 	slices.Sort(documented)
 	slices.Sort(tabled)
 	if !slices.Equal(documented, tabled) {
@@ -128,6 +147,7 @@ func TestTheContractHasEveryRoute(t *testing.T) {
 	for _, r := range handler.(*echo.Echo).Routes() {
 		served = append(served, r.Method+" "+r.Path)
 	}
+
 	slices.Sort(served)
 	slices.Sort(routed)
 	if !slices.Equal(served, routed) {

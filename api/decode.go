@@ -16,13 +16,18 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// readObject reads a body that begins as a JSON object. encoding/json alone would take null for one, and replace bytes
-// that are not UTF-8 by another character.
+// readObject reads a body that begins as a JSON object. encoding/json alone would accept null as well, and
+// would replace bytes that are not UTF-8.
 func readObject(c echo.Context) ([]byte, error) {
 	media, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
-		return nil, &Error{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Detail: "Send the body as Content-Type: application/json."}
+		return nil, &Error{
+			Status: http.StatusUnsupportedMediaType,
+			Code:   "unsupported_media_type",
+			Detail: "Send the body as Content-Type: application/json.",
+		}
 	}
+
 	body, err := io.ReadAll(c.Request().Body)
 	var tooLarge *echo.HTTPError
 	switch {
@@ -31,34 +36,36 @@ func readObject(c echo.Context) ([]byte, error) {
 	case err != nil:
 		return nil, malformed("The body was cut off on its way: send it again.")
 	case !utf8.Valid(body):
-		return nil, malformed("The body is not UTF-8, as JSON must be.")
+		return nil, malformed("The body is not UTF-8: JSON must be sent in UTF-8.")
 	case !isObject(body):
 		return nil, malformed("The body is not a JSON object: send one, as in {\"name\": \"value\"}.")
 	}
+
 	return body, nil
 }
 
-// isObject tells whether the text begins as a JSON object.
+// isObject reports whether the text begins as a JSON object.
 func isObject(text []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{"))
 }
 
-// repeated adds the fields that a valid object has twice, at the top or in an object within. encoding/json takes the last
-// one, in whatever case it is written, and of two patients one must not be picked by accident. What lists hold is left out:
-// the items of a batch are checked one by one.
+// repeated adds the fields that a valid object has twice, at the top or in an object inside it. encoding/json
+// silently takes the last one, in upper or lower case, so a request with two patient ids would be stored for
+// one of them. Lists are skipped: the items of a batch are checked one by one.
 func (b *broken) repeated(object []byte) {
 	decoder := json.NewDecoder(bytes.NewReader(object))
 	decoder.UseNumber()
 	_, err := decoder.Token() // the opening brace
-	// The fields on the way to the object that is being read, and what was seen in each object on it.
+	// The path to the object that is being read, and the fields seen in each object on that path.
 	var way []string
 	seen := []map[string]bool{{}}
-	lists := 0 // that the decoder is in
+	lists := 0 // depth inside a list, which is skipped
 	for err == nil && len(seen) > 0 {
 		var token json.Token
 		if token, err = decoder.Token(); err != nil {
 			return // the end: the decoder cannot fail on a valid object
 		}
+
 		switch {
 		case token == json.Delim('}') && lists == 0:
 			way, seen = way[:max(len(way)-1, 0)], seen[:len(seen)-1]
@@ -67,10 +74,12 @@ func (b *broken) repeated(object []byte) {
 			lists += nesting(token)
 			continue
 		}
+
 		field := strings.ToLower(fmt.Sprint(token))
 		if seen[len(seen)-1][field] {
 			b.add(strings.Join(append(slices.Clone(way), field), "."), "is given twice: send it once")
 		}
+
 		seen[len(seen)-1][field] = true
 		switch token, err = decoder.Token(); token {
 		case json.Delim('{'):
@@ -81,7 +90,7 @@ func (b *broken) repeated(object []byte) {
 	}
 }
 
-// nesting is how a token changes the depth.
+// nesting returns by how much a token changes the depth.
 func nesting(token json.Token) int {
 	switch token {
 	case json.Delim('{'), json.Delim('['):
@@ -96,24 +105,24 @@ func decodeError(err error) error {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &syntax):
-		return malformed("The body is not valid JSON (at byte %d).", syntax.Offset)
+		return malformed("The body is not valid JSON: look at byte %d.", syntax.Offset)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return malformed("The body ends before its JSON does.")
+		return malformed("The body ends in the middle of its JSON: send all of it.")
 	}
-	return malformed("The body cannot be read as JSON.")
+	return malformed("The body cannot be read as JSON: send one JSON object.")
 }
 
 func malformed(format string, args ...any) *Error {
 	return badRequest("malformed_json", format, args...)
 }
 
-// parseUUID takes the canonical form only; uuid.Parse alone would take braces and URNs too.
+// parseUUID accepts the canonical form only; uuid.Parse alone would accept braces and URNs too.
 func parseUUID(s string) (uuid.UUID, bool) {
 	id, err := uuid.Parse(s)
 	return id, err == nil && len(s) == 36
 }
 
-// idParam is the path's UUID, which the contract has seen.
+// idParam is the UUID of the path, which the contract has checked.
 func idParam(c echo.Context) uuid.UUID {
 	id, _ := parseUUID(c.Param("id"))
 	return id

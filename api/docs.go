@@ -16,8 +16,8 @@ import (
 //go:embed docs
 var docsPage embed.FS
 
-// docsPolicy lets the page load nothing from elsewhere, and ask nobody else anything. Swagger UI writes styles inline, and
-// its pictures are data URLs.
+// docsPolicy lets the page load from and send to this server only. Swagger UI has inline styles, and its
+// pictures are data URLs.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -43,13 +43,16 @@ func (s *server) getDocsFile(c echo.Context) error {
 	if media == "" || !fs.ValidPath(name) {
 		return echo.ErrNotFound
 	}
+
 	c.Response().Header().Set(echo.HeaderXContentTypeOptions, "nosniff")
 	if own, err := docsPage.ReadFile("docs/" + name); err == nil {
 		return c.Blob(http.StatusOK, media, own)
 	}
+
 	if plain, err := static.FS.ReadFile(name); err == nil {
 		return c.Blob(http.StatusOK, media, plain)
 	}
+
 	packed, err := static.FS.Open(name + ".gz")
 	if errors.Is(err, fs.ErrNotExist) {
 		return echo.ErrNotFound
@@ -58,11 +61,13 @@ func (s *server) getDocsFile(c echo.Context) error {
 		return err
 	}
 	defer packed.Close()
+
 	c.Response().Header().Set(echo.HeaderVary, echo.HeaderAcceptEncoding)
 	if strings.Contains(c.Request().Header.Get(echo.HeaderAcceptEncoding), "gzip") {
 		c.Response().Header().Set(echo.HeaderContentEncoding, "gzip")
 		return c.Stream(http.StatusOK, media, packed)
 	}
+
 	unpacked, err := gzip.NewReader(packed)
 	if err != nil {
 		return err

@@ -24,19 +24,20 @@ type ecwFailure struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
-	// ECWSaid is the token endpoint's own words, for admins only.
+	// ECWSaid is what the token endpoint itself answered, for admins only.
 	ECWSaid string `json:"ecw_said,omitempty"`
 }
 
 // answerECWFailure answers with the error and its remedy, without eCW's own words.
 func answerECWFailure(c echo.Context, err error) error { return answerRefusal(c, err, "") }
 
-// answerRefusal shows what eCW said in its own words, which may name anything, to admins: nobody else can act
-// on it.
+// answerRefusal adds what eCW itself said for admins only: it may name anything, and nobody else can act on
+// it.
 func answerRefusal(c echo.Context, err error, said string) error {
 	if role, _ := c.Get(roleKey).(string); role != RoleAdmin {
 		said = ""
 	}
+
 	var e *ecw.Error
 	if !errors.As(err, &e) {
 		return err
@@ -92,7 +93,7 @@ type connectionAnswer struct {
 	Note string `json:"note,omitempty"`
 }
 
-const cannotWrite = "The token's scope does not allow to create Observations, so nothing can be delivered: have eCW grant " +
+const cannotWrite = "Nothing can be delivered: the token's scope does not let us create Observations. Ask eCW to grant " +
 	"system/Observation.write (system/Observation.c in SMART v2) to the app, and name it in ECW_SCOPE."
 
 func (s *server) testConnection(c echo.Context) error {
@@ -129,13 +130,14 @@ func (s *server) testConnection(c echo.Context) error {
 }
 
 const (
-	triedNow = "Readings are held since eCW was unavailable or refused us: one of them is tried now, " +
-		"and the others follow when eCW takes it."
-	notTried = "Readings are held since eCW was unavailable or refused us, and none could be tried now: " +
-		"they go on by themselves within five minutes after eCW takes readings again."
+	triedNow = "Readings are held because eCW was unavailable or refused us. One of them is tried now. " +
+		"The others follow when eCW takes it."
+	notTried = "Readings are held because eCW was unavailable or refused us. None could be tried now. " +
+		"They go on by themselves within five minutes after eCW takes readings again."
 )
 
-// tryCircuit has a circuit that is not closed tried now, since eCW answers, and returns what to say of it.
+// tryCircuit signals a circuit that is not closed to try eCW now, because eCW answers. It returns the note
+// for the caller.
 func (s *server) tryCircuit(ctx context.Context) string {
 	way, err := s.circuit(ctx, 0)
 	if err == nil && way.State == gate.Closed {
@@ -163,7 +165,7 @@ type ecwPatient struct {
 	VantrexiaID *uuid.UUID `json:"vantrexia_id"`
 }
 
-// ecwPatientList is a page of eCW's patients. Note says so when the list ends before eCW's count of them.
+// ecwPatientList is a page of eCW's patients. Note is set when eCW lists fewer patients than it has.
 type ecwPatientList struct {
 	list[ecwPatient]
 	Note string `json:"note,omitempty"`
@@ -176,6 +178,7 @@ func (s *server) listECWPatients(c echo.Context) error {
 	if search != nil {
 		query.Name = *search
 	}
+
 	ctx := c.Request().Context()
 	found, err := s.EHR.SearchPatients(ctx, query)
 	var refused *ecw.Error
@@ -195,7 +198,7 @@ func (s *server) listECWPatients(c echo.Context) error {
 
 	answer := ecwPatientList{list: newNumberedList(c, p, int64(found.Total), results)}
 	if found.Cut {
-		answer.Note = fmt.Sprintf("eCW has more patients, but lets only %d be listed: find the others by name, with search.", found.Total)
+		answer.Note = fmt.Sprintf("eCW has more patients, but lists only %d of them: find the others by name, with search.", found.Total)
 	}
 	if found.Total < 0 { // eCW did not say how many there are
 		answer.Count = int64(p.offset() + len(results))
@@ -222,6 +225,7 @@ func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]
 			BirthDate: d.BirthDate,
 			MRN:       d.MRN,
 		})
+
 		ids = append(ids, d.ID)
 	}
 

@@ -39,6 +39,7 @@ func TestJWTOfTheTutorial(t *testing.T) {
 	if want := []string{"access_token_preview", "expires_in", "issued_at", "message", "scope", "status", "token_endpoint", "token_type"}; !slices.Equal(got.keys(), want) {
 		t.Errorf("the members are %v, want %v", got.keys(), want)
 	}
+
 	for member, want := range map[string]string{
 		"status": "success", "message": "JWT authentication successful", "token_endpoint": s.ehr + "/oauth/oauth2/token",
 		"scope": "system/Patient.read system/Observation.write system/Observation.read",
@@ -47,15 +48,20 @@ func TestJWTOfTheTutorial(t *testing.T) {
 			t.Errorf("%s is %q, want %q", member, got.text(member), want)
 		}
 	}
+
 	if !strings.EqualFold(got.text("token_type"), "bearer") || got.get("expires_in") != number("300") {
 		t.Errorf("the token: %s", got.body)
 	}
-	if issued := at(t, got, "issued_at"); issued.Before(before) || issued.After(time.Now()) || !strings.HasSuffix(got.text("issued_at"), "Z") {
+
+	if issued := at(t, got, "issued_at"); issued.Before(before) || issued.After(time.Now()) ||
+		!strings.HasSuffix(got.text("issued_at"), "Z") {
 		t.Errorf("issued_at is %s", got.text("issued_at"))
 	}
+
 	if again := s.stats().Tokens.Issued; again != 1 {
 		t.Errorf("%d tokens were issued, want one", again)
 	}
+
 	s.do("POST", "/api/v1/ecw/test/jwt/", "").want(t, http.StatusOK, "")
 	if again := s.stats().Tokens.Issued; again != 2 {
 		t.Errorf("%d tokens were issued: the second test must not be answered from memory", again)
@@ -85,7 +91,7 @@ func TestConnectionOfTheTutorial(t *testing.T) {
 	})
 }
 
-// Whatever eCW does to us is told as 502 with the tutorial's advice.
+// Every failure of eCW is reported as 502, with the tutorial's advice.
 func TestWhatECWMayAnswer(t *testing.T) {
 	t.Parallel()
 	const jwtTest, connection, patients = "POST /api/v1/ecw/test/jwt/", "POST /api/v1/ecw/test/connection/", "GET /api/v1/ecw/patients/"
@@ -129,6 +135,7 @@ func TestECWDoesNotKnowUs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for name, change := range map[string]func(*ecw.Config){
 		"client id": func(c *ecw.Config) { c.ClientID = "another" },
 		"key":       func(c *ecw.Config) { c.Key = other },
@@ -141,9 +148,12 @@ func TestECWDoesNotKnowUs(t *testing.T) {
 			if said == "" || len(said) > 320 {
 				t.Errorf("an admin is not shown what eCW said: %s", got.body)
 			}
-			if got := s.as(api.RoleProvider).do("POST", "/api/v1/ecw/test/jwt/", ""); strings.Contains(string(got.body), said) || got.get("ecw_said") != nil {
+
+			if got := s.as(api.RoleProvider).do("POST", "/api/v1/ecw/test/jwt/", ""); strings.Contains(string(got.body), said) ||
+				got.get("ecw_said") != nil {
 				t.Errorf("a provider is shown what eCW said: %s", got.body)
 			}
+
 			if logs := s.log.text(); strings.Contains(logs, said) {
 				t.Errorf("it stands in the logs: %s", logs)
 			}
@@ -151,17 +161,17 @@ func TestECWDoesNotKnowUs(t *testing.T) {
 	}
 }
 
-// A registration that may only read is seen by the test, not by the first reading.
+// The connection test reports a registration that may only read. Otherwise the first reading would show it.
 func TestConnectionThatCannotWrite(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal, ehr: func(c *ecw.Config) { c.Scope = "system/Patient.read system/Observation.read" }})
 	got := s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusOK, "")
-	if note := got.text("note"); !strings.Contains(note, "ECW_SCOPE") || !strings.Contains(note, "nothing can be delivered") {
+	if note := got.text("note"); !strings.Contains(note, "ECW_SCOPE") || !strings.Contains(note, "Nothing can be delivered") {
 		t.Errorf("got %s", got.body)
 	}
 }
 
-// An EHR that counts more patients than it lists: count and next are of those that can be had.
+// For an EHR that counts more patients than it lists, count and next are about those that it lists.
 func TestListOfPatientsThatIsCut(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal, watch: func(next http.Handler) http.Handler {
@@ -185,7 +195,8 @@ func TestListOfPatientsThatIsCut(t *testing.T) {
 	}{1: {20, true}, 9: {20, true}, 10: {20, false}, 11: {0, false}, 23: {0, false}} {
 		got := s.do("GET", fmt.Sprintf("/api/v1/ecw/patients/?page=%d&page_size=20", page), "").want(t, http.StatusOK, "")
 		results, _ := got.get("results").([]any)
-		if len(results) != want.results || got.get("count") != number("200") || (got.get("next") != nil) != want.next || !strings.Contains(got.text("note"), "200") {
+		if len(results) != want.results || got.get("count") != number("200") || (got.get("next") != nil) != want.next ||
+			!strings.Contains(got.text("note"), "200") {
 			t.Errorf("page %d: %s", page, clip(string(got.body)))
 		}
 	}
@@ -217,32 +228,39 @@ func TestBrowseECWPatients(t *testing.T) {
 	path := "/api/v1/ecw/patients/?page=1&page_size=20"
 	for page := 1; path != ""; page++ {
 		got := s.do("GET", path, "").want(t, http.StatusOK, "")
-		if want := []string{"count", "count_is_exact", "next", "previous", "results"}; !slices.Equal(got.keys(), want) || got.get("count") != number("142") {
+		if want := []string{"count", "count_is_exact", "next", "previous", "results"}; !slices.Equal(got.keys(), want) ||
+			got.get("count") != number("142") {
 			t.Fatalf("page %d: %s", page, clip(string(got.body)))
 		}
+
 		results, _ := got.get("results").([]any)
 		for i := range results {
 			person := got.part("results", i)
 			if want := []string{"birth_date", "ecw_fhir_id", "imported", "mrn", "name", "vantrexia_id"}; !slices.Equal(person.keys(), want) {
 				t.Fatalf("a patient has the members %v", person.keys())
 			}
+
 			id := person.text("ecw_fhir_id")
 			if seen[id] || id == "" || person.text("name") == "" || person.text("birth_date") == "" || person.text("mrn") == "" {
 				t.Errorf("patient %q comes twice or is incomplete: %s", id, person.body)
 			}
+
 			seen[id] = true
 			if person.get("imported") == true {
 				imported++
 			}
+
 			if isKevin := id == kevin; isKevin != (person.get("imported") == true) || isKevin != (person.get("vantrexia_id") != nil) {
 				t.Errorf("%s: imported is %v", id, person.get("imported"))
 			}
 		}
+
 		path, _ = strings.CutPrefix(got.text("next"), s.base)
 		if (page == 1) != (got.get("previous") == nil) {
 			t.Errorf("page %d: previous is %v", page, got.get("previous"))
 		}
 	}
+
 	if len(seen) != 142 || imported != 1 {
 		t.Errorf("%d patients on all pages, %d imported; want 142 and one", len(seen), imported)
 	}
@@ -269,6 +287,7 @@ func TestSearchECWPatients(t *testing.T) {
 			}
 		})
 	}
+
 	for _, query := range []string{"page=0", "page=-1", "page=x", "page=1.5", "page_size=0", "page_size=101", "page=1000000", "page=2000&page_size=100", "page=201&page_size=100", "search=%zz", "search=%ff", "search=%00"} {
 		t.Run(query, func(t *testing.T) {
 			if got := s.in(t).do("GET", "/api/v1/ecw/patients/?"+query, ""); got.status != http.StatusBadRequest {
@@ -278,7 +297,7 @@ func TestSearchECWPatients(t *testing.T) {
 	}
 }
 
-// A token is good only when it was made for this installation.
+// A token is accepted only when it was made for this installation.
 func TestIssuerAndAudience(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal, change: func(cfg *api.Config) { cfg.TokenIssuer, cfg.TokenAudience = "vantrexia", "rpm" }})
@@ -301,9 +320,16 @@ func TestIssuerAndAudience(t *testing.T) {
 			}
 		})
 	}
-	signed, err := api.Token{Role: api.RoleProvider, TTL: time.Hour, Issuer: "vantrexia", Audience: "rpm"}.Sign([]byte(tokenSecret))
+
+	signed, err := api.Token{
+		Role:     api.RoleProvider,
+		TTL:      time.Hour,
+		Issuer:   "vantrexia",
+		Audience: "rpm",
+	}.Sign([]byte(tokenSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.with(signed).do("GET", "/api/v1/patients/", "").want(t, http.StatusOK, "")
 }

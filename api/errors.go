@@ -13,8 +13,8 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// Error is every answer that is not a success. Detail is for people, Code for programs; Fields names each broken field
-// of a request.
+// Error is the body of every answer that is not a success. Detail is for people and Code for programs. Fields
+// names each wrong field of the request.
 type Error struct {
 	Status int          `json:"-"`
 	Detail string       `json:"detail"`
@@ -42,7 +42,7 @@ func conflict(code, format string, args ...any) *Error {
 	return &Error{Status: http.StatusConflict, Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
-// broken collects the fields of a request that cannot be taken.
+// broken collects the fields of a request that are wrong.
 type broken []FieldError
 
 func (b *broken) add(field, format string, args ...any) {
@@ -61,7 +61,8 @@ func (b *broken) addFrom(err error) {
 	}
 }
 
-// clip keeps an answer readable whatever name a sender came up with; no field of ours is as long.
+// clip shortens a field name that a sender made up, so that the answer stays readable. Our own names are
+// shorter.
 func clip(field string) string {
 	const most = 48
 	if runes := []rune(field); len(runes) > most {
@@ -70,7 +71,7 @@ func clip(field string) string {
 	return field
 }
 
-// maxBroken is how many broken fields an answer names, more than any request of ours has.
+// maxBroken is how many broken fields an answer names. No request has as many fields of its own.
 const maxBroken = 20
 
 // err is nil when nothing is broken.
@@ -78,20 +79,28 @@ func (b broken) err() error {
 	if len(b) == 0 {
 		return nil
 	}
+
 	b = b[:min(len(b), maxBroken)]
 	parts := make([]string, len(b))
 	for i, f := range b {
 		parts[i] = f.Field + ": " + f.Message
 	}
-	return &Error{Status: http.StatusBadRequest, Code: "invalid", Detail: strings.Join(parts, "; "), Fields: b}
+
+	return &Error{
+		Status: http.StatusBadRequest,
+		Code:   "invalid",
+		Detail: strings.Join(parts, "; "),
+		Fields: b,
+	}
 }
 
-// writeError maps every error to its answer, in this one place. What is not an *Error is ours to mend: it is logged, and
-// the caller learns no more than that.
+// writeError turns every error into its answer; no other function does. An error that is not an *Error is our
+// fault: the log has its text, and the caller gets a general message.
 func (s *server) writeError(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
 	}
+
 	var answer *Error
 	var echoErr *echo.HTTPError
 	switch {
@@ -102,21 +111,24 @@ func (s *server) writeError(err error, c echo.Context) {
 	case errors.As(err, &echoErr):
 		answer = fromEcho(echoErr)
 	case db.IsUnavailable(err):
-		s.Logger.ErrorContext(c.Request().Context(), "the database cannot be reached", "method", c.Request().Method, "route", c.Path(), "error", err)
+		s.Logger.ErrorContext(c.Request().Context(), "the database cannot be reached", "method", c.Request().Method, "route", c.Path(),
+			"error", err)
 		answer = databaseUnavailable()
 	default:
 		s.Logger.ErrorContext(c.Request().Context(), "request failed", "method", c.Request().Method, "route", c.Path(), "error", err)
 		answer = internalError()
 	}
+
 	if answer.Status == http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
 	}
+
 	if err := c.JSON(answer.Status, answer); err != nil {
 		s.Logger.DebugContext(c.Request().Context(), "answer not written", "error", err)
 	}
 }
 
-// statusHungUp is how a log of nginx shows a request whose caller did not wait for the answer.
+// statusHungUp is the status that nginx logs for a request whose caller did not wait for the answer.
 const statusHungUp = 499
 
 // cutShort is the error of a batch whose caller hung up in the middle of it.
@@ -126,7 +138,8 @@ func (e *cutShort) Error() string {
 	return fmt.Sprintf("the caller hung up when %d readings were stored", e.stored)
 }
 
-// logHangUp writes a line at info: a caller that does not wait is no trouble of ours, whatever its request met then.
+// logHangUp logs at info, because a caller that hangs up is no failure of ours. An error after that only
+// follows from it.
 func (s *server) logHangUp(c echo.Context, err error) {
 	attrs := []any{"method", c.Request().Method, "route", c.Path(), "http_status", statusHungUp}
 	var batch *cutShort
@@ -137,24 +150,43 @@ func (s *server) logHangUp(c echo.Context, err error) {
 }
 
 func internalError() *Error {
-	return &Error{Status: http.StatusInternalServerError, Code: "internal", Detail: "Something went wrong on our side. Send the request again, a reading sent twice is stored once; tell your operator if it persists."}
+	return &Error{
+		Status: http.StatusInternalServerError,
+		Code:   "internal",
+		Detail: "Something went wrong on our side. Send the request again: a reading that is sent twice is stored once. " +
+			"If it happens again, tell your operator.",
+	}
 }
 
 func databaseUnavailable() *Error {
-	return &Error{Status: http.StatusServiceUnavailable, Code: "database_unavailable", Detail: "The database does not answer, and nothing may have been stored. Send the request again in a moment, a reading sent twice is stored once."}
+	return &Error{
+		Status: http.StatusServiceUnavailable,
+		Code:   "database_unavailable",
+		Detail: "The database does not answer. The request may not have been stored. " +
+			"Send it again in a moment: a reading that is sent twice is stored once.",
+	}
 }
 
-// temporalUnavailable says what becomes of the matter all the same.
+// temporalUnavailable is the answer when Temporal does not take a request. detail says what happened to the
+// request.
 func temporalUnavailable(detail string) *Error {
-	return &Error{Status: http.StatusServiceUnavailable, Code: "temporal_unavailable", Detail: "Temporal or a worker did not answer in time. " + detail}
+	return &Error{
+		Status: http.StatusServiceUnavailable,
+		Code:   "temporal_unavailable",
+		Detail: "Temporal or a worker did not answer in time. " + detail,
+	}
 }
 
 func fromEcho(err *echo.HTTPError) *Error {
 	switch err.Code {
 	case http.StatusNotFound:
-		return &Error{Status: err.Code, Code: "not_found", Detail: "There is nothing at this path."}
+		return &Error{Status: err.Code, Code: "not_found", Detail: "There is nothing at this path: /docs lists the paths."}
 	case http.StatusMethodNotAllowed:
-		return &Error{Status: err.Code, Code: "method_not_allowed", Detail: "This path does not take this method."}
+		return &Error{
+			Status: err.Code,
+			Code:   "method_not_allowed",
+			Detail: "This path does not take this method: /docs lists those that it takes.",
+		}
 	case http.StatusRequestEntityTooLarge:
 		return &Error{Status: err.Code, Code: "too_large", Detail: "The request body is larger than " + maxBody + "B: send less at a time."}
 	default:

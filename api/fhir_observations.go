@@ -15,7 +15,7 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// updateTimeout is how long a request waits for a worker to take an update.
+// updateTimeout is how long a request waits for a worker to answer an update.
 const updateTimeout = 10 * time.Second
 
 const mimeFHIR = "application/fhir+json"
@@ -26,7 +26,11 @@ func (s *server) getFHIRObservation(c echo.Context) error {
 		return err
 	}
 	if stored.Resource == nil {
-		return &Error{Status: http.StatusNotFound, Code: "not_transformed", Detail: "Observation has not been transformed to FHIR format yet: try again in a moment, or transform it."}
+		return &Error{
+			Status: http.StatusNotFound,
+			Code:   "not_transformed",
+			Detail: "Observation has not been transformed to FHIR format yet: try again in a moment, or transform it.",
+		}
 	}
 	return c.Blob(http.StatusOK, mimeFHIR, stored.Resource)
 }
@@ -44,8 +48,10 @@ func (s *server) transformObservation(c echo.Context) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, transformAnswer{
-		ObservationID: stored.ID, FHIRStatus: db.StatusPending, TransformedAt: state.TransformedAt,
-		Message: "Observation transformed to FHIR R4 format. Queued for transmission.",
+		ObservationID: stored.ID,
+		FHIRStatus:    db.StatusPending,
+		TransformedAt: state.TransformedAt,
+		Message:       "Observation transformed to FHIR R4 format. Queued for transmission.",
 	})
 }
 
@@ -62,27 +68,34 @@ func (s *server) transmitObservation(c echo.Context) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, transmitAnswer{
-		ObservationID: stored.ID, FHIRStatus: db.StatusProcessing, TransmissionID: state.TransmissionID,
-		Message: "Transmission initiated to eClinicalWorks.",
+		ObservationID:  stored.ID,
+		FHIRStatus:     db.StatusProcessing,
+		TransmissionID: state.TransmissionID,
+		Message:        "Transmission initiated to eClinicalWorks.",
 	})
 }
 
-// updateTransmission sends an update to the workflow of the path's observation, and starts the workflow when none runs.
+// updateTransmission sends an update to the workflow of the path's observation, and starts the workflow when
+// none runs.
 func (s *server) updateTransmission(c echo.Context, update string) (stored db.Observation, state workflows.TransmissionState, err error) {
 	if stored, err = s.loadObservation(c); err != nil {
 		return stored, state, err
 	}
+
 	ctx := c.Request().Context()
 	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
 		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
 	}
+
 	last, err := s.latestTransmission(ctx, stored.ID)
 	if err != nil {
 		return stored, state, err
 	}
 	if last != nil && last.Status == db.StatusTransmitted {
-		return stored, state, conflict("already_transmitted", "Observation was delivered to eClinicalWorks already, as Observation/%s.", *last.ECWObservationID)
+		return stored, state, conflict("already_transmitted", "Observation was delivered to eClinicalWorks already, as Observation/%s.",
+			*last.ECWObservationID)
 	}
+
 	state, err = s.updateWithStart(ctx, stored.ID, update)
 	return stored, state, err
 }
@@ -90,8 +103,9 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string) (state workflows.TransmissionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
+
 	in := workflows.TransmissionInput{ObservationRef: s.ref(id)}
-	in.LookUp = true // whoever asks by hand may know of deliveries that the database has forgotten
+	in.LookUp = true // a person may ask because a restored database has lost the record of a delivery
 	options := workflows.TransmissionStart(s.PracticeCode, id).Options()
 	handle, err := s.Temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(options, workflows.Transmission, in),
@@ -116,6 +130,12 @@ func (s *server) updateError(ctx context.Context, id uuid.UUID, err error) error
 	case errors.As(err, &refused):
 		return &Error{Status: http.StatusUnprocessableEntity, Code: refused.Type(), Detail: refused.Message()}
 	}
+
 	s.Logger.WarnContext(ctx, "update not taken", "observation_id", id, "error", err)
-	return &Error{Status: http.StatusServiceUnavailable, Code: "temporal_unavailable", Detail: "No worker took the request in time; the reading is safe. Try again shortly, and check that Temporal and a worker run."}
+	return &Error{
+		Status: http.StatusServiceUnavailable,
+		Code:   "temporal_unavailable",
+		Detail: "No worker took the request in time. The reading is safe. Try again in a moment. " +
+			"If it happens again, check that Temporal and a worker run.",
+	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// intake is the part of a request that needs no database: limits, the contract, validation, and the answer to what is
-// refused.
+// intake is the part of a request that needs no database: limits, the contract, validation, and the answer to
+// a refused request.
 type intake struct {
 	method, path string
 	contract     *contract
@@ -33,7 +33,8 @@ func newIntake(f *testing.F, method, path string) intake {
 	return intake{method, path, contract}
 }
 
-// send sends a body to a handler, and fails unless it is taken or refused as the API refuses.
+// send sends a body to a handler. It fails unless the body is taken, or refused with an answer in the API's
+// form.
 func (in intake) send(t *testing.T, body []byte, take echo.HandlerFunc) {
 	t.Helper()
 	s := &server{Config: Config{Logger: slog.New(slog.DiscardHandler)}}
@@ -46,6 +47,7 @@ func (in intake) send(t *testing.T, body []byte, take echo.HandlerFunc) {
 		}
 		return c.NoContent(http.StatusNoContent)
 	}, in.contract.check)
+
 	req := httptest.NewRequest(in.method, strings.Replace(in.path, ":id", "d4e5f6a7-b8c9-0123-defa-234567890123", 1), bytes.NewReader(body))
 	req.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 	res := httptest.NewRecorder()
@@ -53,6 +55,7 @@ func (in intake) send(t *testing.T, body []byte, take echo.HandlerFunc) {
 	if res.Code == http.StatusNoContent {
 		return
 	}
+
 	var answer Error
 	err := json.Unmarshal(res.Body.Bytes(), &answer)
 	if res.Code < 400 || res.Code > 499 || err != nil || answer.Code == "" || answer.Detail == "" {
@@ -72,10 +75,12 @@ func FuzzCreateObservation(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+
 	for _, kind := range fhir.Types() {
 		f.Add([]byte(`{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","observation_type":"` + string(kind) +
 			`","effective_at":"2026-02-06T10:30:00.123456789+14:00","device":"D","values":{"value":37.50,"unit":"kg","method":"cgm"}}`))
 	}
+
 	in := newIntake(f, http.MethodPost, "/api/v1/observations")
 	f.Fuzz(func(t *testing.T, body []byte) {
 		in.send(t, body, func(c echo.Context) error {
@@ -83,6 +88,7 @@ func FuzzCreateObservation(f *testing.F) {
 			if err := bind(c, &req); err != nil {
 				return err
 			}
+
 			reading, err := req.reading(time.Now())
 			if err == nil {
 				wantStorable(t, reading)
@@ -96,7 +102,8 @@ func FuzzCreateObservation(f *testing.F) {
 	})
 }
 
-// wantStorable fails for what PostgreSQL would refuse: NUL in a text or in jsonb, and times that it does not keep.
+// wantStorable fails for values that PostgreSQL would refuse: NUL in a text or in jsonb, and times outside
+// its range.
 func wantStorable(t *testing.T, r fhir.Reading) {
 	t.Helper()
 	if bytes.ContainsRune([]byte(r.Device), 0) || bytes.Contains(r.Values, []byte(`\u0000`)) || !json.Valid(r.Values) {
@@ -115,13 +122,21 @@ func FuzzPatient(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+
 	in := newIntake(f, http.MethodPatch, "/api/v1/patients/:id")
 	f.Fuzz(func(t *testing.T, body []byte) {
 		in.send(t, body, func(c echo.Context) error {
-			fields := patientRequest{patientFields: patientFields{FirstName: "A", LastName: "B", BirthDate: "1957-03-21", MRN: "M", Active: true}}
+			fields := patientRequest{patientFields: patientFields{
+				FirstName: "A",
+				LastName:  "B",
+				BirthDate: "1957-03-21",
+				MRN:       "M",
+				Active:    true,
+			}}
 			if err := bind(c, &fields); err != nil {
 				return err
 			}
+
 			_, err := fields.check()
 			if err == nil && strings.ContainsRune(fmt.Sprint(fields), 0) {
 				t.Fatalf("%q was taken, and PostgreSQL stores no NUL", body)

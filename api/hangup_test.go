@@ -16,7 +16,8 @@ type logLine struct {
 	Stored            *int
 }
 
-// troubles are the lines that the log has got since it was that long: those above info, and those of a caller who left.
+// troubles returns the lines of the log after its first `since` bytes that are above info, or that report a
+// caller who hung up.
 func (s *system) troubles(tb testing.TB, since int) (lines []logLine) {
 	tb.Helper()
 	for text := range strings.Lines(s.log.text()[since:]) {
@@ -33,8 +34,8 @@ func (s *system) troubles(tb testing.TB, since int) (lines []logLine) {
 
 const wentAway = "the caller went away before the answer"
 
-// hangUp sends a request, closes its connection as soon as now reports that it is time, and returns when the API has
-// noticed.
+// hangUp sends a request, closes its connection as soon as now reports that it is time, and returns when the
+// API has noticed.
 func (s *system) hangUp(tb testing.TB, method, path, body string, now func() bool) {
 	tb.Helper()
 	before := len(s.log.text())
@@ -43,6 +44,7 @@ func (s *system) hangUp(tb testing.TB, method, path, body string, now func() boo
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+s.token)
 	ended := make(chan error, 1)
@@ -54,15 +56,18 @@ func (s *system) hangUp(tb testing.TB, method, path, body string, now func() boo
 		}
 		ended <- err
 	}()
+
 	eventually(tb, "time to hang up", now)
 	cancel()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "context canceled") {
 		tb.Fatalf("the request was not cut off: %v", err)
 	}
+
 	eventually(tb, "noticed", func() bool { return strings.Contains(s.log.text()[before:], wentAway) })
 }
 
-// A gateway that hangs up is no trouble of ours: one line at info says so, and what was stored goes on.
+// A gateway that hangs up is no failure of ours: the log has one line at info, and stored readings are
+// delivered.
 func TestHangUpInTheMiddleOfABatch(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -73,11 +78,13 @@ func TestHangUpInTheMiddleOfABatch(t *testing.T) {
 	if stored < 10 || stored == len(readings) {
 		t.Fatalf("%d readings are stored, want the work to stop in the middle", stored)
 	}
+
 	s.awaitDelivered(stored)
 	lines := s.troubles(t, before)
 	if len(lines) != 1 {
 		t.Fatalf("%d lines are logged, want one: %+v", len(lines), lines[:min(len(lines), 3)])
 	}
+
 	if got := lines[0]; got.Level != "INFO" || got.HTTPStatus != 499 || got.Stored == nil || *got.Stored != stored {
 		t.Errorf("%+v is logged, want that %d readings are stored", got, stored)
 	}
@@ -88,7 +95,7 @@ func TestHangUpInTheMiddleOfABatch(t *testing.T) {
 	}
 }
 
-// Every other request: here one that waits for a row which somebody else holds.
+// A caller hangs up while its request waits for a row that is locked.
 func TestHangUpOfASingleRequest(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -97,9 +104,11 @@ func TestHangUpOfASingleRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := tx.Exec(t.Context(), "LOCK patients"); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, request := range [][3]string{
 		{"POST", "/api/v1/observations/", weight(patient)},
 		{"POST", batchPath, batch(weights(patient, 2))},

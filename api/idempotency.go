@@ -21,8 +21,8 @@ func idempotencyKey(c echo.Context) requestKey {
 	return requestKey(c.Request().Header.Get("Idempotency-Key"))
 }
 
-// itemMark separates a batch's key from the number of an item. The contract refuses control characters in the header, so no
-// request has the key of an item.
+// itemMark separates a batch's key from the number of an item. It is a control character, which the contract
+// refuses in the header: no request can send the key of an item.
 const itemMark = "\x1f"
 
 // item is the key of one item of a batch.
@@ -38,6 +38,7 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 	if key == "" {
 		return nil, nil
 	}
+
 	known, err := s.Store.FindRequest(ctx, db.FindRequestParams{PracticeCode: s.PracticeCode, Key: key})
 	if db.IsNotFound(err) {
 		return nil, nil
@@ -45,10 +46,15 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 	if err != nil {
 		return nil, fmt.Errorf("look up idempotency key: %w", err)
 	}
+
 	if hash := sha256.Sum256(body); !bytes.Equal(hash[:], known.RequestHash) {
-		return nil, &Error{Status: http.StatusUnprocessableEntity, Code: "idempotency_key_reused",
-			Detail: "This Idempotency-Key came before with another body: use a new key for a new reading."}
+		return nil, &Error{
+			Status: http.StatusUnprocessableEntity,
+			Code:   "idempotency_key_reused",
+			Detail: "This Idempotency-Key was used before with another body: use a new key for a new reading.",
+		}
 	}
+
 	stored, err := s.Store.GetObservation(ctx, db.GetObservationParams{PracticeCode: s.PracticeCode, ID: known.ObservationID})
 	if err != nil {
 		return nil, fmt.Errorf("load observation: %w", err)
@@ -56,13 +62,18 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 	return &stored, nil
 }
 
-// errKeyTaken undoes a request whose key another request took a moment before.
+// errKeyTaken rolls back a request whose key another request took a moment before.
 var errKeyTaken = errors.New("the idempotency key was just taken")
 
-// remember keeps what the key stands for.
+// remember stores which observation the key stands for.
 func (s *server) remember(ctx context.Context, q *db.Queries, key string, body []byte, stored db.Observation) error {
 	hash := sha256.Sum256(body)
-	added, err := q.RememberRequest(ctx, db.RememberRequestParams{PracticeCode: s.PracticeCode, Key: key, RequestHash: hash[:], ObservationID: stored.ID})
+	added, err := q.RememberRequest(ctx, db.RememberRequestParams{
+		PracticeCode:  s.PracticeCode,
+		Key:           key,
+		RequestHash:   hash[:],
+		ObservationID: stored.ID,
+	})
 	if err != nil {
 		return fmt.Errorf("remember idempotency key: %w", err)
 	}

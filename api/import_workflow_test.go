@@ -20,13 +20,14 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// executions are the runs that a list query finds, the newest first; visibility lags a little behind.
+// executions lists the runs that a query finds, the newest first. Temporal's visibility is a moment late.
 func (s *system) executions(query string) []*workflowservice.DescribeWorkflowExecutionResponse {
 	s.tb.Helper()
 	list, err := s.temporal.ListWorkflow(s.tb.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query})
 	if err != nil {
 		s.tb.Fatal(err)
 	}
+
 	var found []*workflowservice.DescribeWorkflowExecutionResponse
 	for _, e := range list.GetExecutions() {
 		d, err := s.temporal.DescribeWorkflowExecution(s.tb.Context(), e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId())
@@ -35,6 +36,7 @@ func (s *system) executions(query string) []*workflowservice.DescribeWorkflowExe
 		}
 		found = append(found, d)
 	}
+
 	return found
 }
 
@@ -48,7 +50,8 @@ func (s *system) awaitImport(location string) (got answer) {
 	return got
 }
 
-// More patients than one run takes: the workflow continues as new, and no history grows long.
+// An import has more patients than one run takes. The workflow continues as new, so that no history grows
+// long.
 func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -57,20 +60,25 @@ func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	for _, p := range sandbox.People() {
 		ids = append(ids, p.FHIRID)
 	}
+
 	known := len(ids)
 	for i := range total - known {
 		ids = append(ids, fmt.Sprintf("unknown-%d", i))
 	}
+
 	accepted := s.importPatients(ids, "Prefer", "respond-async").want(t, http.StatusAccepted, "")
 	run := s.temporal.GetWorkflow(t.Context(), workflows.ImportPatientsWorkflowID(uuid.MustParse(accepted.text("id"))), "")
 	if err := run.Get(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
+
 	got := s.awaitImport(accepted.header.Get("Location"))
 	errors, _ := got.get("result", "errors").([]any)
-	if got.get("done") != number(fmt.Sprint(total)) || got.get("result", "imported") != number(fmt.Sprint(known)) || len(errors) != total-known {
+	if got.get("done") != number(fmt.Sprint(total)) || got.get("result", "imported") != number(fmt.Sprint(known)) ||
+		len(errors) != total-known {
 		t.Errorf("%d errors, %v imported, %v done", len(errors), got.get("result", "imported"), got.get("done"))
 	}
+
 	var runs []*workflowservice.DescribeWorkflowExecutionResponse
 	eventually(t, "listed", func() bool {
 		runs = s.executions(fmt.Sprintf("WorkflowId = '%s'", run.GetID()))
@@ -84,7 +92,7 @@ func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	}
 }
 
-// held is an import of three patients, all of whom are being read when the test acts; the reads end when it lets them.
+// held is an import of three patients. The EHR holds back the reads of all three until the test calls letGo.
 type held struct {
 	*system
 	importID uuid.UUID
@@ -106,6 +114,7 @@ func holdImport(t *testing.T) held {
 			next.ServeHTTP(w, r)
 		})
 	}})
+
 	t.Cleanup(h.letGo) // else a test that fails would wait for ever
 	_, h.ids = h.people(3)
 	accepted := h.importPatients(h.ids, "Prefer", "respond-async").want(t, http.StatusAccepted, "")
@@ -117,6 +126,7 @@ func holdImport(t *testing.T) held {
 			t.Fatal("the patients are not read")
 		}
 	}
+
 	return h
 }
 
@@ -126,18 +136,22 @@ func TestAPersonEndsTheImportOfOnePatient(t *testing.T) {
 	if err := h.temporal.TerminateWorkflow(t.Context(), workflows.ImportPatientsWorkflowID(h.importID)+"/2", "", "a test"); err != nil {
 		t.Fatal(err)
 	}
+
 	h.letGo()
 	got := h.awaitImport(h.location)
 	if n, _ := got.get("result", "imported").(json.Number).Int64(); got.get("done") != number("3") || n < 2 {
 		t.Errorf("got %s", got.body)
 	}
-	// The read of the second may have ended before it was interrupted, which no one can tell apart.
-	if reason := got.text("result", "errors", 0, "reason"); reason != "" && (got.text("result", "errors", 0, "ecw_fhir_id") != h.ids[1] || !strings.Contains(reason, "interrupted")) {
+
+	// The read of the second patient may have ended before it was interrupted. Both outcomes are right.
+	if reason := got.text("result", "errors", 0, "reason"); reason != "" &&
+		(got.text("result", "errors", 0, "ecw_fhir_id") != h.ids[1] || !strings.Contains(reason, "interrupted")) {
 		t.Errorf("got %s", got.body)
 	}
 }
 
-// However a person ends the whole import, its status does not stay "running", and does not change once it is finished.
+// A person may end the whole import in several ways. Its status does not stay "running", and does not change
+// after it is "finished".
 func TestAPersonEndsAnImport(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(client.Client, context.Context, string) error{
@@ -152,12 +166,15 @@ func TestAPersonEndsAnImport(t *testing.T) {
 			if err := end(h.temporal, t.Context(), workflows.ImportPatientsWorkflowID(h.importID)); err != nil {
 				t.Fatal(err)
 			}
+
 			got := h.awaitImport(h.location)
 			errors, _ := got.get("result", "errors").([]any)
-			if got.get("done") != number("3") || len(errors) != 3 || !strings.Contains(got.text("result", "errors", 0, "reason"), "interrupted") {
+			if got.get("done") != number("3") || len(errors) != 3 ||
+				!strings.Contains(got.text("result", "errors", 0, "reason"), "interrupted") {
 				t.Errorf("got %s", got.body)
 			}
-			h.letGo() // what the reads bring now comes too late
+
+			h.letGo() // the results of these reads come too late
 			eventually(t, "the reads ended", func() bool { return h.stats().Requests["GET Patient/{id}"]["200"] == 3 })
 			if again := h.do("GET", h.location, ""); string(again.body) != string(got.body) {
 				t.Errorf("a finished import changed to %s", again.body)
@@ -166,7 +183,7 @@ func TestAPersonEndsAnImport(t *testing.T) {
 	}
 }
 
-// The histories of an import name nobody: items are known by number.
+// The histories of an import name no patient: items have numbers.
 func TestImportHistoriesNameNobody(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -193,15 +210,18 @@ func TestImportHistoriesNameNobody(t *testing.T) {
 			raw.Write(text)
 		}
 	}
+
 	private := []string{"ecw-patient-nobody"}
 	for _, p := range people {
 		private = append(private, p.FHIRID, p.MRN, p.LastName, p.BirthDate, p.Mobile, p.Street, p.Email)
 	}
+
 	for _, word := range private {
 		if word != "" && strings.Contains(raw.String(), word) {
 			t.Errorf("the histories hold %q", word)
 		}
 	}
+
 	if !strings.Contains(raw.String(), "not found in eCW") || !strings.Contains(raw.String(), got.text("id")) {
 		t.Error("the histories lack what they should hold, so they prove nothing")
 	}

@@ -20,14 +20,14 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// defaultImportWait is the longest that a client with the usual limit of 30 s can be kept waiting.
+// defaultImportWait leaves a client with the usual timeout of 30 s enough time to get the answer.
 const defaultImportWait = 20 * time.Second
 
 type importRequest struct {
 	ECWPatientIDs []string `json:"ecw_patient_ids"`
 }
 
-// importResult is the tutorial's answer.
+// importResult has the form that the tutorial prescribes.
 type importResult struct {
 	Imported int64             `json:"imported"`
 	Skipped  int64             `json:"skipped"`
@@ -63,11 +63,13 @@ func (s *server) importPatients(c echo.Context) error {
 	if err := bind(c, &req); err != nil {
 		return err
 	}
+
 	ctx := c.Request().Context()
 	created, err := s.storeImport(ctx, req.ECWPatientIDs)
 	if err != nil {
 		return err
 	}
+
 	run, err := s.startImport(ctx, created.ID)
 	if err != nil {
 		return err
@@ -77,6 +79,7 @@ func (s *server) importPatients(c echo.Context) error {
 	} else {
 		s.awaitImport(ctx, run)
 	}
+
 	status, err := s.loadImport(ctx, created.ID)
 	if err != nil {
 		return err
@@ -84,19 +87,20 @@ func (s *server) importPatients(c echo.Context) error {
 	if status.Result != nil && !async(c) {
 		return c.JSON(http.StatusOK, status.Result)
 	}
+
 	setLocation(c, "/api/v1/patients/imports/"+created.ID.String()+"/")
 	return c.JSON(http.StatusAccepted, status)
 }
 
-// async tells whether the client prefers not to wait (RFC 7240 §4.1).
+// async reports whether the client prefers not to wait (RFC 7240 §4.1).
 func async(c echo.Context) bool {
 	return slices.ContainsFunc(c.Request().Header.Values("Prefer"), func(value string) bool {
 		return strings.Contains(strings.ToLower(value), "respond-async")
 	})
 }
 
-// awaitImport returns when the workflow has ended, or ImportWait is over. What became of the import stands in the
-// database, however the workflow ended, so an error of Temporal's only ends the wait.
+// awaitImport returns when the workflow has ended, or after ImportWait. An error only ends the wait: the
+// outcome is read from the database.
 func (s *server) awaitImport(ctx context.Context, run client.WorkflowRun) {
 	wait, cancel := context.WithTimeout(ctx, s.ImportWait)
 	defer cancel()
@@ -118,10 +122,12 @@ func (s *server) storeImport(ctx context.Context, ids []string) (created db.Pati
 	return created, nil
 }
 
-// startImport starts the workflow, or takes the import back: without a workflow nobody would ever finish it.
+// startImport starts the workflow. When that fails it deletes the import, because nothing would ever finish
+// it.
 func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+
 	options := workflows.ImportStart(s.PracticeCode, id).Options()
 	input := workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: s.PracticeCode, ImportID: id}}
 	run, err := s.Temporal.ExecuteWorkflow(start, options, workflows.ImportPatients, input)
@@ -130,7 +136,7 @@ func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.Workflow
 		if err := s.Store.DeleteImport(context.WithoutCancel(ctx), id); err != nil {
 			return nil, fmt.Errorf("take the import back: %w", err)
 		}
-		return nil, temporalUnavailable("Nothing was imported.")
+		return nil, temporalUnavailable("Nothing was imported: try again in a moment.")
 	}
 	return run, nil
 }
@@ -159,8 +165,8 @@ func (s *server) loadImport(ctx context.Context, id uuid.UUID) (importStatus, er
 	return s.importStatus(ctx, row)
 }
 
-// importAbandoned tells whether nobody works on an import any more, because a person ended its workflow or its namespace
-// was lost. While Temporal does not answer, nobody knows.
+// importAbandoned reports whether the workflow of an import has ended or is gone, because a person ended it
+// or its namespace was lost. It returns false while Temporal does not answer.
 func (s *server) importAbandoned(ctx context.Context, id uuid.UUID) bool {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -177,7 +183,15 @@ func (s *server) importStatus(ctx context.Context, row db.PatientImport) (import
 	if err != nil {
 		return importStatus{}, fmt.Errorf("count import items: %w", err)
 	}
-	status := importStatus{ID: row.ID, Status: "running", Done: counts.Done, Total: counts.Total, CreatedAt: row.CreatedAt, FinishedAt: row.FinishedAt}
+
+	status := importStatus{
+		ID:         row.ID,
+		Status:     "running",
+		Done:       counts.Done,
+		Total:      counts.Total,
+		CreatedAt:  row.CreatedAt,
+		FinishedAt: row.FinishedAt,
+	}
 	if row.FinishedAt != nil {
 		result, err := s.importResult(ctx, row.ID)
 		if err != nil {
@@ -193,21 +207,36 @@ func (s *server) importResult(ctx context.Context, id uuid.UUID) (importResult, 
 	if err != nil {
 		return importResult{}, fmt.Errorf("count import items: %w", err)
 	}
+
 	patients, err := s.Store.ListImportedPatients(ctx, id)
 	if err != nil {
 		return importResult{}, fmt.Errorf("list imported patients: %w", err)
 	}
+
 	failures, err := s.Store.ListImportErrors(ctx, id)
 	if err != nil {
 		return importResult{}, fmt.Errorf("list import errors: %w", err)
 	}
-	result := importResult{Imported: counts.Imported, Skipped: counts.Skipped, Errors: make([]importError, len(failures)), Patients: make([]importedPatient, len(patients))}
+
+	result := importResult{
+		Imported: counts.Imported,
+		Skipped:  counts.Skipped,
+		Errors:   make([]importError, len(failures)),
+		Patients: make([]importedPatient, len(patients)),
+	}
 	for i, row := range patients {
 		p := row.Patient
-		result.Patients[i] = importedPatient{VantrexiaID: p.ID, ECWFHIRID: p.ECWFHIRID, Name: p.FirstName + " " + p.LastName, MRN: p.MRN}
+		result.Patients[i] = importedPatient{
+			VantrexiaID: p.ID,
+			ECWFHIRID:   p.ECWFHIRID,
+			Name:        p.FirstName + " " + p.LastName,
+			MRN:         p.MRN,
+		}
 	}
+
 	for i, f := range failures {
 		result.Errors[i] = importError{ECWFHIRID: f.ECWFHIRID, Reason: f.Reason}
 	}
+
 	return result, nil
 }

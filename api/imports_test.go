@@ -27,7 +27,7 @@ func (c caller) importPatients(ids []string, header ...string) answer {
 	return c.send("POST", importPath, bytes.NewReader(body), header...)
 }
 
-// people are n of the EHR's, and must not be logged.
+// people returns n patients of the EHR, whose names must not be logged.
 func (c caller) people(n int) (people []sandbox.Person, ids []string) {
 	for _, p := range sandbox.People() {
 		if len(people) == n || len(p.LastName) < 4 || len(p.FirstName) < 4 { // a name of three letters stands in many words
@@ -51,15 +51,18 @@ func TestImportOfTheTutorial(t *testing.T) {
 			"vantrexia_id": got.text("patients", i, "vantrexia_id"), "ecw_fhir_id": p.FHIRID, "name": p.FirstName + " " + p.LastName, "mrn": p.MRN,
 		})
 	}
+
 	s.wantDocumented(got, map[string]any{"imported": number("3"), "skipped": number("0"), "errors": []any{}, "patients": patients})
 	for i, p := range people {
 		stored := s.do("GET", "/api/v1/patients/"+got.text("patients", i, "vantrexia_id")+"/", "").want(t, http.StatusOK, "")
-		if stored.text("birth_date") != p.BirthDate || stored.get("active") != true || stored.text("address", "city") != p.City || stored.text("phone") == "" {
+		if stored.text("birth_date") != p.BirthDate || stored.get("active") != true || stored.text("address", "city") != p.City ||
+			stored.text("phone") == "" {
 			t.Errorf("patient %d is stored as %s", i, stored.body)
 		}
 	}
 
-	// The same again: linked already, so skipped, and what eCW says of them now is stored.
+	// The same import again: the patients are linked already, so they are skipped, and eCW's newest data is
+	// stored.
 	s.exec("UPDATE patients SET phone = 'old', city = 'old', active = false")
 	again := s.importPatients(ids).want(t, http.StatusOK, "")
 	s.wantDocumented(again, map[string]any{"imported": number("0"), "skipped": number("3"), "errors": []any{}, "patients": patients})
@@ -71,7 +74,7 @@ func TestImportOfTheTutorial(t *testing.T) {
 		t.Error("a patient whom the practice had set inactive was activated by a refresh")
 	}
 
-	// The whole way: a reading of an imported patient reaches the chart.
+	// A reading of an imported patient reaches the chart.
 	s.exec("UPDATE patients SET active = true")
 	s.await(s.post(bloodPressure(got.text("patients", 0, "vantrexia_id"))), "transmitted")
 }
@@ -81,11 +84,14 @@ func TestImportOfBadAndRepeatedIDs(t *testing.T) {
 	s := start(t, nothing)
 	_, ids := s.people(2)
 	got := s.importPatients([]string{ids[1], "unknown-1", ids[0], ids[1], "unknown-2", "unknown-1"}).want(t, http.StatusOK, "")
-	if got.get("imported") != number("2") || got.get("skipped") != number("0") || got.text("patients", 0, "ecw_fhir_id") != ids[1] || got.text("patients", 1, "ecw_fhir_id") != ids[0] {
+	if got.get("imported") != number("2") || got.get("skipped") != number("0") || got.text("patients", 0, "ecw_fhir_id") != ids[1] ||
+		got.text("patients", 1, "ecw_fhir_id") != ids[0] {
 		t.Errorf("got %s", got.body)
 	}
+
 	errors, _ := got.get("errors").([]any)
-	if len(errors) != 2 || got.text("errors", 0, "ecw_fhir_id") != "unknown-1" || !strings.Contains(got.text("errors", 0, "reason"), "not found") || got.text("errors", 1, "ecw_fhir_id") != "unknown-2" {
+	if len(errors) != 2 || got.text("errors", 0, "ecw_fhir_id") != "unknown-1" ||
+		!strings.Contains(got.text("errors", 0, "reason"), "not found") || got.text("errors", 1, "ecw_fhir_id") != "unknown-2" {
 		t.Errorf("the errors: %s", got.body)
 	}
 
@@ -93,6 +99,7 @@ func TestImportOfBadAndRepeatedIDs(t *testing.T) {
 	for i := range tooMany {
 		tooMany[i] = fmt.Sprint(i)
 	}
+
 	before := s.rows("patient_imports")
 	for name, list := range map[string][]string{"none": {}, "null": nil, "too many": tooMany, "a path": {ids[0], "../x"}, "empty": {""}, "too long": {strings.Repeat("x", 65)}, "NUL": {"a\x00"}} {
 		t.Run(name, func(t *testing.T) {
@@ -102,12 +109,13 @@ func TestImportOfBadAndRepeatedIDs(t *testing.T) {
 			}
 		})
 	}
+
 	if s.rows("patient_imports") != before {
 		t.Error("a refused import left something behind")
 	}
 }
 
-// Two imports of the same patients at the same moment make one patient each.
+// Two imports of the same patients at the same time create each patient once.
 func TestImportsAtOnce(t *testing.T) {
 	t.Parallel()
 	const people, callers = 8, 4
@@ -118,6 +126,7 @@ func TestImportsAtOnce(t *testing.T) {
 	for i := range callers {
 		group.Go(func() { answers[i] = s.importPatients(ids) })
 	}
+
 	group.Wait()
 	imported := 0
 	for _, a := range answers {
@@ -133,6 +142,7 @@ func TestImportsAtOnce(t *testing.T) {
 		n, _ := a.get("imported").(json.Number).Int64()
 		imported += int(n)
 	}
+
 	if imported != people || s.rows("patients") != people {
 		t.Errorf("%d imported and %d stored, want %d", imported, s.rows("patients"), people)
 	}
@@ -175,7 +185,8 @@ func TestImportOfPatientsThatAreNotComplete(t *testing.T) {
 			t.Parallel()
 			s := startWith(t, setup{watch: rewrite(id, test.change)})
 			got := s.importPatients([]string{susan, id}).want(t, http.StatusOK, "")
-			if got.get("imported") != number("1") || got.text("errors", 0, "ecw_fhir_id") != id || !strings.Contains(got.text("errors", 0, "reason"), test.reason) {
+			if got.get("imported") != number("1") || got.text("errors", 0, "ecw_fhir_id") != id ||
+				!strings.Contains(got.text("errors", 0, "reason"), test.reason) {
 				t.Errorf("got %s", got.body)
 			}
 			if n := s.rows("patients"); n != 1 {
@@ -201,13 +212,16 @@ func TestImportThatIsNotAwaited(t *testing.T) {
 			_, ids := s.people(2)
 			got := s.importPatients(append(ids, "unknown"), test.header...).want(t, http.StatusAccepted, "")
 			want := []string{"created_at", "done", "finished_at", "id", "result", "status", "total"}
-			if !slices.Equal(got.keys(), want) || got.text("status") != "running" || got.get("total") != number("3") || got.get("result") != nil {
+			if !slices.Equal(got.keys(), want) || got.text("status") != "running" || got.get("total") != number("3") ||
+				got.get("result") != nil {
 				t.Errorf("got %s", got.body)
 			}
+
 			location := got.header.Get("Location")
 			if location != "/api/v1/patients/imports/"+got.text("id")+"/" {
 				t.Fatalf("Location is %q", location)
 			}
+
 			done := -1
 			eventually(t, "finished", func() bool {
 				got = s.do("GET", location, "").want(t, http.StatusOK, "")
@@ -218,7 +232,8 @@ func TestImportThatIsNotAwaited(t *testing.T) {
 				done = int(n)
 				return got.text("status") == "finished"
 			})
-			if done != 3 || got.get("finished_at") == nil || got.get("result", "imported") != number("2") || got.text("result", "errors", 0, "ecw_fhir_id") != "unknown" {
+			if done != 3 || got.get("finished_at") == nil || got.get("result", "imported") != number("2") ||
+				got.text("result", "errors", 0, "ecw_fhir_id") != "unknown" {
 				t.Errorf("got %s", got.body)
 			}
 		})

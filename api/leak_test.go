@@ -17,7 +17,8 @@ type leakCheck struct {
 	secrets map[string]bool
 }
 
-// newLeakCheck fails the test at its end, when everything started later has stopped, if the log holds a secret.
+// newLeakCheck fails the test at its end, when everything started later has stopped, if the log holds a
+// secret.
 func newLeakCheck(tb testing.TB) *leakCheck {
 	l := &leakCheck{secrets: map[string]bool{tokenSecret: true}}
 	tb.Cleanup(func() {
@@ -56,8 +57,8 @@ func (l *leakCheck) secret(words ...string) {
 	}
 }
 
-// private is what no log may hold, whoever the patient is: measurements by name, the readings of these tests as numbers
-// of their own, devices, credentials.
+// private lists what no log may hold, for any patient: measurements by name, the readings of these tests
+// as numbers of their own, devices, credentials.
 var private = regexp.MustCompile(`(?i)systolic|diastolic|heart_rate|\bvalues?\b|BP-OMRON|SCALE-7|bearer |eyJ[A-Za-z0-9_-]{8}|access_token|client_assertion|` +
 	`(^|[^0-9A-Za-z._:-])(142|92|78|81\.60?|900)([^0-9A-Za-z.:-]|$)`)
 
@@ -87,6 +88,7 @@ func TestTheLeakCheckFindsLeaks(t *testing.T) {
 			t.Errorf("%q was not found", line)
 		}
 	}
+
 	l := &leakCheck{secrets: map[string]bool{"Jane": true}}
 	l.logger().Info("Pushed Observation to eCW", "http_status", 201, "observation_id", "0b92fd78-1429-4142-8920-78c2c0ffee92")
 	if leaks := l.leaks(); len(leaks) > 0 {

@@ -14,17 +14,17 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// linkTimeout bounds how long a request waits for eCW in all, tokens included: a client gives up after 30 s.
+// linkTimeout is how long a request may wait for eCW, tokens included. A client usually gives up after 30 s.
 const linkTimeout = 15 * time.Second
 
-// shownIdentity is whom eCW shows under an id.
+// shownIdentity is the person that eCW shows under an id.
 type shownIdentity struct {
 	ecwFHIRID string
 	fhir.Identity
 }
 
-// readIdentity asks eCW who the patient with an id is. Readings go into this patient's chart once the id is linked, and
-// nobody takes them out again.
+// readIdentity asks eCW who the patient with an id is. It is asked before the id is linked, because readings
+// then go into this patient's chart, and nobody takes them out again.
 func (s *server) readIdentity(ctx context.Context, ecwFHIRID string) (*shownIdentity, error) {
 	resource, err := s.EHR.ReadPatient(ctx, ecwFHIRID)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *server) readIdentity(ctx context.Context, ecwFHIRID string) (*shownIden
 	return &shownIdentity{ecwFHIRID: ecwFHIRID, Identity: shown.Identity()}, nil
 }
 
-// notRead answers for a Patient that eCW did not show.
+// notRead is the answer when eCW did not show the Patient.
 func notRead(err error) error {
 	var e *ecw.Error
 	switch {
@@ -48,10 +48,11 @@ func notRead(err error) error {
 	case e.Code == "other_patient":
 		return notLinkable("eCW answers with another Patient than the one with this id: look at the chart in eCW")
 	}
+
 	return &Error{
 		Status: http.StatusServiceUnavailable,
 		Code:   "ecw_unavailable",
-		Detail: "eCW did not say who the patient with this ecw_fhir_id is, so nothing was stored: " + e.Message +
+		Detail: "Nothing was stored, because eCW did not say who has this ecw_fhir_id: " + e.Message +
 			". Try again later, or leave ecw_fhir_id out for now.",
 	}
 }
@@ -66,8 +67,9 @@ func (f *patientFields) identity() fhir.Identity {
 	return fhir.Identity{LastName: f.LastName, BirthDate: f.BirthDate}
 }
 
-// judge refuses to link a patient to somebody else, unless the caller confirms that they are one person: then confirmed is
-// the fingerprint of what eCW shows, so that the next import does not ask again, and differ names what differs.
+// judge refuses a link when eCW shows another name or birth date, unless the caller confirms that both are
+// one person. Then differ names the fields that differ, and confirmed is the fingerprint of what eCW shows:
+// the next import compares it and does not ask again.
 func (r *patientRequest) judge(shown *shownIdentity) (confirmed *string, differ []string, err error) {
 	differ = r.identity().Differences(shown.Identity)
 	switch {
@@ -80,10 +82,12 @@ func (r *patientRequest) judge(shown *shownIdentity) (confirmed *string, differ 
 	return &fingerprint, differ, nil
 }
 
-// patientMismatch names the fields that differ, and never what eCW shows: who may not see that must not learn it by trying.
+// patientMismatch names the fields that differ, and never what eCW shows: a caller without access to the
+// chart must not learn it by trying.
 func patientMismatch(differ []string) *Error {
-	e := conflict("patient_mismatch", "eCW does not show this %s under this ecw_fhir_id, and nothing was stored: compare both records and "+
-		"correct the one that is wrong, or take the right ecw_fhir_id. If they are one person, send it again with confirm_mismatch.",
+	e := conflict("patient_mismatch", "eCW shows another %s under this ecw_fhir_id. Nothing was stored. Compare both records. "+
+		"Correct the one that is wrong, or send the right ecw_fhir_id. "+
+		"If both are the same person, send the request again with confirm_mismatch.",
 		strings.Join(differ, " and "))
 	for _, field := range differ {
 		e.Fields = append(e.Fields, FieldError{Field: field, Message: "is not what eCW shows under this ecw_fhir_id"})
@@ -91,7 +95,8 @@ func patientMismatch(differ []string) *Error {
 	return e
 }
 
-// logConfirmation keeps who confirmed a mismatch; differ names what differs, none: nothing was confirmed.
+// logConfirmation logs who confirmed a mismatch. differ names what differs; it is empty when nothing was
+// confirmed.
 func (s *server) logConfirmation(c echo.Context, patientID uuid.UUID, differ []string) {
 	if len(differ) == 0 {
 		return

@@ -20,7 +20,8 @@ func (s *system) readsOfPatients() (n int) {
 	return n
 }
 
-// wantMismatch fails the test unless an answer refuses to link somebody else: it names the fields and no value of theirs.
+// wantMismatch fails the test unless an answer refuses to link somebody else: it names the fields and no
+// value of theirs.
 func (a answer) wantMismatch(t *testing.T, p sandbox.Person, differ ...string) {
 	t.Helper()
 	a.want(t, http.StatusConflict, "patient_mismatch")
@@ -35,7 +36,8 @@ func (a answer) wantMismatch(t *testing.T, p sandbox.Person, differ ...string) {
 	}
 }
 
-// Readings go into the chart whose id is linked: a link to somebody else's is refused unless a person confirms it.
+// Readings go into the chart whose id is linked: a link to somebody else's is refused unless a person
+// confirms it.
 func TestLinkToSomebodyElse(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -72,6 +74,7 @@ func TestLinkToSomebodyElse(t *testing.T) {
 	if got.text("last_name") != "Hand" || got.text("ecw_fhir_id") != third.FHIRID || got.get("mismatch_since") != nil {
 		t.Errorf("got %s", got.body)
 	}
+
 	for _, logged := range []string{"confirmed", id, `"subject":"tests"`, "last_name"} {
 		if !strings.Contains(s.log.text(), logged) {
 			t.Errorf("the log does not say %s", logged)
@@ -90,6 +93,7 @@ func TestPatchesThatDoNotAskECW(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("the EHR was asked %d times when the patient was linked", asked)
 	}
+
 	s.fault(`{"kind":"error_503","target":"any","for":"1h"}`)
 	for _, patch := range []string{
 		`{}`, `{"phone":"5"}`, `{"mrn":"M-7"}`, `{"address":{"city":"Bixby"}}`, `{"active":false}`, `{"first_name":"Bob"}`,
@@ -99,6 +103,7 @@ func TestPatchesThatDoNotAskECW(t *testing.T) {
 	} {
 		s.do("PATCH", path, patch).want(t, http.StatusOK, "")
 	}
+
 	s.created(p, "")
 	if n := s.readsOfPatients(); n != asked {
 		t.Errorf("the EHR was asked %d times", n-asked)
@@ -123,6 +128,7 @@ func TestLinkWhileECWIsAway(t *testing.T) {
 					c.Timeout = time.Second
 				}
 			}})
+
 			people, _ := s.people(2)
 			p := people[0]
 			unlinked := s.patientNow(s.created(people[1], ""))
@@ -132,11 +138,13 @@ func TestLinkWhileECWIsAway(t *testing.T) {
 			if took := time.Since(began); took > 25*time.Second {
 				t.Errorf("the answer took %s", took)
 			}
+
 			if name != "takes forever" {
 				link := `{"ecw_fhir_id":"` + people[1].FHIRID + `","phone":"5","confirm_mismatch":true}`
 				s.do("PATCH", "/api/v1/patients/"+unlinked.text("id")+"/", link).
 					want(t, http.StatusServiceUnavailable, "ecw_unavailable")
 			}
+
 			s.wantUnchanged(unlinked)
 			if n := s.rows("patients"); n != 1 {
 				t.Errorf("%d patients are stored", n)
@@ -159,10 +167,11 @@ func TestLinkToAnIDThatECWDoesNotHave(t *testing.T) {
 			}
 		}
 	}
+
 	s.wantUnchanged(unlinked)
 }
 
-// Each way in which a mismatch ends. What a person confirmed does not come up again, and something new does.
+// A mismatch ends in each of these ways. A confirmed mismatch is not reported again; a new one is.
 func TestAMismatchEnds(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -178,6 +187,7 @@ func TestAMismatchEnds(t *testing.T) {
 			t.Fatal("no mismatch")
 		}
 	}
+
 	ended := func(patch string) answer {
 		t.Helper()
 		got := s.do("PATCH", path, patch).want(t, http.StatusOK, "")
@@ -191,14 +201,17 @@ func TestAMismatchEnds(t *testing.T) {
 	if held := s.do("PATCH", path, `{"phone":"5","first_name":"Bob"}`).want(t, http.StatusOK, ""); held.get("mismatch_since") == nil {
 		t.Error("a change of something else ended it")
 	}
+
 	shown := sandbox.People()[0] // whom the EHR shows
 	if shown.LastName == p.LastName {
 		t.Fatal("the EHR shows the same person")
 	}
+
 	s.do("PATCH", path, `{"last_name":"`+shown.LastName+`"}`).want(t, http.StatusConflict, "patient_mismatch") // the birth date still differs
 	if s.patientNow(id).get("mismatch_since") == nil {
 		t.Error("a change that was refused ended it")
 	}
+
 	ended(`{"last_name":"` + shown.LastName + `","birth_date":"` + shown.BirthDate + `"}`) // corrected
 	s.fix()
 	ended(`{"last_name":"` + p.LastName + `","birth_date":"` + p.BirthDate + `"}`)
@@ -224,11 +237,13 @@ func TestAMismatchEnds(t *testing.T) {
 	if got.get("skipped") != number("1") || now.get("mismatch_since") != nil || now.text("last_name") != shown.LastName {
 		t.Errorf("what was confirmed came up again: %s, %s", got.body, now.body)
 	}
+
 	s.fix()
 	s.importPatients([]string{p.FHIRID})
 	if s.patientNow(id).get("mismatch_since") == nil {
 		t.Error("the EHR shows yet another person, and nothing is held")
 	}
+
 	s.wantListed("mismatch=true", id)
 }
 
@@ -255,7 +270,8 @@ func awaitRead(t *testing.T, answered <-chan struct{}) {
 	}
 }
 
-// Two people change a patient at once, one of them while eCW is asked: what is checked is what is stored in the end.
+// Two people change a patient at once, one of them while eCW is asked. The check is made on the values that
+// are stored.
 func TestLinkWhileThePatientIsChanged(t *testing.T) {
 	t.Parallel()
 	answered, goOn := make(chan struct{}, 10), make(chan struct{})
@@ -290,13 +306,14 @@ func TestLinkWhileThePatientIsChanged(t *testing.T) {
 	if got := <-renaming; got.status != http.StatusOK && got.status != http.StatusConflict {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
+
 	now := s.patientNow(relinked.text("id"))
 	if now.text("ecw_fhir_id") != q.FHIRID || now.text("last_name") != q.LastName || now.text("birth_date") != q.BirthDate {
 		t.Errorf("the patient is %s", now.body)
 	}
 }
 
-// The answer about the former chart says nothing about the one that the patient is linked to meanwhile: eCW is asked again.
+// The link changes while eCW is asked about the former chart. eCW is asked again about the new one.
 func TestChangeWhileThePatientIsLinkedElsewhere(t *testing.T) {
 	t.Parallel()
 	answered, goOn := make(chan struct{}, 10), make(chan struct{})
@@ -309,6 +326,7 @@ func TestChangeWhileThePatientIsLinkedElsewhere(t *testing.T) {
 	go func() {
 		sent <- s.do("PATCH", "/api/v1/patients/"+id+"/", `{"last_name":"`+p.LastName+`","birth_date":"`+p.BirthDate+`"}`)
 	}()
+
 	awaitRead(t, answered) // eCW shows p under the id, as the change wants it
 	s.exec("UPDATE patients SET ecw_fhir_id = $1", q.FHIRID)
 	relinked := s.patientNow(id)

@@ -19,7 +19,7 @@ func (a answer) ids() (ids []string) {
 	return ids
 }
 
-// walk follows the links named so, next or previous, from a page to the end, and returns the pages.
+// walk follows next or previous from a page to the end, and returns the pages.
 func (s *system) walk(from answer, link string) (pages []answer) {
 	s.tb.Helper()
 	for pages = append(pages, from); from.get(link) != nil; pages = append(pages, from) {
@@ -28,7 +28,8 @@ func (s *system) walk(from answer, link string) (pages []answer) {
 	return pages
 }
 
-// The links lead through the whole log and back, in every order, with every filter, and past rows of the same time.
+// The links lead through the whole log and back, in every order, with every filter, and past rows of the same
+// time.
 func TestTheLogIsWalkedForthAndBack(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal})
@@ -38,7 +39,14 @@ func TestTheLogIsWalkedForthAndBack(t *testing.T) {
 		if i%3 == 0 {
 			patient, kind = john, "temperature"
 		}
-		row := logged{patient: patient, kind: kind, created: fmt.Sprintf("2026-02-06T05:%02d:00Z", i/4), status: "pending"}
+
+		row := logged{
+			patient: patient,
+			kind:    kind,
+			created: fmt.Sprintf("2026-02-06T05:%02d:00Z", i/4),
+			status:  "pending",
+		}
+
 		switch i % 4 {
 		case 1:
 			row.status, row.class, row.attempted = "failed", "permanent_data", fmt.Sprintf("2026-02-06T06:%02d:00Z", i/8)
@@ -46,8 +54,10 @@ func TestTheLogIsWalkedForthAndBack(t *testing.T) {
 			row.status, row.class, row.attempted = "failed", "unknown", fmt.Sprintf("2026-02-06T06:%02d:00Z", i/8)
 			row.retryAt = fmt.Sprintf("2026-02-06T07:%02d:00.123456Z", i/8)
 		}
+
 		s.logged(row)
 	}
+
 	orderings := []string{"created_at", "-created_at", "last_attempted_at", "-last_attempted_at", "next_retry_at", "-next_retry_at"}
 	for _, filter := range []string{
 		"", "&status=failed", "&observation_type=weight", "&patient_id=" + john, "&date_from=2026-02-06T05:02:00Z&former_chart=false",
@@ -68,9 +78,11 @@ func TestTheLogIsWalkedForthAndBack(t *testing.T) {
 						t.Errorf("page %d is %s\nthe links led to %s", i+1, numbered.body, page.body)
 					}
 				}
+
 				if !slices.Equal(walked, whole.ids()) {
 					t.Errorf("walked %v\nthe list is %v", walked, whole.ids())
 				}
+
 				back := s.walk(forth[len(forth)-1], "previous")
 				slices.Reverse(back)
 				for i, page := range back {
@@ -91,10 +103,16 @@ func TestPatientsAndPushesAreWalkedForthAndBack(t *testing.T) {
 	s.exec(`INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn)
 		SELECT $1, 'Ann', 'Doe', '1957-03-21', 'MRN-' || n FROM generate_series(1, 6) n`, practice)
 	for range 3 {
-		id := s.logged(logged{patient: jane, kind: "weight", created: "2026-02-06T05:00:00Z", status: "pending"})[0]
+		id := s.logged(logged{
+			patient: jane,
+			kind:    "weight",
+			created: "2026-02-06T05:00:00Z",
+			status:  "pending",
+		})[0]
 		s.exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
 			SELECT id, n, n, '2026-02-06T05:00:00Z' FROM transmissions, generate_series(1, 3) n WHERE number = $1`, id)
 	}
+
 	for list, total := range map[string]int{"/api/v1/patients/": 7, "/api/v1/patients/" + jane + "/sync-status/": 9} {
 		forth := s.walk(s.do("GET", list+"?page_size=2", "").want(t, http.StatusOK, ""), "next")
 		back := s.walk(forth[len(forth)-1], "previous")
@@ -109,18 +127,25 @@ func TestPatientsAndPushesAreWalkedForthAndBack(t *testing.T) {
 				seen[fmt.Sprint(row)] = true
 			}
 		}
+
 		if len(seen) != total {
 			t.Errorf("%s: %d rows were met, want %d", list, len(seen), total)
 		}
 	}
 }
 
-// What comes in while somebody walks the log shifts no page.
+// Rows that come in while somebody walks the log shift no page.
 func TestNewTransmissionsShiftNoPage(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal})
 	jane := s.patient(kevin)
-	row := logged{patient: jane, kind: "weight", created: "2026-02-06T05:00:00Z", status: "pending"}
+	row := logged{
+		patient: jane,
+		kind:    "weight",
+		created: "2026-02-06T05:00:00Z",
+		status:  "pending",
+	}
+
 	ids := s.logged(row, row, row, row)
 	first := s.do("GET", "/api/v1/fhir/transmissions/?page_size=2", "").want(t, http.StatusOK, "")
 	row.created = "2026-02-06T06:00:00Z"
@@ -129,20 +154,28 @@ func TestNewTransmissionsShiftNoPage(t *testing.T) {
 	if want := []string{ids[1], ids[0]}; !slices.Equal(second.ids(), want) || second.get("count") != number("5") {
 		t.Errorf("the second page: %s, want %v", second.body, want)
 	}
+
 	again := s.do("GET", second.text("previous"), "").want(t, http.StatusOK, "")
 	if want := []string{ids[3], ids[2]}; !slices.Equal(again.ids(), want) {
 		t.Errorf("the page before: %s, want %v", again.body, want)
 	}
+
 	if before := s.do("GET", again.text("previous"), "").want(t, http.StatusOK, ""); !slices.Equal(before.ids(), newest) {
 		t.Errorf("before the former first page: %s, want %v", before.body, newest)
 	}
 }
 
-// A cursor is taken as a link carries it, by the list and the order that it came from.
+// A cursor is accepted only unchanged, and only by the list and the order that it came from.
 func TestBrokenCursors(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal})
-	row := logged{patient: s.patient(kevin), kind: "weight", created: "2026-02-06T05:00:00Z", status: "pending"}
+	row := logged{
+		patient: s.patient(kevin),
+		kind:    "weight",
+		created: "2026-02-06T05:00:00Z",
+		status:  "pending",
+	}
+
 	s.patient(susan)
 	s.logged(row, row)
 	good := func(path string) string {
@@ -152,15 +185,18 @@ func TestBrokenCursors(t *testing.T) {
 		}
 		return link.Query().Get("cursor")
 	}
+
 	const logPath = "/api/v1/fhir/transmissions/?page_size=1"
 	log, patients := good(logPath), good("/api/v1/patients/?page_size=1")
 	plain, err := base64.RawURLEncoding.DecodeString(log)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if named, _ := base64.RawURLEncoding.DecodeString(patients); strings.Contains(string(named), "Doe") {
 		t.Errorf("the cursor %s has a patient's name, and stands in URLs", named)
 	}
+
 	forged := func(from, to string) string {
 		return base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(plain), from, to, 1)))
 	}
@@ -186,6 +222,7 @@ func TestBrokenCursors(t *testing.T) {
 			}
 		})
 	}
+
 	// What the order does not know is no more than the start of the list.
 	s.do("GET", logPath+"&cursor="+forged(`,"id"`, `,"lacks":true,"id"`), "").want(t, http.StatusOK, "")
 	if s.do("GET", logPath+"&status=pending&cursor="+log, "").want(t, http.StatusOK, "").get("next") != nil {
@@ -193,7 +230,7 @@ func TestBrokenCursors(t *testing.T) {
 	}
 }
 
-// Of more than 10,000 transmissions it is said that there are more, and only the links lead on.
+// A list of more than 10,000 transmissions says that there are more. After those, only the links lead on.
 func TestALongLogIsNotCountedToItsEnd(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal})
@@ -203,8 +240,10 @@ func TestALongLogIsNotCountedToItsEnd(t *testing.T) {
 		                          transformed_at)
 		SELECT lpad(to_hex(n), 32, '0')::uuid, $1, $2, 'weight', now() - n * interval '1 minute', 'SCALE-7', '{"value": 1}', '{}', 1, now()
 		FROM generate_series(1, 10001) n`, practice, jane)
+
 	s.exec(`INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, created_at)
 		SELECT id, practice_code, id, 6, effective_at FROM observations`)
+
 	const path = "/api/v1/fhir/transmissions/"
 	for query, want := range map[string]struct {
 		exact bool
@@ -221,6 +260,7 @@ func TestALongLogIsNotCountedToItsEnd(t *testing.T) {
 			t.Errorf("%s: %v, exact %v, with %d rows, want %+v", query, count, got.get("count_is_exact"), rows, want)
 		}
 	}
+
 	for _, query := range []string{"?page=101&page_size=100", "?page=501", "?page=1000000"} {
 		for _, list := range []string{path, "/api/v1/patients/", "/api/v1/patients/" + jane + "/sync-status/"} {
 			if got := s.do("GET", list+query, "").want(t, http.StatusBadRequest, "page_too_deep"); !strings.Contains(got.text("detail"), "next") {
@@ -228,10 +268,12 @@ func TestALongLogIsNotCountedToItsEnd(t *testing.T) {
 			}
 		}
 	}
+
 	last := s.do("GET", path+"?page=100&page_size=100", "").want(t, http.StatusOK, "")
 	if beyond := s.walk(last, "next"); len(beyond) != 2 || len(beyond[1].ids()) != 1 {
 		t.Errorf("after row 10,000 come %d pages, want 1 with one row", len(beyond)-1)
 	}
+
 	s.exec("DELETE FROM transmissions WHERE number = $1", last.ids()[0])
 	fewer := s.do("GET", path, "").want(t, http.StatusOK, "")
 	if fewer.get("count") != number("10000") || fewer.get("count_is_exact") != true {

@@ -14,7 +14,8 @@ import (
 // anotherPerson lets the EHR show somebody else under every id that is read.
 const anotherPerson = `{"kind":"other_person","target":"read","for":"1h"}`
 
-// created is a patient made by hand as p is known to the EHR, but for what change says. An empty ecwID leaves it unlinked.
+// created makes a patient by hand, with the EHR's data of p and the changes given. An empty ecwID leaves the
+// patient unlinked.
 func (c caller) created(p sandbox.Person, ecwID string, change ...string) (id string) {
 	c.tb.Helper()
 	return c.do("POST", "/api/v1/patients/", newPatient(p, ecwID, change...)).want(c.tb, http.StatusCreated, "").text("id")
@@ -32,7 +33,7 @@ func (c caller) patientNow(id string) answer {
 	return c.do("GET", "/api/v1/patients/"+id+"/", "").want(c.tb, http.StatusOK, "")
 }
 
-// wantUnchanged fails the test if anything about a patient is not as it was, whatever happened to be refused.
+// wantUnchanged fails the test if anything about a patient has changed.
 func (c caller) wantUnchanged(before answer) {
 	c.tb.Helper()
 	if now := c.patientNow(before.text("id")); string(now.body) != string(before.body) {
@@ -40,8 +41,8 @@ func (c caller) wantUnchanged(before answer) {
 	}
 }
 
-// A mistyped MRN is somebody else's: an import must not hand her record over to the patient who was typed in, nor the next
-// reading to her chart.
+// A mistyped MRN may be another patient's. An import must not link the other patient's chart to the one who
+// was typed in, because readings would then go into the wrong chart.
 func TestImportAdoptsNobodyElse(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -74,13 +75,15 @@ func TestImportAdoptsNobodyElse(t *testing.T) {
 				}
 				return
 			}
+
 			s.wantUnchanged(before)
 			s.wantReason(got, p, before.text("id"), test.differs)
 		})
 	}
 }
 
-// wantReason fails the test unless an import of one patient says what a person must compare, without saying it.
+// wantReason fails the test unless an import of one patient names the fields to compare, without their
+// values.
 func (c caller) wantReason(got answer, p sandbox.Person, patientID string, differs []string) {
 	c.tb.Helper()
 	reason := got.text("errors", 0, "reason")
@@ -88,11 +91,13 @@ func (c caller) wantReason(got answer, p sandbox.Person, patientID string, diffe
 	if got.text("errors", 0, "ecw_fhir_id") != p.FHIRID || !explained {
 		c.tb.Errorf("got %s", got.body)
 	}
+
 	for _, field := range []string{"last_name", "birth_date"} {
 		if named, want := strings.Contains(reason, field), strings.Contains(strings.Join(differs, " "), field); named != want {
 			c.tb.Errorf("%q names %s: %v", reason, field, named)
 		}
 	}
+
 	for _, value := range []string{p.LastName, p.FirstName, p.BirthDate, p.MRN, "Hand", "1957"} {
 		if strings.Contains(reason, value) {
 			c.tb.Errorf("%q holds %q", reason, value)
@@ -100,8 +105,8 @@ func (c caller) wantReason(got answer, p sandbox.Person, patientID string, diffe
 	}
 }
 
-// The EHR shows somebody else under an id that is linked, be it by a merge of charts or by a wrong link: nothing of ours is
-// overwritten, and it shows until both agree again.
+// The EHR shows somebody else under an id that is linked, after a merge of charts or because the link is
+// wrong. Our data is not overwritten, and the mismatch is shown until both agree again.
 func TestImportOfALinkedIDThatIsAnotherPersonNow(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -119,9 +124,11 @@ func TestImportOfALinkedIDThatIsAnotherPersonNow(t *testing.T) {
 			t.Errorf("%s was %s and is %s", field, before.text(field), held.text(field))
 		}
 	}
+
 	if held.text("last_name") != people[0].LastName {
 		t.Errorf("the patient was %s\nand is %s", before.body, held.body)
 	}
+
 	s.wantListed("mismatch=true", id)
 	s.wantListed("mismatch=false", other)
 	s.importPatients(ids[:1]).want(t, http.StatusOK, "")
@@ -133,9 +140,11 @@ func TestImportOfALinkedIDThatIsAnotherPersonNow(t *testing.T) {
 	if got := s.importPatients(ids).want(t, http.StatusOK, ""); got.get("skipped") != number("2") {
 		t.Errorf("got %s", got.body)
 	}
+
 	if s.patientNow(id).get("mismatch_since") != nil {
 		t.Error("the mismatch stays although both agree")
 	}
+
 	s.wantListed("mismatch=true")
 }
 
@@ -153,7 +162,8 @@ func (c caller) wantListed(query string, ids ...string) {
 	}
 }
 
-// What eCW does not show is no sign of another person: the import fails as that of any incomplete record, and holds nothing.
+// A name or birth date that eCW does not show is no mismatch: the import fails, as for any incomplete record,
+// and no readings are held.
 func TestImportOfALinkedIDThatIsNotComplete(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(string) string{
@@ -167,14 +177,15 @@ func TestImportOfALinkedIDThatIsNotComplete(t *testing.T) {
 			before := s.patientNow(s.patient(kevin))
 			s.exec("UPDATE patients SET last_name = 'Lee', birth_date = '2007-07-15'")
 			got := s.importPatients([]string{kevin}).want(t, http.StatusOK, "")
-			if !strings.Contains(got.text("errors", 0, "reason"), "complete") || s.patientNow(before.text("id")).get("mismatch_since") != nil {
+			if !strings.Contains(got.text("errors", 0, "reason"), "complete") ||
+				s.patientNow(before.text("id")).get("mismatch_since") != nil {
 				t.Errorf("got %s", got.body)
 			}
 		})
 	}
 }
 
-// A person changes a patient while the import reads hers from eCW: what is compared is what is stored in the end.
+// A person changes a patient while the import reads from eCW. The import compares with the changed values.
 func TestImportWhileAPersonChangesThePatient(t *testing.T) {
 	t.Parallel()
 	answered, goOn := make(chan struct{}, 10), make(chan struct{})
@@ -191,7 +202,8 @@ func TestImportWhileAPersonChangesThePatient(t *testing.T) {
 	s.wantReason(done.part("result"), people[0], id, []string{"last_name"})
 }
 
-// A patient who is linked to another chart has the MRN: the import names the patient, and changes nobody.
+// The MRN belongs to a patient who is linked to another chart. The import names that patient, and changes
+// none.
 func TestImportOfAnMRNThatIsTaken(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -203,6 +215,7 @@ func TestImportOfAnMRNThatIsTaken(t *testing.T) {
 	if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "MRN") || !strings.Contains(reason, holder.text("id")) {
 		t.Errorf("got %s", got.body)
 	}
+
 	s.wantUnchanged(holder)
 
 	s.exec("UPDATE patients SET mrn = 'M-2' WHERE id = $1", uuid.MustParse(holder.text("id")))
@@ -214,5 +227,6 @@ func TestImportOfAnMRNThatIsTaken(t *testing.T) {
 	if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "MRN") || !strings.Contains(reason, holder.text("id")) {
 		t.Errorf("got %s", got.body)
 	}
+
 	s.wantUnchanged(linked)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// startTimeout is how long a request waits for Temporal to take a workflow. The reading is stored by then.
+// startTimeout is how long a request waits for Temporal to take a workflow.
 const startTimeout = 2 * time.Second
 
 // observationRequest is a reading as a device's gateway posts it.
@@ -66,21 +66,24 @@ func (s *server) createObservation(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
 		s.startTransmission(ctx, stored)
 	}
+
 	answer, err := s.showObservation(ctx, stored)
 	if err != nil {
 		return err
 	}
+
 	setLocation(c, "/api/v1/observations/"+stored.ID.String()+"/")
 	return c.JSON(status, answer)
 }
 
-// takeReading stores one reading, which the contract has seen. A request that was made before, by its key or by what it says, gives the
-// observation that is stored already.
+// takeReading stores one reading, which the contract has checked. For a request that was made before, with
+// the same key or the same reading, it returns the observation that is stored already.
 func (s *server) takeReading(ctx context.Context, key string, raw []byte) (stored db.Observation, created bool, err error) {
 	known, err := s.earlier(ctx, key, raw)
 	if err != nil {
@@ -89,21 +92,26 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 	if known != nil {
 		return *known, false, nil
 	}
+
 	var req observationRequest
 	if err := unmarshal(raw, &req); err != nil {
 		return stored, false, err
 	}
+
 	reading, err := req.reading(time.Now())
 	if err != nil {
 		return stored, false, err
 	}
+
 	patientID := req.PatientID
 	if err := s.checkPatient(ctx, patientID); err != nil {
 		return stored, false, err
 	}
+
 	if key == "" {
 		return s.storeReading(ctx, s.Store.Queries, reading, patientID)
 	}
+
 	err = s.Store.InTx(ctx, func(q *db.Queries) error {
 		if stored, created, err = s.storeReading(ctx, q, reading, patientID); err != nil {
 			return err
@@ -111,15 +119,17 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 		return s.remember(ctx, q, key, raw, stored)
 	})
 	if errors.Is(err, errKeyTaken) {
-		return s.takeReading(ctx, key, raw) // answered by what the other request stored
+		return s.takeReading(ctx, key, raw) // returns what the other request stored
 	}
 	return stored, created, err
 }
 
-// reading is what was measured, or an error that names the values which are impossible.
+// reading returns what was measured, or an error that names the values that are impossible.
 func (r observationRequest) reading(now time.Time) (fhir.Reading, error) {
 	reading := fhir.Reading{
-		Type: r.ObservationType, Device: r.Device, Values: r.Values,
+		Type:        r.ObservationType,
+		Device:      r.Device,
+		Values:      r.Values,
 		EffectiveAt: r.EffectiveAt.UTC().Truncate(time.Microsecond), // the database keeps microseconds
 	}
 	var b broken
@@ -141,8 +151,11 @@ func (s *server) checkPatient(ctx context.Context, id uuid.UUID) error {
 	return b.err()
 }
 
-// storeReading stores a reading once: the same patient, type, time and device name the same reading.
-func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading, patientID uuid.UUID) (stored db.Observation, created bool, err error) {
+// storeReading stores a reading once: two requests with the same patient, type, time and device are one
+// reading.
+func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading, patientID uuid.UUID) (
+	stored db.Observation, created bool, err error,
+) {
 	stored, err = q.CreateObservation(ctx, db.CreateObservationParams{
 		ID:              fhir.ReadingID(s.PracticeCode, patientID, r),
 		PracticeCode:    s.PracticeCode,
@@ -158,26 +171,33 @@ func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading
 	if !db.IsNotFound(err) {
 		return stored, false, fmt.Errorf("store reading: %w", err)
 	}
+
 	first, err := q.FindReading(ctx, db.FindReadingParams{
-		PatientID: patientID, ObservationType: string(r.Type), EffectiveAt: r.EffectiveAt, Device: r.Device, Measured: r.Values,
+		PatientID:       patientID,
+		ObservationType: string(r.Type),
+		EffectiveAt:     r.EffectiveAt,
+		Device:          r.Device,
+		Measured:        r.Values,
 	})
 	if err != nil {
 		return stored, false, fmt.Errorf("find the stored reading: %w", err)
 	}
 	if !first.SameValues {
-		return stored, false, conflict("conflicting_reading", "Observation %s has other values for the same patient, type, time and device; "+
-			"nothing was changed. If this is another measurement, send its own effective_at.", first.Observation.ID)
+		return stored, false, conflict("conflicting_reading",
+			"Observation %s has the same patient, type, time and device, but other values. "+
+				"Nothing was changed. If this is another measurement, send it with its own effective_at.", first.Observation.ID)
 	}
 	return first.Observation, false, nil
 }
 
-// startTransmission starts the workflow that carries the reading to eCW. When Temporal is away the reading waits in the
-// database for the scheduled sweep, so the caller need not know.
+// startTransmission starts the workflow that carries the reading to eCW. It returns no error: when Temporal
+// is away, the reading waits in the database for the scheduled sweep.
 func (s *server) startTransmission(ctx context.Context, o db.Observation) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 
-	// A reading that is new here and had a workflow before is one that a restored database has forgotten.
+	// A reading that is new to the database, but has had a workflow, was lost when the database was restored.
+	// eCW may have it, so its new workflow begins with a look-up.
 	start, in := workflows.FirstTransmissionStart(s.PracticeCode, o), workflows.TransmissionInput{ObservationRef: s.ref(o.ID)}
 	_, err := s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
 	var known *serviceerror.WorkflowExecutionAlreadyStarted
@@ -219,7 +239,7 @@ func (s *server) loadObservation(c echo.Context) (db.Observation, error) {
 	return stored, nil
 }
 
-// latestTransmission is nil when there was none yet.
+// latestTransmission returns nil when there is none yet.
 func (s *server) latestTransmission(ctx context.Context, id uuid.UUID) (*db.Transmission, error) {
 	row, err := s.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: s.PracticeCode, ObservationID: id})
 	if db.IsNotFound(err) {
@@ -233,23 +253,39 @@ func (s *server) latestTransmission(ctx context.Context, id uuid.UUID) (*db.Tran
 
 func (s *server) showObservation(ctx context.Context, o db.Observation) (observation, error) {
 	body := observation{
-		ID: o.ID, PatientID: o.PatientID, ObservationType: o.ObservationType, EffectiveAt: o.EffectiveAt, Device: o.Device,
-		Values: o.Measured, CreatedAt: o.CreatedAt, TransformedAt: o.TransformedAt,
+		ID:              o.ID,
+		PatientID:       o.PatientID,
+		ObservationType: o.ObservationType,
+		EffectiveAt:     o.EffectiveAt,
+		Device:          o.Device,
+		Values:          o.Measured,
+		CreatedAt:       o.CreatedAt,
+		TransformedAt:   o.TransformedAt,
 	}
+
 	t, err := s.latestTransmission(ctx, o.ID)
 	if err != nil || t == nil {
 		return body, err
 	}
+
 	body.FHIRStatus = &t.Status
 	body.Transmission = &transmission{
-		ID: t.Number, Status: t.Status, AttemptCount: t.AttemptCount, MaxAttempts: t.MaxAttempts, FirstAttemptedAt: t.FirstAttemptedAt,
-		LastAttemptedAt: t.LastAttemptedAt, NextRetryAt: t.NextRetryAt, HTTPStatus: t.HTTPStatus, ECWObservationID: t.ECWObservationID,
-		ErrorClass: nullable(t.ErrorClass), ErrorMessage: nullable(t.ErrorMessage),
+		ID:               t.Number,
+		Status:           t.Status,
+		AttemptCount:     t.AttemptCount,
+		MaxAttempts:      t.MaxAttempts,
+		FirstAttemptedAt: t.FirstAttemptedAt,
+		LastAttemptedAt:  t.LastAttemptedAt,
+		NextRetryAt:      t.NextRetryAt,
+		HTTPStatus:       t.HTTPStatus,
+		ECWObservationID: t.ECWObservationID,
+		ErrorClass:       nullable(t.ErrorClass),
+		ErrorMessage:     nullable(t.ErrorMessage),
 	}
 	return body, nil
 }
 
-// nullable shows an empty text as JSON null.
+// nullable turns an empty text into nil, which JSON shows as null.
 func nullable(s string) *string {
 	if s == "" {
 		return nil

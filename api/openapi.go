@@ -25,31 +25,41 @@ import (
 //go:embed openapi.yaml
 var openapiYAML []byte
 
-// contract is openapi.yaml, which says what a request may look like. It judges parameters and bodies; what only the
-// database or the catalogue of package fhir knows is left to the handlers.
+// contract is openapi.yaml, which says what a request may look like. Parameters and bodies are checked
+// against it. The handlers check what only the database or the catalogue of package fhir knows.
 //
-// It is OpenAPI 3.0 because kin-openapi says of that in detail what is wrong where; of 3.1 it does not.
+// It is OpenAPI 3.0 because kin-openapi reports in detail which part of a request breaks it; for 3.1 it does
+// not.
 type contract struct {
 	doc    *openapi3.T
 	routes map[string]*routers.Route // by method and Echo's pattern
 }
 
-// loadContract reads what was compiled in, once: it takes longer than the rest of a start. Nobody writes to it.
+// loadContract parses the embedded file once, because that takes longer than the rest of a start. The result
+// is only read.
 var loadContract = sync.OnceValues(func() (*contract, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(openapiYAML)
 	if err != nil {
 		return nil, fmt.Errorf("load openapi.yaml: %w", err)
 	}
+
 	k := &contract{doc: doc, routes: map[string]*routers.Route{}}
 	for path, item := range doc.Paths.Map() {
 		for method, operation := range item.Operations() {
-			k.routes[method+" "+echoPattern(path)] = &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: operation}
+			k.routes[method+" "+echoPattern(path)] = &routers.Route{
+				Spec:      doc,
+				Path:      path,
+				PathItem:  item,
+				Method:    method,
+				Operation: operation,
+			}
 		}
 	}
+
 	return k, nil
 })
 
-// echoPattern is how the router writes a path: /patients/:id for /patients/{id}/.
+// echoPattern turns a path of the contract into the router's form: /patients/{id}/ becomes /patients/:id.
 func echoPattern(path string) string {
 	return strings.NewReplacer("{", ":", "}", "").Replace(strings.TrimSuffix(path, "/"))
 }
@@ -57,14 +67,15 @@ func echoPattern(path string) string {
 // bodyKey is where check leaves the body that it has read.
 const bodyKey = "body"
 
-// check lets a request through that keeps to the contract. It stands behind allow: who may not come in learns nothing,
-// not even whether the body is any good.
+// check lets a request through that keeps to the contract. It runs after allow, so that a caller without the
+// right role learns nothing about the body.
 func (k *contract) check(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		route := k.routes[c.Request().Method+" "+c.Path()]
 		if err := checkParameters(c, route); err != nil {
 			return err
 		}
+
 		if wanted := route.Operation.RequestBody; wanted != nil {
 			body, err := readObject(c)
 			if err != nil {
@@ -79,7 +90,7 @@ func (k *contract) check(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// body is the request's, which check has seen.
+// body returns the request's body as check has read it.
 func body(c echo.Context) []byte {
 	text, _ := c.Get(bodyKey).([]byte)
 	return text
@@ -88,7 +99,7 @@ func body(c echo.Context) []byte {
 // bind reads the body into dst.
 func bind(c echo.Context, dst any) error { return unmarshal(body(c), dst) }
 
-// unmarshal reads what the contract has seen: an error is ours.
+// unmarshal decodes a text that the contract has accepted, so an error is our fault.
 func unmarshal(text []byte, dst any) error {
 	if err := json.Unmarshal(text, dst); err != nil {
 		return fmt.Errorf("the contract takes a body that the handler does not: %w", err)
@@ -101,6 +112,7 @@ func checkParameters(c echo.Context, route *routers.Route) error {
 	if err != nil {
 		return badRequest("malformed_query", "The query string cannot be read: percent-encode its values (RFC 3986).")
 	}
+
 	path := map[string]string{}
 	for i, name := range c.ParamNames() {
 		path[name] = c.ParamValues()[i]
@@ -108,10 +120,15 @@ func checkParameters(c echo.Context, route *routers.Route) error {
 			return echo.ErrNotFound
 		}
 	}
+
 	input := &openapi3filter.RequestValidationInput{
-		Request: c.Request(), PathParams: path, QueryParams: query, Route: route,
-		Options: &openapi3filter.Options{MultiError: true, SkipSettingDefaults: true, SchemaValidationOptions: schemaOptions()},
+		Request:     c.Request(),
+		PathParams:  path,
+		QueryParams: query,
+		Route:       route,
+		Options:     &openapi3filter.Options{MultiError: true, SkipSettingDefaults: true, SchemaValidationOptions: schemaOptions()},
 	}
+
 	known := slices.Concat(route.PathItem.Parameters, route.Operation.Parameters)
 	var b broken
 	b.strays(query, known)
@@ -123,11 +140,12 @@ func checkParameters(c echo.Context, route *routers.Route) error {
 			b.addParameter(p, err)
 		}
 	}
+
 	return b.err()
 }
 
-// strays adds query parameters that the contract does not know, or that come twice. A filter that is lost would list
-// everybody.
+// strays adds query parameters that the contract does not know, or that are given twice. If a misspelt filter
+// were ignored, the answer would list everybody.
 func (b *broken) strays(query url.Values, known openapi3.Parameters) {
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if known.GetByInAndName(openapi3.ParameterInQuery, name) == nil {
@@ -138,7 +156,7 @@ func (b *broken) strays(query url.Values, known openapi3.Parameters) {
 	}
 }
 
-// checkObject checks a text that is to be one JSON object of this schema.
+// checkObject checks that a text is one JSON object that fits the schema.
 func checkObject(schema *openapi3.Schema, text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -146,9 +164,11 @@ func checkObject(schema *openapi3.Schema, text []byte) error {
 	if err := decoder.Decode(&value); err != nil {
 		return decodeError(err)
 	}
+
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return malformed("The body goes on after its JSON object: send one object.")
+		return malformed("The body has more text after its JSON object: send one object only.")
 	}
+
 	var b broken
 	if b.repeated(text); len(b) == 0 {
 		b.addSchema(schema, "", schema.VisitJSON(value, append(schemaOptions(), openapi3.MultiErrors(), openapi3.VisitAsRequest())...))
@@ -156,7 +176,7 @@ func checkObject(schema *openapi3.Schema, text []byte) error {
 	return b.err()
 }
 
-// schemaOptions are the formats that the contract names.
+// schemaOptions implements the formats that the contract names.
 func schemaOptions() []openapi3.SchemaValidationOption {
 	formats := map[string]func(string) bool{
 		"uuid":         func(s string) bool { _, ok := parseUUID(s); return ok },
@@ -166,6 +186,7 @@ func schemaOptions() []openapi3.SchemaValidationOption {
 		"text":         func(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) },
 		"name":         func(s string) bool { return strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unicode.IsControl) },
 	}
+
 	options := []openapi3.SchemaValidationOption{openapi3.EnableFormatValidation()}
 	for name, fits := range formats {
 		options = append(options, openapi3.WithStringFormatValidator(name, openapi3.NewCallbackValidator(func(s string) error {
@@ -175,10 +196,11 @@ func schemaOptions() []openapi3.SchemaValidationOption {
 			return nil
 		})))
 	}
+
 	return options
 }
 
-var errFormat = errors.New("another format is wanted") // people read x-remedy
+var errFormat = errors.New("the format does not fit") // callers see x-remedy in its place
 
 func isTime(layout, s string) bool {
 	_, err := time.Parse(layout, s)

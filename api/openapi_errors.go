@@ -21,7 +21,7 @@ func (b *broken) addParameter(p *openapi3.Parameter, err error) {
 	case errors.As(err, &refused):
 		b.addSchema(p.Schema.Value, p.Name, refused.Err)
 	default:
-		b.add(p.Name, "is not as the contract wants it")
+		b.add(p.Name, "does not fit the API reference: see /docs")
 	}
 }
 
@@ -30,11 +30,12 @@ func (b *broken) addSchema(schema *openapi3.Schema, name string, err error) {
 	for _, err := range flatten(err) {
 		var e *openapi3.SchemaError
 		if !errors.As(err, &e) {
-			b.add(name, "is not as the contract wants it")
+			b.add(name, "does not fit the API reference: see /docs")
 			continue
 		}
+
 		path, message := e.JSONPointer(), remedy(e.Schema, e.SchemaField, e.Value)
-		if e.SchemaField == "properties" { // the object is refused, for one of its members
+		if e.SchemaField == "properties" { // the error is about the object, and means one of its members
 			path, message = append(path, strayMember(e)), "is not a field of this request: remove it or check its spelling"
 		}
 		if !judgedLater(schema, path, e.SchemaField) {
@@ -43,8 +44,8 @@ func (b *broken) addSchema(schema *openapi3.Schema, name string, err error) {
 	}
 }
 
-// judgedLater tells whether a handler will say more about what is wrong with a member than its schema can. Whether the
-// member is there, and of what type, is always the schema's to say.
+// judgedLater reports whether the error is left to a handler, which can say more about the member than its
+// schema can. The schema itself always reports a member that is missing or of the wrong type.
 func judgedLater(schema *openapi3.Schema, path []string, keyword string) bool {
 	if len(path) == 0 || schema.Properties[path[0]] == nil || schema.Properties[path[0]].Value.Extensions["x-judged-by"] == nil {
 		return false
@@ -52,7 +53,7 @@ func judgedLater(schema *openapi3.Schema, path []string, keyword string) bool {
 	return len(path) > 1 || !slices.Contains([]string{"required", "nullable", "type", "minItems", "maxItems"}, keyword)
 }
 
-// strayMember is the name that stands in the reason of such an error, and nowhere else in it.
+// strayMember returns the name of the member that is not allowed. The error has it only in its reason.
 func strayMember(e *openapi3.SchemaError) string {
 	quoted := strings.TrimSuffix(strings.TrimPrefix(e.Reason, "property "), " is unsupported")
 	if name, err := strconv.Unquote(quoted); err == nil {
@@ -76,7 +77,8 @@ func fieldName(name string, path []string) string {
 	return name
 }
 
-// remedy says what is wrong with a value, and what to send instead. It never repeats the value, which may be personal.
+// remedy says what is wrong with a value, and what to send instead. It never repeats the value, which may be
+// personal.
 func remedy(schema *openapi3.Schema, keyword string, value any) string {
 	switch keyword {
 	case "required":
@@ -100,16 +102,18 @@ func remedy(schema *openapi3.Schema, keyword string, value any) string {
 		}
 		return "is a JSON " + jsonType(value) + ", want " + strings.Join(*schema.Type, " or ")
 	}
+
 	if text, isText := value.(string); keyword == "format" && isText && strings.HasPrefix(schema.Format, "date-") && lacksZone(text) {
 		return "has no time zone: end it with Z for UTC or with an offset, as in 2026-02-06T10:30:00Z or 2026-02-06T05:30:00-05:00"
 	}
+
 	if text, ok := schema.Extensions["x-remedy"].(string); ok {
 		return text
 	}
-	return "is not as the contract wants it"
+	return "does not fit the API reference: see /docs"
 }
 
-// lacksZone reports whether a text is a time but for its zone.
+// lacksZone reports whether a text is a time without a zone.
 func lacksZone(text string) bool {
 	layouts := []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"}
 	return slices.ContainsFunc(layouts, func(layout string) bool { return isTime(layout, text) })
@@ -134,16 +138,18 @@ func jsonType(value any) string {
 
 // flatten lists the errors of a MultiError, which may hold others.
 func flatten(err error) []error {
-	all, ok := err.(openapi3.MultiError) // errors.As would take the first within
+	all, ok := err.(openapi3.MultiError) // errors.As would take the first one inside
 	if !ok {
 		if err == nil {
 			return nil
 		}
 		return []error{err}
 	}
+
 	var flat []error
 	for _, one := range all {
 		flat = append(flat, flatten(one)...)
 	}
+
 	return flat
 }

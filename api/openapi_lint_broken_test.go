@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Each rule refuses a document that breaks it: a rule that lets everything through would not be noticed otherwise.
+// Each rule finds the fault in a document that breaks it. Otherwise a rule that accepts everything would not
+// be noticed.
 func TestOpenAPIRulesRefuseBrokenDocuments(t *testing.T) {
 	t.Parallel()
 
@@ -30,7 +31,8 @@ func TestOpenAPIRulesRefuseBrokenDocuments(t *testing.T) {
 	}
 }
 
-// breakage replaces the first occurrence of a text in openapi.yaml; a finding of the rule must then contain the last text.
+// breakage replaces the first occurrence of a text in openapi.yaml; a finding of the rule must then contain
+// the last text.
 type breakage struct{ old, new, finding string }
 
 func (b breakage) wantFinding(t *testing.T, rule lintRule, text string) {

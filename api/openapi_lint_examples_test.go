@@ -34,6 +34,7 @@ func (d document) examples() (all []example) {
 		all = append(all, example{pointer, schema.Value, schema.Value.Example})
 		return nil
 	})
+
 	_ = d.WalkParameters(func(pointer string, parameter *openapi3.ParameterRef) error {
 		all = append(all, example{pointer, parameter.Value.Schema.Value, parameter.Value.Example})
 		return nil
@@ -64,8 +65,8 @@ func examplesOf(place string, content openapi3.Content) (all []example) {
 	return all
 }
 
-// stringFormats are the formats that the document may name. A format that is not among them, such as a misspelt one, would be checked
-// nowhere: neither here nor in a request.
+// stringFormats are the formats that the document may name. A format that is not among them, such as a
+// misspelt one, would be checked nowhere: neither here nor in a request.
 func stringFormats() map[string]openapi3.StringFormatValidator {
 	isDate := func(s string) bool { return parses(time.DateOnly, s) }
 	isTime := func(s string) bool { return parses(time.RFC3339, s) }
@@ -87,6 +88,7 @@ func stringFormats() map[string]openapi3.StringFormatValidator {
 			return nil
 		})
 	}
+
 	return formats
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// openapi.yaml keeps the rules below. `make lint` runs them alone: they need neither a database nor Temporal. Each of them is shown what
-// it must refuse in openapi_lint_broken_test.go.
+// openapi.yaml keeps the rules below. `make lint` runs them alone: they need neither a database nor Temporal.
+// openapi_lint_broken_test.go has a document for each of them that it must refuse.
 func TestOpenAPIKeepsTheRules(t *testing.T) {
 	t.Parallel()
 
@@ -110,7 +110,7 @@ type endpoint struct {
 
 func (e endpoint) String() string { return e.method + " " + e.path }
 
-// takesToken reports whether the operation leaves the document's default, a token, as it is.
+// takesToken reports whether the operation needs a token, which is the document's default.
 func (e endpoint) takesToken() bool { return e.Security == nil }
 
 // endpoints are the operations in the order of their paths.
@@ -221,11 +221,12 @@ func unusedComponents(d document) (found []string) {
 			}
 		}
 	}
+
 	return found
 }
 
-// ambiguousPaths compares paths whatever their methods: a request with a method that a path lacks is answered with those that it has.
-// A word in the place of a UUID makes no path ambiguous.
+// ambiguousPaths compares paths whatever their methods: a request with a method that a path lacks is answered
+// with those that it has. A word in the place of a UUID makes no path ambiguous.
 func ambiguousPaths(d document) (found []string) {
 	all := d.endpoints()
 	for i, e := range all {
@@ -277,7 +278,7 @@ func hasPlainPath(e endpoint) bool {
 
 func hasItsSecurity(e endpoint) bool { return e.takesToken() == strings.HasPrefix(e.path, "/api/") }
 
-// hasOperationID leaves it to the validation that no two are the same.
+// hasOperationID does not check that ids differ: the validation does.
 func hasOperationID(e endpoint) bool {
 	return regexp.MustCompile(`^[a-z][A-Za-z0-9]*$`).MatchString(e.OperationID)
 }
@@ -341,7 +342,8 @@ func undescribedParameters(d document) (found []string) {
 	return found
 }
 
-// hasDescription lets the schemas of parameters, headers and items go without: what they stand in is described.
+// hasDescription does not ask for a description of the schemas of parameters, headers and items, because the
+// parameter, the header or the list itself has one.
 func hasDescription(pointer string, schema *openapi3.Schema) bool {
 	described := regexp.MustCompile(`^/components/schemas/[^/]+$|/properties/[^/]+$`)
 	return schema.Description != "" || !described.MatchString(pointer)

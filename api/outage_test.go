@@ -14,24 +14,31 @@ import (
 	"github.com/vantrexia/vantrexia/worker"
 )
 
-// startTemporal starts a server of the test's own, which it may stop and start again on the same directory and port.
+// startTemporal starts a server of the test's own, which it may stop and start again on the same directory
+// and port.
 func startTemporal(t *testing.T, dir string, port int) *devstack.Temporal {
 	t.Helper()
 	root, err := devstack.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	server, err := devstack.StartTemporal(t.Context(), devstack.TemporalConfig{
-		Binary: filepath.Join(root, "bin", "temporaldev"), Dir: dir, Port: port, Headless: true, SearchAttributes: searchAttributes(),
+		Binary:           filepath.Join(root, "bin", "temporaldev"),
+		Dir:              dir,
+		Port:             port,
+		Headless:         true,
+		SearchAttributes: searchAttributes(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = server.Stop() })
 	return server
 }
 
-// The promise behind every 201: Temporal is down when readings come, and each is in the chart once after it is back.
+// Every 201 is a promise: readings that come while Temporal is down are in the chart once after it is back.
 func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -40,6 +47,7 @@ func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	if err := worker.EnsureSchedules(t.Context(), s.temporal, practice); err != nil {
 		t.Fatal(err)
 	}
+
 	patient := s.patient(kevin)
 	s.await(s.post(weight(patient)), "transmitted")
 	s.fault(`{"kind":"reset_after","target":"create"}`)
@@ -50,16 +58,20 @@ func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
+
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() { s.post(weight(patient)) })
 	}
+
 	group.Go(func() {
 		s.do("POST", batchPath, batch(weights(patient, 3))).want(t, http.StatusOK, "")
 	})
+
 	group.Wait()
 	if got := s.status(); got.text("status") != "unhealthy" || got.get("queue", "pending") != number("7") {
 		t.Errorf("the status meanwhile: %s", got.body)
@@ -69,6 +81,7 @@ func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	startTemporal(t, dir, n)
 	s.exec("UPDATE observations SET created_at = created_at - interval '2 minutes'") // the sweep's grace is over
 	sweep := s.temporal.ScheduleClient().GetHandle(t.Context(), "process-pending/"+practice)
@@ -78,5 +91,6 @@ func TestTemporalIsStoppedAndStartedAgain(t *testing.T) {
 	if n := s.rows("transmissions"); n != 9 {
 		t.Errorf("%d transmissions for 9 readings", n)
 	}
+
 	eventually(t, "healthy", func() bool { return s.status().text("status") == "healthy" })
 }

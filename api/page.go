@@ -4,9 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
-	"strconv"
 
 	"github.com/labstack/echo/v4"
 
@@ -36,17 +34,18 @@ type list[T any] struct {
 	Results      []T     `json:"results"`
 }
 
-// listPage is one page of a list of ours: the rows beside one of them, whose place is a K, or the page of a
-// number.
+// listPage is one page of a list that our database keeps. It begins beside a row, whose sort key is a K, or
+// at a page number.
 type listPage[K any] struct {
 	page
 	db.Page[K]
 	list string
 }
 
-// cursor is what the links of a list carry. It leads on from a row, however many rows come and go before it.
+// cursor is what the links of a list carry. It names a row, so the list goes on from there however many rows
+// are added or removed before it.
 type cursor[K any] struct {
-	// List names the list and its order: no other can go on from here.
+	// List names the list and its order. A cursor is refused by any other list.
 	List string `json:"list"`
 	Back bool   `json:"back,omitempty"`
 	Row  *K     `json:"row"`
@@ -57,7 +56,7 @@ func (p cursor[K]) encode() (string, error) {
 	return base64.RawURLEncoding.EncodeToString(text), err
 }
 
-// readCursor takes a cursor only as encode writes it.
+// readCursor decodes a cursor. It refuses every text that encode would not write.
 func readCursor[K any](list, text string) (read cursor[K], ok bool) {
 	plain, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || json.Unmarshal(plain, &read) != nil || read.List != list || read.Row == nil {
@@ -67,7 +66,7 @@ func readCursor[K any](list, text string) (read cursor[K], ok bool) {
 	return read, err == nil && again == text
 }
 
-// queryListPage reads which page of a list of ours is asked for.
+// queryListPage reads which page of a list the query asks for.
 func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	p := listPage[K]{page: queryPage(c), list: list}
 	p.Limit = p.size + 1 // one more row shows that the list goes on
@@ -88,14 +87,14 @@ func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	case !ok:
 		b.add("cursor", "is not a cursor of this list in this order: take it from next or previous, or start again without it")
 	case c.QueryParam("page") != "":
-		b.add("cursor", "comes with page: send one of both")
+		b.add("cursor", "was sent together with page: send only one of them")
 	}
 
 	p.After, p.Back = read.Row, read.Back
 	return p, b.err()
 }
 
-// newList shows the rows that were found for a page.
+// newList makes the answer from the rows that were found for a page.
 func newList[K, R, T any](c echo.Context, p listPage[K], count int64, rows []R, show func(R) T, key func(R) K) (list[T], error) {
 	more := len(rows) > p.size
 	rows = rows[:min(len(rows), p.size)]
@@ -109,6 +108,7 @@ func newList[K, R, T any](c echo.Context, p listPage[K], count int64, rows []R, 
 		slices.Reverse(rows)
 		before, after = more, true
 	}
+
 	for i, row := range rows {
 		l.Results[i] = show(row)
 	}
@@ -123,7 +123,7 @@ func newList[K, R, T any](c echo.Context, p listPage[K], count int64, rows []R, 
 	return l, err
 }
 
-// link is this request's URL, for the page beside a row.
+// link is this request's URL with a cursor at the row.
 func (p listPage[K]) link(c echo.Context, row K, back bool) (*string, error) {
 	text, err := cursor[K]{List: p.list, Back: back, Row: &row}.encode()
 	if err != nil {
@@ -135,7 +135,8 @@ func (p listPage[K]) link(c echo.Context, row K, back bool) (*string, error) {
 	return listURL(c, query), nil
 }
 
-// newNumberedList is a page of a list that another system keeps, which knows pages by their number only.
+// newNumberedList is a page of a list that another system keeps. That system knows page numbers only, no
+// cursors.
 func newNumberedList[T any](c echo.Context, p page, count int64, results []T) list[T] {
 	l := list[T]{Count: count, CountIsExact: true, Results: results}
 	if int64(p.offset()+p.size) < count {
@@ -145,39 +146,4 @@ func newNumberedList[T any](c echo.Context, p page, count int64, results []T) li
 		l.Previous = pageURL(c, p.number-1)
 	}
 	return l
-}
-
-// pageURL is this request's URL with another page.
-func pageURL(c echo.Context, number int) *string {
-	query := c.QueryParams()
-	query.Set("page", strconv.Itoa(number))
-	return listURL(c, query)
-}
-
-// listURL is this request's URL with another query.
-func listURL(c echo.Context, query url.Values) *string {
-	u := url.URL{Path: c.Request().URL.Path + "/", RawQuery: query.Encode()}
-	link := publicURL(c, u.String())
-	return &link
-}
-
-const publicURLKey = "public URL"
-
-// keepPublicURL leaves the configured URL where publicURL finds it.
-func (s *server) keepPublicURL(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		c.Set(publicURLKey, s.PublicURL)
-		return next(c)
-	}
-}
-
-// publicURL is a path of ours as callers reach it; the path itself when no URL is configured.
-func publicURL(c echo.Context, path string) string {
-	base, _ := c.Get(publicURLKey).(string)
-	return base + path
-}
-
-// setLocation names what a request has made.
-func setLocation(c echo.Context, path string) {
-	c.Response().Header().Set(echo.HeaderLocation, publicURL(c, path))
 }

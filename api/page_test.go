@@ -8,8 +8,8 @@ import (
 	"github.com/vantrexia/vantrexia/api"
 )
 
-// Links lead to the address that is configured, whatever a caller or a proxy in between writes into the headers; without
-// one they are paths, which every client resolves against the address that it asked.
+// Links lead to the configured address, whatever a caller or a proxy writes into the headers. Without one
+// they are paths, which every client resolves against the address that it used.
 func TestLinksFollowTheConfiguredURL(t *testing.T) {
 	t.Parallel()
 	for _, public := range []string{"", "https://rpm.example", "https://rpm.example/vantrexia"} {
@@ -26,10 +26,12 @@ func TestLinksFollowTheConfiguredURL(t *testing.T) {
 					t.Errorf("%s is %s", member, link)
 				}
 			}
+
 			created := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1950-01-01","mrn":"M-1"}`, forged...).want(t, http.StatusCreated, "")
 			if location := created.header.Get("Location"); location != public+"/api/v1/patients/"+created.text("id")+"/" {
 				t.Errorf("Location is %s", location)
 			}
+
 			reading := s.do("POST", "/api/v1/observations/", weight(created.text("id")), forged...).want(t, http.StatusCreated, "")
 			if location := reading.header.Get("Location"); location != public+"/api/v1/observations/"+reading.text("id")+"/" {
 				t.Errorf("Location is %s", location)

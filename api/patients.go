@@ -23,7 +23,7 @@ type address struct {
 	Country    string `json:"country"`
 }
 
-// patientFields is what a caller may set of a patient.
+// patientFields are the fields of a patient that a caller may set.
 type patientFields struct {
 	FirstName string `json:"first_name"`
 	LastName  string `json:"last_name"`
@@ -47,7 +47,7 @@ type patientRequest struct {
 type patient struct {
 	ID uuid.UUID `json:"id"`
 	patientFields
-	// MismatchSince is since when eCW shows another person under ECWFHIRID; null when it does not.
+	// MismatchSince is when eCW began to show another person under ECWFHIRID; null when it does not.
 	MismatchSince *time.Time `json:"mismatch_since"`
 	CreatedAt     time.Time  `json:"created_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
@@ -59,10 +59,12 @@ func (s *server) createPatient(c echo.Context) error {
 	if err := bind(c, &req); err != nil {
 		return err
 	}
+
 	birthDate, err := req.check()
 	if err != nil {
 		return err
 	}
+
 	if err := s.checkIdentities(ctx, s.Store.Queries, uuid.Nil, req.patientFields); err != nil {
 		return err
 	}
@@ -103,38 +105,43 @@ func (s *server) createPatient(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
 	}
+
 	s.logConfirmation(c, row.ID, differ)
 	setLocation(c, "/api/v1/patients/"+row.ID.String()+"/")
 	return c.JSON(http.StatusCreated, showPatient(row))
 }
 
-// updatePatient changes the fields that the body names, and leaves the others (RFC 7396). Only ecw_fhir_id may be null:
-// the other fields always have a value.
+// updatePatient changes the fields that the body names, and leaves the others (RFC 7396). Only ecw_fhir_id
+// may be null: the other fields always have a value.
 func (s *server) updatePatient(c echo.Context) error {
 	ctx := c.Request().Context()
 	row, err := s.loadPatient(c)
 	if err != nil {
 		return err
 	}
+
 	change, err := newPatientChange(row, body(c))
 	if err != nil {
 		return err
 	}
 
-	// eCW is read without a lock, which an answer that takes long would hold. Whoever changes the patient meanwhile may have
-	// linked somebody else: then eCW is asked anew.
+	// The patient is not locked while eCW is asked, because eCW may take long. Another request may change the
+	// link meanwhile; then eCW is asked again.
 	asking, cancel := context.WithTimeout(ctx, linkTimeout)
 	defer cancel()
+
 	for range patchTries {
 		if err := s.checkIdentities(ctx, s.Store.Queries, row.ID, change.want.patientFields); err != nil {
 			return err
 		}
+
 		var shown *shownIdentity
 		if change.needsECW() {
 			if shown, err = s.readIdentity(asking, *change.want.ECWFHIRID); err != nil {
 				return err
 			}
 		}
+
 		var updated db.Patient
 		var differ []string
 		err = s.Store.InTx(ctx, func(q *db.Queries) error {
@@ -144,6 +151,7 @@ func (s *server) updatePatient(c echo.Context) error {
 			updated, differ, err = s.patchPatient(ctx, q, change, shown)
 			return err
 		})
+
 		switch {
 		case errors.Is(err, errRelinked):
 			continue
@@ -152,21 +160,23 @@ func (s *server) updatePatient(c echo.Context) error {
 		case err != nil:
 			return err
 		}
+
 		s.logConfirmation(c, row.ID, differ)
 		return c.JSON(http.StatusOK, showPatient(updated))
 	}
-	return conflict("patient_changed", "Others change the link of patient %s at this moment, and nothing was changed: look at it and "+
-		"try again.", row.ID)
+
+	return conflict("patient_changed", "Somebody else is changing the link of patient %s. Nothing was changed. "+
+		"Look at the patient, then try again.", row.ID)
 }
 
-// patchTries is how often a change begins anew because another one linked the patient elsewhere.
+// patchTries is how often a change is tried when another request changes the link at the same time.
 const patchTries = 3
 
 // errRelinked means that another request changed the link while eCW was asked about the former one.
 var errRelinked = errors.New("the patient was linked elsewhere meanwhile")
 
-// lockForChange reads the patient under a lock: two requests at once change one after the other, and neither undoes the
-// other's fields.
+// lockForChange reads the patient and locks the row. Of two requests at the same time, the second waits and
+// then changes what the first one stored, so neither undoes the other's fields.
 func (s *server) lockForChange(ctx context.Context, q *db.Queries, id uuid.UUID, patch []byte) (patientChange, error) {
 	row, err := q.LockPatient(ctx, db.LockPatientParams{PracticeCode: s.PracticeCode, ID: id})
 	if db.IsNotFound(err) {
@@ -178,8 +188,8 @@ func (s *server) lockForChange(ctx context.Context, q *db.Queries, id uuid.UUID,
 	return newPatientChange(row, patch)
 }
 
-// patchPatient writes a change of a patient who is locked. shown is what eCW shows under the id that the change wants, nil
-// when eCW was not asked; differ is what differs from it and was confirmed.
+// patchPatient writes a change of a patient who is locked. shown is what eCW shows under the id that the
+// change wants; nil when eCW was not asked. differ names the fields that differ from it and were confirmed.
 func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patientChange, shown *shownIdentity) (
 	updated db.Patient, differ []string, err error,
 ) {
@@ -187,6 +197,7 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patient
 	if err := s.checkIdentities(ctx, q, row.ID, want.patientFields); err != nil {
 		return updated, nil, err
 	}
+
 	since, confirmed := row.MismatchSince, row.MismatchConfirmed
 	switch {
 	case want.ECWFHIRID == nil:
@@ -224,7 +235,7 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patient
 	return updated, differ, nil
 }
 
-// patientChange is a patient as stored, and as a patch wants it.
+// patientChange is a patient as stored, and as a request wants to have it.
 type patientChange struct {
 	row       db.Patient
 	want      patientRequest
@@ -233,7 +244,7 @@ type patientChange struct {
 
 func newPatientChange(row db.Patient, patch []byte) (patientChange, error) {
 	change := patientChange{row: row, want: patientRequest{patientFields: showPatient(row).patientFields}}
-	if row.ECWFHIRID != nil { // encoding/json writes through the pointer, into the row
+	if row.ECWFHIRID != nil { // a copy: encoding/json would write through the pointer into the row
 		linked := *row.ECWFHIRID
 		change.want.ECWFHIRID = &linked
 	}
@@ -244,7 +255,8 @@ func newPatientChange(row db.Patient, patch []byte) (patientChange, error) {
 	return change, err
 }
 
-// needsECW reports whether the change may hide a wrong link, or make one: eCW must be asked who is linked.
+// needsECW reports whether eCW must be asked who is linked: the change sets the link, changes the name or
+// birth date of a linked patient, or confirms a mismatch.
 func (p patientChange) needsECW() bool {
 	if p.want.ECWFHIRID == nil {
 		return false
@@ -255,15 +267,17 @@ func (p patientChange) needsECW() bool {
 		p.want.ConfirmMismatch && p.row.MismatchSince != nil
 }
 
-// check trims the texts, and looks at what a schema cannot know.
+// check trims the texts, and checks what a schema cannot.
 func (f *patientFields) check() (birthDate time.Time, err error) {
 	a := &f.Address
 	for _, text := range []*string{&f.FirstName, &f.LastName, &f.MRN, &f.Phone, &a.Line, &a.City, &a.State, &a.PostalCode, &a.Country} {
 		*text = strings.TrimSpace(*text)
 	}
+
 	if f.ECWFHIRID != nil && *f.ECWFHIRID == "" {
 		f.ECWFHIRID = nil
 	}
+
 	var b broken
 	birthDate, err = time.Parse(time.DateOnly, f.BirthDate)
 	if err != nil || birthDate.After(time.Now()) || birthDate.Year() < 1850 {
@@ -272,7 +286,8 @@ func (f *patientFields) check() (birthDate time.Time, err error) {
 	return birthDate, b.err()
 }
 
-// checkIdentities refuses an MRN or an eCW id that another patient has. self is the patient that is to be changed, or zero.
+// checkIdentities refuses an MRN or an eCW id that another patient has. self is the id of the patient to
+// change, or zero.
 func (s *server) checkIdentities(ctx context.Context, q *db.Queries, self uuid.UUID, fields patientFields) error {
 	holder, err := q.FindPatientByMRN(ctx, db.FindPatientByMRNParams{PracticeCode: s.PracticeCode, MRN: fields.MRN})
 	if refused := held("mrn", self, holder.ID, err); refused != nil || fields.ECWFHIRID == nil {
@@ -282,7 +297,7 @@ func (s *server) checkIdentities(ctx context.Context, q *db.Queries, self uuid.U
 	return held("ecw_fhir_id", self, holder.ID, err)
 }
 
-// held turns the answer to a search for the holder of a field into an error if it is somebody else.
+// held returns an error when the search for the patient with a field has found somebody else.
 func held(field string, self, holder uuid.UUID, err error) error {
 	switch {
 	case db.IsNotFound(err) || err == nil && holder == self:
@@ -293,13 +308,13 @@ func held(field string, self, holder uuid.UUID, err error) error {
 	return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder, field)
 }
 
-// taken explains a write that the database did not make: of the patients who were stored since they were looked for, one
-// may have the MRN or the eCW id.
+// taken explains a write that the database refused: another patient with the MRN or the eCW id was stored
+// since checkIdentities looked.
 func (s *server) taken(ctx context.Context, self uuid.UUID, fields patientFields) error {
 	if err := s.checkIdentities(ctx, s.Store.Queries, self, fields); err != nil {
 		return err
 	}
-	return conflict("patient_exists", "Another patient had this mrn or ecw_fhir_id a moment ago: try again.")
+	return conflict("patient_exists", "Another patient had this mrn or ecw_fhir_id a moment ago: send the request again.")
 }
 
 func (s *server) getPatient(c echo.Context) error {
@@ -328,21 +343,25 @@ func (s *server) listPatients(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+
 	filter := db.PatientFilter{
 		PracticeCode: s.PracticeCode,
 		MRN:          queryText(c, "mrn"),
 		ECWFHIRID:    queryText(c, "ecw_fhir_id"),
 		Mismatch:     queryBool(c, "mismatch"),
 	}
+
 	ctx := c.Request().Context()
 	count, err := s.Store.CountPatients(ctx, filter)
 	if err != nil {
 		return fmt.Errorf("count patients: %w", err)
 	}
+
 	rows, err := s.Store.ListPatients(ctx, filter, p.Page)
 	if err != nil {
 		return fmt.Errorf("list patients: %w", err)
 	}
+
 	answer, err := newList(c, p, count, rows, showPatient, db.Patient.Key)
 	if err != nil {
 		return err
@@ -357,9 +376,20 @@ func showPatient(p db.Patient) patient {
 		CreatedAt:     p.CreatedAt,
 		UpdatedAt:     p.UpdatedAt,
 		patientFields: patientFields{
-			FirstName: p.FirstName, LastName: p.LastName, BirthDate: p.BirthDate.Format(time.DateOnly), MRN: p.MRN, ECWFHIRID: p.ECWFHIRID,
-			Phone: p.Phone, Active: p.Active,
-			Address: address{Line: p.AddressLine, City: p.City, State: p.State, PostalCode: p.PostalCode, Country: p.Country},
+			FirstName: p.FirstName,
+			LastName:  p.LastName,
+			BirthDate: p.BirthDate.Format(time.DateOnly),
+			MRN:       p.MRN,
+			ECWFHIRID: p.ECWFHIRID,
+			Phone:     p.Phone,
+			Active:    p.Active,
+			Address: address{
+				Line:       p.AddressLine,
+				City:       p.City,
+				State:      p.State,
+				PostalCode: p.PostalCode,
+				Country:    p.Country,
+			},
 		},
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// fullPatient has every field. The EHR knows somebody else under the id, which is confirmed: what matters are the letters.
+// fullPatient has every field. The EHR shows somebody else under the id, and the mismatch is confirmed.
 const fullPatient = `{"first_name":" José ","last_name":"Ñandú-O'Neil","birth_date":"1957-03-21","mrn":"MRN-7",` +
 	`"ecw_fhir_id":"` + susan + `","confirm_mismatch":true,"phone":"+1 555 0142",` +
 	`"address":{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"},"active":true}`
@@ -27,6 +27,7 @@ func TestCreateAndGetPatient(t *testing.T) {
 	if location := created.header.Get("Location"); uuid.Validate(id) != nil || location != "/api/v1/patients/"+id+"/" {
 		t.Errorf("id %q, Location %q", id, location)
 	}
+
 	got := s.do("GET", "/api/v1/patients/"+id+"/", "").want(t, http.StatusOK, "")
 	want := []string{
 		"active", "address", "birth_date", "created_at", "ecw_fhir_id", "first_name", "id", "last_name",
@@ -43,6 +44,7 @@ func TestCreateAndGetPatient(t *testing.T) {
 	if least.get("active") != true || least.get("ecw_fhir_id") != nil || least.text("phone") != "" {
 		t.Errorf("the defaults: %s", least.body)
 	}
+
 	// Patients that are not linked do not share an identity.
 	s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-9","ecw_fhir_id":null}`).want(t, http.StatusCreated, "")
 }
@@ -72,6 +74,7 @@ func TestPatchPatient(t *testing.T) {
 			for name, value := range step.want {
 				before[name] = value
 			}
+
 			patched := s.in(t).do("PATCH", path, step.patch).want(t, http.StatusOK, "")
 			after := flat(s.do("GET", path, ""))
 			for name := range after {
@@ -79,12 +82,15 @@ func TestPatchPatient(t *testing.T) {
 					t.Errorf("%s is %v, want %v", name, after[name], before[name])
 				}
 			}
+
 			if patched.text("updated_at") != after["updated_at"] {
 				t.Error("the answer is not what is stored")
 			}
 		})
 	}
-	if got := s.do("GET", path, ""); !at(t, got, "updated_at").After(at(t, created, "updated_at")) || got.text("created_at") != created.text("created_at") {
+
+	if got := s.do("GET", path, ""); !at(t, got, "updated_at").After(at(t, created, "updated_at")) ||
+		got.text("created_at") != created.text("created_at") {
 		t.Errorf("the times: %s", got.body)
 	}
 
@@ -121,6 +127,7 @@ func TestTwoPatientsWithOneIdentity(t *testing.T) {
 		body := fmt.Sprintf(person, mrn, ecwID)
 		return s.do("POST", "/api/v1/patients/", body).want(t, http.StatusCreated, "").text("id")
 	}
+
 	one, two := create("MRN-1", kevin), create("MRN-2", susan)
 	const person = `{"first_name":"A","last_name":"B","birth_date":"1957-03-21",`
 	for _, test := range []struct {
@@ -143,12 +150,14 @@ func TestTwoPatientsWithOneIdentity(t *testing.T) {
 			}
 		})
 	}
+
 	if n := s.rows("patients"); n != 2 {
 		t.Errorf("%d patients are stored", n)
 	}
 }
 
-// Of two who store an MRN at the same moment, the second is told whose it is.
+// Of two requests that store an MRN at the same time, the second is refused with the id of the patient who
+// has it.
 func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -163,18 +172,21 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			var first uuid.UUID
 			const insert = `INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn)
 				VALUES ($1, 'A', 'B', '1957-03-21', $2) RETURNING id`
 			if err := tx.QueryRow(t.Context(), insert, practice, request[3]).Scan(&first); err != nil {
 				t.Fatal(err)
 			}
+
 			got := make(chan answer, 1)
 			go func() { got <- caller.do(request[0], request[1], request[2]) }()
 			eventually(t, "waiting for the other", func() bool { return blocks(t, tx) })
 			if err := tx.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+
 			second := (<-got).want(t, http.StatusConflict, "patient_exists")
 			if detail := second.text("detail"); !strings.Contains(detail, first.String()) || !strings.Contains(detail, "mrn") {
 				t.Errorf("%q does not name patient %s and the mrn", detail, first)
@@ -183,7 +195,7 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 	}
 }
 
-// blocks reports whether somebody waits for what the transaction holds.
+// blocks reports whether another session waits for a lock that the transaction holds.
 func blocks(tb testing.TB, tx pgx.Tx) (waits bool) {
 	tb.Helper()
 	const ask = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
@@ -201,14 +213,17 @@ func TestListPatients(t *testing.T) {
 		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","birth_date":"1957-03-21","mrn":"MRN %d&+"}`, i, i)).
 			want(t, http.StatusCreated, "")
 	}
+
 	s.exec("UPDATE patients SET ecw_fhir_id = replace(last_name, 'L', 'ecw-')")
 
 	for _, slash := range []string{"", "/"} { // the links lead through all pages and back
 		var walked []string
 		page := s.do("GET", "/api/v1/patients"+slash+"?page_size=2", "").want(t, http.StatusOK, "")
-		if want := []string{"count", "count_is_exact", "next", "previous", "results"}; !slices.Equal(page.keys(), want) || page.get("previous") != nil {
+		if want := []string{"count", "count_is_exact", "next", "previous", "results"}; !slices.Equal(page.keys(), want) ||
+			page.get("previous") != nil {
 			t.Errorf("the first page: %s", page.body)
 		}
+
 		var back []string
 		for {
 			if page.get("count") != number("5") {
@@ -223,9 +238,11 @@ func TestListPatients(t *testing.T) {
 			}
 			page = s.follow(page.text("next"))
 		}
+
 		if want := []string{"L0", "L1", "L2", "L3", "L4"}; !slices.Equal(walked, want) {
 			t.Errorf("the pages hold %v", walked)
 		}
+
 		if len(back) != 2 || !slices.Equal(lastNames(s.follow(back[1])), []string{"L2", "L3"}) {
 			t.Errorf("the links back are %v", back)
 		}
@@ -247,7 +264,8 @@ func TestListPatients(t *testing.T) {
 	} {
 		t.Run(query, func(t *testing.T) {
 			got := s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusOK, "")
-			if list, ok := got.get("results").([]any); !ok || len(list) != len(want) || !slices.Equal(lastNames(got), want) && len(want) > 0 {
+			if list, ok := got.get("results").([]any); !ok || len(list) != len(want) || !slices.Equal(lastNames(got), want) &&
+				len(want) > 0 {
 				t.Errorf("got %s", got.body)
 			}
 		})

@@ -19,7 +19,7 @@ const (
 	pendingTimeout = time.Minute
 )
 
-// pendingAnswer is the API reference's.
+// pendingAnswer has the form that the API reference prescribes.
 type pendingAnswer struct {
 	Processed int            `json:"processed"`
 	Succeeded int            `json:"succeeded"`
@@ -39,10 +39,12 @@ type pendingError struct {
 	RetryAt       *time.Time `json:"retry_at"`
 }
 
-// processPending runs the sweep at once. What has not ended when the wait is over is not counted: it goes on by itself.
+// processPending runs the sweep at once. Deliveries that have not ended after pendingWait go on, and are not
+// counted.
 func (s *server) processPending(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pendingTimeout)
 	defer cancel()
+
 	in := workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait}
 	run, err := s.Temporal.ExecuteWorkflow(ctx, workflows.SweepStart(s.PracticeCode, uuid.New()).Options(), workflows.ProcessPending, in)
 	var result activities.PendingResult
@@ -51,15 +53,18 @@ func (s *server) processPending(c echo.Context) error {
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "pending observations not processed", "error", err)
-		return temporalUnavailable("The schedule processes what is pending every 5 minutes.")
+		return temporalUnavailable("The schedule starts what is pending every 5 minutes: wait for it, or try again.")
 	}
 	return c.JSON(http.StatusOK, showPending(result))
 }
 
 func showPending(r activities.PendingResult) pendingAnswer {
 	answer := pendingAnswer{
-		Processed: r.Transmitted + len(r.Errors), Succeeded: r.Transmitted, Failed: len(r.Errors),
-		Details: pendingDetails{Transformed: r.Transformed, Transmitted: r.Transmitted, TransmissionErrors: make([]pendingError, len(r.Errors))},
+		Processed: r.Transmitted + len(r.Errors),
+		Succeeded: r.Transmitted,
+		Failed:    len(r.Errors),
+		Details: pendingDetails{Transformed: r.Transformed, Transmitted: r.Transmitted, TransmissionErrors: make([]pendingError,
+			len(r.Errors))},
 	}
 	for i, e := range r.Errors {
 		answer.Details.TransmissionErrors[i] = pendingError{ObservationID: e.ObservationID, Error: e.Message, RetryAt: e.RetryAt}

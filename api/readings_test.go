@@ -24,11 +24,13 @@ func TestTheSameReadingAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := s.in(t).do("POST", "/api/v1/observations/", again).want(t, http.StatusOK, "")
-			if got.text("id") != id || got.header.Get("Location") != "/api/v1/observations/"+id+"/" || got.text("fhir_status") != "transmitted" {
+			if got.text("id") != id || got.header.Get("Location") != "/api/v1/observations/"+id+"/" ||
+				got.text("fhir_status") != "transmitted" {
 				t.Errorf("not the first: %s", got.body)
 			}
 		})
 	}
+
 	for name, other := range map[string]string{
 		"another value":   strings.Replace(reading, `"systolic":142`, `"systolic":143`, 1),
 		"a value less":    strings.Replace(reading, `,"heart_rate":78`, "", 1),
@@ -42,12 +44,15 @@ func TestTheSameReadingAgain(t *testing.T) {
 			}
 		})
 	}
+
 	if got := s.observation(id); got.get("values", "systolic") != number("142") {
 		t.Errorf("the stored reading was changed: %s", got.body)
 	}
+
 	if n := s.rows("observations"); n != 1 {
 		t.Errorf("%d observations are stored", n)
 	}
+
 	if stored, received := s.inChart(id); stored != 1 || received != 1 {
 		t.Errorf("the EHR holds it %d times, after %d creates", stored, received)
 	}
@@ -61,7 +66,7 @@ func TestTheSameReadingAgain(t *testing.T) {
 	}
 }
 
-// A gateway that loses its answers may send a reading many times at once.
+// A gateway that loses answers may send a reading many times at once. It is stored once.
 func TestTheSameReadingAtOnce(t *testing.T) {
 	t.Parallel()
 	const senders = 20
@@ -76,6 +81,7 @@ func TestTheSameReadingAtOnce(t *testing.T) {
 			answers[i] = s.do("POST", "/api/v1/observations/", reading)
 		})
 	}
+
 	close(begin)
 	senderGroup.Wait()
 
@@ -92,19 +98,22 @@ func TestTheSameReadingAtOnce(t *testing.T) {
 			t.Errorf("two ids: %s and %s", id, a.text("id"))
 		}
 	}
+
 	if created != 1 || s.rows("observations") != 1 {
 		t.Errorf("%d were created, %d are stored", created, s.rows("observations"))
 	}
+
 	s.await(id, "transmitted")
 	if runs := s.runs(id); runs != 1 {
 		t.Errorf("%d workflows ran, want one", runs)
 	}
+
 	if stored, received := s.inChart(id); stored != 1 || received != 1 {
 		t.Errorf("the EHR holds it %d times, after %d creates", stored, received)
 	}
 }
 
-// An installation may come to serve many practices from one database; none sees another's patients.
+// One database may hold several practices. None sees another's patients.
 func TestAnotherPracticeSeesNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
@@ -112,20 +121,27 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 	reading := bloodPressure(patient)
 	id := s.post(reading)
 	other := serve(t, newAPI(t, api.Config{
-		Store: s.store, Temporal: s.temporal, PracticeCode: "OTHER", TokenSecret: []byte(tokenSecret), Logger: s.log.logger(),
+		Store:        s.store,
+		Temporal:     s.temporal,
+		PracticeCode: "OTHER",
+		TokenSecret:  []byte(tokenSecret),
+		Logger:       s.log.logger(),
 	}), s.log)
 
 	for _, path := range []string{"/api/v1/observations/" + id, "/api/v1/fhir/observations/" + id, "/api/v1/patients/" + patient} {
 		other.do("GET", path, "").want(t, http.StatusNotFound, "not_found")
 	}
+
 	for _, action := range []string{"transform", "transmit"} {
 		other.do("POST", "/api/v1/fhir/observations/"+id+"/"+action, "").want(t, http.StatusNotFound, "not_found")
 	}
+
 	other.do("PATCH", "/api/v1/patients/"+patient, `{"phone":"1"}`).want(t, http.StatusNotFound, "not_found")
 	other.do("POST", "/api/v1/observations", reading).want(t, http.StatusBadRequest, "invalid")
 	if got := other.do("GET", "/api/v1/patients", "").want(t, http.StatusOK, ""); got.get("count") != number("0") {
 		t.Errorf("got %s", got.body)
 	}
+
 	mrn := s.do("GET", "/api/v1/patients/"+patient, "").text("mrn")
 	other.do("POST", "/api/v1/patients", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"`+mrn+`"}`).want(t, http.StatusCreated, "")
 }

@@ -68,8 +68,8 @@ var sharedKey = sync.OnceValue(func() *ecw.Key {
 	return key
 })
 
-// system is everything between a device and the chart: the API, a worker and the sandbox EHR behind real ports, on a
-// database and a Temporal namespace of their own.
+// system is everything between a device and the chart: the API, a worker and the sandbox EHR on real ports,
+// with a database and a Temporal namespace of their own.
 type system struct {
 	caller
 	store    *db.Store
@@ -115,10 +115,12 @@ func startWith(tb testing.TB, how setup) *system {
 	if s.store, err = db.Open(tb.Context(), url); err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(s.store.Close)
 	if s.conn, err = pgx.Connect(tb.Context(), url); err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(func() { _ = s.conn.Close(context.Background()) })
 	s.temporal = temporalClient(tb, how, s.log.logger())
 
@@ -126,13 +128,22 @@ func startWith(tb testing.TB, how setup) *system {
 	s.caller = serve(tb, &routes, s.log)
 	ehr := s.ehrClient(tb, s.startSandbox(tb, how.watch), how.ehr)
 	cfg := api.Config{
-		Store: s.store, Temporal: s.temporal, TemporalNamespace: "default", TemporalUIURL: "http://temporal.test", EHR: ehr,
-		TimeZone: cmp.Or(how.zone, time.UTC), PracticeCode: practice, JWKS: jwks(tb), TokenSecret: []byte(tokenSecret),
-		ImportWait: how.importWait, Logger: s.log.logger(),
+		Store:             s.store,
+		Temporal:          s.temporal,
+		TemporalNamespace: "default",
+		TemporalUIURL:     "http://temporal.test",
+		EHR:               ehr,
+		TimeZone:          cmp.Or(how.zone, time.UTC),
+		PracticeCode:      practice,
+		JWKS:              jwks(tb),
+		TokenSecret:       []byte(tokenSecret),
+		ImportWait:        how.importWait,
+		Logger:            s.log.logger(),
 	}
 	if how.change != nil {
 		how.change(&cfg)
 	}
+
 	s.handler = newAPI(tb, cfg)
 	routes.handler.Store(&s.handler)
 	if missing == nothing {
@@ -171,7 +182,12 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 	tb.Cleanup(web.Close)
 	client := web.Client()
 	client.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
-	c := caller{tb: tb, base: web.URL, client: client, secret: log.secret}
+	c := caller{
+		tb:     tb,
+		base:   web.URL,
+		client: client,
+		secret: log.secret,
+	}
 	return c.as(api.RoleAdmin)
 }
 
@@ -186,10 +202,12 @@ func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
 	case how.temporal == "":
 		options.HostPort, options.Namespace = stack.Temporal(tb)
 	}
+
 	c, err := client.NewLazyClient(options)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(c.Close)
 	return c
 }
@@ -215,17 +233,23 @@ func (s *system) startSandbox(tb testing.TB, watch func(http.Handler) http.Handl
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	s.ehr = "http://" + listener.Addr().String()
 	ehr, err := sandbox.New(sandbox.Config{
-		ClientID: clientID, PracticeCode: practice, PublicURL: s.ehr, JWKSURL: s.base + "/.well-known/jwks.json",
+		ClientID:     clientID,
+		PracticeCode: practice,
+		PublicURL:    s.ehr,
+		JWKSURL:      s.base + "/.well-known/jwks.json",
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	var handler http.Handler = ehr
 	if watch != nil {
 		handler = watch(ehr)
 	}
+
 	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}}
 	web.Start()
 	tb.Cleanup(func() {
@@ -240,11 +264,17 @@ func (s *system) startSandbox(tb testing.TB, watch func(http.Handler) http.Handl
 func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server, change func(*ecw.Config)) *ecw.Client {
 	tb.Helper()
 	cfg := ecw.Config{
-		ClientID: clientID, PracticeCode: practice, Key: sharedKey(), TokenURL: ehr.TokenURL(), FHIRBaseURL: ehr.FHIRBaseURL(), Logger: s.log.logger(),
+		ClientID:     clientID,
+		PracticeCode: practice,
+		Key:          sharedKey(),
+		TokenURL:     ehr.TokenURL(),
+		FHIRBaseURL:  ehr.FHIRBaseURL(),
+		Logger:       s.log.logger(),
 	}
 	if change != nil {
 		change(&cfg)
 	}
+
 	client, err := ecw.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
@@ -270,15 +300,26 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	entry := s.gate()
 	w := worker.New(s.temporal, practice, worker.Activities{
 		Transmission: &activities.Transmission{
-			Store: s.store, EHR: ehr, Gate: entry, RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute}, Logger: s.log.logger(),
+			Store:       s.store,
+			EHR:         ehr,
+			Gate:        entry,
+			RetryDelays: []time.Duration{5 * time.Minute, 15 * time.Minute},
+			Logger:      s.log.logger(),
 		},
-		Pending:       &activities.Pending{Store: s.store},
-		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Gate: entry, Parallel: 10, Logger: s.log.logger()},
-		Circuit:       &activities.Circuit{Store: s.store, Gate: entry},
+		Pending: &activities.Pending{Store: s.store},
+		PatientImport: &activities.PatientImport{
+			Store:    s.store,
+			EHR:      ehr,
+			Gate:     entry,
+			Parallel: 10,
+			Logger:   s.log.logger(),
+		},
+		Circuit: &activities.Circuit{Store: s.store, Gate: entry},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(w.Stop)
 }
 
@@ -323,7 +364,7 @@ func (s *system) stats() (stats sandbox.Stats) {
 	return stats
 }
 
-// exec changes the tables behind the system's back.
+// exec changes the tables directly.
 func (s *system) exec(sql string, args ...any) {
 	s.tb.Helper()
 	if _, err := s.conn.Exec(s.tb.Context(), sql, args...); err != nil {
@@ -331,8 +372,8 @@ func (s *system) exec(sql string, args ...any) {
 	}
 }
 
-// patient is Jane Doe, linked to one of the EHR's patients behind the system's back: who that is, is of no interest, and the
-// EHR may be broken. An empty ecwID leaves the patient unlinked.
+// patient stores Jane Doe, linked to a patient of the EHR, directly in the table: the API would ask the EHR,
+// which may be broken, and would find another name. An empty ecwID leaves the patient unlinked.
 func (s *system) patient(ecwID string) (id string) {
 	s.tb.Helper()
 	mrn := fmt.Sprintf("MRN-SECRET-%04d", numbers.Add(1))
@@ -367,8 +408,10 @@ func eventually(tb testing.TB, what string, ask func() bool) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeoutCause(tb.Context(), time.Minute, errors.New("never "+what))
 	defer cancel()
+
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
+
 	for !ask() {
 		select {
 		case <-ctx.Done():

@@ -11,7 +11,8 @@ import (
 	"github.com/vantrexia/vantrexia/api"
 )
 
-// route is a route of the server and what each role gets from it, for a request that can be repeated without effect.
+// route is a route of the server and what each role gets from it, for a request that can be repeated without
+// effect.
 type route struct {
 	method, pattern string
 	body            string
@@ -55,7 +56,8 @@ func routesOf(patient string) []route {
 	}
 }
 
-// Every route × every role × with and without a slash at the end. A route that the table lacks fails the test.
+// Every route × every role × with and without a slash at the end. A route that the table lacks fails the
+// test.
 func TestEveryRouteAndRole(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -70,11 +72,13 @@ func TestEveryRouteAndRole(t *testing.T) {
 	for _, role := range []string{api.RoleAdmin, api.RoleProvider, api.RoleService} {
 		callers[role] = s.as(role)
 	}
+
 	for _, r := range routes {
 		path := strings.NewReplacer(":id", patient, ":file", "docs.js").Replace(r.pattern)
 		if strings.Contains(r.pattern, "observations/:id") {
 			path = strings.Replace(r.pattern, ":id", observation, 1)
 		}
+
 		for role, c := range callers {
 			status, code := r.status, r.code
 			switch {
@@ -84,6 +88,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 			default:
 				status, code = http.StatusForbidden, "forbidden"
 			}
+
 			for _, slash := range []string{"", "/"} {
 				t.Run(r.method+" "+r.pattern+slash+" as "+role, func(t *testing.T) {
 					c.in(t).do(r.method, path+slash, r.body).want(t, status, code)
@@ -91,27 +96,32 @@ func TestEveryRouteAndRole(t *testing.T) {
 			}
 		}
 	}
+
 	if s.rows("observations") != 1 || s.rows("patients") != 1 {
 		t.Error("the walk left something behind")
 	}
 }
 
-// wantNoOtherRoute compares the table with the router, so that no new route goes without an answer to who may use it.
+// wantNoOtherRoute fails the test if the router has a route that the table lacks, so that every new route
+// gets its roles tested.
 func (s *system) wantNoOtherRoute(routes []route) {
 	s.tb.Helper()
 	router, ok := s.handler.(interface{ Routes() []*echo.Route })
 	if !ok {
 		s.tb.Fatal("the handler does not list its routes")
 	}
+
 	var got, want []string
 	for _, r := range router.Routes() {
 		if r.Method != echo.RouteNotFound {
 			got = append(got, r.Method+" "+r.Path)
 		}
 	}
+
 	for _, r := range routes {
 		want = append(want, r.method+" "+r.pattern)
 	}
+
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {

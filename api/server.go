@@ -1,11 +1,10 @@
-// Package api is the HTTP interface: it stores readings and patients, starts and steers their workflows, and
-// shows what became of them. It answers JSON, takes every path with or without a trailing slash, and asks for
+// Package api is the HTTP interface. It stores readings and patients, starts and controls their workflows,
+// and shows their state. It answers in JSON, takes every path with or without a trailing slash, and requires
 // a bearer token on everything under /api/.
 package api
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -32,20 +31,20 @@ type Config struct {
 	TemporalNamespace string
 	TemporalUIURL     string
 	// PublicURL is how callers reach the API, without a slash at its end; links in answers begin with it.
-	// When it is empty they are paths. The address that a request names is not used: it is whatever a caller
-	// or a proxy wrote there.
+	// When it is empty they are paths. The address in the request is not used: a caller or a proxy may write
+	// anything there.
 	PublicURL string
 	EHR       *ecw.Client
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
-	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types
-	// decide.
+	// MRNSystem is the system of the identifier that holds the MRN. When it is empty, the identifier of type
+	// MR is taken.
 	MRNSystem string
 	// JWKS is the published key set: public keys only.
 	JWKS []byte
 	// TokenSecret signs and verifies the HS256 bearer tokens.
 	TokenSecret []byte
-	// TokenIssuer and TokenAudience must be those of a token when they are set.
+	// TokenIssuer and TokenAudience, when they are set, must be those of every token.
 	TokenIssuer   string
 	TokenAudience string
 	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
@@ -79,37 +78,46 @@ func New(cfg Config) (http.Handler, error) {
 		Config:   cfg,
 		contract: contract,
 		started:  time.Now(),
-		probe: &probe{ask: func(ctx context.Context) error {
-			if err := cfg.EHR.Authenticate(ctx); err != nil {
-				return err
-			}
-			_, err := cfg.EHR.Capabilities(ctx)
-			return err
-		}},
+		probe:    &probe{ehr: cfg.EHR},
 	}
 
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
 	e.Pre(middleware.RemoveTrailingSlash())
-	e.Use(s.keepPublicURL)
-	e.Use(s.logRequests, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}), middleware.BodyLimit(maxBody))
+	e.Use(
+		s.keepPublicURL,
+		s.logRequests,
+		middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}),
+		middleware.BodyLimit(maxBody),
+	)
 
+	s.addOpenRoutes(e)
+	s.addRoutes(e)
+	return e, nil
+}
+
+// addOpenRoutes adds the routes that take no token.
+func (s *server) addOpenRoutes(e *echo.Echo) {
 	ready := &health.Probe{
-		Store:         cfg.Store,
-		Temporal:      cfg.Temporal,
-		Logger:        cfg.Logger,
+		Store:         s.Store,
+		Temporal:      s.Temporal,
+		Logger:        s.Logger,
 		TakesRequests: true,
 	}
+
 	e.GET("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))
 	e.GET("/readyz", echo.WrapHandler(http.HandlerFunc(ready.ServeReadiness)))
 	e.GET("/.well-known/jwks.json", s.jwks)
 	e.GET("/openapi.yaml", s.getContract)
 	e.GET("/docs", s.getDocs)
 	e.GET("/docs/:file", s.getDocsFile)
+}
 
+// addRoutes adds the routes that take a token, with the roles that may use each beside admin.
+func (s *server) addRoutes(e *echo.Echo) {
 	take := func(method, path string, handle echo.HandlerFunc, roles ...string) {
-		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), s.whenMigrated, contract.check)
+		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), s.whenMigrated, s.contract.check)
 	}
 
 	take("POST", "/observations", s.createObservation, RoleProvider, RoleService)
@@ -132,11 +140,10 @@ func New(cfg Config) (http.Handler, error) {
 	take("GET", "/fhir/status", s.getStatus, RoleProvider)
 	take("GET", "/fhir/transmissions", s.listTransmissions, RoleProvider)
 	take("GET", "/fhir/transmissions/:id", s.getTransmission, RoleProvider)
-	return e, nil
 }
 
-// whenMigrated refuses requests until the schema is as new as this binary: an upgrade's first processes may
-// be faster than its migration, and must not write what the old schema cannot hold.
+// whenMigrated answers 503 until the schema is as new as this binary. The first processes of an upgrade may
+// start before its migration, and must not write what the old schema cannot hold.
 func (s *server) whenMigrated(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if s.migrated.Load() {
@@ -146,7 +153,7 @@ func (s *server) whenMigrated(next echo.HandlerFunc) echo.HandlerFunc {
 		err := s.Store.CheckMigrated(c.Request().Context())
 		if errors.Is(err, db.ErrMigrationsPending) {
 			answer := databaseUnavailable()
-			answer.Detail = "The database waits for `vantrexia migrate`, and nothing was stored. Send the request again in a moment."
+			answer.Detail = "The database waits for `vantrexia migrate`. Nothing was stored. Send the request again in a moment."
 			return answer
 		}
 		if err != nil {
@@ -158,8 +165,8 @@ func (s *server) whenMigrated(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// logRequests writes one line a request: the route's pattern, never the path or the body, which may name a
-// person.
+// logRequests writes one line for each request. It names the route's pattern, never the path or the body,
+// because these may name a person.
 func (s *server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()

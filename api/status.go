@@ -17,7 +17,7 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// The states of the service, worst first; the rules are in serviceState.
+// The states of the service, worst first. serviceState has the rules.
 const (
 	stateUnhealthy = "unhealthy"
 	stateDegraded  = "degraded"
@@ -25,12 +25,13 @@ const (
 )
 
 const (
-	// stalledAfter is when a reading that nobody carries has missed two sweeps.
+	// stalledAfter is the age at which a reading without a running workflow has missed two sweeps.
 	stalledAfter = 10 * time.Minute
-	// fewestToJudge and leastSuccess: with fewer transmissions today, one failure would decide.
+	// fewestToJudge is how many transmissions must have ended today before their success rate counts: with
+	// fewer, one failure would decide. leastSuccess is the rate below which the service is degraded.
 	fewestToJudge = 20
 	leastSuccess  = 0.95
-	// ecwProbeEvery is how long the answer about eCW's health is kept; ecwProbeTimeout is how long it may take.
+	// ecwProbeEvery is how long an answer of eCW is reused; ecwProbeTimeout is how long it may take.
 	ecwProbeEvery   = 30 * time.Second
 	ecwProbeTimeout = 5 * time.Second
 )
@@ -45,8 +46,8 @@ type statusAnswer struct {
 	Uptime                        string     `json:"uptime"`
 }
 
-// circuit tells whether readings are let through to eCW. Reason, message, since and next_try_at are null while it is
-// closed.
+// circuit says whether readings are let through to eCW. Reason, message, since and next_try_at are null
+// while it is closed.
 type circuit struct {
 	State     string     `json:"state"`
 	Reason    *string    `json:"reason"`
@@ -76,14 +77,17 @@ func (s *server) getStatus(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("queue figures: %w", err)
 	}
+
 	today, err := s.Store.DayFigures(ctx, db.DayFiguresParams{PracticeCode: s.PracticeCode, Since: startOfDay(now, s.TimeZone)})
 	if err != nil {
 		return fmt.Errorf("today's figures: %w", err)
 	}
+
 	way, err := s.circuit(ctx, figures.Held)
 	if err != nil {
 		return err
 	}
+
 	answer := statusAnswer{
 		ECWConnection: s.connection(ctx, way),
 		Circuit:       way,
@@ -91,6 +95,7 @@ func (s *server) getStatus(c echo.Context) error {
 		TodayStats:    todayStats{Transmitted: today.Transmitted, Failed: today.Failed, SuccessRate: successRate(today)},
 		Uptime:        uptime(now.Sub(s.started)),
 	}
+
 	last, err := s.Store.LastTransmitted(ctx, s.PracticeCode)
 	switch {
 	case err == nil:
@@ -99,11 +104,13 @@ func (s *server) getStatus(c echo.Context) error {
 	case !db.IsNotFound(err):
 		return fmt.Errorf("last transmission: %w", err)
 	}
+
 	answer.Status = serviceState(answer, figures.Stalled, s.temporalAnswers(ctx))
 	return c.JSON(http.StatusOK, answer)
 }
 
-// circuit reads the practice's circuit; a practice that never sent anything has none yet.
+// circuit reads the practice's circuit. A practice that has not sent anything has no row yet, which means
+// closed.
 func (s *server) circuit(ctx context.Context, held int64) (circuit, error) {
 	row, err := s.Store.GetGate(ctx, s.PracticeCode)
 	if err != nil && !db.IsNotFound(err) {
@@ -112,10 +119,18 @@ func (s *server) circuit(ctx context.Context, held int64) (circuit, error) {
 	if err != nil || row.Circuit == gate.Closed {
 		return circuit{State: gate.Closed, Held: held}, nil
 	}
-	return circuit{State: row.Circuit, Reason: &row.Reason, Message: &row.Message, Since: row.OpenedAt, NextTryAt: row.NextTrialAt, Held: held}, nil
+	return circuit{
+		State:     row.Circuit,
+		Reason:    &row.Reason,
+		Message:   &row.Message,
+		Since:     row.OpenedAt,
+		NextTryAt: row.NextTrialAt,
+		Held:      held,
+	}, nil
 }
 
-// connection asks eCW only while deliveries go through: otherwise the circuit's trials do.
+// connection asks eCW only while the circuit is closed. Otherwise the circuit's own trials ask, and eCW is
+// shown as disconnected.
 func (s *server) connection(ctx context.Context, way circuit) string {
 	if way.State != gate.Closed {
 		return disconnected
@@ -123,9 +138,10 @@ func (s *server) connection(ctx context.Context, way circuit) string {
 	return s.probe.connection(ctx)
 }
 
-// serviceState is unhealthy when nothing can be delivered (eCW or Temporal does not answer, or the circuit is not closed), degraded when readings lie
-// about that nobody carries, or when fewer than 95 % of today's transmissions succeeded (judged from 20 on), and healthy
-// otherwise. Failures that wait for their retry are normal.
+// serviceState is unhealthy when nothing can be delivered (eCW or Temporal does not answer, or the circuit is
+// not closed), degraded when readings have no workflow, or when fewer than 95 % of today's
+// transmissions succeeded (judged from 20 on), and healthy otherwise. Failures that wait for their retry are
+// normal.
 func serviceState(a statusAnswer, stalled int64, temporalAnswers bool) string {
 	ended := a.TodayStats.Transmitted + a.TodayStats.Failed
 	switch {
@@ -169,9 +185,10 @@ const (
 	disconnected = "disconnected"
 )
 
-// probe asks eCW now and then whether it answers and knows us, so that a busy status page costs it no requests.
+// probe asks eCW whether it answers and knows us, at most every 30 s: a busy status page must not use up
+// eCW's limit.
 type probe struct {
-	ask func(context.Context) error
+	ehr *ecw.Client
 
 	mu    sync.Mutex
 	asked time.Time
@@ -181,16 +198,33 @@ type probe struct {
 func (p *probe) connection(ctx context.Context) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if time.Since(p.asked) < ecwProbeEvery {
 		return p.state
 	}
+
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ecwProbeTimeout)
 	defer cancel()
+
 	p.state = connected
-	var e *ecw.Error
-	if err := p.ask(ctx); err != nil && !(errors.As(err, &e) && e.Class == ecw.ClassThrottled) { // who is throttled is known
+	if err := p.ask(ctx); err != nil {
 		p.state = disconnected
 	}
+
 	p.asked = time.Now()
 	return p.state
+}
+
+// ask returns nil when eCW answers and knows us, which it also does when it throttles us.
+func (p *probe) ask(ctx context.Context) error {
+	err := p.ehr.Authenticate(ctx)
+	if err == nil {
+		_, err = p.ehr.Capabilities(ctx)
+	}
+
+	var e *ecw.Error
+	if errors.As(err, &e) && e.Class == ecw.ClassThrottled {
+		return nil
+	}
+	return err
 }

@@ -54,20 +54,23 @@ func TestStatusCountsWhatHappened(t *testing.T) {
 			t.Errorf("queue.%s is %v, want %v", path, got.get("queue", path), want)
 		}
 	}
+
 	for path, want := range map[string]any{"transmitted": number("1"), "failed": number("1"), "success_rate": number("0.5")} {
 		if got.get("today_stats", path) != want {
 			t.Errorf("today_stats.%s is %v, want %v", path, got.get("today_stats", path), want)
 		}
 	}
+
 	if last := at(t, got, "ecw_last_successful_transmission"); time.Since(last) > time.Minute || last.Nanosecond() != 0 {
 		t.Errorf("the last success was %s", last)
 	}
+
 	if got.text("status") != "healthy" { // two of twenty is too few to judge by
 		t.Errorf("the service is %s", got.text("status"))
 	}
 }
 
-// Each rule of the status, reached by what causes it.
+// Each rule of the status, by its cause.
 func TestStatusRules(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -90,13 +93,32 @@ func TestStatusRules(t *testing.T) {
 			s.exec("UPDATE observations SET created_at = now() - interval '9 minutes'")
 		}, "healthy", "connected"},
 		"a transmission stands still": {setup{}, func(s *system) {
-			s.logged(logged{patient: s.patient(kevin), kind: "weight", created: minutesAgo(11), status: "processing"})
+			s.logged(logged{
+				patient: s.patient(kevin),
+				kind:    "weight",
+				created: minutesAgo(11),
+				status:  "processing",
+			})
 		}, "degraded", "connected"},
 		"a retry is overdue": {setup{}, func(s *system) {
-			s.logged(logged{patient: s.patient(kevin), kind: "weight", created: minutesAgo(60), status: "failed", class: "unknown", retryAt: minutesAgo(11)})
+			s.logged(logged{
+				patient: s.patient(kevin),
+				kind:    "weight",
+				created: minutesAgo(60),
+				status:  "failed",
+				class:   "unknown",
+				retryAt: minutesAgo(11),
+			})
 		}, "degraded", "connected"},
 		"a retry is to come": {setup{}, func(s *system) {
-			s.logged(logged{patient: s.patient(kevin), kind: "weight", created: minutesAgo(60), status: "failed", class: "unknown", retryAt: minutesAgo(-60)})
+			s.logged(logged{
+				patient: s.patient(kevin),
+				kind:    "weight",
+				created: minutesAgo(60),
+				status:  "failed",
+				class:   "unknown",
+				retryAt: minutesAgo(-60),
+			})
 		}, "healthy", "connected"},
 		"2 of 20 failed":  {setup{}, func(s *system) { s.ended(18, 2) }, "degraded", "connected"},
 		"1 of 20 failed":  {setup{}, func(s *system) { s.ended(19, 1) }, "healthy", "connected"},
@@ -123,11 +145,17 @@ func (s *system) ended(transmitted, failed int) {
 	s.tb.Helper()
 	patient := s.patient(kevin)
 	rows := slices.Repeat([]logged{{patient: patient, kind: "weight", created: minutesAgo(0), status: "transmitted"}}, transmitted)
-	rows = append(rows, slices.Repeat([]logged{{patient: patient, kind: "weight", created: minutesAgo(0), status: "failed", class: "permanent_data"}}, failed)...)
+	rows = append(rows, slices.Repeat([]logged{{
+		patient: patient,
+		kind:    "weight",
+		created: minutesAgo(0),
+		status:  "failed",
+		class:   "permanent_data",
+	}}, failed)...)
 	s.logged(rows...)
 }
 
-// Today is a day where the practice is.
+// Today is a day in the practice's time zone.
 func TestStatusOfADayInItsZone(t *testing.T) {
 	t.Parallel()
 	for _, hours := range []int{-11, 0, 13} { // east and west of UTC: at any time of day the midnights differ
@@ -137,11 +165,34 @@ func TestStatusOfADayInItsZone(t *testing.T) {
 		midnight := time.Date(y, m, d, 0, 0, 0, 0, zone)
 		patient := s.patient(kevin)
 		s.logged(
-			logged{patient: patient, kind: "weight", created: midnight.Add(-time.Second).UTC().Format(time.RFC3339), status: "transmitted"},
-			logged{patient: patient, kind: "weight", created: midnight.UTC().Format(time.RFC3339), status: "transmitted"},
-			logged{patient: patient, kind: "weight", created: midnight.UTC().Format(time.RFC3339), status: "failed", class: "permanent_data"},
-			logged{patient: patient, kind: "weight", created: midnight.Add(-time.Second).UTC().Format(time.RFC3339), status: "failed", class: "permanent_data"},
+			logged{
+				patient: patient,
+				kind:    "weight",
+				created: midnight.Add(-time.Second).UTC().Format(time.RFC3339),
+				status:  "transmitted",
+			},
+			logged{
+				patient: patient,
+				kind:    "weight",
+				created: midnight.UTC().Format(time.RFC3339),
+				status:  "transmitted",
+			},
+			logged{
+				patient: patient,
+				kind:    "weight",
+				created: midnight.UTC().Format(time.RFC3339),
+				status:  "failed",
+				class:   "permanent_data",
+			},
+			logged{
+				patient: patient,
+				kind:    "weight",
+				created: midnight.Add(-time.Second).UTC().Format(time.RFC3339),
+				status:  "failed",
+				class:   "permanent_data",
+			},
 		)
+
 		got := s.status()
 		if got.get("today_stats", "transmitted") != number("1") || got.get("today_stats", "failed") != number("1") {
 			t.Errorf("%+d h: %s", hours, got.body)
@@ -149,19 +200,22 @@ func TestStatusOfADayInItsZone(t *testing.T) {
 	}
 }
 
-// A refused key is everybody's trouble: the status says so, and says when it is over.
+// eCW refuses our key, so no reading can be delivered. The status shows that, and shows when it is over.
 func TestStatusShowsTheCircuit(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
-	if got := s.status(); got.get("circuit", "state") != "closed" || got.get("circuit", "reason") != nil || got.get("circuit", "held") != number("0") {
+	if got := s.status(); got.get("circuit", "state") != "closed" || got.get("circuit", "reason") != nil ||
+		got.get("circuit", "held") != number("0") {
 		t.Errorf("at first: %s", got.body)
 	}
+
 	s.fault(`{"kind":"forbidden","target":"create","for":"1h"}`)
 	patient := s.patient(kevin)
 	first := s.post(weight(patient))
 	for range 2 {
 		s.post(weight(patient))
 	}
+
 	eventually(t, "the circuit to open", func() bool { return s.status().get("circuit", "state") == "open" })
 	second := s.post(weight(patient))
 	var got answer
@@ -173,6 +227,7 @@ func TestStatusShowsTheCircuit(t *testing.T) {
 		got.get("circuit", "state") != "open" || got.get("circuit", "reason") != "credentials" || got.get("circuit", "since") == nil {
 		t.Errorf("while eCW forbids it: %s", got.body)
 	}
+
 	if message, _ := got.get("circuit", "message").(string); !strings.Contains(message, "scopes") {
 		t.Errorf("the message %q has no remedy", message)
 	}
@@ -186,7 +241,7 @@ func TestStatusShowsTheCircuit(t *testing.T) {
 	}
 }
 
-// A busy status page costs eCW one request in a while.
+// A busy status page asks eCW once in 30 seconds.
 func TestStatusAsksECWNowAndThen(t *testing.T) {
 	t.Parallel()
 	s := start(t, aWorker)
@@ -198,7 +253,7 @@ func TestStatusAsksECWNowAndThen(t *testing.T) {
 	}
 }
 
-// eCW that hangs does not make the status page hang for longer than the probe may take.
+// An eCW that hangs delays the status page only for the probe's timeout.
 func TestStatusWhileECWHangs(t *testing.T) {
 	t.Parallel()
 	base := "http://" + silentPort(t, true)
@@ -220,19 +275,21 @@ func TestProcessPending(t *testing.T) {
 		"processed": number("0"), "succeeded": number("0"), "failed": number("0"),
 		"details": map[string]any{"transformed": number("0"), "transmitted": number("0"), "transmission_errors": []any{}},
 	}
+
 	s.wantDocumented(s.do("POST", path, "").want(t, http.StatusOK, ""), nothingToDo)
 	for _, role := range []string{api.RoleProvider, api.RoleService} {
 		s.as(role).do("POST", path, "").want(t, http.StatusForbidden, "forbidden")
 	}
 
-	// One waits for its retry: nobody's business but its workflow's.
+	// One waits for its retry: its own workflow delivers it, not the sweep.
 	patient := s.patient(kevin)
 	s.fault(`{"kind":"error_503","target":"create"}`)
 	waiting := s.post(weight(patient))
 	s.await(waiting, "failed")
 	s.wantDocumented(s.do("POST", path, "").want(t, http.StatusOK, ""), nothingToDo)
 
-	// Readings whose start was lost, and one whose workflow was lost while it waited: its first failure is an old one.
+	// Readings whose start was lost, and one whose workflow was lost while it waited: its first failure is an
+	// old one.
 	stranger := s.patient("") // nothing of this patient is sent, so the fault below hits one of the others
 	lost := func(patient string) (id string) {
 		err := s.conn.QueryRow(t.Context(), `INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
@@ -242,10 +299,19 @@ func TestProcessPending(t *testing.T) {
 		}
 		return id
 	}
+
 	lost(patient)
 	lost(patient)
 	refused := lost(stranger)
-	overdue := s.logged(logged{patient: patient, kind: "weight", created: minutesAgo(60), status: "failed", class: "unknown", retryAt: minutesAgo(5)})[0]
+	overdue := s.logged(logged{
+		patient: patient,
+		kind:    "weight",
+		created: minutesAgo(60),
+		status:  "failed",
+		class:   "unknown",
+		retryAt: minutesAgo(5),
+	})[0]
+
 	s.exec(`UPDATE observations SET measured = '{"value": 81.6, "unit": "kg"}'`)
 	s.fault(`{"kind":"error_503","target":"create"}`)
 
@@ -254,37 +320,45 @@ func TestProcessPending(t *testing.T) {
 		got.get("details", "transformed") != number("4") || got.get("details", "transmitted") != number("2") {
 		t.Errorf("got %s", got.body)
 	}
+
 	errors, _ := got.get("details", "transmission_errors").([]any)
 	if len(errors) != 2 {
 		t.Fatalf("%d errors: %s", len(errors), got.body)
 	}
+
 	var retries, final int
 	for i := range errors {
 		e := got.part("details", "transmission_errors", i)
 		if want := []string{"error", "observation_id", "retry_at"}; !slices.Equal(e.keys(), want) {
 			t.Errorf("an error has the members %v", e.keys())
 		}
+
 		if e.get("retry_at") == nil {
 			final++
 			if e.text("observation_id") != refused || e.text("error") == "" {
-				t.Errorf("the refusal is told as %s", e.body)
+				t.Errorf("the refusal is reported as %s", e.body)
 			}
 			continue
 		}
+
 		retries++
 		if next := at(t, e, "retry_at"); time.Until(next) < 4*time.Minute {
-			t.Errorf("the next try is told as %s", e.body)
+			t.Errorf("the next try is reported as %s", e.body)
 		}
 	}
+
 	if retries != 1 || final != 1 {
 		t.Errorf("%d to be tried again and %d final: %s", retries, final, got.body)
 	}
+
 	if row := s.do("GET", "/api/v1/fhir/transmissions/"+overdue, ""); row.get("attempt_count") == number("0") {
 		t.Errorf("the lost one was not taken up: %s", row.body)
 	}
+
 	if row := s.observation(waiting); row.get("transmission", "attempt_count") != number("1") || row.text("fhir_status") != "failed" {
 		t.Errorf("the waiting one was disturbed: %s", row.body)
 	}
+
 	s.wantDocumented(s.do("POST", path, "").want(t, http.StatusOK, ""), nothingToDo)
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/workflows"
 )
 
 // transmissionRow is one line of the transmission log.
@@ -44,7 +42,7 @@ type transmissionDetail struct {
 	Attempts []attempt `json:"attempts"`
 }
 
-// attempt is one delivery. A throttled one keeps its number for the next.
+// attempt is one delivery. After a throttled one, the next has the same number.
 type attempt struct {
 	Number           int32      `json:"number"`
 	StartedAt        time.Time  `json:"started_at"`
@@ -60,7 +58,7 @@ type attempt struct {
 	ErrorMessage *string `json:"error_message"`
 }
 
-// transmissionIDForm is what the database makes; anything else need not be looked up.
+// transmissionIDForm matches the ids that the database makes. Other texts are not looked up.
 var transmissionIDForm = regexp.MustCompile(`^TXN-[0-9]{4}-[0-9]{5,19}$`)
 
 func (s *server) listTransmissions(c echo.Context) error {
@@ -81,6 +79,7 @@ func (s *server) listTransmissions(c echo.Context) error {
 		DateTo:          queryTime(c, "date_to", s.TimeZone, true),
 		FormerChart:     c.QueryParam("former_chart") == "true",
 	}
+
 	rows, count, err := s.Store.ListTransmissions(c.Request().Context(), filter, order, descending, p.Page)
 	if err != nil {
 		return fmt.Errorf("list transmissions: %w", err)
@@ -142,16 +141,6 @@ func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
 		CreatedAt:        t.CreatedAt,
 		WorkflowURL:      s.workflowURL(t.ObservationID),
 	}
-}
-
-// workflowURL leads to the newest run of the observation's workflow.
-func (s *server) workflowURL(observationID uuid.UUID) *string {
-	if s.TemporalUIURL == "" {
-		return nil
-	}
-	link := s.TemporalUIURL + "/namespaces/" + url.PathEscape(s.TemporalNamespace) +
-		"/workflows/" + url.PathEscape(workflows.TransmissionWorkflowID(observationID))
-	return &link
 }
 
 func showAttempt(a db.TransmissionAttempt) attempt {

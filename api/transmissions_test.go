@@ -41,8 +41,10 @@ func (s *system) logged(rows ...logged) (ids []string) {
 		if err != nil {
 			s.tb.Fatal(err)
 		}
+
 		ids = append(ids, id)
 	}
+
 	return ids
 }
 
@@ -52,15 +54,55 @@ func TestTransmissionLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s := startWith(t, setup{missing: temporal, zone: zone})
 	jane, john := s.patient(kevin), s.patient(susan)
 	ids := s.logged(
-		logged{patient: jane, kind: "weight", created: "2026-02-06T04:59:59Z", status: "transmitted", attempted: "2026-02-06T05:00:10Z"},
-		logged{patient: jane, kind: "weight", created: "2026-02-06T05:00:00Z", status: "failed", class: "unknown", retryAt: "2026-02-06T06:30:00Z", attempted: "2026-02-06T05:30:00Z"},
-		logged{patient: john, kind: "weight", created: "2026-02-06T12:00:00Z", status: "failed", class: "permanent_data", attempted: "2026-02-06T12:00:01Z"},
-		logged{patient: john, kind: "blood_pressure", created: "2026-02-07T04:59:59Z", status: "failed", class: "retryable", retryAt: "2026-02-07T05:30:00Z", attempted: "2026-02-07T05:00:30Z"},
-		logged{patient: jane, kind: "temperature", created: "2026-02-07T05:00:00Z", status: "processing"},
-		logged{patient: jane, kind: "weight", created: "2026-02-08T12:00:00Z", status: "pending"},
+		logged{
+			patient:   jane,
+			kind:      "weight",
+			created:   "2026-02-06T04:59:59Z",
+			status:    "transmitted",
+			attempted: "2026-02-06T05:00:10Z",
+		},
+		logged{
+			patient:   jane,
+			kind:      "weight",
+			created:   "2026-02-06T05:00:00Z",
+			status:    "failed",
+			class:     "unknown",
+			retryAt:   "2026-02-06T06:30:00Z",
+			attempted: "2026-02-06T05:30:00Z",
+		},
+		logged{
+			patient:   john,
+			kind:      "weight",
+			created:   "2026-02-06T12:00:00Z",
+			status:    "failed",
+			class:     "permanent_data",
+			attempted: "2026-02-06T12:00:01Z",
+		},
+		logged{
+			patient:   john,
+			kind:      "blood_pressure",
+			created:   "2026-02-07T04:59:59Z",
+			status:    "failed",
+			class:     "retryable",
+			retryAt:   "2026-02-07T05:30:00Z",
+			attempted: "2026-02-07T05:00:30Z",
+		},
+		logged{
+			patient: jane,
+			kind:    "temperature",
+			created: "2026-02-07T05:00:00Z",
+			status:  "processing",
+		},
+		logged{
+			patient: jane,
+			kind:    "weight",
+			created: "2026-02-08T12:00:00Z",
+			status:  "pending",
+		},
 	)
 	for query, want := range map[string][]int{ // the rows in their order
 		"":                        {5, 4, 3, 2, 1, 0},
@@ -95,10 +137,12 @@ func TestTransmissionLog(t *testing.T) {
 			for i := range results {
 				listed = append(listed, got.text("results", i, "id"))
 			}
+
 			wanted := []string{}
 			for _, i := range want {
 				wanted = append(wanted, ids[i])
 			}
+
 			if !slices.Equal(listed, wanted) {
 				t.Errorf("got %v, want %v", listed, wanted)
 			}
@@ -107,6 +151,7 @@ func TestTransmissionLog(t *testing.T) {
 			}
 		})
 	}
+
 	for _, query := range []string{
 		"status=delivered", "patient_id=jane", "observation_type=mood", "date_from=06.02.2026", "date_to=2026-13-01", "date_from=2026-02-06T05:00:00+01:00",
 		"ordering=name", "page=0", "page_size=1000", "date_from=%zz", "status=%00",
@@ -117,6 +162,7 @@ func TestTransmissionLog(t *testing.T) {
 			}
 		})
 	}
+
 	// The links keep the filters.
 	first := s.do("GET", "/api/v1/fhir/transmissions/?status=failed&page_size=2&date_from=2026-02-06", "").want(t, http.StatusOK, "")
 	next, _ := strings.CutPrefix(first.text("next"), s.base)
@@ -125,7 +171,7 @@ func TestTransmissionLog(t *testing.T) {
 	}
 }
 
-// The members of a line of the log, and of one transmission with everything that was tried.
+// The members of a line of the log, and of one transmission with its deliveries.
 func TestTransmissionInDetail(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -145,6 +191,7 @@ func TestTransmissionInDetail(t *testing.T) {
 	if !slices.Equal(line.keys(), members) {
 		t.Errorf("the members are %v", line.keys())
 	}
+
 	ui := "http://temporal.test/namespaces/default/workflows/" + url.PathEscape("transmission/"+observation)
 	for member, want := range map[string]any{
 		"id": id, "observation_id": observation, "patient_id": patient, "patient_name": "Jane Doe", "status": "transmitted", "observation_type": "weight", "workflow_url": ui,
@@ -159,10 +206,12 @@ func TestTransmissionInDetail(t *testing.T) {
 	if want := append([]string{"attempt_count", "attempts"}, members[1:]...); !slices.Equal(detail.keys(), want) {
 		t.Errorf("the members are %v", detail.keys())
 	}
+
 	attempts, _ := detail.get("attempts").([]any)
 	if len(attempts) != 2 {
 		t.Fatalf("%d attempts: %s", len(attempts), detail.body)
 	}
+
 	for i, want := range []map[string]any{
 		{"number": number("1"), "http_status": nil, "ecw_observation_id": nil, "error_class": "unknown"},
 		{"number": number("2"), "http_status": number("200"), "ecw_observation_id": line.get("ecw_observation_id"), "error_class": nil, "error_message": nil, "error_code": nil},
@@ -175,11 +224,13 @@ func TestTransmissionInDetail(t *testing.T) {
 		if !slices.Equal(made.keys(), members) {
 			t.Errorf("an attempt has the members %v", made.keys())
 		}
+
 		for member, value := range want {
 			if made.get(member) != value {
 				t.Errorf("attempt %d: %s is %v, want %v", i+1, member, made.get(member), value)
 			}
 		}
+
 		took, _ := made.get("duration_ms").(json.Number).Int64()
 		if at(t, made, "finished_at").Sub(at(t, made, "started_at")).Milliseconds() != took || took < 0 {
 			t.Errorf("attempt %d took %d ms: %s", i+1, took, made.body)
@@ -188,17 +239,22 @@ func TestTransmissionInDetail(t *testing.T) {
 
 	// The Sync Status tab has the same pushes, the newest first.
 	tab := s.do("GET", "/api/v1/patients/"+patient+"/sync-status/", "").want(t, http.StatusOK, "")
-	if tab.get("count") != number("2") || tab.get("results", 0, "http_status") != number("200") || tab.get("results", 1, "http_status") != nil ||
-		tab.text("results", 0, "ecw_observation_id") != line.text("ecw_observation_id") || tab.text("results", 1, "error_message") == "" || tab.text("results", 0, "transmission_id") != id ||
+	if tab.get("count") != number("2") || tab.get("results", 0, "http_status") != number("200") ||
+		tab.get("results", 1, "http_status") != nil ||
+		tab.text("results", 0, "ecw_observation_id") != line.text("ecw_observation_id") ||
+		tab.text("results", 1, "error_message") == "" || tab.text("results", 0, "transmission_id") != id ||
 		tab.text("results", 1, "observation_id") != observation || tab.text("results", 0, "workflow_url") != ui {
 		t.Errorf("the tab shows %s", tab.body)
 	}
+
 	if paged := s.do("GET", "/api/v1/patients/"+patient+"/sync-status/?page=2&page_size=1", "").want(t, http.StatusOK, ""); paged.get("results", 0, "http_status") != nil || paged.get("next") != nil {
 		t.Errorf("the second page shows %s", paged.body)
 	}
+
 	if empty := s.do("GET", "/api/v1/patients/"+s.patient(susan)+"/sync-status/", "").want(t, http.StatusOK, ""); string(empty.part("results").body) != "[]" {
 		t.Errorf("a patient without pushes: %s", empty.body)
 	}
+
 	s.do("GET", "/api/v1/patients/"+uuid.NewString()+"/sync-status/", "").want(t, http.StatusNotFound, "not_found")
 }
 
@@ -216,9 +272,11 @@ func TestTransmissionIDs(t *testing.T) {
 		}
 		s.do("GET", "/api/v1/fhir/transmissions/"+id, "").want(t, http.StatusOK, "")
 	}
+
 	if first := s.do("GET", "/api/v1/fhir/transmissions/?ordering=created_at", "").text("results", 0, "id"); !strings.HasSuffix(first, "-99999") {
 		t.Errorf("the first is %s", first)
 	}
+
 	for _, id := range []string{"TXN-2026-00042", "TXN-1", "nobody", "%00", "%ff", "TXN-2026-%00", "' OR 1=1--"} {
 		if got := s.do("GET", "/api/v1/fhir/transmissions/"+strings.ReplaceAll(id, " ", "%20")+"/", ""); got.status != http.StatusNotFound && got.status != http.StatusBadRequest {
 			t.Errorf("%s: got %d %s", id, got.status, got.body)
@@ -226,7 +284,7 @@ func TestTransmissionIDs(t *testing.T) {
 	}
 }
 
-// A wrong link is corrected: what stands in the former chart is listed, and what came after is not.
+// A wrong link is corrected. Readings in the former chart are listed; later ones are not.
 func TestReadingsInAFormerChartAreListed(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -245,13 +303,14 @@ func TestReadingsInAFormerChartAreListed(t *testing.T) {
 	if listed.get("count") != number("1") || listed.text("results", 0, "observation_id") != before {
 		t.Errorf("after it is corrected: %s, want %s", listed.body, before)
 	}
+
 	detail := s.do("GET", "/api/v1/fhir/transmissions/"+listed.text("results", 0, "id")+"/", "").want(t, http.StatusOK, "")
 	if got := detail.text("attempts", 0, "ecw_patient_id"); got != kevin {
 		t.Errorf("it was sent to the chart %q, want %q", got, kevin)
 	}
 }
 
-// The database was restored and has forgotten a reading that is sent again: it has its id, and stands in the chart once,
+// A restored database has lost a reading, which is sent again. It gets the same id, and is in the chart once,
 // although the EHR ignores conditions.
 func TestAForgottenReadingThatIsSentAgainIsTheSame(t *testing.T) {
 	t.Parallel()
@@ -267,13 +326,14 @@ func TestAForgottenReadingThatIsSentAgainIsTheSame(t *testing.T) {
 		reading := weight(patient)
 		first := s.post(reading)
 		s.await(first, "transmitted")
-		s.runs(first) // its workflow has ended: one that still runs would be taken for the carrier of what is sent again
+		s.runs(first) // its workflow has ended: a running one would deliver the reading that is sent again
 		s.exec("DELETE FROM transmissions")
 		s.exec("DELETE FROM observations")
 		again := send(reading)
 		if again != first {
 			t.Errorf("%s: sent again it is %s, was %s", name, again, first)
 		}
+
 		s.await(again, "transmitted")
 		if stored, received := s.inChart(again); stored != 1 || received != 1 {
 			t.Errorf("%s: the EHR holds it %d times, after %d creates", name, stored, received)
@@ -281,7 +341,7 @@ func TestAForgottenReadingThatIsSentAgainIsTheSame(t *testing.T) {
 	}
 }
 
-// A person cancels in the Temporal Web UI; the API shows it, and transmit begins anew.
+// A person cancels in the Temporal Web UI. The API shows it, and transmit starts again.
 func TestACancelledTransmissionIsShown(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -291,19 +351,22 @@ func TestACancelledTransmissionIsShown(t *testing.T) {
 	if err := s.temporal.SignalWorkflow(t.Context(), workflows.TransmissionWorkflowID(uuid.MustParse(id)), "", workflows.SignalCancel, nil); err != nil {
 		t.Fatal(err)
 	}
+
 	eventually(t, "cancelled", func() bool { return s.observation(id).text("transmission", "error_class") == "cancelled" })
 	got := s.do("GET", "/api/v1/fhir/transmissions/"+first+"/", "").want(t, http.StatusOK, "")
 	if got.text("status") != "failed" || got.get("next_retry_at") != nil || !strings.Contains(got.text("error_message"), "Cancelled") ||
 		got.text("attempts", 0, "error_class") != "unknown" || got.get("attempts", 1) != nil {
 		t.Errorf("it is shown as %s", got.body)
 	}
+
 	var second string
 	eventually(t, "started anew", func() bool { // the workflow ends a moment after it recorded that
 		answered := s.transmit(id)
 		second = answered.text("transmission_id")
 		return answered.status == http.StatusOK
 	})
-	if done := s.await(id, "transmitted"); done.text("transmission", "id") != second || second == first || done.get("transmission", "attempt_count") != number("1") {
+	if done := s.await(id, "transmitted"); done.text("transmission", "id") != second || second == first ||
+		done.get("transmission", "attempt_count") != number("1") {
 		t.Errorf("afterwards: %s", done.body)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A person has corrected what was wrong and tests the connection: what waits for the circuit does not wait for its next trial,
-// which would come after 30 seconds at the earliest.
+// A person has corrected what was wrong and tests the connection: what waits for the circuit does not wait
+// for its next trial, which would come after 30 seconds at the earliest.
 func TestAGoodConnectionTestTriesTheCircuit(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
@@ -17,6 +17,7 @@ func TestAGoodConnectionTestTriesTheCircuit(t *testing.T) {
 	for _, id := range held {
 		eventually(t, "held", func() bool { return s.held(id) })
 	}
+
 	s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusBadGateway, "invalid_client")
 	if got := s.do("GET", "/api/v1/fhir/status/", "").text("circuit", "state"); got != "open" {
 		t.Fatalf("the circuit is %s after a test that failed", got)
@@ -27,9 +28,11 @@ func TestAGoodConnectionTestTriesTheCircuit(t *testing.T) {
 	if note := got.text("note"); !strings.Contains(note, "tried now") {
 		t.Errorf("it notes %q, want that a reading is tried", note)
 	}
+
 	for _, id := range held {
 		s.await(id, "transmitted")
 	}
+
 	if note := s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusOK, "").get("note"); note != nil {
 		t.Errorf("with a closed circuit it notes %q", note)
 	}

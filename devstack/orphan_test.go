@@ -19,7 +19,8 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// parentIn makes the test binary a parent that starts both servers in that directory and then waits to be killed.
+// parentIn makes the test binary a parent that starts both servers in that directory and then waits to be
+// killed.
 const parentIn = "DEVSTACK_TEST_PARENT_IN"
 
 func TestMain(m *testing.M) {
@@ -38,14 +39,17 @@ func beParent(dir string) error {
 	if err != nil {
 		return err
 	}
+
 	postgres, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{Dir: filepath.Join(dir, "postgres")})
 	if err != nil {
 		return err
 	}
+
 	temporal, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{Binary: binary, Dir: filepath.Join(dir, "temporal")})
 	if err != nil {
 		return err
 	}
+
 	fmt.Println("started", temporal.UIURL())
 	<-postgres.Done()
 	return errors.New("PostgreSQL has ended")
@@ -60,24 +64,29 @@ func TestServersDoNotOutliveAKilledParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	line, _ := bufio.NewReader(stdout).ReadString('\n')
 	var ui string
 	if _, err := fmt.Sscanf(line, "started %s", &ui); err != nil {
 		t.Fatalf("the parent says %q", line)
 	}
+
 	pid := postmaster(t, filepath.Join(dir, "postgres"))
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+
 	_ = cmd.Wait() // "signal: killed"
 
 	await(t, "Temporal's end", func() bool { return !answers(strings.TrimPrefix(ui, "http://")) })
 	if runtime.GOOS == "linux" {
 		await(t, "PostgreSQL's end", func() bool { return !alive(pid) })
 	}
+
 	// Elsewhere the next start ends it, and on Linux it must not mind that it has ended.
 	postgres(t, filepath.Join(dir, "postgres"))
 }
@@ -94,6 +103,7 @@ func TestPostgresStopsALeftoverOfItself(t *testing.T) {
 	default:
 		t.Error("the first server still runs")
 	}
+
 	if conn, err := pgx.Connect(t.Context(), first.URL("postgres")); err == nil {
 		_ = conn.Close(t.Context())
 		t.Error("the first server still answers")

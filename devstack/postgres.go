@@ -24,22 +24,24 @@ const superuser = "vantrexia"
 
 // PostgresConfig says where and how the cluster runs.
 type PostgresConfig struct {
-	// Dir holds the cluster and is created when it is missing. A cluster that is there already is used as it is.
+	// Dir holds the cluster and is created when it is missing. A cluster that is there already is used as it
+	// is.
 	Dir string
 	// Port on 127.0.0.1; 0 picks a free one.
 	Port int
-	// Durable makes a commit survive a power cut. Tests leave it false and are several times faster; what a commit
-	// wrote then still survives the death of the server's processes.
+	// Durable makes a commit survive a power cut. Without it, a commit survives only the death of the
+	// server's processes, and the server is several times faster, which suits tests.
 	Durable bool
-	// Install permits the system's package manager to install PostgreSQL when there is none and nobody need be asked.
+	// Install lets the system's package manager install a missing PostgreSQL, if it can do so without a
+	// question.
 	Install bool
-	// Output is told, in lines for a person, about anything that takes long. nil discards it.
+	// Output takes lines for a person about steps that take long. nil discards them.
 	Output io.Writer
-	// Logger is told about starts and stops. nil discards it.
+	// Logger logs starts and stops. nil discards them.
 	Logger *slog.Logger
 }
 
-// Postgres is a private PostgreSQL cluster, running.
+// Postgres is a private PostgreSQL cluster that runs.
 type Postgres struct {
 	port     int
 	password string
@@ -48,8 +50,8 @@ type Postgres struct {
 	logger   *slog.Logger
 }
 
-// StartPostgres makes the cluster when there is none yet, starts it, and returns when it answers. The error is a
-// *PortError when the port is taken. ctx bounds the start only; the caller must Stop the cluster.
+// StartPostgres makes the cluster if there is none, starts it, and returns when it answers. The error is a
+// *PortError when the port is taken. ctx bounds the start only. The caller must Stop the cluster.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -57,6 +59,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err er
 	if cfg.Output == nil {
 		cfg.Output = io.Discard
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
 
@@ -69,19 +72,24 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err er
 			_ = c.lock.Close()
 		}
 	}()
+
 	if err := c.stopLeftover(cfg.Logger); err != nil {
 		return nil, fmt.Errorf("PostgreSQL: stop what an earlier run left behind: %w", err)
 	}
+
 	if err := checkPort(cfg.Port); err != nil {
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
+
 	if err := c.prepare(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
+
 	p, err := c.start(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
+
 	cfg.Logger.Debug("PostgreSQL is ready", "port", p.port, "data", c.data, "version", c.binaries.major)
 	return p, nil
 }
@@ -93,6 +101,7 @@ const installTimeout = 10 * time.Minute
 func (c *cluster) start(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+
 	for {
 		p, err := c.attempt(ctx, cfg)
 		if err == nil || ctx.Err() != nil || !transient(err, cfg.Port) {
@@ -105,11 +114,11 @@ func (c *cluster) start(ctx context.Context, cfg PostgresConfig) (*Postgres, err
 	}
 }
 
-// errEnded means that the server gave up while starting.
+// errEnded means that the server ended while it started.
 var errEnded = errors.New("the server ended while it started")
 
-// transient tells whether a further attempt may succeed: another process can be faster to a port that was free, and
-// the sessions of a killed server take a moment to notice its death.
+// transient reports whether another attempt may succeed: another process may have taken the free port, or the
+// sessions of a killed server may not have ended yet.
 func transient(err error, port int) bool {
 	if !errors.Is(err, errEnded) {
 		return false
@@ -127,6 +136,7 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 			return nil, err
 		}
 	}
+
 	cmd := exec.Command(filepath.Join(c.binaries.dir, "postgres"), serverArgs(c.data, port, cfg.Durable)...)
 	c.confine(cmd)
 	// SIGINT is PostgreSQL's "fast" stop: sessions are ended, everything is written.
@@ -134,7 +144,14 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 	if err != nil {
 		return nil, err
 	}
-	p := &Postgres{port: port, password: c.password, process: child, lock: c.lock, logger: cfg.Logger}
+
+	p := &Postgres{
+		port:     port,
+		password: c.password,
+		process:  child,
+		lock:     c.lock,
+		logger:   cfg.Logger,
+	}
 	if err := p.awaitReady(ctx); err != nil {
 		err = child.explain(err)
 		_ = p.endProcess()
@@ -155,10 +172,12 @@ func serverArgs(data string, port int, durable bool) []string {
 	if !durable {
 		settings = append(settings, "fsync=off", "full_page_writes=off", "max_wal_size=1GB")
 	}
+
 	args := []string{"-D", data}
 	for _, setting := range append(settings, PrivateLog()...) {
 		args = append(args, "-c", setting)
 	}
+
 	return args
 }
 
@@ -169,12 +188,14 @@ func (p *Postgres) awaitReady(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+
 		pause := 20 * time.Millisecond
 		var refused *pgconn.PgError
 		strange := errors.As(err, &refused) && refused.Code == "28P01" // invalid_password
 		if strange {
-			pause = time.Second // it may be another server on this port, and ours about to notice
+			pause = time.Second // another server may listen on this port, and ours may be about to end
 		}
+
 		select {
 		case <-p.process.done:
 			return fmt.Errorf("%w (%v)", errEnded, p.process.err)
@@ -182,8 +203,9 @@ func (p *Postgres) awaitReady(ctx context.Context) error {
 			return fmt.Errorf("it does not answer on port %d: %w", p.port, err)
 		case <-time.After(pause):
 		}
+
 		if strange {
-			return errors.New("it refuses the password in its directory; restore that file, or delete the directory to start afresh")
+			return errors.New("it refuses the password in its directory: restore that file, or delete the directory to start afresh")
 		}
 	}
 }
@@ -220,6 +242,7 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) error {
 		return fmt.Errorf("create database %s: %w", name, err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
+
 	_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42P04" { // duplicate_database
@@ -234,7 +257,8 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) error {
 // Done is closed when the server has ended, whether it was stopped or died.
 func (p *Postgres) Done() <-chan struct{} { return p.process.done }
 
-// Stop ends the sessions, writes everything to disk and returns when the server has ended. It may be called twice.
+// Stop ends the sessions, writes everything to disk, and returns when the server has ended. It may be called
+// twice.
 func (p *Postgres) Stop() error {
 	err := p.endProcess()
 	p.logger.Debug("PostgreSQL has stopped")

@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// oldestPostgres is the oldest major version the migrations can count on: the first with gen_random_uuid built in.
+// oldestPostgres is the oldest major version that the migrations run on: the first with a built-in
+// gen_random_uuid.
 const oldestPostgres = 13
 
 // postgresBinaries is a directory with postgres and initdb in it.
@@ -27,9 +28,9 @@ type postgresBinaries struct {
 	major int
 }
 
-// findPostgres returns the binaries of the given major version, or with 0 the best there are: the first on PATH, then
-// what pg_config names, then the highest version among the places where packages put them. It returns false and
-// the versions it did find when none will do.
+// findPostgres returns the binaries of the given major version, or with 0 the first that are new enough: on
+// PATH, then where pg_config says, then the highest version in the directories of packages. If none fits, it
+// returns false and the versions that it found.
 func findPostgres(ctx context.Context, major int) (found postgresBinaries, others []int, ok bool) {
 	for _, dir := range postgresDirs(ctx) {
 		candidate, err := inspectPostgres(ctx, dir)
@@ -50,9 +51,11 @@ func postgresDirs(ctx context.Context) []string {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
 	}
+
 	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
+
 	var packaged []string
 	for _, pattern := range []string{
 		"/usr/lib/postgresql/*/bin", // Debian, Ubuntu
@@ -66,6 +69,7 @@ func postgresDirs(ctx context.Context) []string {
 			packaged = append(packaged, matches...)
 		}
 	}
+
 	slices.SortStableFunc(packaged, func(a, b string) int { return cmp.Compare(majorOf(b), majorOf(a)) })
 	return append(dirs, packaged...)
 }
@@ -91,25 +95,28 @@ func inspectPostgres(ctx context.Context, dir string) (postgresBinaries, error) 
 	if _, err := exec.LookPath(filepath.Join(dir, "initdb")); err != nil {
 		return postgresBinaries{}, err
 	}
+
 	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {
 		return postgresBinaries{}, err
 	}
+
 	match := programVersion.FindSubmatch(out)
 	if match == nil {
 		return postgresBinaries{}, fmt.Errorf("%s/postgres --version says %q", dir, out)
 	}
+
 	major, err := strconv.Atoi(string(match[1]))
 	return postgresBinaries{dir: dir, major: major}, err
 }
 
-// errNoPostgres tells all the ways out.
+// errNoPostgres names every way to get a PostgreSQL.
 var errNoPostgres = errors.New("no PostgreSQL server is installed here: install version " + strconv.Itoa(oldestPostgres) +
 	" or later (Debian, Ubuntu: apt-get install postgresql; Fedora: dnf install postgresql-server; macOS: brew install postgresql@17), " +
 	"or set DATABASE_URL to a server that runs already")
 
-// aptScript installs PostgreSQL without the cluster that Debian's package makes and starts by default: a developer
-// who runs this project did not ask for a system service. The setting is taken back afterwards.
+// aptScript installs PostgreSQL without the cluster that Debian's package makes and starts by default,
+// because a developer does not want another system service. The script removes its setting afterwards.
 const aptScript = `set -e
 setting=/etc/postgresql-common/createcluster.d/vantrexia.conf
 mkdir -p /etc/postgresql-common/createcluster.d
@@ -120,45 +127,52 @@ apt-get -q -o DPkg::Lock::Timeout=120 update
 apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends postgresql
 `
 
-// installer is a package manager that works here without asking anything.
+// installer is a package manager that works here without a question.
 type installer struct {
 	name    string
 	command []string
 }
 
-// findInstaller returns false when a person has to install PostgreSQL.
+// findInstaller returns false when only a person can install PostgreSQL.
 func findInstaller(ctx context.Context) (installer, bool) {
 	asRoot := os.Geteuid() == 0
 	if runtime.GOOS == "darwin" {
 		_, err := exec.LookPath("brew")
 		return installer{"Homebrew", []string{"brew", "install", "postgresql@17"}}, err == nil && !asRoot // it refuses root
 	}
+
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return installer{}, false
 	}
+
 	if asRoot {
 		return installer{"apt-get", []string{"sh", "-c", aptScript}}, true
 	}
+
 	passwordless := exec.CommandContext(ctx, "sudo", "-n", "true").Run() == nil
 	return installer{"apt-get", []string{"sudo", "-n", "sh", "-c", aptScript}}, passwordless
 }
 
-// installPostgres uses the system's package manager where that works without a question, and returns errNoPostgres
-// where it does not.
+// installPostgres installs PostgreSQL with the system's package manager. It returns errNoPostgres where that
+// would ask a question.
 func installPostgres(ctx context.Context, output io.Writer) error {
 	chosen, ok := findInstaller(ctx)
 	if !ok {
 		return errNoPostgres
 	}
-	// Packages that are tested side by side find out at the same time; one of them does it.
+
+	// Tests of several packages may find PostgreSQL missing at the same time. The lock lets one of them
+	// install it.
 	unlock, err := lockInstallation(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+
 	if _, _, ok := findPostgres(ctx, 0); ok {
 		return nil
 	}
+
 	fmt.Fprintf(output, "No PostgreSQL server is installed here: installing one with %s (needed once)\n", chosen.name)
 	said, err := exec.CommandContext(ctx, chosen.command[0], chosen.command[1:]...).CombinedOutput()
 	if err != nil {
@@ -173,6 +187,7 @@ func lockInstallation(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {

@@ -35,19 +35,22 @@ type cluster struct {
 	binaries postgresBinaries
 }
 
-// openCluster locks the directory and settles where the data is and who runs the server.
+// openCluster locks the directory, and finds the directory of the data and the account that runs the server.
 func openCluster(ctx context.Context, dir string) (_ *cluster, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
+
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
+
 	c := &cluster{dir: dir, data: filepath.Join(dir, "data"), lock: lock}
 	if os.Geteuid() == 0 {
 		if err := c.leaveRoot(ctx); err != nil {
@@ -63,6 +66,7 @@ func (c *cluster) prepare(ctx context.Context, cfg PostgresConfig) error {
 	if err := c.forgetOrphan(); err != nil {
 		return err
 	}
+
 	version, err := os.ReadFile(filepath.Join(c.data, "PG_VERSION"))
 	switch {
 	case err == nil:
@@ -70,6 +74,7 @@ func (c *cluster) prepare(ctx context.Context, cfg PostgresConfig) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+
 	found, others, ok := findPostgres(ctx, 0)
 	if !ok && len(others) > 0 {
 		return fmt.Errorf("the versions installed here, %v, are too old: %w", others, errNoPostgres)
@@ -85,11 +90,12 @@ func (c *cluster) prepare(ctx context.Context, cfg PostgresConfig) error {
 			return errNoPostgres
 		}
 	}
+
 	c.binaries = found
 	return c.initialise(ctx, cfg.Durable)
 }
 
-// forgetOrphan removes moved data whose directory was deleted since: whoever did that wanted to start afresh.
+// forgetOrphan removes moved data whose directory was deleted, because a person deletes it to start afresh.
 func (c *cluster) forgetOrphan() error {
 	if _, err := os.Stat(c.passwordFile()); !c.moved || !errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -97,48 +103,55 @@ func (c *cluster) forgetOrphan() error {
 	return os.RemoveAll(c.data)
 }
 
-// reopen finds the binaries for a cluster that exists: its files have the format of one major version.
+// reopen finds the binaries for an existing cluster, whose files need their own major version.
 func (c *cluster) reopen(ctx context.Context, version string) error {
 	major, err := strconv.Atoi(version)
 	if err != nil {
 		return fmt.Errorf("%s holds no version: %w", filepath.Join(c.data, "PG_VERSION"), err)
 	}
+
 	found, others, ok := findPostgres(ctx, major)
 	if !ok {
 		return fmt.Errorf("the data in %s is of PostgreSQL %d, and installed here are %v: install version %d, or delete %s to start afresh",
 			c.data, major, others, major, c.dir)
 	}
+
 	c.binaries = found
 	password, err := os.ReadFile(c.passwordFile())
 	if err != nil {
-		return fmt.Errorf("the cluster's password is gone; restore the file, or delete %s to start afresh: %w", c.dir, err)
+		return fmt.Errorf("the cluster's password is gone: restore the file, or delete %s to start afresh: %w", c.dir, err)
 	}
+
 	c.password = string(password)
 	return nil
 }
 
 func (c *cluster) passwordFile() string { return filepath.Join(c.dir, "password") }
 
-// initialise makes a cluster beside its final place and moves it there when it is whole, so that an interruption
-// leaves no half of one behind.
+// initialise makes a cluster beside its final place, and moves it there when it is complete, so that an
+// interruption leaves no incomplete cluster.
 func (c *cluster) initialise(ctx context.Context, durable bool) error {
 	fresh := c.data + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
+
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
+
 	c.password = rand.Text()
 	if err := os.WriteFile(c.passwordFile(), []byte(c.password), 0o600); err != nil {
 		return err
 	}
+
 	// initdb reads the password from a file, with the rights of the account that it runs in.
 	forInitdb := fresh + ".password"
 	if err := os.WriteFile(forInitdb, []byte(c.password), 0o600); err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(forInitdb) }()
+
 	for _, path := range []string{fresh, forInitdb} {
 		if err := c.giveAway(path); err != nil {
 			return err
@@ -152,6 +165,7 @@ func (c *cluster) initialise(ctx context.Context, durable bool) error {
 	if !durable {
 		args = append(args, "--no-sync")
 	}
+
 	cmd := exec.CommandContext(ctx, filepath.Join(c.binaries.dir, "initdb"), args...)
 	c.confine(cmd)
 	if said, err := cmd.CombinedOutput(); err != nil {
@@ -168,8 +182,8 @@ func characterLocale() string {
 	return "C.UTF-8"
 }
 
-// confine makes cmd a child in the server's account, in a directory that account can be in, and with messages in
-// English, which this package reads.
+// confine lets cmd run in the server's account, in a directory that this account can enter, and with English
+// messages, because this package reads them.
 func (c *cluster) confine(cmd *exec.Cmd) {
 	cmd.Dir = filepath.Dir(c.data)
 	for _, setting := range os.Environ() {
@@ -183,7 +197,8 @@ func (c *cluster) confine(cmd *exec.Cmd) {
 	}
 }
 
-// stopLeftover stops a server that outlived the process that started it. Nobody uses it: we hold the lock.
+// stopLeftover stops a server that outlived the process that started it. We hold the lock, so no other
+// process uses it.
 func (c *cluster) stopLeftover(logger *slog.Logger) error {
 	pidFile := filepath.Join(c.data, "postmaster.pid")
 	text, err := os.ReadFile(pidFile)
@@ -193,13 +208,15 @@ func (c *cluster) stopLeftover(logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+
 	first, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || !c.isServer(pid) {
-		// After a restart of the machine or the container the number may belong to any process, and PostgreSQL would
-		// refuse to start because of it.
+		// After a restart of the machine or the container the number may belong to any process, and
+		// PostgreSQL would refuse to start because of it.
 		return os.Remove(pidFile)
 	}
+
 	logger.Info("stopping a PostgreSQL that an earlier run left behind", "pid", pid)
 	for _, step := range []stopStep{
 		{syscall.SIGINT, 20 * time.Second},
@@ -215,10 +232,11 @@ func (c *cluster) stopLeftover(logger *slog.Logger) error {
 			}
 		}
 	}
+
 	return fmt.Errorf("process %d does not end", pid)
 }
 
-// isServer tells whether the process is a server on our data.
+// isServer reports whether the process is a server on our data.
 func (c *cluster) isServer(pid int) bool {
 	return pid > 0 && strings.Contains(commandLine(pid)+" ", " -D "+c.data+" ")
 }

@@ -35,6 +35,7 @@ func query(t *testing.T, url, statement string, into ...any) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
+
 	if into == nil {
 		_, err = conn.Exec(ctx, statement)
 	} else {
@@ -51,6 +52,7 @@ func remember(t *testing.T, p *devstack.Postgres) (recall func(*devstack.Postgre
 	if err := p.CreateDatabase(t.Context(), "kept"); err != nil {
 		t.Fatal(err)
 	}
+
 	query(t, p.URL("kept"), "CREATE TABLE reading AS SELECT 128 AS systolic")
 	return func(p *devstack.Postgres) {
 		t.Helper()
@@ -70,17 +72,21 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 	if err := p.CreateDatabase(t.Context(), "kept"); err != nil {
 		t.Errorf("creating it again: %v", err)
 	}
+
 	var encoding, zone, upper string
 	query(t, p.URL("kept"), "SELECT current_setting('server_encoding'), current_setting('timezone'), upper('é')", &encoding, &zone, &upper)
 	if encoding != "UTF8" || zone != "UTC" || upper != "É" {
 		t.Errorf("encoding %s, time zone %s, upper case %s", encoding, zone, upper)
 	}
+
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := p.Stop(); err != nil {
 		t.Errorf("stopped again: %v", err)
 	}
+
 	recall(postgres(t, dir))
 	if _, err := os.Stat(filepath.Join(dir, "data")); err != nil {
 		t.Errorf("the data is not where it was asked for: %v", err)
@@ -116,11 +122,13 @@ func TestPostgresIgnoresAStalePidFile(t *testing.T) {
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// After a restart of the machine the number in it belongs to somebody else: here, to this test.
+
+	// After a restart of the machine the number in the file may be another process's: here, this test's.
 	pidFile := filepath.Join(dir, "data", "postmaster.pid")
 	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	recall(postgres(t, dir))
 }
 
@@ -140,16 +148,18 @@ func TestPostgresNamesATakenPort(t *testing.T) {
 	checkPortError(t, err, port)
 }
 
-func TestPostgresTellsWhenItsPasswordIsLost(t *testing.T) {
+func TestPostgresReportsALostPassword(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(tempDir(t), "postgres")
 	p := postgres(t, dir)
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("other"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	_, err := devstack.StartPostgres(t.Context(), devstack.PostgresConfig{Dir: dir})
 	if err == nil || !strings.Contains(err.Error(), "refuses the password") {
 		t.Errorf("error is %v", err)
@@ -162,42 +172,49 @@ func TestPostgresRunsForRootInAClosedDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("root only")
 	}
+
 	closed := filepath.Join(tempDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	dir := filepath.Join(closed, "postgres")
 	p := postgres(t, dir)
 	data, err := os.ReadFile(filepath.Join(dir, "moved"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		_ = p.Stop()
 		moved := filepath.Dir(strings.TrimSpace(string(data)))
 		_ = os.RemoveAll(moved)
 		_ = os.Remove(filepath.Dir(moved)) // unless a checkout on this machine has its cluster there
 	})
+
 	recall := remember(t, p)
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
+
 	p = postgres(t, dir)
 	recall(p)
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
 
-	// Who deletes the directory wants a new cluster.
+	// A person deletes the directory to get a new cluster.
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
+
 	p = postgres(t, dir)
 	var databases int
 	query(t, p.URL("postgres"), "SELECT count(*) FROM pg_database WHERE datname = 'kept'", &databases)
 	if databases != 0 {
 		t.Error("the data of the deleted cluster is still there")
 	}
+
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +228,7 @@ func TestPostgresGivesUpWithItsContext(t *testing.T) {
 	if _, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{Dir: dir}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error is %v", err)
 	}
-	postgres(t, dir) // and leaves nothing that is in the way
+	postgres(t, dir) // the cancelled start left nothing that would stop this one
 }
 
 // tempDir is t.TempDir, open to the account that PostgreSQL runs in when the tests are run by root.

@@ -20,14 +20,15 @@ type process struct {
 	err     error         // how it ended; read after done is closed
 }
 
-// startProcess starts cmd with its standard error in logFile; earlier is what becomes of what an earlier run wrote there:
-// os.O_TRUNC or os.O_APPEND. The child gets deathSignal when this process dies, on systems that can do that.
+// startProcess starts cmd with its standard error in logFile. earlier says what to do with the text of an
+// earlier run there: os.O_TRUNC or os.O_APPEND. On Linux the child gets deathSignal when this process dies.
 func startProcess(cmd *exec.Cmd, logFile string, earlier int, deathSignal syscall.Signal) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|earlier, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the child has a descriptor of its own
+
 	cmd.Stderr = log
 	if cmd.Stdout == nil {
 		cmd.Stdout = log
@@ -35,14 +36,15 @@ func startProcess(cmd *exec.Cmd, logFile string, earlier int, deathSignal syscal
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
+
 	cmd.SysProcAttr.Setpgid = true
 	setDeathSignal(cmd.SysProcAttr, deathSignal)
 
 	p := &process{cmd: cmd, logFile: logFile, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// Linux takes the death of the thread that forked for the death of the parent, and Go ends idle threads: this
-		// goroutine holds on to its thread for as long as the child lives.
+		// Linux sends the death signal when the thread that started the child ends, and Go ends idle threads.
+		// So this goroutine keeps its thread for as long as the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -52,20 +54,21 @@ func startProcess(cmd *exec.Cmd, logFile string, earlier int, deathSignal syscal
 			close(p.done)
 		}
 	}()
+
 	if err := <-started; err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// stopStep is a signal and how long the process has to follow it.
+// stopStep is a signal, and how long the process has to end after it.
 type stopStep struct {
 	signal syscall.Signal
 	grace  time.Duration
 }
 
-// stop sends one signal after the other until the process has ended; it has when stop returns nil. A process that
-// ended before is no error.
+// stop sends one signal after the other until the process has ended, and kills it in the end. A process that
+// has ended before is no error.
 func (p *process) stop(steps ...stopStep) error {
 	for _, step := range steps {
 		if err := p.cmd.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -88,7 +91,7 @@ func (p *process) kill() error {
 	return nil
 }
 
-// explain adds the end of the process's log to err: the reason is usually there and nowhere else.
+// explain adds the end of the process's log to err, because the reason is usually only there.
 func (p *process) explain(err error) error {
 	tail := logTail(p.logFile)
 	if tail == "" {
@@ -106,7 +109,7 @@ func logTail(file string) string {
 	return lastLines(text)
 }
 
-// lastLines returns as much of the end of text as belongs in an error.
+// lastLines returns the last lines of text, as many as fit into an error.
 func lastLines(text []byte) string {
 	const lines = 12
 	all := bytes.Split(bytes.TrimSpace(text), []byte("\n"))

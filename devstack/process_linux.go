@@ -10,7 +10,8 @@ import (
 
 func setDeathSignal(attr *syscall.SysProcAttr, signal syscall.Signal) { attr.Pdeathsig = signal }
 
-// commandLine returns the arguments of a running process, separated by spaces, or "" when there is none with that id.
+// commandLine returns the arguments of a running process, separated by spaces, or "" when there is none with
+// that id.
 func commandLine(pid int) string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {

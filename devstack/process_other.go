@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// setDeathSignal does nothing: only Linux tells a child of its parent's death. PostgreSQL then stays until the next start.
+// setDeathSignal does nothing, because only Linux sends a child a signal when its parent dies. Elsewhere
+// PostgreSQL stays until the next start stops it.
 func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
 
 // commandLine returns the command line of a running process, or "" when there is none with that id.

@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// Program is a child that is no server of this package: a role of our own binary, for example.
+// Program is a child process other than PostgreSQL and Temporal, such as a role of our own binary.
 type Program struct{ process *process }
 
-// StartProgram runs cmd, whose output goes to the end of logFile. The caller must Stop or Kill it, or wait for Done.
+// StartProgram runs cmd, whose output goes to the end of logFile. The caller must Stop or Kill it, or wait
+// for Done.
 func StartProgram(cmd *exec.Cmd, logFile string) (*Program, error) {
 	p, err := startProcess(cmd, logFile, os.O_APPEND, syscall.SIGKILL)
 	if err != nil {
@@ -29,10 +30,12 @@ func StartProgram(cmd *exec.Cmd, logFile string) (*Program, error) {
 // Done is closed when the program has ended.
 func (p *Program) Done() <-chan struct{} { return p.process.done }
 
-// ExitCode is what the program ended with, or -1 for one that a signal ended. It must be Done.
+// ExitCode is the program's exit code, or -1 if a signal ended it. It may be called only after Done is
+// closed.
 func (p *Program) ExitCode() int { return p.process.cmd.ProcessState.ExitCode() }
 
-// Stop asks the program to end, insists after a minute, and returns when it has ended. It may be called twice.
+// Stop asks the program to end, kills it after a minute, and returns when it has ended. It may be called
+// twice.
 func (p *Program) Stop() error {
 	return p.process.stop(stopStep{syscall.SIGTERM, time.Minute})
 }
@@ -43,8 +46,8 @@ func (p *Program) Kill() error { return p.process.kill() }
 // Explain adds the end of the program's log to err.
 func (p *Program) Explain(err error) error { return p.process.explain(err) }
 
-// Vantrexia runs our own binary as an installation does: roles and commands as processes, with the same settings and no
-// others.
+// Vantrexia runs our own binary as an installation does: roles and commands as processes, with the same
+// settings and no others.
 type Vantrexia struct {
 	Binary   string   // its path
 	Dir      string   // its working directory
@@ -79,8 +82,9 @@ func (v Vantrexia) command(ctx context.Context, settings []string, args ...strin
 	return cmd
 }
 
-// ChoosePorts finds a free port on 127.0.0.1 for each name, below those that the kernel hands out to outgoing connections: one
-// of these could take the port of a process that is down for a moment.
+// ChoosePorts finds a free port on 127.0.0.1 for each name. The ports are below those that the kernel gives
+// to outgoing connections, because such a connection could take the port of a process that is down for a
+// moment.
 func ChoosePorts(names ...string) (map[string]int, error) {
 	ports := map[string]int{}
 	for _, name := range names {
@@ -93,9 +97,11 @@ func ChoosePorts(names ...string) (map[string]int, error) {
 			ports[name] = listener.Addr().(*net.TCPAddr).Port
 			break
 		}
+
 		if ports[name] == 0 {
 			return nil, errors.New("no free port on 127.0.0.1 between 15000 and 30000")
 		}
 	}
+
 	return ports, nil
 }

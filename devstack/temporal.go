@@ -29,17 +29,19 @@ type TemporalConfig struct {
 	Port, UIPort int
 	// Headless leaves the Web UI out.
 	Headless bool
-	// Namespaces are created when they are missing; the first is the one the Web UI opens with. None means "default".
+	// Namespaces are created when they are missing; the first is the one the Web UI opens with. None means
+	// "default".
 	Namespaces []string
-	// SearchAttributes maps the name of each to its type ("Keyword", "Int", "Datetime", ...). Every namespace has them.
+	// SearchAttributes maps the name of each to its type ("Keyword", "Int", "Datetime", ...). Every namespace
+	// has them.
 	SearchAttributes map[string]string
 	// DynamicConfig maps keys of the server's dynamic configuration to values.
 	DynamicConfig map[string]any
-	// Logger is told about starts and stops. nil discards it.
+	// Logger logs starts and stops. nil discards them.
 	Logger *slog.Logger
 }
 
-// Temporal is a Temporal server, running.
+// Temporal is a Temporal server that runs.
 type Temporal struct {
 	address string
 	uiURL   string
@@ -47,22 +49,27 @@ type Temporal struct {
 	logger  *slog.Logger
 }
 
-// StartTemporal starts the server and returns when it accepts work. The error is a *PortError when a port is taken.
-// ctx bounds the start only; the caller must Stop the server.
+// StartTemporal starts the server and returns when it accepts work. The error is a *PortError when a port is
+// taken. ctx bounds the start only; the caller must Stop the server.
 func StartTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+
 	t, err := startTemporal(ctx, cfg)
-	// The server picks free ports for its inner services and opens them a moment later; another process can be faster.
+	// The server picks free ports for its internal services and opens them a moment later. Another process
+	// may have taken one by then.
 	for retries := 2; retries > 0 && err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error()); retries-- {
 		t, err = startTemporal(ctx, cfg)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("Temporal: %w", err)
 	}
+
 	cfg.Logger.Debug("Temporal is ready", "address", t.address, "web_ui", t.uiURL)
 	return t, nil
 }
@@ -71,33 +78,40 @@ func startTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 	if _, err := os.Stat(cfg.Binary); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is missing: run `make bin/temporaldev`", cfg.Binary)
 	}
+
 	for _, port := range []int{cfg.Port, cfg.UIPort} {
 		if err := checkPort(port); err != nil {
 			return nil, err
 		}
 	}
+
 	if err := makeDir(cfg.Dir); err != nil {
 		return nil, err
 	}
+
 	args, err := temporalArgs(cfg)
 	if err != nil {
 		return nil, err
 	}
 
 	cmd := exec.Command(cfg.Binary, args...)
-	// The server ends with its standard input, which ends with us, on systems without a death signal as well.
+	// The server ends when its standard input ends. That happens when this process ends, also on systems
+	// without a death signal.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
+
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+
 	child, err := startProcess(cmd, filepath.Join(cfg.Dir, "temporal.log"), os.O_TRUNC, syscall.SIGTERM)
 	if err != nil {
 		return nil, err
 	}
+
 	_ = stdin // stays open until the process has been waited for
 
 	t := &Temporal{process: child, logger: cfg.Logger}
@@ -106,6 +120,7 @@ func startTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 		text, _ := bufio.NewReader(stdout).ReadString('\n') // an end without a line is an empty line
 		line <- text
 	}()
+
 	select {
 	case text := <-line:
 		if t.address, t.uiURL, err = parseReady(text); err == nil {
@@ -114,6 +129,7 @@ func startTemporal(ctx context.Context, cfg TemporalConfig) (*Temporal, error) {
 	case <-ctx.Done():
 		err = fmt.Errorf("it does not get ready: %w", ctx.Err())
 	}
+
 	err = child.explain(err)
 	_ = t.Stop()
 	return nil, err
@@ -130,12 +146,15 @@ func temporalArgs(cfg TemporalConfig) ([]string, error) {
 	if !cfg.InMemory {
 		args = append(args, "--db-filename", filepath.Join(cfg.Dir, "temporal.db"))
 	}
+
 	for _, name := range cfg.Namespaces {
 		args = append(args, "--namespace", name)
 	}
+
 	for name, kind := range cfg.SearchAttributes {
 		args = append(args, "--search-attribute", name+"="+kind)
 	}
+
 	for key, value := range cfg.DynamicConfig {
 		text, err := json.Marshal(value)
 		if err != nil {
@@ -143,6 +162,7 @@ func temporalArgs(cfg TemporalConfig) ([]string, error) {
 		}
 		args = append(args, "--dynamic-config-value", key+"="+string(text))
 	}
+
 	return args, nil
 }
 
@@ -153,6 +173,7 @@ func parseReady(line string) (address, uiURL string, err error) {
 	if len(fields) == 0 || fields[0] != "ready" {
 		return "", "", fmt.Errorf("the server ended while it started; its last words: %q", strings.TrimSpace(line))
 	}
+
 	for _, field := range fields[1:] {
 		switch key, value, _ := strings.Cut(field, "="); key {
 		case "address":
@@ -161,6 +182,7 @@ func parseReady(line string) (address, uiURL string, err error) {
 			uiURL = value
 		}
 	}
+
 	return address, uiURL, nil
 }
 

@@ -37,24 +37,29 @@ func temporal(t *testing.T, cfg devstack.TemporalConfig) *devstack.Temporal {
 func TestTemporalKeepsItsStateOverACrash(t *testing.T) {
 	t.Parallel()
 	cfg := devstack.TemporalConfig{
-		Dir: tempDir(t), Namespaces: []string{"vantrexia"},
+		Dir:              tempDir(t),
+		Namespaces:       []string{"vantrexia"},
 		SearchAttributes: map[string]string{"Practice": "Keyword"},
 		DynamicConfig:    map[string]any{"frontend.WorkflowTimeSkippingEnabled": true},
 	}
+
 	server := temporal(t, cfg)
 	if !answers(strings.TrimPrefix(server.UIURL(), "http://")) {
 		t.Errorf("no Web UI on %q", server.UIURL())
 	}
+
 	ctx := t.Context()
 	c, err := client.DialContext(ctx, client.Options{HostPort: server.Address(), Namespace: "vantrexia"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
+
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "transmissions"}, "Transmission")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +70,7 @@ func TestTemporalKeepsItsStateOverACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
+
 	if _, err := again.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID()); err != nil {
 		t.Errorf("the workflow started before the crash: %v", err)
 	}
@@ -83,7 +89,7 @@ func TestTemporalNamesATakenPort(t *testing.T) {
 	checkPortError(t, err, port)
 }
 
-func TestTemporalTellsHowToBuildIt(t *testing.T) {
+func TestTemporalSaysHowToBuildIt(t *testing.T) {
 	t.Parallel()
 	_, err := devstack.StartTemporal(t.Context(), devstack.TemporalConfig{Binary: filepath.Join(tempDir(t), "bin", "temporaldev"), Dir: tempDir(t)})
 	if err == nil || !strings.Contains(err.Error(), "run `make bin/temporaldev`") {
@@ -91,7 +97,7 @@ func TestTemporalTellsHowToBuildIt(t *testing.T) {
 	}
 }
 
-func TestTemporalTellsWhyItEnded(t *testing.T) {
+func TestTemporalSaysWhyItEnded(t *testing.T) {
 	t.Parallel()
 	binary, err := temporaldev()
 	if err != nil {
@@ -105,13 +111,14 @@ func TestTemporalTellsWhyItEnded(t *testing.T) {
 	}
 }
 
-// The SDK starts a server by the Temporal CLI's command line, which temporaldev therefore understands.
+// The SDK starts a server with the Temporal CLI's command line, so temporaldev must understand it.
 func TestTemporaldevServesTheSDKsTestsuite(t *testing.T) {
 	t.Parallel()
 	binary, err := temporaldev()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	practice := sdktemporal.NewSearchAttributeKeyKeyword("Practice")
 	server, err := testsuite.StartDevServer(t.Context(), testsuite.DevServerOptions{
 		ExistingPath:     binary,
@@ -125,6 +132,7 @@ func TestTemporaldevServesTheSDKsTestsuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := server.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -138,7 +146,7 @@ func TestServersAreOutOfReachOfCtrlC(t *testing.T) {
 		t.Fatal(err)
 	}
 	if group == syscall.Getpgrp() {
-		t.Error("PostgreSQL is in our process group: a Ctrl-C would stop it before those who use it")
+		t.Error("PostgreSQL is in our process group: a Ctrl-C would stop it before the processes that use it")
 	}
 }
 

@@ -1,4 +1,5 @@
-// Package health answers an orchestrator's probes: whether the process lives, and whether it can do its work now.
+// Package health answers an orchestrator's probes: whether the process lives, and whether it can do its work
+// now.
 package health
 
 import (
@@ -44,15 +45,15 @@ type Readiness struct {
 	Worker string `json:"worker,omitempty"`
 }
 
-// Probe knows what a process stands on. Its methods may be called concurrently.
+// Probe asks the servers that a process needs. Its methods may be called concurrently.
 type Probe struct {
 	Store    *db.Store
 	Temporal client.Client
 	Logger   *slog.Logger
-	// Worker tells the state of the process's worker; nil when it has none.
+	// Worker returns the state of the process's worker; nil when it has none.
 	Worker func() string
-	// TakesRequests is set where the API runs. It needs the database only: without Temporal, readings are still stored, and
-	// delivered later. A process that only works needs everything.
+	// TakesRequests is set where the API runs. It needs the database only: without Temporal, readings are
+	// still stored, and delivered later. A process with a worker only needs both servers.
 	TakesRequests bool
 
 	mu    sync.Mutex
@@ -63,7 +64,7 @@ type Probe struct {
 const (
 	// askTimeout keeps the answer within the second that a probe waits by default.
 	askTimeout = 900 * time.Millisecond
-	// keepFor bounds what probes cost, whoever sends how many.
+	// keepFor bounds what probes cost, however many are sent.
 	keepFor = time.Second
 )
 
@@ -75,7 +76,8 @@ func (p *Probe) Handler() http.Handler {
 	return mux
 }
 
-// ServeHealth says that the process answers, and nothing else: a restart fixes nothing that is wrong elsewhere.
+// ServeHealth says that the process answers, and looks at nothing else: a restart of this process would not
+// repair another one.
 func (p *Probe) ServeHealth(w http.ResponseWriter, _ *http.Request) {
 	p.answer(w, http.StatusOK, map[string]string{"status": OK})
 }
@@ -98,16 +100,19 @@ func (p *Probe) answer(w http.ResponseWriter, status int, answer any) {
 	}
 }
 
-// Readiness asks the database and Temporal, or repeats an answer that is younger than a second. It returns within a second.
+// Readiness asks the database and Temporal, or repeats an answer that is younger than a second. It returns
+// within a second.
 func (p *Probe) Readiness(ctx context.Context) Readiness {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if time.Since(p.asked) < keepFor {
 		return p.last
 	}
+
 	before := p.last
 	var cause error
-	p.last, cause = p.ask(context.WithoutCancel(ctx)) // others get this answer too, whether or not the first one waits
+	p.last, cause = p.ask(context.WithoutCancel(ctx)) // the answer is shared, so it must not end with this caller
 	p.asked = time.Now()
 	if p.last != before {
 		p.log(ctx, cause)
@@ -129,11 +134,13 @@ func (p *Probe) log(ctx context.Context, cause error) {
 func (p *Probe) ask(ctx context.Context) (Readiness, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+
 	temporal := make(chan error, 1)
 	go func() { // beside the database: a Temporal that hangs must not use up the database's time
 		_, err := p.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
 		temporal <- err
 	}()
+
 	databaseErr := p.Store.CheckMigrated(ctx)
 	temporalErr := <-temporal
 	answer := Readiness{Database: OK, Temporal: OK}
@@ -143,12 +150,14 @@ func (p *Probe) ask(ctx context.Context) (Readiness, error) {
 	case databaseErr != nil:
 		answer.Database = Unavailable
 	}
+
 	if temporalErr != nil {
 		answer.Temporal = Unavailable
 	}
 	if p.Worker != nil {
 		answer.Worker = p.Worker()
 	}
+
 	answer.Status = p.sum(answer)
 	return answer, errors.Join(databaseErr, temporalErr)
 }

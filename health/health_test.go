@@ -31,25 +31,30 @@ func newProbe(t *testing.T, migrated, temporal bool) *health.Probe {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(store.Close)
 	if migrated {
 		if _, err := store.Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	options := client.Options{HostPort: "127.0.0.1:1", Logger: temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler))}
 	if temporal {
 		options.HostPort, options.Namespace = stack.Temporal(t)
 	}
+
 	c, err := client.NewLazyClient(options)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(c.Close)
 	// Connecting is done before anything is timed: a busy machine takes longer for it than a probe waits.
 	if err := store.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	if temporal {
 		if _, err := c.CheckHealth(t.Context(), &client.CheckHealthRequest{}); err != nil {
 			t.Fatal(err)
@@ -63,6 +68,7 @@ func awaitReadiness(t *testing.T, p *health.Probe, code int, want health.Readine
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+
 	for {
 		answer := httptest.NewRecorder()
 		p.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
@@ -70,9 +76,11 @@ func awaitReadiness(t *testing.T, p *health.Probe, code int, want health.Readine
 		if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil {
 			t.Fatalf("%v in %s", err, answer.Body)
 		}
+
 		if got == want && answer.Code == code {
 			return
 		}
+
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
@@ -106,7 +114,13 @@ func TestReadiness(t *testing.T) {
 			if c.worker != "" {
 				p.Worker = func() string { return c.worker }
 			}
-			awaitReadiness(t, p, c.code, health.Readiness{Status: c.status, Database: c.database, Temporal: c.temporalState, Worker: c.worker})
+
+			awaitReadiness(t, p, c.code, health.Readiness{
+				Status:   c.status,
+				Database: c.database,
+				Temporal: c.temporalState,
+				Worker:   c.worker,
+			})
 		})
 	}
 }
@@ -124,7 +138,7 @@ func TestReadinessFollowsTheDatabase(t *testing.T) {
 	awaitReadiness(t, p, 503, health.Readiness{Status: "unavailable", Database: "unavailable", Temporal: "ok"})
 }
 
-// Whoever asks how often, the log says it once, and with the remedy.
+// However often the probe is asked, the log says a change once, with the remedy.
 func TestChangeIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	p := newProbe(t, false, true)
@@ -135,13 +149,15 @@ func TestChangeIsLoggedOnce(t *testing.T) {
 	for range 50 {
 		group.Go(func() { p.Readiness(t.Context()) })
 	}
+
 	group.Wait()
-	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "vantrexia migrate") || !strings.Contains(said, "worker=starting") {
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "vantrexia migrate") ||
+		!strings.Contains(said, "worker=starting") {
 		t.Errorf("the log is\n%s", said)
 	}
 }
 
-// A prober that hangs up spoils nobody else's answer.
+// A prober that hangs up does not spoil the answer that others get.
 func TestImpatientProber(t *testing.T) {
 	t.Parallel()
 	p := newProbe(t, true, true)

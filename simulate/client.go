@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// tries is how often a request is made that the API did not answer: sending a reading again is safe, the API knows it.
+// tries is how often a request is made that the API does not answer. Sending a reading again is safe: the API
+// stores it once.
 const tries = 5
 
 // client speaks to the API.
@@ -31,7 +32,8 @@ type apiError struct {
 
 func (e *apiError) Error() string { return fmt.Sprintf("HTTP %d %s: %s", e.status, e.Code, e.Detail) }
 
-// call makes a request and reads the JSON answer into out. It tries again when the API is away or fails on its side.
+// call makes a request and reads the JSON answer into out. It tries again when the API is away or fails on
+// its side.
 func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any) (status int, err error) {
 	for pause := 200 * time.Millisecond; ; pause *= 2 {
 		status, err = c.once(ctx, method, path, query, in, out)
@@ -52,17 +54,20 @@ func (c *client) once(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return 0, err
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path+"?"+query.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return 0, err
 	}
+
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("no answer from the API at %s, start it with `make run` or name its address with --url: %w", c.base, err)
+		return 0, fmt.Errorf("the API at %s does not answer; start it with `make run`, or give its address with --url: %w", c.base, err)
 	}
 	defer res.Body.Close()
+
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 10<<20))
 	if err != nil {
 		return 0, err

@@ -1,5 +1,5 @@
-// Package simulate plays the devices of the sample patients: it sends their real visits through the API as a gateway
-// would, and waits until eCW has acknowledged them. It knows the API only, nothing behind it.
+// Package simulate plays the devices of the sample patients: it sends their real visits through the API as a
+// gateway would, and waits until eCW has acknowledged them. It knows the API only, nothing behind it.
 package simulate
 
 import (
@@ -33,13 +33,15 @@ type values struct {
 	Unit      string      `json:"unit,omitempty"`
 }
 
-// readings lists what was measured in the visits, oldest first. Some visits have several measurements of one kind under
-// the same minute; each of these goes a minute after the one before, because one device cannot measure twice at once.
+// readings lists what was measured in the visits, oldest first. Some visits have several measurements of one
+// kind in the same minute. Each of these is moved a minute later than the one before, because the API refuses
+// another reading of the same device and time.
 func readings(visits []sandbox.Visit) []reading {
 	type moment struct {
 		sampleID, observationType string
 		at                        time.Time
 	}
+
 	taken := map[moment]bool{}
 	var all []reading
 	for _, visit := range visits {
@@ -51,6 +53,7 @@ func readings(visits []sandbox.Visit) []reading {
 			all = append(all, r)
 		}
 	}
+
 	slices.SortStableFunc(all, func(a, b reading) int { return cmp.Compare(a.EffectiveAt.Unix(), b.EffectiveAt.Unix()) })
 	return all
 }
@@ -59,11 +62,18 @@ func readings(visits []sandbox.Visit) []reading {
 func measured(v sandbox.Visit) []reading {
 	var all []reading
 	add := func(observationType string, vals values) {
-		all = append(all, reading{ObservationType: observationType, EffectiveAt: v.Time, Device: device, Values: vals, sampleID: v.SampleID})
+		all = append(all, reading{
+			ObservationType: observationType,
+			EffectiveAt:     v.Time,
+			Device:          device,
+			Values:          vals,
+			sampleID:        v.SampleID,
+		})
 	}
 	if v.Systolic != "" || v.Diastolic != "" {
 		add("blood_pressure", values{Systolic: json.Number(v.Systolic), Diastolic: json.Number(v.Diastolic)})
 	}
+
 	for _, m := range []struct{ observationType, value, unit string }{
 		{"heart_rate", v.HeartRate, "/min"},
 		{"respiratory_rate", v.RespiratoryRate, "/min"},
@@ -77,5 +87,6 @@ func measured(v sandbox.Visit) []reading {
 			add(m.observationType, values{Value: json.Number(m.value), Unit: m.unit})
 		}
 	}
+
 	return all
 }

@@ -54,35 +54,43 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// Run sends the readings. It stops at the first one that the API refuses. The result counts what was done, also beside
-// an error.
+// Run sends the readings. It stops at the first one that the API refuses. The result counts what was done,
+// also beside an error.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.Visits < 0 {
 		return Result{}, fmt.Errorf("%d visits cannot be sent: give 1 to %d, or 0 for all", cfg.Visits, len(sandbox.Vitals()))
 	}
+
 	visits := sandbox.Vitals()
 	if cfg.Visits > 0 && cfg.Visits < len(visits) {
 		visits = visits[:cfg.Visits]
 	}
+
 	c := &client{base: strings.TrimRight(cfg.APIURL, "/"), token: cfg.Token, http: &http.Client{
 		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Parallel},
 	}}
+
 	s := &simulation{Config: cfg, client: c, all: readings(visits)}
 	s.result = Result{Visits: len(visits), Readings: len(s.all), Waiting: len(s.all)}
 	if err := s.linkPatients(ctx); err != nil {
 		return s.result, err
 	}
+
 	if err := s.each(ctx, "Sending readings   ", s.send); err != nil {
 		return s.result, err
 	}
+
 	if cfg.Wait == 0 {
 		return s.result, nil
 	}
+
 	waitCtx, cancel := context.WithTimeout(ctx, cfg.Wait)
 	defer cancel()
+
 	err := s.each(waitCtx, "Waiting for the EHR", s.await)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("%s not delivered within %s; they stay queued, run it again to look", count(s.result.Waiting, "reading"), cfg.Wait)
+		err = fmt.Errorf("%s not delivered within %s; they stay queued: run the command again to see the rest", count(s.result.Waiting,
+			"reading"), cfg.Wait)
 	}
 	return s.result, err
 }
@@ -103,6 +111,7 @@ func (s *simulation) each(ctx context.Context, title string, do func(context.Con
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("readings"),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(s.Progress) }))
+
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, s.Parallel))
 	for i := range s.all {
@@ -116,19 +125,21 @@ func (s *simulation) each(ctx context.Context, title string, do func(context.Con
 			return bar.Add(1)
 		})
 	}
+
 	if err := group.Wait(); err != nil {
 		return errors.Join(err, bar.Exit())
 	}
 	return nil
 }
 
-// linkPatients creates those sample patients that the API does not know yet, linked to the sandbox, and puts their ids
-// into the readings.
+// linkPatients creates those sample patients that the API does not know yet, linked to the sandbox, and puts
+// their ids into the readings.
 func (s *simulation) linkPatients(ctx context.Context) error {
 	people := map[string]sandbox.Person{}
 	for _, p := range sandbox.People() {
 		people[p.SampleID] = p
 	}
+
 	ids := map[string]string{}
 	for i, r := range s.all {
 		if ids[r.sampleID] == "" {
@@ -140,6 +151,7 @@ func (s *simulation) linkPatients(ctx context.Context) error {
 		}
 		s.all[i].PatientID = ids[r.sampleID]
 	}
+
 	s.result.Patients = len(ids)
 	return nil
 }
@@ -150,6 +162,7 @@ func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, e
 			ID string `json:"id"`
 		} `json:"results"`
 	}
+
 	_, err := s.client.call(ctx, http.MethodGet, "/api/v1/patients/", url.Values{"ecw_fhir_id": {p.FHIRID}}, nil, &known)
 	if err != nil {
 		return "", err
@@ -157,9 +170,11 @@ func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, e
 	if len(known.Results) > 0 {
 		return known.Results[0].ID, nil
 	}
+
 	var created struct {
 		ID string `json:"id"`
 	}
+
 	_, err = s.client.call(ctx, http.MethodPost, "/api/v1/patients/", nil, map[string]any{
 		"first_name": p.FirstName, "last_name": p.LastName, "birth_date": p.BirthDate, "mrn": p.MRN, "ecw_fhir_id": p.FHIRID,
 	}, &created)
@@ -170,13 +185,16 @@ func (s *simulation) send(ctx context.Context, i int) error {
 	var stored struct {
 		ID string `json:"id"`
 	}
+
 	status, err := s.client.call(ctx, http.MethodPost, "/api/v1/observations/", nil, s.all[i], &stored)
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w", s.all[i].ObservationType, s.all[i].EffectiveAt.Format(time.RFC3339), err)
 	}
+
 	s.ids.Store(i, stored.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if status == http.StatusCreated {
 		s.result.Created++
 	} else {
@@ -198,6 +216,7 @@ func (s *simulation) await(ctx context.Context, i int) error {
 		if _, err := s.client.call(ctx, http.MethodGet, fmt.Sprintf("/api/v1/observations/%s/", id), nil, nil, &stored); err != nil {
 			return err
 		}
+
 		if t := stored.Transmission; t != nil {
 			switch {
 			case t.Status == "transmitted":
@@ -208,6 +227,7 @@ func (s *simulation) await(ctx context.Context, i int) error {
 				return nil
 			}
 		}
+
 		select {
 		case <-time.After(250 * time.Millisecond):
 		case <-ctx.Done():

@@ -53,7 +53,7 @@ type config struct {
 	ECW               ecwConfig       `envPrefix:"ECW_"`
 }
 
-// ecwConfig is how the practice's eCW is reached. The names without a default are the tutorial's.
+// ecwConfig says how to reach the practice's eCW. The tutorial prescribes the names without a default.
 type ecwConfig struct {
 	ClientID       string        `env:"CLIENT_ID"`
 	ClientSecret   string        `env:"CLIENT_SECRET"`
@@ -77,10 +77,11 @@ type ecwConfig struct {
 	Parallel       int           `env:"PARALLEL" envDefault:"8"`
 }
 
-// devAddress is where `make run` listens by default: its token is on the screen, and its patients are anybody's.
+// devAddress is where `make run` listens by default. It is closed to other machines, because the token is on
+// the screen.
 const devAddress = "127.0.0.1:8000"
 
-// loadDevConfig is loadConfig for one machine.
+// loadDevConfig is loadConfig with devAddress as the default of API_ADDRESS.
 func loadDevConfig() (config, error) {
 	cfg, err := loadConfig()
 	if os.Getenv("API_ADDRESS") == "" {
@@ -94,51 +95,58 @@ func loadConfig() (config, error) {
 		reason, _, _ := strings.Cut(err.Error(), " near ") // what follows is the rest of the file, with its secrets
 		return config{}, fmt.Errorf("read .env: %s", reason)
 	}
+
 	cfg, err := env.ParseAs[config]()
 	if err != nil {
 		return config{}, nameSettings(err)
 	}
+
 	if err := cfg.readSecretFiles(); err != nil {
 		return config{}, err
 	}
+
 	cfg.findKey()
 	return cfg, cfg.check()
 }
 
-// tutorialKey is where the tutorial of the integration puts the key.
+// tutorialKey is where the integration's tutorial puts the key.
 const tutorialKey = "backend/keys/private.pem"
 
-// findKey takes the tutorial's key where no setting names one. One that is there and cannot be read is an error later, when
-// the key is needed, and not passed over in favour of another.
+// findKey chooses the tutorial's key when no setting names a key. If that file exists but cannot be read, the
+// error comes when the key is needed: no other key is used in its place.
 func (c *config) findKey() {
 	if c.ECW.PrivateKey == "" && os.Getenv("ECW_PRIVATE_KEY_FILE") == "" && !missing(tutorialKey) {
 		c.ECW.PrivateKeyFile = tutorialKey
 	}
 }
 
-// nameSettings says which environment variables could not be read; the library names the fields of our struct.
+// nameSettings turns the library's errors, which name fields of our struct, into errors that name environment
+// variables.
 func nameSettings(err error) error {
 	var all env.AggregateError
 	if !errors.As(err, &all) {
 		return fmt.Errorf("read settings: %w", err)
 	}
+
 	var named []error
 	for _, err := range all.Errors {
 		var parse env.ParseError
 		if errors.As(err, &parse) {
-			err = fmt.Errorf("%s cannot be read, .env.example shows its form: %w", variable(parse.Name), parse.Err)
+			err = fmt.Errorf("%s cannot be read; .env.example shows its form: %w", variable(parse.Name), parse.Err)
 		}
 		named = append(named, err)
 	}
+
 	return errors.Join(named...)
 }
 
-// variable is the environment variable that a field is read from.
+// variable returns the environment variable that a field is read from.
 func variable(field string) string {
 	all := reflect.TypeFor[config]()
 	if f, ok := all.FieldByName(field); ok {
 		return f.Tag.Get("env")
 	}
+
 	for group := range all.Fields() {
 		prefix, ok := group.Tag.Lookup("envPrefix")
 		if !ok {
@@ -148,10 +156,11 @@ func variable(field string) string {
 			return prefix + f.Tag.Get("env")
 		}
 	}
+
 	return field
 }
 
-// readSecretFiles fills in what is set as a file, as Docker and Kubernetes hand secrets over.
+// readSecretFiles reads the secrets that are set as a file, which is how Docker and Kubernetes pass secrets.
 func (c *config) readSecretFiles() error {
 	for _, secret := range []struct {
 		setting string
@@ -167,14 +176,17 @@ func (c *config) readSecretFiles() error {
 		if *secret.value != "" {
 			return fmt.Errorf("%s and %s_FILE are both set: set one of them", secret.setting, secret.setting)
 		}
+
 		text, err := os.ReadFile(secret.file)
 		if err != nil {
 			return fmt.Errorf("%s_FILE: %w", secret.setting, err)
 		}
+
 		if *secret.value = strings.TrimSpace(string(text)); *secret.value == "" {
 			return fmt.Errorf("%s_FILE: %s is empty", secret.setting, secret.file)
 		}
 	}
+
 	return nil
 }
 
@@ -184,16 +196,20 @@ func (c config) check() error {
 		errs = append(errs, fmt.Errorf("LOG_FORMAT %q is unknown: use text or json", c.LogFormat))
 	}
 	if c.LogLevel < slog.LevelInfo && ecw.Environment(c.ECW.Environment) == ecw.Production {
-		errs = append(errs, errors.New("LOG_LEVEL is debug while ECW_ENVIRONMENT is production: debug names patients and shows values, use info"))
+		errs = append(errs, errors.New("LOG_LEVEL is debug while ECW_ENVIRONMENT is production: use info, "+
+			"because debug names patients and shows values"))
 	}
 	if !isPublicURL(c.PublicURL) {
-		errs = append(errs, errors.New("API_PUBLIC_URL is not an http(s) URL without user, query and fragment: use https://your-domain.com"))
+		errs = append(errs, errors.New("API_PUBLIC_URL must be an http(s) URL without user, query and fragment: "+
+			"use for example https://your-domain.com"))
 	}
+
 	if _, err := time.LoadLocation(c.TimeZone); err != nil {
 		errs = append(errs, fmt.Errorf("TIME_ZONE %q is unknown: use an IANA name such as America/New_York", c.TimeZone))
 	}
+
 	if c.TemporalPort < 0 || c.TemporalPort > 65535 {
-		errs = append(errs, fmt.Errorf("TEMPORAL_PORT %d is no port: use 1 to 65535", c.TemporalPort))
+		errs = append(errs, fmt.Errorf("TEMPORAL_PORT %d is not a port: use 1 to 65535", c.TemporalPort))
 	}
 	if c.DrainTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("DRAIN_TIMEOUT %s is not positive: use for example 40s", c.DrainTimeout))
@@ -211,15 +227,17 @@ func (c config) check() error {
 	if len(c.RetryDelays) == 0 {
 		errs = append(errs, errors.New("RETRY_DELAYS is empty: use for example 5m,15m,45m,2h,6h"))
 	}
+
 	for _, delay := range c.RetryDelays {
 		if delay <= 0 {
 			errs = append(errs, fmt.Errorf("RETRY_DELAYS has %s, which is not positive: use for example 5m,15m,45m,2h,6h", delay))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
-// isPublicURL reports whether links can begin with it; empty means that they are paths.
+// isPublicURL reports whether links can begin with the text. An empty text means that links are paths.
 func isPublicURL(text string) bool {
 	if text == "" {
 		return true
@@ -228,7 +246,8 @@ func isPublicURL(text string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, "?#")
 }
 
-// logger writes to standard error, so that what a command prints can be piped.
+// logger writes to standard error, so that the output of a command can be piped. least is the lowest level
+// that is logged.
 func (c config) logger(least slog.Level) *slog.Logger {
 	level := max(c.LogLevel, least)
 	if c.LogFormat == "json" {
@@ -237,7 +256,7 @@ func (c config) logger(least slog.Level) *slog.Logger {
 	return slog.New(newLineHandler(os.Stderr, level))
 }
 
-// temporalAddress is where Temporal is, by default where it listens by default.
+// temporalAddress returns TEMPORAL_ADDRESS, or the address on which Temporal listens by default.
 func (c config) temporalAddress() string {
 	return cmp.Or(c.TemporalAddress, client.DefaultHostPort)
 }
@@ -254,7 +273,7 @@ func (c config) tokenSecret() ([]byte, error) {
 	return []byte(strings.TrimSpace(string(secret))), nil
 }
 
-// signToken makes a bearer token that this installation's API takes.
+// signToken makes a bearer token that the API of this installation accepts.
 func (c config) signToken(token api.Token) (string, error) {
 	secret, err := c.tokenSecret()
 	if err != nil {
@@ -264,7 +283,7 @@ func (c config) signToken(token api.Token) (string, error) {
 	return token.Sign(secret)
 }
 
-// signingKey is the key that signs our assertions for eCW, and whose public half the API publishes.
+// signingKey returns the key that signs our assertions for eCW. The API publishes its public half.
 func (c config) signingKey() (*ecw.Key, error) {
 	setting := "ECW_PRIVATE_KEY"
 	load := func() (*ecw.Key, error) { return ecw.LoadKey([]byte(c.ECW.PrivateKey), c.ECW.KeyID) }
@@ -272,9 +291,11 @@ func (c config) signingKey() (*ecw.Key, error) {
 		setting = "ECW_PRIVATE_KEY_FILE"
 		load = func() (*ecw.Key, error) { return ecw.LoadKeyFile(c.ECW.PrivateKeyFile, c.ECW.KeyID) }
 	}
+
 	key, err := load()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %s does not exist: run `vantrexia keys generate`, or set it to a key of yours", setting, c.ECW.PrivateKeyFile)
+		return nil, fmt.Errorf("%s: %s does not exist: run `vantrexia keys generate`, or set it to the file of your key", setting,
+			c.ECW.PrivateKeyFile)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
@@ -282,12 +303,13 @@ func (c config) signingKey() (*ecw.Key, error) {
 	return key, nil
 }
 
-// jwks is the key set that the API publishes: the signing key and, during a rotation, the one before or after it. An app
-// that proves itself with its secret has none.
+// jwks is the key set that the API publishes: the signing key and, during a rotation, the old or the next
+// one. It is empty for an app that authenticates with a client secret.
 func (c config) jwks() ([]byte, error) {
 	if ecw.AppType(c.ECW.AppType) == ecw.ConfidentialClient {
 		return []byte(`{"keys":[]}`), nil
 	}
+
 	signing, err := c.signingKey()
 	if err != nil {
 		return nil, err
@@ -295,6 +317,7 @@ func (c config) jwks() ([]byte, error) {
 	if c.ECW.OtherKeyFile == "" {
 		return ecw.PublicJWKS(signing)
 	}
+
 	other, err := ecw.LoadKeyFile(c.ECW.OtherKeyFile, c.ECW.OtherKeyID)
 	if err != nil {
 		return nil, fmt.Errorf("ECW_OTHER_KEY_FILE, ECW_OTHER_KEY_ID: %w", err)
@@ -302,7 +325,7 @@ func (c config) jwks() ([]byte, error) {
 	return ecw.PublicJWKS(signing, other)
 }
 
-// checkSecrets tells about a key or a secret that does not serve before anything slow starts.
+// checkSecrets returns an error for a key or a secret that cannot be used, before anything slow starts.
 func (c config) checkSecrets(log *slog.Logger) error {
 	if _, err := c.ehr(log, nil); err != nil {
 		return err
@@ -314,7 +337,7 @@ func (c config) checkSecrets(log *slog.Logger) error {
 	return err
 }
 
-// ehr is the client of the practice's eCW.
+// ehr returns a client of the practice's eCW.
 func (c config) ehr(log *slog.Logger, limiter ecw.Limiter) (*ecw.Client, error) {
 	made, err := c.ehrConfig(log, limiter)
 	if err != nil {
@@ -332,9 +355,19 @@ func (c config) ehrConfig(log *slog.Logger, limiter ecw.Limiter) (ecw.Config, er
 		}
 	}
 	return ecw.Config{
-		ClientID: c.ECW.ClientID, ClientSecret: c.ECW.ClientSecret, PracticeCode: c.ECW.PracticeCode,
-		AppType: ecw.AppType(c.ECW.AppType), Environment: ecw.Environment(c.ECW.Environment),
-		TokenURL: c.ECW.TokenURL, FHIRBaseURL: c.ECW.FHIRBaseURL, Scope: c.ECW.Scope, WriteMode: ecw.WriteMode(c.ECW.WriteMode),
-		AllowHTTPHost: c.ECW.AllowHTTPHost, Key: key, Timeout: c.ECW.Timeout, Logger: log, Limiter: limiter,
+		ClientID:      c.ECW.ClientID,
+		ClientSecret:  c.ECW.ClientSecret,
+		PracticeCode:  c.ECW.PracticeCode,
+		AppType:       ecw.AppType(c.ECW.AppType),
+		Environment:   ecw.Environment(c.ECW.Environment),
+		TokenURL:      c.ECW.TokenURL,
+		FHIRBaseURL:   c.ECW.FHIRBaseURL,
+		Scope:         c.ECW.Scope,
+		WriteMode:     ecw.WriteMode(c.ECW.WriteMode),
+		AllowHTTPHost: c.ECW.AllowHTTPHost,
+		Key:           key,
+		Timeout:       c.ECW.Timeout,
+		Logger:        log,
+		Limiter:       limiter,
 	}, nil
 }

@@ -7,17 +7,20 @@ import (
 	"testing"
 )
 
-// TestEnvExampleListsEverySetting keeps .env.example true: all settings, no others, each with its real default.
+// TestEnvExampleListsEverySetting keeps .env.example true: all settings, no others, each with its real
+// default.
 func TestEnvExampleListsEverySetting(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../.env.example")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	documented := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^#([A-Z_]+)=(.*)$`).FindAllStringSubmatch(string(text), -1) {
 		documented[m[1]] = m[2]
 	}
+
 	known := settings(reflect.TypeFor[config](), "")
 	for name, def := range known {
 		shown, ok := documented[name]
@@ -29,6 +32,7 @@ func TestEnvExampleListsEverySetting(t *testing.T) {
 		}
 		delete(documented, name)
 	}
+
 	for name := range documented {
 		t.Errorf("%s is in .env.example, but no setting", name)
 	}

@@ -13,21 +13,22 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// newStore makes the pool without connecting.
+// newStore makes the connection pool, and does not connect yet.
 func newStore(ctx context.Context, cfg config) (*db.Store, error) {
 	if cfg.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
-			"which brings a database of its own")
+			"which starts a database")
 	}
 	return db.NewStore(ctx, cfg.DatabaseURL)
 }
 
-// openStore is newStore for commands that need the database at once.
+// openStore is newStore followed by a ping: it fails if the database is unreachable.
 func openStore(ctx context.Context, cfg config) (*db.Store, error) {
 	store, err := newStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := store.Ping(ctx); err != nil {
 		store.Close()
 		if ctx.Err() != nil {
@@ -45,7 +46,7 @@ func databaseError(err error) error {
 		return err
 	}
 
-	// Of the addresses and encryptions that pgx tried, one reason is enough.
+	// pgx lists a reason for each address and encryption that it tried. One is enough.
 	reason := strings.ReplaceAll(refused.Unwrap().Error(), "\n", "; ")
 	var answer *pgconn.PgError
 	var dial *net.OpError
@@ -64,7 +65,7 @@ func databaseError(err error) error {
 	return &explained{text: text, cause: err}
 }
 
-// explained is an error in our words.
+// explained is an error with a text of ours in place of its cause's.
 type explained struct {
 	text  string
 	cause error
@@ -74,8 +75,8 @@ func (e *explained) Error() string { return e.text }
 
 func (e *explained) Unwrap() error { return e.cause }
 
-// awaitDatabase closes migrated when the database is there and as new as this binary, and then rests until
-// ctx ends.
+// awaitDatabase waits until the database answers and its schema is as new as this binary. Then it closes
+// migrated, and returns when ctx ends.
 func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}) error {
 	ask := func(ctx context.Context) error {
 		if err := d.checkDatabase(ctx); err != nil {
@@ -83,6 +84,7 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 		}
 		return nil
 	}
+
 	err := await(ctx, d.log, "the database", ask, db.IsRefused)
 	if ctx.Err() != nil {
 		return nil
@@ -103,8 +105,8 @@ func (d dependencies) checkDatabase(ctx context.Context) error {
 	return d.store.CheckMigrated(ctx)
 }
 
-// warnOfServerLog logs which of PostgreSQL's settings let patient data into its log, where nobody would look
-// for it.
+// warnOfServerLog warns of PostgreSQL settings that let patient data into the server's log, which nobody
+// expects there.
 func warnOfServerLog(ctx context.Context, d dependencies) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -16,17 +16,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// stateDir is where a laptop keeps what `make run` made: the databases, the key, the secret.
+// stateDir is where `make run` keeps the databases, the key and the secret.
 const stateDir = ".local"
 
 func devCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dev",
-		Short: "Run the whole system in one terminal (what `make run` ends in)",
+		Short: "Run the whole system in one terminal, as `make run` does",
 		Long: `Runs everything until Ctrl-C: PostgreSQL (unless DATABASE_URL is set), Temporal with its Web UI (unless TEMPORAL_ADDRESS
-is set), the sandbox EHR (unless ECW_TOKEN_URL or ECW_FHIR_BASE_URL is set), the API and a worker. Makes a key and a
-token secret on first start, and keeps everything under .local/, where the next start finds it. It listens on
-API_ADDRESS, SANDBOX_ADDRESS, TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
+is set), the sandbox EHR (unless ECW_TOKEN_URL or ECW_FHIR_BASE_URL is set), the API and a worker. The first start makes a
+key and a token secret. Everything is kept under .local/ for the next start. It listens on API_ADDRESS, SANDBOX_ADDRESS,
+TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDevConfig()
@@ -38,68 +38,90 @@ API_ADDRESS, SANDBOX_ADDRESS, TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
 	}
 }
 
-// runDev starts what is missing, from the bottom up, and stops it from the top down. What a setting can spoil is tried
-// before anything that takes time.
+// runDev starts the servers that are missing and then our own roles, and stops them in reverse order. It
+// checks all settings before it starts anything slow.
 func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	log := cfg.logger(slog.LevelDebug)
 	withSandbox := cfg.ECW.TokenURL == "" && cfg.ECW.FHIRBaseURL == ""
-	ports, err := openPorts(&cfg, withSandbox)
-	if err != nil {
-		return err
-	}
+	ports, err := prepareDev(&cfg, log, withSandbox)
 	defer ports.close()
-	if withSandbox {
-		cfg.useSandbox()
-	}
-	if cfg.PublicURL == "" {
-		cfg.PublicURL = localURL(cfg.APIAddress)
-	}
-	if err := makeSecrets(cfg); err != nil {
-		return err
-	}
-	if err := cfg.checkSecrets(log); err != nil {
+
+	if err != nil {
 		return err
 	}
 
 	fmt.Fprintln(out, "Starting Vantrexia …")
 	children, stop, err := startChildren(ctx, &cfg, log, out)
 	defer stop()
+
 	if err != nil {
 		return cmp.Or(ctx.Err(), err) // a Ctrl-C in the terminal ends initdb too, which then complains
 	}
-	store, err := openStore(ctx, cfg)
-	if err != nil {
+
+	d := dependencies{cfg: cfg, log: log, working: new(atomic.Bool)}
+	defer d.close()
+
+	if err := d.connectDev(ctx); err != nil {
 		return err
 	}
-	defer store.Close()
-	if _, err := store.Migrate(ctx); err != nil {
-		return err
-	}
-	temporal, err := newTemporalClient(cfg)
-	if err != nil {
-		return err
-	}
-	defer temporal.Close()
-	if _, _, err := prepareNamespace(ctx, temporal, cfg); err != nil {
-		return err
-	}
-	d := dependencies{cfg: cfg, log: log, store: store, temporal: temporal, working: new(atomic.Bool)}
+
 	welcome, err := newWelcome(ctx, d, withSandbox)
 	if err != nil {
 		return err
 	}
 
-	roles := children
-	if withSandbox {
-		roles = append(roles, role{"sandbox EHR", func(ctx context.Context) error { return serveSandbox(ctx, cfg, log, ports.sandbox) }})
-	}
-	roles = append(roles,
-		role{"worker", func(ctx context.Context) error { return runWorker(ctx, d) }},
-		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, ports.api) }},
-	)
 	go announce(ctx, cfg, out, welcome)
 	context.AfterFunc(ctx, func() { fmt.Fprintf(out, "\nStopping; everything is kept in %s/.\n", stateDir) })
-	return runRoles(ctx, roles)
+	return runRoles(ctx, append(children, devRoles(d, ports)...))
+}
+
+// prepareDev opens the ports, completes and checks the settings, and makes the secrets that are missing. The
+// ports must be closed, also after an error.
+func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) {
+	opened, err := openPorts(cfg, withSandbox)
+	if err != nil {
+		return opened, err
+	}
+
+	if withSandbox {
+		cfg.useSandbox()
+	}
+
+	cfg.PublicURL = cmp.Or(cfg.PublicURL, localURL(cfg.APIAddress))
+
+	if err := makeSecrets(*cfg); err != nil {
+		return opened, err
+	}
+	return opened, cfg.checkSecrets(log)
+}
+
+// connectDev connects to the database and to Temporal, and brings both up to date.
+func (d *dependencies) connectDev(ctx context.Context) (err error) {
+	if d.store, err = openStore(ctx, d.cfg); err != nil {
+		return err
+	}
+
+	if _, err := d.store.Migrate(ctx); err != nil {
+		return err
+	}
+
+	if d.temporal, err = newTemporalClient(d.cfg); err != nil {
+		return err
+	}
+
+	_, _, err = prepareNamespace(ctx, d.temporal, d.cfg)
+	return err
+}
+
+// devRoles lists our own roles in the order of their start.
+func devRoles(d dependencies, p ports) (roles []role) {
+	if p.sandbox != nil {
+		roles = append(roles, role{"sandbox EHR", func(ctx context.Context) error { return serveSandbox(ctx, d.cfg, d.log, p.sandbox) }})
+	}
+	return append(roles,
+		role{"worker", func(ctx context.Context) error { return runWorker(ctx, d) }},
+		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, p.api) }},
+	)
 }
 
 // makeSecrets makes the signing key and the secret of the API's tokens when this is the first start.

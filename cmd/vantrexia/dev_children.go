@@ -14,26 +14,30 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// ports are opened before anything slow starts, so that a taken one is told at once.
+// ports are opened before anything slow starts, so that a port that is taken is reported at once.
 type ports struct{ api, sandbox net.Listener }
 
-// openPorts opens them, and puts the addresses it got into the settings: port 0 chooses a free one.
+// openPorts opens the ports and puts their addresses into the settings, because port 0 means any free port.
+// The caller closes them, also after an error.
 func openPorts(cfg *config, withSandbox bool) (p ports, err error) {
 	if p.api, err = listen(cfg.APIAddress, "API_ADDRESS"); err != nil {
 		return p, err
 	}
+
 	cfg.APIAddress = p.api.Addr().String()
 	if !withSandbox {
 		return p, nil
 	}
+
 	if p.sandbox, err = listen(cfg.SandboxAddress, "SANDBOX_ADDRESS"); err != nil {
-		return p, errors.Join(err, p.api.Close())
+		return p, err
 	}
+
 	cfg.SandboxAddress = p.sandbox.Addr().String()
 	return p, nil
 }
 
-// close is for a start that fails half-way; who serves a port closes it first, and a second time does no harm.
+// close closes the ports. One that was served is closed already, which does no harm.
 func (p ports) close() {
 	for _, listener := range []net.Listener{p.api, p.sandbox} {
 		if listener != nil {
@@ -42,8 +46,9 @@ func (p ports) close() {
 	}
 }
 
-// startChildren starts Temporal and PostgreSQL as far as the settings name none, and puts where they are into the
-// settings. Temporal comes first: it is fast, and its ports may be taken. stop must be called, after an error too.
+// startChildren starts Temporal and PostgreSQL, unless the settings name servers to use, and puts their
+// addresses into the settings. Temporal comes first, because it starts fast and its ports may be taken. stop
+// must be called, also after an error.
 func startChildren(ctx context.Context, cfg *config, log *slog.Logger, out io.Writer) (children []role, stop func(), err error) {
 	var stops []func()
 	stop = func() {
@@ -77,11 +82,16 @@ const databaseName = "vantrexia"
 
 func startPostgres(ctx context.Context, log *slog.Logger, out io.Writer) (*devstack.Postgres, error) {
 	postgres, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{
-		Dir: filepath.Join(stateDir, "postgres"), Durable: true, Install: true, Output: out, Logger: log,
+		Dir:     filepath.Join(stateDir, "postgres"),
+		Durable: true,
+		Install: true,
+		Output:  out,
+		Logger:  log,
 	})
 	if err != nil {
 		return nil, err
 	}
+
 	if err := postgres.CreateDatabase(ctx, databaseName); err != nil {
 		return nil, errors.Join(err, postgres.Stop())
 	}
@@ -93,25 +103,33 @@ func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack
 	if err != nil {
 		return nil, err
 	}
+
 	temporal, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
-		Binary: filepath.Join("bin", "temporaldev"), Dir: filepath.Join(stateDir, "temporal"),
-		Port: cfg.TemporalPort, UIPort: uiPort, Namespaces: []string{cfg.TemporalNamespace}, Logger: log,
-		// Known from the start: a server that runs takes seconds to notice new ones, and the first reading waits for it.
+		Binary:     filepath.Join("bin", "temporaldev"),
+		Dir:        filepath.Join(stateDir, "temporal"),
+		Port:       cfg.TemporalPort,
+		UIPort:     uiPort,
+		Namespaces: []string{cfg.TemporalNamespace},
+		Logger:     log,
+		// Set at the start: a running server takes seconds to notice a new one, and the first reading would
+		// wait.
 		SearchAttributes: searchAttributeTypes(),
 	})
+
 	var taken *devstack.PortError
 	switch {
 	case errors.As(err, &taken) && taken.Port == cfg.TemporalPort:
-		return nil, fmt.Errorf("port %d is taken, where Temporal should run: stop what listens there, choose another port with TEMPORAL_PORT, "+
-			"or set TEMPORAL_ADDRESS if that is a Temporal to use", taken.Port)
+		return nil, fmt.Errorf("port %d is taken, which Temporal needs: stop what listens there, choose another port with TEMPORAL_PORT, "+
+			"or set TEMPORAL_ADDRESS if a Temporal to use listens there", taken.Port)
 	case errors.As(err, &taken):
-		return nil, fmt.Errorf("port %d is taken, where the Temporal Web UI should run: stop what listens there, or choose another address "+
+		return nil, fmt.Errorf("port %d is taken, which the Temporal Web UI needs: stop what listens there, or choose another address "+
 			"with TEMPORAL_UI_ADDRESS", taken.Port)
 	}
+
 	return temporal, err
 }
 
-// searchAttributeTypes names the type of each search attribute as the server does.
+// searchAttributeTypes returns the type of each search attribute, under the name that the server uses.
 func searchAttributeTypes() map[string]string {
 	types := map[string]string{}
 	for name, kind := range workflows.SearchAttributes() {
@@ -120,7 +138,8 @@ func searchAttributeTypes() map[string]string {
 	return types
 }
 
-// localPort is the port of the Temporal Web UI, which has no login and therefore stays on this machine.
+// localPort returns the port of the Temporal Web UI. The Web UI has no login, so it must listen on this
+// machine only.
 func localPort(address string) (int, error) {
 	host, text, err := net.SplitHostPort(address)
 	port, portErr := strconv.ParseUint(text, 10, 16)
@@ -137,14 +156,15 @@ func stopChild(log *slog.Logger, name string, stop func() error) {
 	}
 }
 
-// childRole ends with an error when the child process does.
+// childRole is a role that runs until its context ends. It returns an error when the child process ends
+// first.
 func childRole(name string, done <-chan struct{}, logFile string) role {
 	return role{name, func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-done:
-			return fmt.Errorf("ended by itself; %s tells why", logFile)
+			return fmt.Errorf("ended by itself; look into %s for the reason", logFile)
 		}
 	}}
 }

@@ -9,13 +9,15 @@ import (
 	"testing"
 )
 
-// TestDevSaysWhatIsWrong: each mistake gives one line that names the setting, an exit code, and leaves nothing running.
+// TestDevSaysWhatIsWrong: a wrong setting ends the command with one line that names it, and leaves nothing
+// running.
 func TestDevSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = taken.Close() })
 	address := taken.Addr().String()
 	_, port, _ := net.SplitHostPort(address)
@@ -25,6 +27,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	wrongPassword.User = url.UserPassword(wrongPassword.User.Username(), "wrong")
 
 	for name, c := range map[string]struct {
@@ -32,26 +35,26 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		prepare func(t *testing.T, dir string)
 		want    []string
 	}{
-		"API port taken":               {"API_ADDRESS=" + address, nil, []string{address + " is taken", "API_ADDRESS"}},
-		"API address unreadable":       {"API_ADDRESS=8000", nil, []string{"API_ADDRESS", ":port"}},
-		"sandbox port taken":           {"SANDBOX_ADDRESS=" + address, nil, []string{address + " is taken", "SANDBOX_ADDRESS"}},
-		"Temporal port taken":          {"TEMPORAL_PORT=" + port, nil, []string{port + " is taken", "TEMPORAL_PORT"}},
-		"no Temporal port":             {"TEMPORAL_PORT=abc", nil, []string{"TEMPORAL_PORT"}},
-		"Web UI port taken":            {"TEMPORAL_UI_ADDRESS=" + address, nil, []string{port + " is taken", "TEMPORAL_UI_ADDRESS"}},
-		"Web UI on the network":        {"TEMPORAL_UI_ADDRESS=0.0.0.0:8233", nil, []string{"TEMPORAL_UI_ADDRESS", "this machine"}},
-		"no Temporal there":            {"TEMPORAL_ADDRESS=127.0.0.1:1", nil, []string{"TEMPORAL_ADDRESS", "127.0.0.1:1"}},
-		"unparsable database URL":      {"DATABASE_URL=foo", nil, []string{"DATABASE_URL", "postgres://"}},
-		"no database there":            {"DATABASE_URL=postgres://u:p@127.0.0.1:1/db", nil, []string{"DATABASE_URL", "127.0.0.1:1", "connection refused"}},
-		"wrong database password":      {"DATABASE_URL=" + wrongPassword.String(), nil, []string{"DATABASE_URL", "password authentication failed"}},
-		"wrong database name":          {"DATABASE_URL=" + strings.Replace(database, "/test_", "/nosuch_", 1), nil, []string{"DATABASE_URL", "does not exist"}},
-		"short token secret":           {"API_TOKEN_SECRET=short", nil, []string{"API_TOKEN_SECRET", "32 bytes"}},
-		"unreadable key":               {"ECW_PRIVATE_KEY=nonsense", nil, []string{"ECW_PRIVATE_KEY:", "keys generate"}},
-		"unreadable key file":          {"ECW_PRIVATE_KEY_FILE=key.pem", writeKey, []string{"ECW_PRIVATE_KEY_FILE: key.pem", "keys generate"}},
-		"key file is a directory":      {"ECW_PRIVATE_KEY_FILE=.", nil, []string{"ECW_PRIVATE_KEY_FILE", "directory"}},
-		"missing Temporal binary":      {"LOG_LEVEL=info", removeTemporal, []string{"bin/temporaldev is missing", "make bin/temporaldev"}},
-		"unreadable sandbox clock":     {"SANDBOX_CLOCK_OFFSET=late", nil, []string{"SANDBOX_CLOCK_OFFSET", "late"}},
-		"unreadable retry delays":      {"RETRY_DELAYS=soon", nil, []string{"RETRY_DELAYS", "soon"}},
-		"unreadable .env, told safely": {"LOG_LEVEL=info", writeEnv, []string{".env"}},
+		"API port taken":           {"API_ADDRESS=" + address, nil, []string{address + " is taken", "API_ADDRESS"}},
+		"API address unreadable":   {"API_ADDRESS=8000", nil, []string{"API_ADDRESS", ":port"}},
+		"sandbox port taken":       {"SANDBOX_ADDRESS=" + address, nil, []string{address + " is taken", "SANDBOX_ADDRESS"}},
+		"Temporal port taken":      {"TEMPORAL_PORT=" + port, nil, []string{port + " is taken", "TEMPORAL_PORT"}},
+		"no Temporal port":         {"TEMPORAL_PORT=abc", nil, []string{"TEMPORAL_PORT"}},
+		"Web UI port taken":        {"TEMPORAL_UI_ADDRESS=" + address, nil, []string{port + " is taken", "TEMPORAL_UI_ADDRESS"}},
+		"Web UI on the network":    {"TEMPORAL_UI_ADDRESS=0.0.0.0:8233", nil, []string{"TEMPORAL_UI_ADDRESS", "this machine"}},
+		"no Temporal there":        {"TEMPORAL_ADDRESS=127.0.0.1:1", nil, []string{"TEMPORAL_ADDRESS", "127.0.0.1:1"}},
+		"unparsable database URL":  {"DATABASE_URL=foo", nil, []string{"DATABASE_URL", "postgres://"}},
+		"no database there":        {"DATABASE_URL=postgres://u:p@127.0.0.1:1/db", nil, []string{"DATABASE_URL", "127.0.0.1:1", "connection refused"}},
+		"wrong database password":  {"DATABASE_URL=" + wrongPassword.String(), nil, []string{"DATABASE_URL", "password authentication failed"}},
+		"wrong database name":      {"DATABASE_URL=" + strings.Replace(database, "/test_", "/nosuch_", 1), nil, []string{"DATABASE_URL", "does not exist"}},
+		"short token secret":       {"API_TOKEN_SECRET=short", nil, []string{"API_TOKEN_SECRET", "32 bytes"}},
+		"unreadable key":           {"ECW_PRIVATE_KEY=nonsense", nil, []string{"ECW_PRIVATE_KEY:", "keys generate"}},
+		"unreadable key file":      {"ECW_PRIVATE_KEY_FILE=key.pem", writeKey, []string{"ECW_PRIVATE_KEY_FILE: key.pem", "keys generate"}},
+		"key file is a directory":  {"ECW_PRIVATE_KEY_FILE=.", nil, []string{"ECW_PRIVATE_KEY_FILE", "directory"}},
+		"missing Temporal binary":  {"LOG_LEVEL=info", removeTemporal, []string{"bin/temporaldev is missing", "make bin/temporaldev"}},
+		"unreadable sandbox clock": {"SANDBOX_CLOCK_OFFSET=late", nil, []string{"SANDBOX_CLOCK_OFFSET", "late"}},
+		"unreadable retry delays":  {"RETRY_DELAYS=soon", nil, []string{"RETRY_DELAYS", "soon"}},
+		"unreadable .env":          {"LOG_LEVEL=info", writeEnv, []string{".env"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,22 +62,27 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(t, dir)
 			}
+
 			p := start(t, dir, append(anyPorts(), c.setting), "dev")
 			if code := p.wait(t); code != 1 {
 				t.Errorf("ended with %d, want 1", code)
 			}
+
 			said := p.stderr.text()
 			if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "vantrexia: ") {
 				t.Errorf("want one line, got %q", said)
 			}
+
 			for _, part := range c.want {
 				if !strings.Contains(said, part) {
 					t.Errorf("no %q in %q", part, said)
 				}
 			}
+
 			if strings.Contains(said, "hunter2") {
-				t.Errorf("it tells a secret: %q", said)
+				t.Errorf("it shows a secret: %q", said)
 			}
+
 			nothingRunsIn(t, dir)
 		})
 	}

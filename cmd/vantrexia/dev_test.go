@@ -6,19 +6,19 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// TestDevFromTheFirstStartToTheThird is the README's first screen: start, paste the curl, look at the reading in all
-// three places, stop with Ctrl-C, start again; and a start after a crash.
+// TestDevFromTheFirstStartToTheThird is the README's first screen: start, paste the curl, look at the reading
+// in all three places, stop with Ctrl-C, start again; and a start after a crash.
 func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
@@ -35,6 +35,7 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	if got := simulated.stdout.text(); got != first || simulated.stderr.text() != "" {
 		t.Errorf("simulate said %q and %q", got, simulated.stderr.text())
 	}
+
 	again := run(t, dir, nil, "simulate", "--visits", "5", "--url", s.api)
 	if got := again.stdout.text(); got != strings.Replace(first, "19 stored now, 0 stored", "0 stored now, 19 stored", 1) {
 		t.Errorf("simulate said the second time %q", got)
@@ -44,6 +45,7 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	if code := p.wait(t); code != 0 {
 		t.Errorf("Ctrl-C ended it with %d, want 0\n%s", code, p.stderr.text())
 	}
+
 	nothingRunsIn(t, dir)
 	for _, place := range []string{s.api, s.sandbox, s.ui} {
 		portIsFree(t, place)
@@ -54,6 +56,7 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	if !s.inEHR(t, dir, id) || !s.workflowCompleted(t, id) {
 		t.Error("the second start has lost the reading of the first")
 	}
+
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
 
@@ -63,10 +66,11 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	if code := p.wait(t); code != 0 {
 		t.Errorf("SIGTERM ended it with %d, want 0\n%s", code, p.stderr.text())
 	}
+
 	nothingRunsIn(t, dir)
 }
 
-// shown is what the welcome tells.
+// shown is what the welcome shows.
 type shown struct{ api, ui, sandbox, curl, token, patient string }
 
 func startDev(t *testing.T, dir string) (*process, shown) {
@@ -81,8 +85,12 @@ func startDev(t *testing.T, dir string) (*process, shown) {
 		return m[1]
 	}
 	return p, shown{
-		api: find(`(?m)^  API +(\S+)$`), ui: find(`(?m)^  Temporal Web UI +(\S+)$`), sandbox: find(`(?m)^  Sandbox EHR +(\S+)$`),
-		curl: find(`(?s)\n(curl .*?)\n\n`), token: find(`Bearer ([^']+)`), patient: find(`"patient_id": "([^"]+)"`),
+		api:     find(`(?m)^  API +(\S+)$`),
+		ui:      find(`(?m)^  Temporal Web UI +(\S+)$`),
+		sandbox: find(`(?m)^  Sandbox EHR +(\S+)$`),
+		curl:    find(`(?s)\n(curl .*?)\n\n`),
+		token:   find(`Bearer ([^']+)`),
+		patient: find(`"patient_id": "([^"]+)"`),
 	}
 }
 
@@ -100,6 +108,7 @@ func (s shown) paste(t *testing.T, dir string) string {
 		}
 		return stored.ID
 	}
+
 	cmd := exec.Command("sh", "-c", s.curl)
 	cmd.Dir = dir
 	answer, err := cmd.Output()
@@ -110,23 +119,18 @@ func (s shown) paste(t *testing.T, dir string) string {
 	return stored.ID
 }
 
-// inEHR asks the sandbox as eCW would be asked, with the key of the installation.
+// inEHR reports whether the sandbox EHR finds the reading, when it is asked as the installation asks it.
 func (s shown) inEHR(t *testing.T, dir, id string) bool {
 	t.Helper()
-	key, err := ecw.LoadKeyFile(filepath.Join(dir, ".local", "ecw-private.pem"), "vantrexia-ecw-key-1")
+	ehr, err := devstack.Vantrexia{Dir: dir}.EHR(strings.TrimPrefix(s.sandbox, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ehr, err := ecw.New(ecw.Config{
-		ClientID: "vantrexia-sandbox-client", PracticeCode: "FFHEDD", AppType: "backend_service", Environment: "staging", Key: key,
-		TokenURL: s.sandbox + "/oauth/oauth2/token", FHIRBaseURL: s.sandbox + "/fhir/r4/FFHEDD",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+
 	var patient struct {
 		ECWFHIRID string `json:"ecw_fhir_id"`
 	}
+
 	call(t, http.MethodGet, s.api+"/api/v1/patients/"+s.patient+"/", s.token, "", &patient)
 	_, found, err := ehr.FindObservation(t.Context(), ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, patient.ECWFHIRID)
 	if err != nil {

@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// installation is one that is migrated, with its sandbox EHR running.
+// installation is migrated, and its sandbox EHR runs.
 type installation struct {
 	dir             string
 	settings        []string
@@ -19,18 +20,42 @@ type installation struct {
 
 func install(t *testing.T, settings ...string) *installation {
 	t.Helper()
-	dir := workDir(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	temporalAddress, namespace := stack.Temporal(t)
 	apiAddress, sandboxAddress := freeAddress(t), freeAddress(t)
-	in := &installation{dir: dir, api: "http://" + apiAddress + "/api/v1", ehr: "http://" + sandboxAddress, settings: append(settings,
-		"DATABASE_URL="+stack.Postgres(t), "TEMPORAL_ADDRESS="+temporalAddress, "TEMPORAL_NAMESPACE="+namespace, "API_ADDRESS="+apiAddress,
-		"SANDBOX_ADDRESS="+sandboxAddress, "SANDBOX_JWKS_URL=http://"+apiAddress+"/.well-known/jwks.json", "RETRY_DELAYS=1s,1s,1s,1s,1s",
-		"API_TOKEN_SECRET="+strings.Repeat("s", 32), "ECW_CLIENT_ID=vantrexia-sandbox-client", "ECW_PRACTICE_CODE=FFHEDD",
-		"ECW_TOKEN_URL=http://"+sandboxAddress+"/oauth/oauth2/token", "ECW_FHIR_BASE_URL=http://"+sandboxAddress+"/fhir/r4/{practice_code}",
-	)}
-	mustSay(t, run(t, dir, in.settings, "keys", "generate"), 0, "")
-	mustSay(t, run(t, dir, in.settings, "migrate"), 0, "")
-	in.admin = strings.TrimSpace(run(t, dir, in.settings, "token", "--role", "admin").stdout.text())
+	v, err := devstack.Install(t.Context(), devstack.Vantrexia{
+		Binary: path,
+		Dir:    workDir(t),
+		Settings: append(settings,
+			"DATABASE_URL="+stack.Postgres(t),
+			"TEMPORAL_ADDRESS="+temporalAddress,
+			"TEMPORAL_NAMESPACE="+namespace,
+			"API_ADDRESS="+apiAddress,
+			"API_TOKEN_SECRET="+strings.Repeat("s", 32),
+			"RETRY_DELAYS=1s,1s,1s,1s,1s",
+		),
+	}, sandboxAddress, apiAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	admin, err := v.Output(t.Context(), "token", "--role", "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	in := &installation{
+		dir:      v.Dir,
+		settings: v.Settings,
+		api:      "http://" + apiAddress + "/api/v1",
+		ehr:      "http://" + sandboxAddress,
+		admin:    admin,
+	}
+
 	in.start(t, "sandbox", "listening")
 	return in
 }
@@ -70,7 +95,7 @@ func (in *installation) inChart(t *testing.T, id string) int {
 	return stats.Creates.Stored[fhir.IdentifierSystem+"|"+id]
 }
 
-// stopped signals and waits, and checks how long that took.
+// stopped sends SIGTERM, and checks the exit code and how long the process takes to end.
 func stopped(t *testing.T, p *process, within time.Duration, want int) {
 	t.Helper()
 	began := time.Now()
@@ -82,8 +107,8 @@ func stopped(t *testing.T, p *process, within time.Duration, want int) {
 	t.Logf("vantrexia %s ended %s after SIGTERM", p.cmd.Args[1], took.Round(time.Millisecond))
 }
 
-// A deploy in working hours: the worker is told to stop in the middle of a delivery. Whether it may finish it or not, the
-// reading ends in the chart once.
+// A worker is stopped in the middle of a delivery, as in a deploy. Whether the delivery can end in time or
+// not, the reading is in the chart once.
 func TestWorkerStopsInTheMiddleOfADelivery(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -109,11 +134,13 @@ func TestWorkerStopsInTheMiddleOfADelivery(t *testing.T) {
 			if n := in.inChart(t, id); n != 1 {
 				t.Errorf("the reading stands %d times in the chart", n)
 			}
+
 			var shown struct {
 				Results []struct {
 					AttemptCount int `json:"attempt_count"`
 				} `json:"results"`
 			}
+
 			call(t, http.MethodGet, in.api+"/fhir/transmissions/", in.admin, "", &shown)
 			if len(shown.Results) != 1 || shown.Results[0].AttemptCount != c.attempts {
 				t.Errorf("the transmissions are %+v, want one with %d attempts", shown.Results, c.attempts)
@@ -122,7 +149,8 @@ func TestWorkerStopsInTheMiddleOfADelivery(t *testing.T) {
 	}
 }
 
-// One process with both parts: a request under way is answered after SIGTERM, and a delivery under way is finished.
+// `vantrexia serve` gets SIGTERM: a request under way is still answered, and a delivery under way is
+// finished.
 func TestServeStopsInTheMiddleOfEverything(t *testing.T) {
 	t.Parallel()
 	health := freeAddress(t)
@@ -134,6 +162,7 @@ func TestServeStopsInTheMiddleOfEverything(t *testing.T) {
 	if readiness["worker"] != "running" || readiness["status"] != "ready" {
 		t.Errorf("readiness is %v", readiness)
 	}
+
 	in.breakEHR(t, `{"kind": "slow", "target": "create", "delay": "3s"}`)
 	id := postReading(t, in.api, in.admin, "2026-02-06T10:30:00Z")
 	in.awaitFault(t)
@@ -142,14 +171,17 @@ func TestServeStopsInTheMiddleOfEverything(t *testing.T) {
 	go func() {
 		answered <- call(t, http.MethodPost, in.api+"/patients/import_selected_from_ecw/", in.admin, `{"ecw_patient_ids": ["ecw-patient-2004455"]}`, nil)
 	}()
+
 	in.awaitFault(t)
 	stopped(t, both, 40*time.Second, 0)
 	if status := <-answered; status != http.StatusOK {
 		t.Errorf("the request under way was answered %d", status)
 	}
+
 	if n := in.inChart(t, id); n != 1 {
 		t.Errorf("the reading stands %d times in the chart", n)
 	}
+
 	in.start(t, "serve", "worker started")
 	eventually(t, "the delivery is recorded", func() bool { return transmitted(t, in.api, in.admin, id) })
 }
@@ -169,6 +201,7 @@ func TestRequestThatOutlastsTheDrain(t *testing.T) {
 		}
 		over <- err
 	}()
+
 	in.awaitFault(t)
 	stopped(t, server, 10*time.Second, 1)
 	if err := <-over; err == nil || !strings.Contains(server.stderr.text(), "DRAIN_TIMEOUT") {
@@ -188,11 +221,12 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		_, err := http.Get(in.api)
 		return err != nil
 	})
+
 	stopped(t, both, 3*time.Second, exitInterrupted)
 }
 
-// Nobody has to wait for a process that waits.
-func TestToldToStopWhileItWaits(t *testing.T) {
+// A process that waits for a server stops at once.
+func TestStopsWhileItWaits(t *testing.T) {
 	t.Parallel()
 	silent := silentAddress(t)
 	for name, c := range map[string]struct{ command, database, temporal, says string }{

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// listen opens a TCP port; setting is the name of the one that chose it.
+// listen opens a TCP port. setting is the setting that holds the address, for the error.
 func listen(address, setting string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s is taken: stop what listens there, or choose another address with %s", address, setting)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %q cannot be listened on, use host:port or :port: %w", setting, address, err)
+		return nil, fmt.Errorf("%s %q is not an address to listen on; use host:port or :port: %w", setting, address, err)
 	}
 	return listener, nil
 }
 
-// serveHTTP serves until ctx ends, then lets the requests under way end.
+// serveHTTP serves until ctx ends. Then it waits for the requests under way, for as long as drain.
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration) error {
 	server := &http.Server{
 		Handler:           handler,
@@ -30,13 +30,14 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	}
+
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
 		err := server.Shutdown(limited)
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = errors.Join(fmt.Errorf("requests were cut off that had not ended after %s (DRAIN_TIMEOUT)", drain), server.Close())
+			err = errors.Join(fmt.Errorf("requests that had not ended after %s (DRAIN_TIMEOUT) were cut off", drain), server.Close())
 		}
 		stopped <- err
 	})
@@ -47,7 +48,7 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler,
 	return <-stopped
 }
 
-// localURL is how this machine reaches its own server that listens on address.
+// localURL returns the URL under which this machine reaches a server of its own that listens on address.
 func localURL(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -15,17 +15,20 @@ import (
 func keysCommand() *cobra.Command {
 	keys := &cobra.Command{
 		Use:   "keys",
-		Short: "Make the RSA key that proves to eCW who we are",
+		Short: "Make the RSA key with which we authenticate with eCW",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+
 	var out, kid string
 	generate := &cobra.Command{
 		Use:   "generate",
 		Short: "Write a new RSA private key and print the public JWKS",
-		Long: `Writes a new 2048-bit RSA private key, readable by you alone, and prints the JWKS that the API will publish for it at
-/.well-known/jwks.json. Never overwrites a file. Point ECW_PRIVATE_KEY_FILE at the key, and set ECW_KEY_ID to its kid. A key in
-backend/keys/private.pem is found without a setting.`,
+		Long: `Writes a new 2048-bit RSA private key that only you can read. It never overwrites a file. It prints the JWKS that the API
+publishes for the key at /.well-known/jwks.json.
+
+Then set ECW_PRIVATE_KEY_FILE to the file, and ECW_KEY_ID to the kid. A key in backend/keys/private.pem is found without a
+setting.`,
 		Example: "  vantrexia keys generate --out ecw-2027.pem --kid vantrexia-ecw-key-2",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,6 +45,7 @@ backend/keys/private.pem is found without a setting.`,
 			return nil
 		},
 	}
+
 	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
 	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
 	keys.AddCommand(generate)
@@ -66,6 +70,7 @@ func writeNew(path string, secret []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
+
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists already and is never overwritten: move it away, or choose another file", path)
@@ -73,6 +78,7 @@ func writeNew(path string, secret []byte) error {
 	if err != nil {
 		return err
 	}
+
 	_, err = file.Write(secret)
 	return errors.Join(err, file.Sync(), file.Close())
 }

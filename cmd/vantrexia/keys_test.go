@@ -17,12 +17,14 @@ func publishedKeys(t *testing.T, cfg config) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var set struct {
 		Keys []map[string]any `json:"keys"`
 	}
 	if err := json.Unmarshal(jwks, &set); err != nil {
 		t.Fatal(err)
 	}
+
 	kids := []string{}
 	for _, key := range set.Keys {
 		kids = append(kids, key["kid"].(string))
@@ -30,6 +32,7 @@ func publishedKeys(t *testing.T, cfg config) []string {
 			t.Errorf("key %s is published with its private part", key["kid"])
 		}
 	}
+
 	return kids
 }
 
@@ -41,16 +44,20 @@ func TestRotationPublishesBothKeys(t *testing.T) {
 	if _, err := generateKey(cfg.ECW.PrivateKeyFile, "key-1"); err != nil {
 		t.Fatal(err)
 	}
+
 	if got := publishedKeys(t, cfg); !slices.Equal(got, []string{"key-1"}) {
 		t.Errorf("before the rotation: %v", got)
 	}
+
 	cfg.ECW.OtherKeyFile, cfg.ECW.OtherKeyID = filepath.Join(dir, "two.pem"), "key-2"
 	if _, err := generateKey(cfg.ECW.OtherKeyFile, "key-2"); err != nil {
 		t.Fatal(err)
 	}
+
 	if got := publishedKeys(t, cfg); !slices.Equal(got, []string{"key-1", "key-2"}) {
 		t.Errorf("during the rotation: %v", got)
 	}
+
 	cfg.ECW.OtherKeyID = "key-1"
 	if _, err := cfg.jwks(); err == nil {
 		t.Error("two keys with one id were published: eCW would refuse both")
@@ -66,7 +73,8 @@ func TestConfidentialClientNeedsNoKey(t *testing.T) {
 	}
 }
 
-// TestTheTutorialsKeyIsFound: without a setting, the key is taken from where the tutorial puts it; a setting wins over it.
+// TestTheTutorialsKeyIsFound: without a setting, the key is taken from where the tutorial puts it; a setting
+// wins over it.
 func TestTheTutorialsKeyIsFound(t *testing.T) {
 	keys := map[string]string{}
 	t.Chdir(t.TempDir())
@@ -81,6 +89,7 @@ func TestTheTutorialsKeyIsFound(t *testing.T) {
 		}
 		keys[path] = string(public)
 	}
+
 	for name, tc := range map[string]struct {
 		settings map[string]string
 		want     string
@@ -100,9 +109,11 @@ func TestTheTutorialsKeyIsFound(t *testing.T) {
 			}
 		})
 	}
+
 	if err := os.Remove(tutorialKey); err != nil {
 		t.Fatal(err)
 	}
+
 	if got := loadedKeys(t); got != keys[".local/ecw-private.pem"] {
 		t.Errorf("without a file of the tutorial, the key is %s", got)
 	}

@@ -12,7 +12,7 @@ import (
 	"unicode"
 )
 
-// lineHandler writes log lines as the tutorial of the integration shows them, with the attributes behind:
+// lineHandler writes log lines in the form of the integration's tutorial, followed by the attributes:
 //
 //	[2026-02-06 12:30:01] INFO ecw_sync: eCW response: 201 Created, FHIR Observation ID: obs-fhir-98765 practice=FFHEDD
 //
@@ -24,7 +24,7 @@ type lineHandler struct {
 	grouped   bool
 }
 
-// lineWriter is what a handler and all that are made of it share.
+// lineWriter is shared by a handler and all handlers made from it.
 type lineWriter struct {
 	mu  sync.Mutex
 	out io.Writer
@@ -37,7 +37,7 @@ func newLineHandler(out io.Writer, level slog.Leveler) *lineHandler {
 	return &lineHandler{shared: shared, rest: rest, component: "vantrexia"}
 }
 
-// withoutHead drops what stands at the beginning of the line.
+// withoutHead drops the attributes that Handle writes at the beginning of the line.
 func withoutHead(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}

@@ -47,6 +47,7 @@ func TestLogLinesOfManyDoNotMix(t *testing.T) {
 	for range 20 {
 		all.Go(func() { log.With("component", "ecw_sync", "a", 1).Info("message", "b", 2) })
 	}
+
 	all.Wait()
 	log.Debug("below the level")
 	if n := strings.Count(out.String(), "INFO ecw_sync: message a=1 b=2\n"); n != 20 || strings.Count(out.String(), "\n") != 20 {

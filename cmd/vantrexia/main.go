@@ -1,4 +1,5 @@
-// Command vantrexia carries home readings into eClinicalWorks. One binary holds every role; `vantrexia --help` lists them.
+// Command vantrexia carries home readings into eClinicalWorks. One binary holds every role; `vantrexia
+// --help` lists them.
 package main
 
 import (
@@ -26,8 +27,9 @@ func main() {
 	}
 }
 
-// stopOnSignal returns a context that ends with the first signal. A second one ends us at once, and not by the signal's own
-// effect, from which the kernel spares the first process of a container.
+// stopOnSignal returns a context that ends with the first signal. The second signal ends the process by
+// os.Exit: the default effect of a signal would not do, because the kernel ignores it for the first process
+// of a container.
 func stopOnSignal() context.Context {
 	ctx, stop := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -44,7 +46,8 @@ func stopOnSignal() context.Context {
 // exitInterrupted is what shells report for a command that Ctrl-C ended.
 const exitInterrupted = 130
 
-// stopSignals are those that mean "stop in order". A closed terminal is one, unless nohup asked to outlive it.
+// stopSignals lists the signals that ask for an orderly stop. SIGHUP, from a closed terminal, is one unless
+// nohup ignores it.
 func stopSignals() []os.Signal {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -58,7 +61,7 @@ func rootCommand() *cobra.Command {
 		Use:   "vantrexia",
 		Short: "Carries home readings into eClinicalWorks, durably and exactly once",
 		Long: `Vantrexia carries blood pressures, weights and other home readings into the practice's EHR, eClinicalWorks (eCW), as
-FHIR R4 Observations. Every reading is a Temporal workflow that goes on until eCW has acknowledged it.
+FHIR R4 Observations. Each reading has a Temporal workflow, which goes on until eCW has acknowledged it.
 
 Settings are environment variables; a file named .env in the working directory is read first. .env.example lists and
 explains them all.`,
@@ -66,6 +69,7 @@ explains them all.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+
 	root.AddCommand(
 		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
 		simulateCommand(), tokenCommand(), keysCommand(),

@@ -14,19 +14,21 @@ import (
 	"time"
 )
 
-// TestMemoryOfWaitingTransmissions measures a worker while MEASURE_WAITING transmissions wait for eCW to take us back.
-// GOMEMLIMIT, when it is set, is the worker's.
+// TestMemoryOfWaitingTransmissions measures a worker while MEASURE_WAITING transmissions wait for eCW to take
+// us back. GOMEMLIMIT, when it is set, is the worker's.
 func TestMemoryOfWaitingTransmissions(t *testing.T) {
 	waiting, err := strconv.Atoi(os.Getenv("MEASURE_WAITING"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	in := install(t)
 	in.start(t, "api", "listening")
 	in.settings = append(in.settings, "GODEBUG=gctrace=1")
 	if limit, set := os.LookupEnv("GOMEMLIMIT"); set {
 		in.settings = append(in.settings, "GOMEMLIMIT="+limit)
 	}
+
 	deliverer := in.start(t, "worker", "worker started")
 
 	postReading(t, in.api, in.admin, "2026-02-06T10:30:00Z") // makes the patient, whom eCW has to show
@@ -35,6 +37,7 @@ func TestMemoryOfWaitingTransmissions(t *testing.T) {
 	for sent := 0; sent < waiting; sent += 1000 {
 		postWeights(t, in.api, in.admin, sent, min(1000, waiting-sent))
 	}
+
 	held := awaitHeld(t, in, waiting)
 	took := time.Since(began).Round(time.Second)
 	time.Sleep(15 * time.Second) // the workflows that started them end
@@ -61,6 +64,7 @@ func postWeights(t *testing.T, api, token string, from, count int) {
 	var known struct {
 		Results []struct{ ID string } `json:"results"`
 	}
+
 	call(t, http.MethodGet, api+"/patients/?ecw_fhir_id=ecw-patient-2004454", token, "", &known)
 	readings := make([]map[string]any, count)
 	for i := range readings {
@@ -70,10 +74,12 @@ func postWeights(t *testing.T, api, token string, from, count int) {
 			"values":       map[string]any{"value": 81.6, "unit": "kg"},
 		}
 	}
+
 	body, err := json.Marshal(map[string]any{"observations": readings})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var answer struct{ Created int }
 	if status := call(t, http.MethodPost, api+"/observations/batch/", token, string(body), &answer); answer.Created != count {
 		t.Fatalf("the batch gave %d, and %d readings were stored", status, answer.Created)

@@ -2,7 +2,8 @@ package main
 
 import "testing"
 
-// What the process may use decides how many waiting workflows it keeps, before it waits for anything.
+// The memory limit decides how many waiting workflows are cached. It is set before the process waits for
+// anything.
 func TestTheCacheFitsTheMemory(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,40 +15,55 @@ func migrateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database schema and Temporal's namespace up to date",
-		Long: `Runs the migrations that DATABASE_URL lacks, under a lock, so that several may start together, creates TEMPORAL_NAMESPACE
-when the server does not have it, and registers the search attributes that it lacks. Run it before an upgrade's first new
-process; running it again does nothing.`,
+		Long: `Runs the migrations that the database lacks, creates TEMPORAL_NAMESPACE if Temporal does not have it, and registers the
+search attributes that the namespace lacks. Run it in an upgrade, before the first new process starts. Running it again
+changes nothing. Several may run at the same time: a lock lets one after the other migrate.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {
 				return err
 			}
-			store, err := openStore(cmd.Context(), cfg)
-			if err != nil {
+			if err := migrateDatabase(cmd.Context(), cfg, cmd.OutOrStdout()); err != nil {
 				return err
 			}
-			defer store.Close()
-			count, err := store.Migrate(cmd.Context())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d migrations run; the schema is up to date.\n", count)
-			temporal, err := newTemporalClient(cfg)
-			if err != nil {
-				return err
-			}
-			defer temporal.Close()
-			created, added, err := prepareNamespace(cmd.Context(), temporal, cfg)
-			if err != nil {
-				return err
-			}
-			if created {
-				fmt.Fprintf(cmd.OutOrStdout(), "The namespace %q is created; it keeps the history of ended workflows for %d days.\n",
-					cfg.TemporalNamespace, worker.Retention/(24*time.Hour))
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d search attributes registered; the namespace %q has them all.\n", len(added), cfg.TemporalNamespace)
-			return nil
+			return migrateTemporal(cmd.Context(), cfg, cmd.OutOrStdout())
 		},
 	}
+}
+
+func migrateDatabase(ctx context.Context, cfg config, out io.Writer) error {
+	store, err := openStore(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	count, err := store.Migrate(ctx)
+	if err != nil {
+		return err
+	}
+
+	fmt.Fprintf(out, "%d migrations run; the schema is up to date.\n", count)
+	return nil
+}
+
+func migrateTemporal(ctx context.Context, cfg config, out io.Writer) error {
+	temporal, err := newTemporalClient(cfg)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+
+	created, added, err := prepareNamespace(ctx, temporal, cfg)
+	if err != nil {
+		return err
+	}
+
+	if created {
+		fmt.Fprintf(out, "The namespace %q is created; it keeps the history of ended workflows for %d days.\n",
+			cfg.TemporalNamespace, worker.Retention/(24*time.Hour))
+	}
+	fmt.Fprintf(out, "%d search attributes registered; the namespace %q has them all.\n", len(added), cfg.TemporalNamespace)
+	return nil
 }

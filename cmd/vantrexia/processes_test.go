@@ -15,20 +15,19 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// TestSeparateProcesses runs an installation as in production: sandbox, API and worker are processes of their own, started
-// before what they need is there.
+// TestSeparateProcesses runs sandbox, API and worker as separate processes, as in production. They start
+// before the servers that they need.
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
 	temporalAddress, apiAddress, sandboxAddress, healthAddress := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
-	settings := []string{
-		"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + temporalAddress, "API_ADDRESS=" + apiAddress,
-		"SANDBOX_ADDRESS=" + sandboxAddress, "SANDBOX_JWKS_URL=http://" + apiAddress + "/.well-known/jwks.json",
-		"API_TOKEN_SECRET=" + strings.Repeat("s", 32),
-		"ECW_CLIENT_ID=vantrexia-sandbox-client", "ECW_PRACTICE_CODE=FFHEDD",
-		"ECW_TOKEN_URL=http://" + sandboxAddress + "/oauth/oauth2/token",
-		"ECW_FHIR_BASE_URL=http://" + sandboxAddress + "/fhir/r4/{practice_code}",
-	}
+	settings := append(devstack.SandboxSettings(sandboxAddress, apiAddress),
+		"DATABASE_URL="+stack.Postgres(t),
+		"TEMPORAL_ADDRESS="+temporalAddress,
+		"API_ADDRESS="+apiAddress,
+		"API_TOKEN_SECRET="+strings.Repeat("s", 32),
+	)
+
 	workerSettings := append([]string{"HEALTH_ADDRESS=" + healthAddress}, settings...)
 	mustSay(t, run(t, dir, settings, "api"), 1, "keys generate")
 	mustSay(t, run(t, dir, settings, "worker"), 1, "keys generate")
@@ -47,6 +46,7 @@ func TestSeparateProcesses(t *testing.T) {
 	if status := call(t, http.MethodGet, api+"/patients/", admin, "", nil); status != http.StatusServiceUnavailable {
 		t.Errorf("before the migration the API answers %d", status)
 	}
+
 	for _, of := range [][]string{settings, workerSettings} {
 		mustSay(t, run(t, dir, of, "health"), 0, "")
 		waiting := run(t, dir, of, "health", "--ready")
@@ -110,6 +110,7 @@ func silentAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		for {
@@ -120,6 +121,7 @@ func silentAddress(t *testing.T) string {
 			defer func() { _ = conn.Close() }() // when the test ends
 		}
 	}()
+
 	return listener.Addr().String()
 }
 
@@ -130,18 +132,26 @@ func startTemporalAt(t *testing.T, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	port, err := net.LookupPort("tcp", text)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+
 	server, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
-		Binary: temporalBinary(t), Dir: filepath.Join(t.TempDir(), "temporal"), InMemory: true, Headless: true, Port: port,
+		Binary:   temporalBinary(t),
+		Dir:      filepath.Join(t.TempDir(), "temporal"),
+		InMemory: true,
+		Headless: true,
+		Port:     port,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		if err := server.Stop(); err != nil {
 			t.Error(err)
@@ -155,6 +165,7 @@ func postReading(t *testing.T, api, token, at string) string {
 	var known struct {
 		Results []struct{ ID string } `json:"results"`
 	}
+
 	call(t, http.MethodGet, api+"/patients/?ecw_fhir_id=ecw-patient-2004454", token, "", &known)
 	if len(known.Results) == 0 {
 		known.Results = make([]struct{ ID string }, 1)
@@ -163,6 +174,7 @@ func postReading(t *testing.T, api, token, at string) string {
 			t.Fatalf("the patient gave %d", status)
 		}
 	}
+
 	body, err := json.Marshal(map[string]any{
 		"patient_id": known.Results[0].ID, "observation_type": "weight", "effective_at": at, "device": "scale",
 		"values": map[string]any{"value": 81.6, "unit": "kg"},
@@ -170,6 +182,7 @@ func postReading(t *testing.T, api, token, at string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var stored struct{ ID string }
 	if status := call(t, http.MethodPost, api+"/observations/", token, string(body), &stored); status != http.StatusCreated {
 		t.Fatalf("the reading gave %d", status)
@@ -200,14 +213,17 @@ func TestKeysGenerateNeverOverwrites(t *testing.T) {
 		jwks.Keys[0].Kid != "vantrexia-ecw-key-2" || jwks.Keys[0].Alg != "RS384" || jwks.Keys[0].D != "" {
 		t.Errorf("printed %s (%v)", first.stdout.text(), err)
 	}
+
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("the key's file: %v, %v", info, err)
 	}
+
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	mustSay(t, run(t, dir, nil, generate...), 1, "exists already")
 	after, err := os.ReadFile(path)
 	if err != nil || string(after) != string(before) {

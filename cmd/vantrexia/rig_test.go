@@ -53,17 +53,19 @@ var binary = sync.OnceValues(func() (string, error) {
 // patience bounds every wait: seconds are usual, a loaded machine takes longer.
 const patience = 2 * time.Minute
 
-// workDir is a directory in which `vantrexia dev` finds bin/temporaldev. PostgreSQL may run in another account than
-// ours, which must be able to enter.
+// workDir is a directory in which `vantrexia dev` finds bin/temporaldev. PostgreSQL may run in another
+// account than ours, which must be able to enter.
 func workDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Symlink(temporalBinary(t), filepath.Join(dir, "bin", "temporaldev")); err != nil {
 		t.Fatal(err)
 	}
@@ -98,16 +100,19 @@ func start(t *testing.T, dir string, settings []string, args ...string) *process
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p := &process{cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, &p.stdout, &p.stderr
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, settings...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	go func() {
 		_ = p.cmd.Wait() // how it ended is in ProcessState
 		close(p.done)
 	}()
+
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		p.wait(t)
@@ -152,6 +157,7 @@ func (p *process) await(t *testing.T, out *output, text string) string {
 		if strings.Contains(said, text) {
 			return said
 		}
+
 		select {
 		case <-more:
 		case <-p.done:
@@ -165,7 +171,7 @@ func (p *process) await(t *testing.T, out *output, text string) string {
 	}
 }
 
-// output collects what a process writes and tells who waits for it.
+// output collects what a process writes, and wakes those who wait for it.
 type output struct {
 	mu      sync.Mutex
 	written bytes.Buffer
@@ -197,17 +203,19 @@ func (o *output) text() string {
 	return o.written.String()
 }
 
-// nothingRunsIn fails the test when a process works in dir or below, where the servers that we start do. Only Linux
-// tells.
+// nothingRunsIn fails the test when a process works in dir or below, where the servers that we start do. Only
+// Linux can say.
 func nothingRunsIn(t *testing.T, dir string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		return
 	}
+
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, link := range links {
 		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd+"/", dir+"/") {
 			command, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
@@ -223,6 +231,7 @@ func call(t *testing.T, method, url, token, body string, out any) int {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
@@ -230,6 +239,7 @@ func call(t *testing.T, method, url, token, body string, out any) int {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
+
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -248,6 +258,7 @@ func eventually(t *testing.T, what string, yes func() bool) time.Duration {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+
 	for !yes() {
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -255,5 +266,6 @@ func eventually(t *testing.T, what string, yes func() bool) time.Duration {
 			t.Fatalf("not so: %s (%v)", what, errors.Unwrap(ctx.Err()))
 		}
 	}
+
 	return time.Since(began)
 }

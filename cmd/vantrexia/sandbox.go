@@ -17,10 +17,10 @@ func sandboxCommand() *cobra.Command {
 		Use:   "sandbox",
 		Short: "Serve the sandbox EHR, a stand-in for eClinicalWorks",
 		Long: `Serves a stand-in for eClinicalWorks on SANDBOX_ADDRESS: token endpoint, FHIR R4 server with 142 made-up patients, and
-faults on demand under /admin/. It checks what eCW checks, with the public keys from SANDBOX_JWKS_URL, and keeps what it
-accepted in SANDBOX_DATA_DIR. Not for patient data.
+faults on demand under /admin/. It checks what eCW checks, with the public keys from SANDBOX_JWKS_URL, and stores what it
+accepts in SANDBOX_DATA_DIR. Do not send it patient data.
 
-"vantrexia dev" runs it by itself. An API and a worker of their own find it with the settings in the example.`,
+"vantrexia dev" starts it. An API and a worker that you start yourself find it with the settings in the example.`,
 		Example: `  export ECW_CLIENT_ID=vantrexia-sandbox-client ECW_PRACTICE_CODE=FFHEDD
   export ECW_TOKEN_URL=http://127.0.0.1:8090/oauth/oauth2/token
   export ECW_FHIR_BASE_URL=http://127.0.0.1:8090/fhir/r4/{practice_code}
@@ -41,8 +41,8 @@ accepted in SANDBOX_DATA_DIR. Not for patient data.
 	}
 }
 
-// useSandbox fills in what is not set, so that the API, the worker and the sandbox of one machine fit
-// together.
+// useSandbox fills in the settings that are empty, so that the API, the worker and the sandbox on this
+// machine find each other.
 func (c *config) useSandbox() {
 	base := localURL(c.SandboxAddress)
 	for setting, value := range map[*string]string{
@@ -62,7 +62,7 @@ func (c *config) useSandbox() {
 	}
 }
 
-// sandboxRateLimit is more than one machine can send: the sandbox takes whatever comes.
+// sandboxRateLimit is more than one machine can send, because the sandbox has no limit by default.
 const sandboxRateLimit = 60_000
 
 func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener net.Listener) error {
@@ -81,7 +81,7 @@ func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener ne
 	}
 	defer ehr.Close()
 
-	context.AfterFunc(ctx, func() { _ = ehr.Close() }) // ends the slow answers on demand, which would hold up the stop
+	context.AfterFunc(ctx, func() { _ = ehr.Close() }) // ends answers that a fault makes slow: they would delay the stop
 	log.InfoContext(ctx, "sandbox EHR listening", "address", listener.Addr().String())
 	return serveHTTP(ctx, listener, ehr, cfg.DrainTimeout)
 }

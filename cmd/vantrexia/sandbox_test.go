@@ -16,6 +16,7 @@ func TestTheSandboxsClockCanBeOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
+
 	date, err := http.ParseTime(res.Header.Get("Date"))
 	if behind := time.Since(date); err != nil || (behind-2*time.Hour).Abs() > time.Hour {
 		t.Errorf("the sandbox is %s behind, want 2h (%v)", behind, err)

@@ -17,6 +17,7 @@ func TestSecretsComeFromFiles(t *testing.T) {
 		}
 		return path
 	}
+
 	url, empty, missing := write("url", "postgres://u:p@h/d\n"), write("empty", "\n"), filepath.Join(dir, "missing")
 	for name, c := range map[string]struct {
 		cfg  config

@@ -16,22 +16,23 @@ import (
 	"github.com/vantrexia/vantrexia/worker"
 )
 
-// startHelp is what the commands that serve have in common.
+// startHelp is the part of the help that api, worker and serve share.
 const startHelp = `
-It may start before PostgreSQL, Temporal or ` + "`vantrexia migrate`" + ` are ready: it waits, and says every few seconds what for.
-What waiting cannot mend ends it at once: a setting that cannot be read, a password or a database that is wrong. /healthz
-and /readyz answer from the start, also on HEALTH_ADDRESS if that is set; ` + "`vantrexia health`" + ` asks them.`
+It may start before PostgreSQL, Temporal or ` + "`vantrexia migrate`" + ` are ready. It waits for them, and logs every few seconds
+what it waits for. An error that waiting cannot fix ends it at once: a setting that cannot be read, a wrong password, a wrong
+database name. /healthz and /readyz answer from the start, also on HEALTH_ADDRESS if that is set. ` + "`vantrexia health`" + `
+asks them.`
 
 func apiCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "api",
 		Short: "Serve the HTTP API",
-		Long: `Serves the HTTP API on API_ADDRESS. While the database is away or its schema older than this binary, requests are answered
-503; while Temporal is away, readings are stored all the same.
+		Long: `Serves the HTTP API on API_ADDRESS. It answers 503 while the database is away, or while its schema is older than this
+binary. While Temporal is away, readings are stored, and delivered later.
 ` + startHelp + `
 
-SIGTERM or Ctrl-C stops it: it takes no new requests, and those under way have DRAIN_TIMEOUT (40s) to end. Whatever is set
-to kill it afterwards should wait longer (terminationGracePeriodSeconds: 60). A second signal ends it at once.`,
+SIGTERM or Ctrl-C stops it. It takes no new requests, and those under way have DRAIN_TIMEOUT (40s) to end. A service manager
+should wait longer before it kills the process (terminationGracePeriodSeconds: 60). A second signal ends it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), parts{api: true}) },
 	}
@@ -41,13 +42,15 @@ func workerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "worker",
 		Short: "Run the workflows and activities that deliver readings",
-		Long: `Takes the work of the practice (ECW_PRACTICE_CODE) from Temporal's task queue "transmissions/<practice>". Run as many as you like.
+		Long: `Takes the work of the practice (ECW_PRACTICE_CODE) from Temporal's task queue "transmissions/<practice>". Run as many
+workers as you like.
 ` + startHelp + `
 
-SIGTERM or Ctrl-C stops it: it takes no new work, and what it holds has DRAIN_TIMEOUT (40s) to end. A delivery that takes
-longer is given up; its outcome is unknown then, and the next worker asks eCW before it sends again. It ends at most 5
-seconds after that, so whatever is set to kill it should wait longer (terminationGracePeriodSeconds: 60). A second signal
-ends it at once, which loses nothing, but holds up its deliveries until they are missed.`,
+SIGTERM or Ctrl-C stops it. It takes no new work, and deliveries under way have DRAIN_TIMEOUT (40s) to end. A delivery that
+takes longer is given up, and its outcome is unknown: the next worker asks eCW for it before it sends again. The worker ends
+at most 5 seconds after that. A service manager should wait longer before it kills the process
+(terminationGracePeriodSeconds: 60). A second signal ends it at once. Nothing is lost then, but its deliveries wait until
+Temporal notices that the worker is gone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), parts{worker: true}) },
 	}
@@ -60,8 +63,9 @@ func serveCommand() *cobra.Command {
 		Long: `Does what "vantrexia api" and "vantrexia worker" do, in one process.
 ` + startHelp + `
 
-SIGTERM or Ctrl-C stops it: first the API, then the worker, each with DRAIN_TIMEOUT (40s) for what is under way. Whatever is
-set to kill it should wait longer than both (terminationGracePeriodSeconds: 100). A second signal ends it at once.`,
+SIGTERM or Ctrl-C stops it: first the API, then the worker, each with DRAIN_TIMEOUT (40s) for what is under way. A service
+manager should wait longer than both together before it kills the process (terminationGracePeriodSeconds: 100). A second
+signal ends it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), parts{api: true, worker: true})
@@ -69,10 +73,10 @@ set to kill it should wait longer than both (terminationGracePeriodSeconds: 100)
 	}
 }
 
-// parts says what a process does.
+// parts says which parts a process runs.
 type parts struct{ api, worker bool }
 
-// check returns an error for a key or a secret that does not serve, before anything is waited for.
+// check returns an error for a key or a secret that cannot be used, before the process waits for anything.
 func (p parts) check(cfg config, log *slog.Logger) error {
 	if p.api {
 		return cfg.checkSecrets(log)
@@ -93,25 +97,17 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	}
 
-	store, err := newStore(ctx, cfg)
-	if err != nil {
+	d := dependencies{cfg: cfg, log: log, working: new(atomic.Bool)}
+	defer d.close()
+
+	if d.store, err = newStore(ctx, cfg); err != nil {
 		return err
 	}
-	defer store.Close()
 
-	temporal, err := newTemporalClient(cfg)
-	if err != nil {
+	if d.temporal, err = newTemporalClient(cfg); err != nil {
 		return err
 	}
-	defer temporal.Close()
 
-	d := dependencies{
-		cfg:      cfg,
-		log:      log,
-		store:    store,
-		temporal: temporal,
-		working:  new(atomic.Bool),
-	}
 	roles, err := serveRoles(ctx, d, p)
 	if err != nil {
 		return err
@@ -121,7 +117,7 @@ func serve(ctx context.Context, p parts) error {
 	return runRoles(ctx, roles)
 }
 
-// serveRoles lists what runs, from the bottom up, and opens the ports.
+// serveRoles lists the roles in the order of their start, and opens the ports.
 func serveRoles(ctx context.Context, d dependencies, p parts) ([]role, error) {
 	migrated := make(chan struct{})
 	roles := []role{{"database", func(ctx context.Context) error { return awaitDatabase(ctx, d, migrated) }}}
@@ -167,14 +163,14 @@ type role struct {
 	run  func(context.Context) error
 }
 
-// runRoles starts the roles in order and runs them until ctx ends or one of them does. Then it stops them in
-// the reverse order, each only after the one above it: what takes work in ends first, what the others stand
-// on last.
+// runRoles starts the roles in order and runs them until ctx ends or one of them ends. Then it stops them in
+// reverse order, one after the other: a role that takes work ends first, a server that others need ends last.
 func runRoles(ctx context.Context, roles []role) error {
 	type running struct {
 		stop context.CancelFunc
 		done chan error
 	}
+
 	ended := make(chan struct{}, len(roles))
 	all := make([]running, len(roles))
 	for i, r := range roles {
@@ -205,12 +201,12 @@ func runRoles(ctx context.Context, roles []role) error {
 const (
 	firstPause   = time.Second
 	longestPause = 5 * time.Second
-	// askTimeout bounds one question, so that a host that swallows packets is told of as well.
+	// askTimeout bounds one question, so that a host that drops packets is reported as well.
 	askTimeout = 6 * time.Second
 )
 
-// await asks until the answer is good, and logs each time why it is not. It ends with an error that waiting
-// cannot fix, and with ctx's as soon as that ends.
+// await repeats ask until it returns no error, and logs each error. It returns an error for which hopeless is
+// true, because waiting cannot fix it, and ctx's error as soon as ctx ends.
 func await(ctx context.Context, log *slog.Logger, what string, ask func(context.Context) error, hopeless func(error) bool) error {
 	pause := firstPause
 	for {
@@ -233,9 +229,9 @@ func await(ctx context.Context, log *slog.Logger, what string, ask func(context.
 	}
 }
 
-// fitMemory makes the process fit the memory that it may use, GOMEMLIMIT or nine tenths of its container's
-// limit: the garbage collector works harder before the kernel would end the process, and waiting workflows
-// are kept as far as there is room.
+// fitMemory sets the memory limit: GOMEMLIMIT, or nine tenths of the container's limit. Near the limit the
+// garbage collector works harder, so that the kernel does not kill the process. The worker caches as many
+// waiting workflows as fit.
 func fitMemory(ctx context.Context, log *slog.Logger) {
 	limit, err := memlimit.Set()
 	if err != nil && !errors.Is(err, memlimit.ErrCgroupsNotSupported) && !errors.Is(err, memlimit.ErrNoCgroup) {
@@ -249,5 +245,6 @@ func fitMemory(ctx context.Context, log *slog.Logger) {
 	if limit == math.MaxInt64 {
 		known = slog.String("limit", "none")
 	}
+
 	log.InfoContext(ctx, "memory", known, "cached_workflows", cached)
 }

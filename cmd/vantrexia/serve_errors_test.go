@@ -9,18 +9,21 @@ import (
 	"time"
 )
 
-// TestServeSaysWhatIsWrong: what waiting cannot mend ends the process at once, with one line that names the setting.
+// TestServeSaysWhatIsWrong: an error that waiting cannot fix ends the process at once, with one line that
+// names the setting.
 func TestServeSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = taken.Close() })
 	database, err := url.Parse(stack.Postgres(t))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	wrongPassword, wrongName := *database, *database
 	wrongPassword.User = url.UserPassword(database.User.Username(), "hunter2")
 	wrongName.Path = "/nosuch"
@@ -29,6 +32,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		"DATABASE_URL=" + database.String(), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0",
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
+
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
 	for name, c := range map[string]struct{ setting, want string }{
 		"no database":             {"DATABASE_URL=", "DATABASE_URL is not set"},
@@ -53,7 +57,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// The Jobs of two releases, or two operators.
+// Migrations may start at the same time: two releases, or two operators.
 func TestMigrationsThatStartTogether(t *testing.T) {
 	t.Parallel()
 	address, namespace := stack.Temporal(t)
@@ -67,6 +71,7 @@ func TestMigrationsThatStartTogether(t *testing.T) {
 			said[i] = p.stdout.text() + p.stderr.text()
 		})
 	}
+
 	group.Wait()
 	idle := 0
 	for _, text := range said {
@@ -77,12 +82,13 @@ func TestMigrationsThatStartTogether(t *testing.T) {
 			idle++
 		}
 	}
+
 	if idle != len(said)-1 {
 		t.Errorf("%d of %d found nothing to do:\n%s", idle, len(said), strings.Join(said, ""))
 	}
 }
 
-// A PostgreSQL that nobody told to keep rows out of its log is named at the start.
+// A start warns of a PostgreSQL that may write rows into its log.
 func TestARevealingServerLogIsNamed(t *testing.T) {
 	t.Parallel()
 	dir, database := workDir(t), stack.Postgres(t)
@@ -90,18 +96,20 @@ func TestARevealingServerLogIsNamed(t *testing.T) {
 		"TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0", "API_TOKEN_SECRET=" + strings.Repeat("s", 32),
 		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=" + database,
 	}
+
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
 	mustSay(t, run(t, dir, settings, "migrate"), 1, "TEMPORAL_ADDRESS") // the schema is up to date from here on
 
 	const warning = "PostgreSQL may write rows into its log"
-	told := start(t, dir, settings, "serve")
-	said := told.await(t, &told.stderr, "waiting for Temporal") // the database was looked at before that
+	private := start(t, dir, settings, "serve")
+	said := private.await(t, &private.stderr, "waiting for Temporal") // the database was looked at before that
 	if strings.Contains(said, warning) {
-		t.Errorf("of a private log it is said: %s", said)
+		t.Errorf("it warns of a private log: %s", said)
 	}
+
 	for _, command := range []string{"api", "worker"} {
-		untold := start(t, dir, append(settings, "DATABASE_URL="+database+"&log_error_verbosity=default"), command)
-		said := untold.await(t, &untold.stderr, "log_error_verbosity=terse")
+		revealing := start(t, dir, append(settings, "DATABASE_URL="+database+"&log_error_verbosity=default"), command)
+		said := revealing.await(t, &revealing.stderr, "log_error_verbosity=terse")
 		if !strings.Contains(said, warning) {
 			t.Errorf("%s says %s", command, said)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
-// TestEverySettingReachesTheClient: a setting that is read and then forgotten is worse than none.
+// TestEverySettingReachesTheClient: every ECW_ setting has an effect.
 func TestEverySettingReachesTheClient(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"usual", "other"} {
@@ -24,6 +24,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	usual := map[string]string{"ECW_CLIENT_ID": "client", "ECW_PRACTICE_CODE": "FFHEDD", "ECW_PRIVATE_KEY_FILE": filepath.Join(dir, "usual")}
 	load := func(t *testing.T, more map[string]string) (config, ecw.Config) {
 		t.Helper()
@@ -32,20 +33,24 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 				t.Setenv(name, value)
 			}
 		}
+
 		cfg, err := loadConfig()
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		made, err := cfg.ehrConfig(slog.New(slog.DiscardHandler), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return cfg, made
 	}
+
 	secret := filepath.Join(dir, "secret")
 	if err := writeNew(secret, []byte("from a file\n")); err != nil {
 		t.Fatal(err)
 	}
+
 	thumbprint := func(c ecw.Config) string {
 		set, err := ecw.PublicJWKS(c.Key)
 		if err != nil {
@@ -53,6 +58,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		}
 		return string(set)
 	}
+
 	_, before := load(t, nil)
 
 	tested := map[string]bool{}
@@ -65,16 +71,18 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		"ECW_CLIENT_SECRET_FILE": {secret, func(c ecw.Config) bool { return c.ClientSecret == "from a file" }},
 		"ECW_ENVIRONMENT":        {"production", func(c ecw.Config) bool { return c.Environment == ecw.Production }},
 		"ECW_PRACTICE_CODE":      {"OTHER", func(c ecw.Config) bool { return c.PracticeCode == "OTHER" }},
-		"ECW_APP_TYPE":           {"confidential_client", func(c ecw.Config) bool { return c.AppType == ecw.ConfidentialClient && c.Key == nil }},
-		"ECW_PRIVATE_KEY_FILE":   {filepath.Join(dir, "other"), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
-		"ECW_PRIVATE_KEY":        {text(t, filepath.Join(dir, "other")), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
-		"ECW_KEY_ID":             {"another-kid", func(c ecw.Config) bool { return strings.Contains(thumbprint(c), "another-kid") }},
-		"ECW_SCOPE":              {"system/Observation.c", func(c ecw.Config) bool { return c.Scope == "system/Observation.c" }},
-		"ECW_WRITE_MODE":         {"bundle", func(c ecw.Config) bool { return c.WriteMode == ecw.WriteBundle }},
-		"ECW_TOKEN_URL":          {"https://oauth.example/token", func(c ecw.Config) bool { return c.TokenURL == "https://oauth.example/token" }},
-		"ECW_FHIR_BASE_URL":      {"https://fhir.example/r4", func(c ecw.Config) bool { return c.FHIRBaseURL == "https://fhir.example/r4" }},
-		"ECW_ALLOW_HTTP_HOST":    {"sandbox", func(c ecw.Config) bool { return c.AllowHTTPHost == "sandbox" }},
-		"ECW_TIMEOUT":            {"7s", func(c ecw.Config) bool { return c.Timeout == 7*time.Second }},
+		"ECW_APP_TYPE": {"confidential_client", func(c ecw.Config) bool {
+			return c.AppType == ecw.ConfidentialClient && c.Key == nil
+		}},
+		"ECW_PRIVATE_KEY_FILE": {filepath.Join(dir, "other"), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
+		"ECW_PRIVATE_KEY":      {text(t, filepath.Join(dir, "other")), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
+		"ECW_KEY_ID":           {"another-kid", func(c ecw.Config) bool { return strings.Contains(thumbprint(c), "another-kid") }},
+		"ECW_SCOPE":            {"system/Observation.c", func(c ecw.Config) bool { return c.Scope == "system/Observation.c" }},
+		"ECW_WRITE_MODE":       {"bundle", func(c ecw.Config) bool { return c.WriteMode == ecw.WriteBundle }},
+		"ECW_TOKEN_URL":        {"https://oauth.example/token", func(c ecw.Config) bool { return c.TokenURL == "https://oauth.example/token" }},
+		"ECW_FHIR_BASE_URL":    {"https://fhir.example/r4", func(c ecw.Config) bool { return c.FHIRBaseURL == "https://fhir.example/r4" }},
+		"ECW_ALLOW_HTTP_HOST":  {"sandbox", func(c ecw.Config) bool { return c.AllowHTTPHost == "sandbox" }},
+		"ECW_TIMEOUT":          {"7s", func(c ecw.Config) bool { return c.Timeout == 7*time.Second }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.reached(before) {
@@ -87,7 +95,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		tested[name] = true
 	}
 
-	// What the client does not take goes elsewhere: to the published keys, the patients, the gate.
+	// These settings are not the client's: they go to the published keys, the patients and the gate.
 	elsewhere := map[string]string{
 		"ECW_OTHER_KEY_FILE": filepath.Join(dir, "other"),
 		"ECW_OTHER_KEY_ID":   "other-kid",
@@ -95,18 +103,22 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		"ECW_RATE_LIMIT":     "77",
 		"ECW_PARALLEL":       "5",
 	}
+
 	t.Run("elsewhere", func(t *testing.T) {
 		cfg, _ := load(t, elsewhere)
 		if set, err := cfg.jwks(); err != nil || !strings.Contains(string(set), "other-kid") {
 			t.Errorf("the key set is %s, %v", set, err)
 		}
+
 		d := dependencies{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 		if got := d.patientImport(nil, nil, d.log); got.MRNSystem != "urn:a:b" {
 			t.Errorf("imports know the MRN system %q", got.MRNSystem)
 		}
+
 		if got := d.apiConfig(); got.MRNSystem != "urn:a:b" {
 			t.Errorf("the API knows the MRN system %q", got.MRNSystem)
 		}
+
 		if cfg.ECW.RateLimit != 77 || cfg.ECW.Parallel != 5 {
 			t.Errorf("the limit is %d, at once %d", cfg.ECW.RateLimit, cfg.ECW.Parallel)
 		}
@@ -114,12 +126,12 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 
 	for name := range settings(reflect.TypeFor[config](), "") {
 		if _, isElsewhere := elsewhere[name]; strings.HasPrefix(name, "ECW_") && !tested[name] && !isElsewhere {
-			t.Errorf("nobody tests where %s goes", name)
+			t.Errorf("no test checks where %s goes", name)
 		}
 	}
 }
 
-// TestSettingsFileIsReadAtEachStart: that is what makes a restart take up a change of .env. The environment wins over it.
+// TestSettingsFileIsReadAtEachStart: a restart takes up a change of .env. The environment wins over the file.
 func TestSettingsFileIsReadAtEachStart(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
@@ -148,7 +160,7 @@ func text(t *testing.T, path string) string {
 	return string(content)
 }
 
-// TestBoundsOfSettings: what lies on either side of each bound.
+// TestBoundsOfSettings tries a value on each side of every bound.
 func TestBoundsOfSettings(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -199,7 +211,8 @@ func TestBoundsOfSettings(t *testing.T) {
 	}
 }
 
-// TestDevListensOnThisMachine: a laptop's API, whose token stands on the screen, is nobody else's, unless somebody says so.
+// TestDevListensOnThisMachine: `make run` shows its token on the screen, so its API is closed to other
+// machines unless API_ADDRESS opens it.
 func TestDevListensOnThisMachine(t *testing.T) {
 	for set, want := range map[string]string{"": "127.0.0.1:8000", ":8000": ":8000", "127.0.0.1:9000": "127.0.0.1:9000"} {
 		t.Run(set, func(t *testing.T) {
@@ -215,7 +228,8 @@ func TestDevListensOnThisMachine(t *testing.T) {
 	}
 }
 
-// TestPrintedTokenIsTaken: the token that `vantrexia token` prints has the issuer and the audience that the API wants.
+// TestPrintedTokenIsTaken: the token that `vantrexia token` prints has the issuer and the audience that the
+// API requires.
 func TestPrintedTokenIsTaken(t *testing.T) {
 	t.Parallel()
 	dir, address := workDir(t), freeAddress(t)
@@ -223,6 +237,7 @@ func TestPrintedTokenIsTaken(t *testing.T) {
 		"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
+
 	named := append(slices.Clone(ours), "API_TOKEN_ISSUER=vantrexia", "API_TOKEN_AUDIENCE=rpm")
 	mustSay(t, run(t, dir, ours, "keys", "generate"), 0, "")
 	api := start(t, dir, named, "api")

@@ -18,8 +18,8 @@ func simulateCommand() *cobra.Command {
 		Use:   "simulate",
 		Short: "Play the devices of the sample patients: send 602 real visits through the API",
 		Long: `Sends the readings of 602 real, de-identified visits of 29 patients through the API, as a device gateway would, and waits
-until each was delivered. The patients are those of the sandbox EHR; they are created as far as they are missing. Sending
-the same readings again is harmless: the API knows them.`,
+until each is delivered. The patients are those of the sandbox EHR; missing ones are created. Sending the same readings again
+does no harm, because the API stores each once.`,
 		Example: "  vantrexia simulate --visits 50",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,6 +36,7 @@ the same readings again is harmless: the API knows them.`,
 					return fmt.Errorf("give a provider's token with --token; %w", err)
 				}
 			}
+
 			run.Progress = progressTo(os.Stderr)
 			result, err := simulate.Run(cmd.Context(), run)
 			if err == nil || result.Sent() > 0 {
@@ -44,6 +45,7 @@ the same readings again is harmless: the API knows them.`,
 			return err
 		},
 	}
+
 	flags := cmd.Flags()
 	flags.StringVar(&run.APIURL, "url", "", "the API's address (default: API_ADDRESS on this machine)")
 	flags.StringVar(&run.Token, "token", "", "a provider's bearer token (default: one signed with the API's secret)")
@@ -53,7 +55,8 @@ the same readings again is harmless: the API knows them.`,
 	return cmd
 }
 
-// progressTo is where the progress bar goes: nowhere unless a person watches, it would fill a log.
+// progressTo returns where to draw the progress bar: the file if it is a terminal, otherwise nowhere, because
+// the bar would fill a log.
 func progressTo(file *os.File) io.Writer {
 	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return io.Discard

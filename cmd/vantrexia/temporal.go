@@ -19,8 +19,8 @@ import (
 	"github.com/vantrexia/vantrexia/worker"
 )
 
-// temporalConfig is how a Temporal that wants to know us is reached, such as Temporal Cloud. The names are
-// those of Temporal's own command line.
+// temporalConfig says how to authenticate with a Temporal server that requires it, such as Temporal Cloud.
+// Temporal's command line has the same names.
 type temporalConfig struct {
 	APIKey         string `env:"API_KEY"`
 	APIKeyFile     string `env:"API_KEY_FILE"`
@@ -38,10 +38,12 @@ func newTemporalClient(cfg config) (client.Client, error) {
 		Namespace: cfg.TemporalNamespace,
 		Logger:    temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
 	}
+
 	var err error
 	if options.ConnectionOptions.TLS, err = cfg.Temporal.tls(); err != nil {
 		return nil, err
 	}
+
 	if options.Credentials, err = cfg.Temporal.credentials(); err != nil {
 		return nil, err
 	}
@@ -53,7 +55,7 @@ func newTemporalClient(cfg config) (client.Client, error) {
 	return c, nil
 }
 
-// tls is nil for a connection in the clear. Every setting that only TLS has a use for switches it on.
+// tls returns nil for a connection without TLS. Every setting that only TLS uses switches TLS on.
 func (c temporalConfig) tls() (*tls.Config, error) {
 	if !c.TLS && c.APIKey == "" && c.APIKeyFile == "" &&
 		c.ClientCertPath == "" && c.ClientKeyPath == "" && c.ServerCAPath == "" && c.ServerName == "" {
@@ -78,8 +80,8 @@ func (c temporalConfig) tls() (*tls.Config, error) {
 		return settings, nil
 	}
 
-	// Read at each connection, so that a renewed certificate needs no restart; once now, to tell about a
-	// wrong one at once.
+	// The certificate is read at each connection, so that a renewed one needs no restart. It is also read
+	// once now, so that a wrong one is reported at once.
 	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(c.ClientCertPath, c.ClientKeyPath)
 		return &pair, err
@@ -92,8 +94,8 @@ func (c temporalConfig) tls() (*tls.Config, error) {
 	return settings, nil
 }
 
-// credentials are nil without an API key. One in a file is read at each call, so that a renewed key needs no
-// restart.
+// credentials returns nil without an API key. A key in a file is read at each call, so that a renewed one
+// needs no restart.
 func (c temporalConfig) credentials() (client.Credentials, error) {
 	if c.APIKey != "" {
 		return client.NewAPIKeyStaticCredentials(c.APIKey), nil
@@ -112,7 +114,7 @@ func (c temporalConfig) credentials() (client.Credentials, error) {
 	return client.NewAPIKeyDynamicCredentials(load), nil
 }
 
-// temporalTimeout bounds the first question to Temporal, whose client would ask for ever.
+// temporalTimeout bounds the first request to Temporal, because its client would repeat it for ever.
 const temporalTimeout = 15 * time.Second
 
 // prepareNamespace creates the namespace when it is missing, and adds the search attributes that it lacks.
@@ -125,7 +127,7 @@ func prepareNamespace(ctx context.Context, c client.Client, cfg config) (created
 		added, err = worker.RegisterSearchAttributes(ctx, c, cfg.TemporalNamespace)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return created, nil, ctx.Err() // not the way in which Temporal's client says so
+		return created, nil, ctx.Err() // in place of the error that Temporal's client makes of it
 	}
 	if err != nil {
 		return created, nil, temporalError(cfg, err)
@@ -133,7 +135,7 @@ func prepareNamespace(ctx context.Context, c client.Client, cfg config) (created
 	return created, added, nil
 }
 
-// prepareTemporal makes sure of what the workflows need around them, before the first of them runs.
+// prepareTemporal checks the search attributes and makes the schedules, before the first workflow runs.
 func prepareTemporal(ctx context.Context, d dependencies) error {
 	if err := checkTemporal(ctx, d); err != nil {
 		return temporalError(d.cfg, err)
@@ -148,13 +150,13 @@ func prepareTemporal(ctx context.Context, d dependencies) error {
 }
 
 func checkTemporal(ctx context.Context, d dependencies) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout) // the client itself would ask for ever
+	ctx, cancel := context.WithTimeout(ctx, askTimeout) // the client itself would repeat it for ever
 	defer cancel()
 	_, err := d.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
 	return err
 }
 
-// refusedByTemporal reports whether the server answered, and will not take us however long we wait.
+// refusedByTemporal reports whether the server answered and refuses us, so that waiting does not help.
 func refusedByTemporal(err error) bool {
 	var answer serviceerror.ServiceError
 	if !errors.As(err, &answer) {
@@ -168,6 +170,6 @@ func refusedByTemporal(err error) bool {
 }
 
 func temporalError(cfg config, err error) error {
-	return fmt.Errorf("is Temporal running at %s (TEMPORAL_ADDRESS), with the namespace %q? %w",
+	return fmt.Errorf("check that Temporal runs at %s (TEMPORAL_ADDRESS) and has the namespace %q: %w",
 		cfg.temporalAddress(), cfg.TemporalNamespace, err)
 }

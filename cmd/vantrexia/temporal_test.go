@@ -26,13 +26,15 @@ import (
 // caller is who a secured Temporal was asked by.
 type caller struct{ certificate, authorization string }
 
-// securedTemporal takes TLS with any client certificate or none, and tells who asked. It answers nothing: every call fails.
+// securedTemporal accepts TLS with any client certificate or none, and records who connects. Every call to it
+// fails.
 func securedTemporal(t *testing.T, certificate tls.Certificate) (address string, asked <-chan caller) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	calls := make(chan caller, 100)
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert})),
@@ -48,6 +50,7 @@ func securedTemporal(t *testing.T, certificate tls.Certificate) (address string,
 			calls <- c
 			return nil
 		}))
+
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	return listener.Addr().String(), calls
@@ -60,18 +63,27 @@ func certificate(t *testing.T, name string) (pair tls.Certificate, certFile, key
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: name},
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:              []string{name},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	dir := t.TempDir()
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
@@ -79,6 +91,7 @@ func certificate(t *testing.T, name string) (pair tls.Certificate, certFile, key
 			t.Fatal(err)
 		}
 	}
+
 	pair, err = tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +107,7 @@ func TestTemporalIsToldWhoWeAre(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("from-a-file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, c := range map[string]struct {
 		settings temporalConfig
 		want     caller
@@ -111,6 +125,7 @@ func TestTemporalIsToldWhoWeAre(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer temporal.Close()
+
 			go func() { _, _ = temporal.CheckHealth(t.Context(), &client.CheckHealthRequest{}) }()
 			select {
 			case got := <-asked:

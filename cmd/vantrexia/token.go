@@ -15,7 +15,7 @@ func tokenCommand() *cobra.Command {
 		Use:   "token",
 		Short: "Print a signed bearer token for the API",
 		Long: `Prints a bearer token for the API, signed with API_TOKEN_SECRET (or the secret in API_TOKEN_SECRET_FILE, which
-"make run" creates). The roles: admin may do everything, provider reads and triggers, service posts readings.`,
+"make run" creates). An admin may do everything, a provider reads and starts transmissions, a service posts readings.`,
 		Example: `  curl -H "Authorization: Bearer $(vantrexia token --role provider)" http://localhost:8000/api/v1/patients/`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,8 +31,9 @@ func tokenCommand() *cobra.Command {
 			return nil
 		},
 	}
+
 	cmd.Flags().StringVar(&want.Role, "role", api.RoleProvider, "what the token may do: admin, provider or service")
-	cmd.Flags().StringVar(&want.Subject, "sub", "cli", "whom the token stands for; the audit trail names it")
+	cmd.Flags().StringVar(&want.Subject, "sub", "cli", "who uses the token; the log names it")
 	cmd.Flags().DurationVar(&want.TTL, "ttl", time.Hour, "how long the token is valid, for example 15m or 12h")
 	return cmd
 }

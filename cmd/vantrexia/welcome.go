@@ -13,7 +13,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
-// announce prints the welcome when the API is ready, so that its URLs work when they are read.
+// announce prints the welcome when the API is ready, so that the URLs in it work.
 func announce(ctx context.Context, cfg config, out io.Writer, welcome string) {
 	for !ready(ctx, localURL(cfg.APIAddress)+"/readyz") {
 		select {
@@ -37,7 +37,7 @@ func ready(ctx context.Context, url string) bool {
 	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 }
 
-// newWelcome is what a person reads after the start: every URL, and a first reading to send.
+// newWelcome returns the text that is printed after the start: every URL, and a first reading to send.
 func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, error) {
 	var b strings.Builder
 	apiURL := localURL(d.cfg.APIAddress)
@@ -52,14 +52,17 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, 
 		err := d.welcomeElsewhere(&b, apiURL)
 		return b.String(), err
 	}
+
 	patient, err := demoPatient(ctx, d)
 	if err != nil {
 		return "", err
 	}
+
 	token, err := d.cfg.signToken(api.Token{Role: api.RoleProvider, Subject: "demo", TTL: 12 * time.Hour})
 	if err != nil {
 		return "", err
 	}
+
 	fmt.Fprintf(&b, "  Sandbox EHR       %s\n\n", localURL(d.cfg.SandboxAddress))
 	fmt.Fprintf(&b, `Send a blood pressure, from another terminal:
 
@@ -73,12 +76,13 @@ Or 602 real visits:  bin/vantrexia simulate --url %s
 	return b.String(), nil
 }
 
-// welcomeElsewhere leads to the first patients of an EHR that is not our sandbox.
+// welcomeElsewhere writes the commands that test and use an EHR that is not our sandbox.
 func (d dependencies) welcomeElsewhere(out io.Writer, apiURL string) error {
 	token, err := d.cfg.signToken(api.Token{Role: api.RoleAdmin, Subject: "demo", TTL: 12 * time.Hour})
 	if err != nil {
 		return err
 	}
+
 	fmt.Fprintf(out, `The EHR must know our public keys, %[1]s/.well-known/jwks.json; README.md, "Against another EHR", says how.
 Then, in another terminal, see whether it takes us, and list its patients:
 
@@ -96,7 +100,7 @@ curl -X POST %[1]s/api/v1/patients/import_selected_from_ecw/ -H "Authorization: 
 	return nil
 }
 
-// demoPatient is one of the sandbox's patients, linked.
+// demoPatient returns a patient who is linked to one of the sandbox's.
 func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 	person := sandbox.People()[0]
 	known, err := d.store.ListPatients(
@@ -108,13 +112,20 @@ func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 	if len(known) > 0 {
 		return known[0], nil
 	}
+
 	birthDate, err := time.Parse(time.DateOnly, person.BirthDate)
 	if err != nil {
 		return db.Patient{}, fmt.Errorf("demo patient: %w", err)
 	}
+
 	patient, err := d.store.CreatePatient(ctx, db.CreatePatientParams{
-		PracticeCode: d.cfg.ECW.PracticeCode, FirstName: person.FirstName, LastName: person.LastName, BirthDate: birthDate,
-		MRN: person.MRN, ECWFHIRID: &person.FHIRID, Active: true,
+		PracticeCode: d.cfg.ECW.PracticeCode,
+		FirstName:    person.FirstName,
+		LastName:     person.LastName,
+		BirthDate:    birthDate,
+		MRN:          person.MRN,
+		ECWFHIRID:    &person.FHIRID,
+		Active:       true,
 	})
 	if err != nil {
 		return patient, fmt.Errorf("create the demo patient: %w", err)

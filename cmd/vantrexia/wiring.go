@@ -20,7 +20,7 @@ import (
 	"github.com/vantrexia/vantrexia/worker"
 )
 
-// dependencies is what the API and the worker both stand on.
+// dependencies is what the API and the worker both need.
 type dependencies struct {
 	cfg      config
 	log      *slog.Logger
@@ -29,7 +29,17 @@ type dependencies struct {
 	working  *atomic.Bool // set while the worker takes work
 }
 
-// newAPI makes the API's handler from the settings and what it stands on.
+// close closes the connections that were made.
+func (d *dependencies) close() {
+	if d.temporal != nil {
+		d.temporal.Close()
+	}
+	if d.store != nil {
+		d.store.Close()
+	}
+}
+
+// newAPI makes the API's handler.
 func newAPI(d dependencies) (http.Handler, error) {
 	jwks, err := d.cfg.jwks()
 	if err != nil {
@@ -57,7 +67,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 	return api.New(made)
 }
 
-// apiConfig fills in what is taken from the settings as it stands, and cannot fail.
+// apiConfig fills in the fields that come straight from the settings. newAPI adds those that may fail.
 func (d dependencies) apiConfig() api.Config {
 	return api.Config{
 		Store:             d.store,
@@ -72,7 +82,7 @@ func (d dependencies) apiConfig() api.Config {
 	}
 }
 
-// gate is the one way to the practice's eCW.
+// gate returns the gate through which every request to the practice's eCW passes.
 func (d dependencies) gate(log *slog.Logger) *gate.Gate {
 	return gate.New(gate.Config{
 		Store:     d.store,
@@ -136,7 +146,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	}
 
 	err = await(ctx, log, "Temporal", func(ctx context.Context) error { return prepareTemporal(ctx, d) }, refusedByTemporal)
-	if ctx.Err() != nil { // told to stop before it had quite started
+	if ctx.Err() != nil { // stopped before it had started
 		return nil
 	}
 	if err != nil {
@@ -149,8 +159,8 @@ func runWorker(ctx context.Context, d dependencies) error {
 	return nil
 }
 
-// warnOfOthers logs how many readings of other practices wait. This worker does not take them: perhaps
-// ECW_PRACTICE_CODE was changed while they were under way.
+// warnOfOthers logs how many readings of other practices wait, because this worker does not take them. That
+// happens when ECW_PRACTICE_CODE is changed while readings are under way.
 func warnOfOthers(ctx context.Context, d dependencies, log *slog.Logger) {
 	others, err := d.store.OpenElsewhere(ctx, d.cfg.ECW.PracticeCode)
 	if err != nil {

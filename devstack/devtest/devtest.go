@@ -1,5 +1,5 @@
-// Package devtest gives a test package its own PostgreSQL and Temporal: real servers, started when the first test
-// asks and shared by all tests of the package, each of which gets a database and a namespace of its own.
+// Package devtest gives a test package its own PostgreSQL and Temporal: real servers, started when the first
+// test asks and shared by all tests of the package, each of which gets a database and a namespace of its own.
 //
 //	var stack devtest.Stack
 //
@@ -28,8 +28,8 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// Stack is the servers of one test package. Its methods may be called from parallel tests. The zero value is ready;
-// set the fields, if at all, before the first test runs.
+// Stack holds the servers of one test package. Its methods may be called from parallel tests. The zero value
+// is ready to use. The fields may be set before the first test runs.
 type Stack struct {
 	// Migrate is run once, on the database that every test's database is a copy of. nil leaves them empty.
 	Migrate func(ctx context.Context, url string) error
@@ -55,7 +55,7 @@ func (s *Stack) Run(m *testing.M) int {
 	return code
 }
 
-// startTimeout leaves room for an installation of PostgreSQL, and for a machine where every package starts servers.
+// startTimeout is long enough to install PostgreSQL, and for a machine where every package starts servers.
 const startTimeout = 10 * time.Minute
 
 // template is the database that Migrate was run on.
@@ -66,14 +66,17 @@ func (s *Stack) Postgres(tb testing.TB) string {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
 	defer cancel()
+
 	server, err := s.startPostgres(ctx)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	name := s.name()
 	if err := execute(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is over
 		defer cancel()
@@ -89,10 +92,12 @@ func (s *Stack) Temporal(tb testing.TB) (address, namespace string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
 	defer cancel()
+
 	server, err := s.startTemporal(ctx)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	namespace = s.name()
 	if err := register(ctx, server.Address(), namespace, s.SearchAttributes); err != nil {
 		tb.Fatal(err)
@@ -100,28 +105,33 @@ func (s *Stack) Temporal(tb testing.TB) (address, namespace string) {
 	return server.Address(), namespace
 }
 
-// name returns one that no other test has.
+// name returns a name that no other test has.
 func (s *Stack) name() string { return fmt.Sprintf("test_%d", s.names.Add(1)) }
 
 func (s *Stack) startPostgres(ctx context.Context) (*devstack.Postgres, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.postgres != nil {
 		return s.postgres, nil
 	}
+
 	dir, err := s.directory()
 	if err != nil {
 		return nil, err
 	}
+
 	server, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{
 		Dir: filepath.Join(dir, "postgres"), Install: true, Output: os.Stderr,
 	})
 	if err != nil {
 		return nil, err
 	}
+
 	if err := s.migrate(ctx, server); err != nil {
 		return nil, errors.Join(err, server.Stop())
 	}
+
 	s.postgres = server
 	return server, nil
 }
@@ -142,17 +152,21 @@ func (s *Stack) migrate(ctx context.Context, server *devstack.Postgres) error {
 func (s *Stack) startTemporal(ctx context.Context) (*devstack.Temporal, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.temporal != nil {
 		return s.temporal, nil
 	}
+
 	root, err := devstack.Root()
 	if err != nil {
 		return nil, err
 	}
+
 	dir, err := s.directory()
 	if err != nil {
 		return nil, err
 	}
+
 	server, err := devstack.StartTemporal(ctx, devstack.TemporalConfig{
 		Binary:        filepath.Join(root, "bin", "temporaldev"),
 		Dir:           filepath.Join(dir, "temporal"),
@@ -163,11 +177,12 @@ func (s *Stack) startTemporal(ctx context.Context) (*devstack.Temporal, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	s.temporal = server
 	return server, nil
 }
 
-// directory returns the one that holds everything; s.mu is held.
+// directory returns the directory of the servers, and makes it first if need be. The caller holds s.mu.
 func (s *Stack) directory() (string, error) {
 	if s.dir != "" {
 		return s.dir, nil
@@ -183,6 +198,7 @@ func (s *Stack) directory() (string, error) {
 func (s *Stack) stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	var errs []error
 	if s.temporal != nil {
 		errs = append(errs, s.temporal.Stop())

@@ -59,6 +59,7 @@ func TestEachTestHasANamespaceOfItsOwn(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
+
 			// The id is taken already if another test starts its workflow in the same namespace.
 			_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
 				ID:                                       "transmission",

@@ -30,6 +30,7 @@ func register(ctx context.Context, address, namespace string, attributes map[str
 		return fmt.Errorf("namespace: %w", err)
 	}
 	defer namespaces.Close()
+
 	err = namespaces.Register(ctx, &workflowservice.RegisterNamespaceRequest{
 		Namespace:                        namespace,
 		WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
@@ -46,27 +47,31 @@ func register(ctx context.Context, address, namespace string, attributes map[str
 		return fmt.Errorf("namespace: %w", err)
 	}
 	defer c.Close()
+
 	types := map[string]enumspb.IndexedValueType{}
 	for name, kind := range attributes {
 		if types[name], err = enumspb.IndexedValueTypeFromString(kind); err != nil {
 			return fmt.Errorf("search attribute %s: %w", name, err)
 		}
 	}
+
 	_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
 		Namespace: namespace, SearchAttributes: types,
 	})
 	if err != nil {
 		return fmt.Errorf("add search attributes: %w", err)
 	}
+
 	for name := range types {
 		if err := awaitAttribute(ctx, c, name); err != nil {
 			return fmt.Errorf("search attribute %s: %w", name, err)
 		}
 	}
+
 	return nil
 }
 
-// awaitAttribute asks until the server no longer takes the attribute for an unknown one.
+// awaitAttribute waits until the server knows the attribute.
 func awaitAttribute(ctx context.Context, c client.Client, name string) error {
 	for {
 		_, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Query: name + " IS NULL"})

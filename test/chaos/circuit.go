@@ -10,8 +10,8 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// tryOften has the circuit breaker try an open circuit again and again, as a person does who fixes things, so
-// that trials are under way whenever something dies. Left alone, it would wait for half a minute and longer.
+// tryOften signals an open circuit to try eCW every few seconds, so that trials are under way when a process
+// dies. By itself the circuit would wait for half a minute or longer.
 func (s *system) tryOften(ctx context.Context) {
 	for ctx.Err() == nil {
 		signal, cancel := context.WithTimeout(ctx, time.Second) // refused while the circuit is closed
@@ -21,14 +21,15 @@ func (s *system) tryOften(ctx context.Context) {
 	}
 }
 
-// watchCircuit looks at the circuit all the time and says when it opens and closes. The function that it
-// returns ends that, and tells how often it opened, by reason.
+// watchCircuit polls the circuit and logs when it opens and closes. The function that it returns ends that,
+// and returns how often the circuit opened, by reason.
 func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (openings func() map[string]int) {
 	ctx, cancel := context.WithCancel(ctx)
 	opened := map[string]int{}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+
 		var last proof.Circuit
 		for ; ctx.Err() == nil; pause(ctx, 300*time.Millisecond) {
 			now, err := lookAtCircuit(ctx, o)
@@ -45,6 +46,7 @@ func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (open
 			last = now
 		}
 	}()
+
 	return func() map[string]int {
 		cancel()
 		<-ended
@@ -52,7 +54,7 @@ func watchCircuit(ctx context.Context, log *slog.Logger, o proof.Operator) (open
 	}
 }
 
-// lookAtCircuit does not wait for an API that hangs.
+// lookAtCircuit reads the circuit, with a timeout for an API that hangs.
 func lookAtCircuit(ctx context.Context, o proof.Operator) (proof.Circuit, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

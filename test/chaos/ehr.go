@@ -21,12 +21,12 @@ type fault struct {
 	Number     string `json:"number,omitempty"`
 }
 
-// ehr is what kind of EHR a run has from its beginning to its end.
+// ehr is the kind of EHR that a run has from beginning to end.
 type ehr struct {
 	Kind      string
 	WriteMode string // ECW_WRITE_MODE
 	Habits    []fault
-	Clock     time.Duration // how far it is ahead of ours, or behind: its minutes are not ours
+	Clock     time.Duration // how far its clock is ahead of ours, or behind: its rate limit then counts other minutes than ours
 }
 
 const (
@@ -47,12 +47,14 @@ func ehrKinds() []string {
 	return []string{ehrStandard, ehrNoConditionalCreate, ehrIgnoresCondition, ehrAlreadyExist, ehrSharedCapacity}
 }
 
-// ehrWork is what a request costs an EHR with shared capacity: five in a second are its limit. A reading every 300 ms takes
-// two thirds of that, what our own limit lets through four fifths. But with fifteen at once each takes the three seconds of
-// ECW_TIMEOUT, and from then on it works for nobody.
+// ehrWork is the time that an EHR with shared capacity works on a request: it can do five in a second. A
+// reading every 300 ms takes two thirds of that, and our own limit lets four fifths through. But with fifteen
+// requests at once each takes three seconds, which is ECW_TIMEOUT: from then on the EHR works only on
+// requests that we have given up.
 const ehrWork = "200ms"
 
-// newEHR chooses a kind, unless one is given, and its other habits. What is random stays the same with every kind.
+// newEHR chooses the EHR's kind, unless one is given, and its habits. It draws the same random numbers for
+// every kind, so that the rest of the plan does not depend on the kind.
 func newEHR(random *rand.Rand, kind string) ehr {
 	one := func(of ...string) string { return of[random.IntN(len(of))] }
 	chosen, writeMode := one(ehrKinds()...), one(writeObservation, writeBundle)
@@ -71,9 +73,11 @@ func newEHR(random *rand.Rand, kind string) ehr {
 		limited.Work = ehrWork
 		e.Habits = append(e.Habits, limited)
 	}
+
 	if search := one("", "refuse_identifier", "ignore_identifier", "strict_search"); search != "" {
 		e.Habits = append(e.Habits, habit(search, "search"))
 	}
+
 	e.Clock = time.Second
 	if random.IntN(2) == 0 {
 		e.Clock = -time.Second
@@ -89,8 +93,8 @@ func (e ehr) String() string {
 	return strings.Join(said, ", ")
 }
 
-// recognisesRepeats reports whether it stores an identifier once, however often it is asked to. Another kind relies on our
-// look-up, which cannot see what it stores after that.
+// recognisesRepeats reports whether the EHR stores an identifier once, however often it is sent. With other
+// kinds our look-up has to find an earlier delivery, and cannot find one that is stored after the look-up.
 func (e ehr) recognisesRepeats() bool {
 	switch e.Kind {
 	case ehrIgnoresCondition:
@@ -101,7 +105,7 @@ func (e ehr) recognisesRepeats() bool {
 	return true
 }
 
-// passing are the faults that go by within seconds, for a number of requests where they have a count.
+// passing lists the faults that end within seconds, or after a number of requests where they have a count.
 func passing(e ehr) []fault {
 	kinds := []fault{
 		{Kind: "reset_before", Target: "any"},
@@ -150,7 +154,7 @@ func passing(e ehr) []fault {
 	return kinds
 }
 
-// lasting are outages, and a block until the top of the minute.
+// lasting lists outages, and a block until the next full minute.
 func lasting() []fault {
 	return []fault{
 		{Kind: "reset_before", Target: "any"},

@@ -1,8 +1,8 @@
-// Command chaos proves that no reading is lost and none is sent twice: it runs the whole system as separate processes, two
-// APIs and two workers among them, kills and stops them, and lets the sandbox EHR fail while readings come in. In the end it
-// waits until all is settled by itself, and compares what was accepted with what the database says and what the EHR holds.
-// `make chaos` runs it; everything it does is derived from CHAOS_SEED, and CHAOS_EHR chooses
-// the kind of EHR in its place.
+// Command chaos checks that no reading is lost and none is sent twice. It runs the whole system as separate
+// processes, with two APIs and two workers. While readings come in, it kills and stops the processes, and
+// makes the sandbox EHR fail. In the end it waits until every reading is delivered or has failed, and
+// compares what was accepted with the database and the EHR. `make chaos` runs it. CHAOS_SEED decides
+// everything that it does; CHAOS_EHR chooses another kind of EHR.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-// config is how a run is chosen.
+// config chooses a run.
 type config struct {
 	Seed           uint64        `env:"CHAOS_SEED"`     // 0: a new one
 	Duration       time.Duration `env:"CHAOS_DURATION"` // of the disturbances; settling comes on top
@@ -49,24 +49,35 @@ func main() {
 }
 
 func runFromEnvironment(ctx context.Context) error {
-	cfg := config{Duration: 3 * time.Minute, Every: 300 * time.Millisecond, RateLimit: 240, Binary: "bin/vantrexia", TemporalBinary: "bin/temporaldev"}
+	cfg := config{
+		Duration:       3 * time.Minute,
+		Every:          300 * time.Millisecond,
+		RateLimit:      240,
+		Binary:         "bin/vantrexia",
+		TemporalBinary: "bin/temporaldev",
+	}
 	if err := env.Parse(&cfg); err != nil {
 		return err
 	}
+
 	if err := cfg.check(); err != nil {
 		return err
 	}
+
 	if cfg.Seed == 0 {
 		cfg.Seed = uint64(time.Now().UnixNano() % 1_000_000)
 	}
+
 	root, err := devstack.Root()
 	if err != nil {
 		return err
 	}
+
 	for _, path := range []*string{&cfg.Binary, &cfg.TemporalBinary} {
 		if !filepath.IsAbs(*path) {
 			*path = filepath.Join(root, *path)
 		}
 	}
+
 	return run(ctx, cfg, os.Stdout)
 }

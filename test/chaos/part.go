@@ -19,7 +19,7 @@ type running interface {
 	Stop() error
 }
 
-// part keeps one process of the system running, as a service manager would, and ends it on demand.
+// part keeps one process of the system running, as a service manager does, and ends it on demand.
 type part struct {
 	name   string
 	start  func(context.Context) (running, error)
@@ -33,7 +33,7 @@ type part struct {
 	ended chan struct{}
 
 	mu       sync.Mutex
-	problems []string // what must not happen: a panic, a process that does not stop when it is told to
+	problems []string // what must not happen, such as a panic or a process that does not stop on SIGTERM
 }
 
 // order ends a process and says how long to leave it dead.
@@ -62,6 +62,7 @@ func keep(ctx context.Context, p *part) (*part, error) {
 
 func (p *part) run(ctx context.Context) {
 	defer close(p.ended)
+
 	for ctx.Err() == nil {
 		r, err := p.start(ctx)
 		if err != nil {
@@ -69,6 +70,7 @@ func (p *part) run(ctx context.Context) {
 			pause(ctx, restartPause)
 			continue
 		}
+
 		p.first.Do(func() { close(p.up) })
 		select {
 		case <-ctx.Done():
@@ -90,6 +92,7 @@ func (p *part) obey(ctx context.Context, o order, r running) {
 		p.note(r.Kill())
 		return
 	}
+
 	began := time.Now()
 	p.note(program.Stop())
 	took := time.Since(began)
@@ -99,8 +102,7 @@ func (p *part) obey(ctx context.Context, o order, r running) {
 	}
 }
 
-// awaitAlive waits until the process has got as far as handling signals. It may end before, because of a server that is
-// down.
+// awaitAlive waits until the process handles signals. It returns false if the process ends before.
 func (p *part) awaitAlive(ctx context.Context, r running) bool {
 	for {
 		if proof.Call(ctx, http.MethodGet, p.alive, "", nil, nil) == nil {
@@ -116,7 +118,7 @@ func (p *part) awaitAlive(ctx context.Context, r running) bool {
 	}
 }
 
-// endedByItself must not happen: whatever is down, the processes wait for it.
+// endedByItself notes a problem: a process waits for servers that are down, and does not end.
 func (p *part) endedByItself(r running) {
 	code := -1
 	if own, ours := r.(*devstack.Program); ours {
@@ -135,7 +137,7 @@ func (p *part) note(err error) {
 	p.problems = append(p.problems, p.name+": "+err.Error())
 }
 
-// order ends the process, or the next one if it is not running at the moment. It does not wait.
+// order ends the process, or the next one if none runs at the moment. It does not wait for that.
 func (p *part) order(o order) {
 	select {
 	case p.orders <- o:
@@ -149,7 +151,7 @@ func (p *part) end() {
 	<-p.ended
 }
 
-// wrong is what must not have happened.
+// wrong lists the problems of the process.
 func (p *part) wrong() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

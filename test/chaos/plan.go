@@ -47,14 +47,15 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s (%s) for %s", f.Kind, f.Target, f.For)
 }
 
-// plan is all that a run does beside feeding readings.
+// plan is everything that a run does, except for sending readings.
 type plan struct {
 	EHR    ehr
 	Events []event // in the order of their time
 }
 
-// newPlan derives a plan from a seed: the same seed, duration and kind of EHR give the same plan; without a kind, the seed
-// chooses that too. Each process ends at least once when there is time; everything is over when the duration is.
+// newPlan derives a plan from a seed. The same seed, duration and kind of EHR give the same plan; without a
+// kind, the seed chooses it. Each process ends at least once if there is time, and every disturbance is over
+// at the end of the duration.
 func newPlan(seed uint64, duration time.Duration, kind string) plan {
 	random := rand.New(rand.NewPCG(seed, 0))
 	p := plan{EHR: newEHR(random, kind)}
@@ -67,12 +68,13 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 	return (low + time.Duration(random.Int64N(int64(high-low)))).Truncate(10 * time.Millisecond)
 }
 
-// longestGap is between two disturbances of a kind: in a long run there is time for something to be delivered.
+// longestGap is the longest time between two disturbances of a kind. It is longer in a long run, so that
+// readings are delivered meanwhile.
 func longestGap(duration time.Duration) time.Duration {
 	return min(max(duration/25, 4*time.Second), 8*time.Second)
 }
 
-// ends lists when which process ends.
+// ends chooses when each process ends.
 func ends(random *rand.Rand, duration time.Duration) (events []event) {
 	const longestDown = 4 * time.Second
 	parts := disturbed()
@@ -90,6 +92,7 @@ func ends(random *rand.Rand, duration time.Duration) (events []event) {
 		events = append(events, e)
 		at += between(random, time.Second, longestGap(duration))
 	}
+
 	return events
 }
 
@@ -106,7 +109,7 @@ func shortFaults(random *rand.Rand, duration time.Duration, ehr ehr) (events []e
 	return events
 }
 
-// longFaults has one for each minute and a half: readings only wait then.
+// longFaults chooses one long fault for each minute and a half. Readings wait meanwhile.
 func longFaults(random *rand.Rand, duration time.Duration) (events []event) {
 	kinds := lasting()
 	const each, longest = 90 * time.Second, 25 * time.Second

@@ -32,6 +32,7 @@ func TestPlanEndsEveryProcessAndIsOverInTime(t *testing.T) {
 				if e.At < last {
 					t.Fatalf("seed %d: %s comes after %s", seed, e, last)
 				}
+
 				last = e.At
 				if e.Fault == nil {
 					ended[e.End]++
@@ -40,17 +41,20 @@ func TestPlanEndsEveryProcessAndIsOverInTime(t *testing.T) {
 					}
 					continue
 				}
+
 				broken++
 				lasts, _ := time.ParseDuration(e.Fault.For) // 0 for one that is counted
 				if (lasts > 0) == (e.Fault.Count > 0) || e.At+lasts > duration {
 					t.Errorf("seed %d: %s does not end within %s", seed, e, duration)
 				}
 			}
+
 			for _, name := range disturbed() {
 				if ended[name] == 0 {
 					t.Errorf("seed %d: %s is not ended in %s", seed, name, duration)
 				}
 			}
+
 			if broken == 0 {
 				t.Errorf("seed %d: no fault in %s", seed, duration)
 			}
@@ -58,7 +62,7 @@ func TestPlanEndsEveryProcessAndIsOverInTime(t *testing.T) {
 	}
 }
 
-// Every way in which a process ends, every fault and every kind of EHR has to come up in some plan.
+// Every way to end a process, every fault and every kind of EHR is in some plan.
 func TestPlansTakeInEverything(t *testing.T) {
 	t.Parallel()
 	gently, brutally, faults, ehrs := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
@@ -76,21 +80,25 @@ func TestPlansTakeInEverything(t *testing.T) {
 			}
 		}
 	}
+
 	for _, f := range passing(ehr{}) {
 		if !faults[f.Kind+f.Target] {
 			t.Errorf("%s (%s) never comes up", f.Kind, f.Target)
 		}
 	}
+
 	// One kind is only met in a Bundle; each has one of four ways of searching, and one of two clocks.
 	if want := (2*len(ehrKinds()) - 1) * 4 * 2; len(ehrs) != want {
 		t.Errorf("%d kinds of EHR, want %d: %v", len(ehrs), want, ehrs)
 	}
+
 	if len(gently) != 4 || len(brutally) != 6 {
-		t.Errorf("told to stop: %v, killed: %v", gently, brutally)
+		t.Errorf("stopped by SIGTERM: %v, killed: %v", gently, brutally)
 	}
 }
 
-// TestAKindOfEHRCanBeChosen: the rest of the plan stays as the seed has it, except for faults that the kind does not allow.
+// TestAKindOfEHRCanBeChosen: the rest of the plan stays as the seed has it, except for faults that the kind
+// does not allow.
 func TestAKindOfEHRCanBeChosen(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -104,12 +112,14 @@ func TestAKindOfEHRCanBeChosen(t *testing.T) {
 			}
 		}
 	}
+
 	if err := (config{EHR: "perfect"}).check(); err == nil || !strings.Contains(err.Error(), ehrSharedCapacity) {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }
 
-// TestLateWritesOnlyWhereRepeatsAreRecognised: what is stored after a look-up is stored twice by an EHR that stores again.
+// TestLateWritesOnlyWhereRepeatsAreRecognised: a fault that delays a write beyond our look-up is planned only
+// for an EHR that recognises the repeated delivery. Another EHR would store it twice.
 func TestLateWritesOnlyWhereRepeatsAreRecognised(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

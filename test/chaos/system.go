@@ -19,16 +19,16 @@ import (
 	"github.com/vantrexia/vantrexia/test/proof"
 )
 
-// retryDelays are short, and many enough that a reading outlasts a run of faults.
+// retryDelays are short, and there are enough of them for a reading to outlast a series of faults.
 const retryDelays = "1s,2s,3s,5s,8s,8s,8s,8s,8s,8s,8s,8s"
 
 const (
-	// drainTimeout is what a process that is told to stop may take to finish what it holds, and stopTimeout
-	// what that may take in all: a worker has five seconds to report, and this machine may be busy.
+	// drainTimeout is how long a process may take after SIGTERM to finish its work. stopTimeout is how long
+	// it may take in all to end: a worker has five more seconds to report, and this machine may be busy.
 	drainTimeout = 15 * time.Second
 	stopTimeout  = drainTimeout + 10*time.Second
-	// ehrMargin is by how many requests a minute the EHR's limit is above ours: eCW's is 250, our default
-	// 240.
+	// ehrMargin is how many requests a minute the EHR allows above our own limit, as eCW does with 250 and
+	// our default of 240.
 	ehrMargin = 10
 )
 
@@ -47,8 +47,8 @@ type system struct {
 
 const sandboxPart = "sandbox"
 
-// startSystem starts everything in dir and returns when it is ready for readings. stop must be called, after
-// an error too.
+// startSystem starts everything in dir, and returns when it is ready for readings. stop must be called, also
+// after an error.
 func startSystem(ctx context.Context, cfg config, e ehr, dir string, log *slog.Logger) (*system, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -107,7 +107,7 @@ func startSystem(ctx context.Context, cfg config, e ehr, dir string, log *slog.L
 }
 
 // startServers starts PostgreSQL and Temporal, and returns the URL of the database. Neither syncs to the
-// disk, as only processes die here.
+// disk, because only processes die here, not the machine.
 func (s *system) startServers(ctx context.Context) (string, error) {
 	var database string
 	err := s.keep(ctx, postgresPart, "", func(ctx context.Context) (running, error) {
@@ -138,14 +138,14 @@ func (s *system) startServers(ctx context.Context) (string, error) {
 			Port:     s.ports[temporalPart],
 			Headless: true,
 		})
-		if err != nil { // never a typed nil
+		if err != nil { // no typed nil in the interface
 			return nil, err
 		}
 		return server, nil
 	})
 }
 
-// environment is what every role of the binary is told, beside how it knows the EHR.
+// environment returns the settings of every role, except for those of devstack.SandboxSettings.
 func (s *system) environment(database string) []string {
 	return []string{
 		"DATABASE_URL=" + database,
@@ -185,7 +185,7 @@ func (s *system) keep(ctx context.Context, name, alive string, start func(contex
 func (s *system) startRole(name, role string, settings ...string) func(context.Context) error {
 	start := func(context.Context) (running, error) {
 		p, err := s.vantrexia.Start(name, role, settings...)
-		if err != nil { // never a typed nil
+		if err != nil { // no typed nil in the interface
 			return nil, err
 		}
 		return p, nil
@@ -216,7 +216,7 @@ func (s *system) addFault(ctx context.Context, f fault) error {
 	return proof.Call(ctx, http.MethodPost, s.url(sandboxPart)+"/admin/faults", "", f, nil)
 }
 
-// heal ends every fault of the EHR. What is its habit stays.
+// heal ends every fault of the EHR, except for its habits.
 func (s *system) heal(ctx context.Context) error {
 	if err := proof.Call(ctx, http.MethodDelete, s.url(sandboxPart)+"/admin/faults", "", nil, nil); err != nil {
 		return fmt.Errorf("end the faults: %w", err)
@@ -229,8 +229,8 @@ func (s *system) heal(ctx context.Context) error {
 	return nil
 }
 
-// openEHR starts the EHR anew with what it has stored, without its limit and its habits, so that every
-// reading can be searched for.
+// openEHR starts the EHR again on its stored data, without its limit and its habits, so that every reading
+// can be searched.
 func (s *system) openEHR(ctx context.Context) error {
 	s.parts[sandboxPart].end()
 	if err := s.startRole(sandboxPart, "sandbox")(ctx); err != nil {
@@ -247,7 +247,7 @@ func (s *system) openEHR(ctx context.Context) error {
 	return nil
 }
 
-// witnesses are asked in the end.
+// witnesses returns whom to ask for the verdict.
 func (s *system) witnesses(o proof.Operator) (w proof.Witnesses, err error) {
 	client, err := s.vantrexia.EHR(s.address(sandboxPart))
 	if err != nil {

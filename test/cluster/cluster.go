@@ -17,13 +17,13 @@ import (
 	"github.com/vantrexia/vantrexia/test/proof"
 )
 
-// What a cluster consists of, beside PostgreSQL, Temporal and the sandbox EHR.
+// How many APIs and workers a cluster has, beside PostgreSQL, Temporal and the sandbox EHR.
 const (
 	apis    = 2
 	workers = 3
 )
 
-// The names of the processes that there is one of; they choose ports and log files.
+// The names of the other processes. Ports and log files are found by them.
 const (
 	postgresName = "postgres"
 	temporalName = "temporal"
@@ -31,7 +31,7 @@ const (
 	sandboxName  = "sandbox"
 )
 
-// namespace is none that a Temporal server has by itself, so that `vantrexia migrate` has to create it.
+// namespace is not Temporal's default one, so that `vantrexia migrate` has to create it.
 const namespace = "vantrexia"
 
 // config is what a cluster is made of and where.
@@ -60,28 +60,33 @@ type member struct {
 	program    *devstack.Program
 }
 
-// startTimeout is for all of it; half a minute is usual.
+// startTimeout bounds the whole start, which usually takes half a minute.
 const startTimeout = 3 * time.Minute
 
-// start starts everything and returns when both APIs are ready. stop must be called, after an error too.
+// start starts everything, and returns when both APIs are ready. stop must be called, also after an error.
 func start(ctx context.Context, cfg config) (*cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+
 	c := &cluster{cfg: cfg}
 	var err error
 	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())
 	if c.ports, err = devstack.ChoosePorts(names...); err != nil {
 		return c, err
 	}
+
 	if err := c.startPostgres(ctx); err != nil {
 		return c, err
 	}
+
 	if err := c.startTemporal(ctx); err != nil {
 		return c, err
 	}
+
 	if err := c.startUI(); err != nil {
 		return c, err
 	}
+
 	if err := c.install(ctx); err != nil {
 		return c, err
 	}
@@ -130,6 +135,7 @@ func (c *cluster) install(ctx context.Context) error {
 		"TEMPORAL_NAMESPACE=" + namespace,
 		"TEMPORAL_UI_URL=" + c.url(uiName),
 	}
+
 	c.vantrexia, err = devstack.Install(ctx, devstack.Vantrexia{
 		Binary:   c.cfg.binary,
 		Dir:      c.cfg.dir,
@@ -138,7 +144,7 @@ func (c *cluster) install(ctx context.Context) error {
 	return err
 }
 
-// secret writes one to a file of its own, as compose and Kubernetes mount them.
+// secret writes a secret to a file of its own, as Compose and Kubernetes mount secrets.
 func (c *cluster) secret(name, value string) (path string, err error) {
 	path = filepath.Join(c.cfg.dir, name)
 	return path, os.WriteFile(path, []byte(value+"\n"), 0o600)
@@ -171,8 +177,7 @@ func (c *cluster) add(m *member) (err error) {
 	return nil
 }
 
-// replace stops a process in order, as a deploy does, and starts it anew, with other settings if there are
-// any.
+// replace stops a process with SIGTERM, as a deploy does, and starts it again. settings are added to its own.
 func (c *cluster) replace(name string, settings ...string) (err error) {
 	at := slices.IndexFunc(c.members, func(m *member) bool { return m.name == name })
 	m := c.members[at]
@@ -180,7 +185,7 @@ func (c *cluster) replace(name string, settings ...string) (err error) {
 		return fmt.Errorf("stop %s: %w", name, err)
 	}
 	if code := m.program.ExitCode(); code != 0 {
-		return fmt.Errorf("%s ended with %d when it was told to stop", name, code)
+		return fmt.Errorf("%s ended with %d after SIGTERM", name, code)
 	}
 	m.program, err = c.vantrexia.Start(m.name, m.role, slices.Concat(m.settings, settings)...)
 	return err
@@ -192,7 +197,7 @@ func (c *cluster) address(name string) string {
 
 func (c *cluster) url(name string) string { return "http://" + c.address(name) }
 
-// awaitReady asks until that API reaches both servers.
+// awaitReady waits until the API reaches both servers.
 func (c *cluster) awaitReady(ctx context.Context, name string) error {
 	for {
 		var answer struct{ Status string }
@@ -217,6 +222,7 @@ func (c *cluster) wait(ctx context.Context) error {
 			ended <- name
 		}()
 	}
+
 	watch(postgresName, c.postgres.Done())
 	watch(temporalName, c.temporal.Done())
 	watch(uiName, c.ui.Done())
@@ -228,7 +234,7 @@ func (c *cluster) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case name := <-ended:
-		return fmt.Errorf("%s ended by itself; the logs in %s tell why", name, c.cfg.dir)
+		return fmt.Errorf("%s ended by itself; look into the logs in %s for the reason", name, c.cfg.dir)
 	}
 }
 

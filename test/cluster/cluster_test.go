@@ -24,26 +24,29 @@ import (
 // readings are sent through the cluster while it is disturbed.
 const readings = 1000
 
-// perMinute is what the workers may ask of the EHR together. They could do more, and the EHR refuses what is more by the same
-// margin as eCW.
+// perMinute is how many requests a minute the workers may send together. They could send more. The EHR allows
+// a little more than that, by the same margin as eCW, and refuses the rest.
 const (
 	perMinute    = 500
 	ehrPerMinute = perMinute * 250 / 240
 )
 
-// TestReplacedUnderLoad sends readings through both APIs while one worker and one API are stopped and started anew, as in a
-// deploy: every reading must be in the EHR once.
+// TestReplacedUnderLoad sends readings through both APIs while one worker and one API are stopped and started
+// again, as in a deploy. Every reading must be in the EHR once.
 func TestReplacedUnderLoad(t *testing.T) {
 	if os.Getenv("TEST_CLUSTER") == "" {
 		t.Skip("`make test-cluster` runs this: it takes minutes and the Temporal server as published")
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
+
 	c := startCluster(t)
 	admin, err := c.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "1h")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	devices, err := proof.NewDevices(ctx, admin, c.url("api-1"), c.url("api-2"))
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +55,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 	if err := replaceUnderLoad(ctx, c, devices); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Log("all readings are accepted; answers:", devices.Answers())
 	asked := witnesses(t, c, admin)
 	asked.Settled = func(context.Context) error {
@@ -61,14 +65,17 @@ func TestReplacedUnderLoad(t *testing.T) {
 		}
 		return awaitSandbox(ctx, c)
 	}
+
 	verdict, err := asked.Judge(ctx, devices)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var table bytes.Buffer
 	if err := verdict.Write(&table); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Logf("\n%s", &table)
 	if !verdict.OK() || verdict.Delivered != readings {
 		t.Errorf("%d readings were sent; not every one was delivered exactly once", readings)
@@ -89,24 +96,34 @@ func awaitSandbox(ctx context.Context, c *cluster) error {
 	return nil
 }
 
-// startCluster builds our binary and starts a cluster that ends with the test. Its logs are shown when the test fails.
+// startCluster builds our binary and starts a cluster that ends with the test. Its logs are shown when the
+// test fails.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	root, err := devstack.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	binary := filepath.Join(t.TempDir(), "vantrexia")
 	if said, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/vantrexia").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, said)
 	}
+
 	dir, err := newDirectory()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := start(t.Context(), config{root: root, dir: dir, binary: binary, settings: []string{
-		fmt.Sprint("ECW_RATE_LIMIT=", perMinute), fmt.Sprint("SANDBOX_RATE_LIMIT=", ehrPerMinute),
-	}})
+
+	c, err := start(t.Context(), config{
+		root:   root,
+		dir:    dir,
+		binary: binary,
+		settings: []string{
+			fmt.Sprint("ECW_RATE_LIMIT=", perMinute), fmt.Sprint("SANDBOX_RATE_LIMIT=", ehrPerMinute),
+		},
+	})
+
 	t.Cleanup(func() {
 		if err := c.stop(); err != nil {
 			t.Error(err)
@@ -139,6 +156,7 @@ func replaceUnderLoad(ctx context.Context, c *cluster, devices *proof.Devices) e
 			return ctx.Err()
 		})
 	}
+
 	if err := sending.Wait(); err != nil {
 		return err
 	}
@@ -156,14 +174,18 @@ func witnesses(t *testing.T, c *cluster, admin string) proof.Witnesses {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(temporal.Close)
 	w := proof.Witnesses{
 		Operator: proof.Operator{API: c.url("api-2"), Token: admin, Log: slog.New(slog.DiscardHandler)},
-		Sandbox:  c.url(sandboxName), EHR: ehr, Temporal: temporal,
+		Sandbox:  c.url(sandboxName),
+		EHR:      ehr,
+		Temporal: temporal,
 	}
 	for _, m := range c.members {
 		w.Processes = append(w.Processes, c.vantrexia.LogFile(m.name))
 	}
+
 	return w
 }
 
@@ -174,9 +196,11 @@ func checkLoad(t *testing.T, c *cluster) {
 	if err := proof.Call(t.Context(), http.MethodGet, c.url(sandboxName)+"/admin/stats", "", nil, &stats); err != nil {
 		t.Fatal(err)
 	}
+
 	if stats.Tokens.Issued < workers {
 		t.Errorf("%d tokens were issued: fewer than %d workers have delivered", stats.Tokens.Issued, workers)
 	}
+
 	t.Logf("the EHR was asked: %v", stats.Requests)
 	for route, answers := range stats.Requests {
 		if refused := answers[strconv.Itoa(http.StatusTooManyRequests)]; refused > 0 {

@@ -1,6 +1,7 @@
-// Command cluster runs an installation as production has it, without containers: PostgreSQL, a Temporal server on it,
-// configured by the files that docker-compose.yml mounts, its Web UI, two API processes, three workers, and the sandbox EHR.
-// `make cluster` runs it until Ctrl-C; nothing of it is kept. `make test-cluster` stops and replaces its processes under load.
+// Command cluster runs an installation as in production, without containers: PostgreSQL, a Temporal server
+// with the files that docker-compose.yml mounts, its Web UI, two API processes, three workers, and the
+// sandbox EHR. `make cluster` runs it until Ctrl-C, and deletes its data then. `make test-cluster` stops and
+// replaces its processes under load.
 package main
 
 import (
@@ -31,6 +32,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+
 	dir, err := newDirectory()
 	if err != nil {
 		return err
@@ -40,24 +42,28 @@ func run(ctx context.Context, out io.Writer) (err error) {
 			err = os.RemoveAll(dir)
 		}
 	}()
+
 	fmt.Fprintf(out, "Starting a cluster, logs and data in %s …\n", dir)
 	c, err := start(ctx, config{root: root, dir: dir, binary: root + "/bin/vantrexia"})
 	defer func() { err = errors.Join(err, c.stop()) }()
+
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+
 	if err := c.welcome(ctx, out); err != nil {
 		return err
 	}
+
 	err = c.wait(ctx)
 	fmt.Fprintln(out, "\nStopping …")
 	return err
 }
 
-// newDirectory makes one that PostgreSQL can enter too, which may run in another account than ours.
+// newDirectory makes a directory that PostgreSQL can enter, because it may run in another account.
 func newDirectory() (string, error) {
 	dir, err := os.MkdirTemp("", "vantrexia-cluster-")
 	if err != nil {
@@ -66,16 +72,18 @@ func newDirectory() (string, error) {
 	return dir, os.Chmod(dir, 0o711)
 }
 
-// welcome says where everything is and how to use it.
+// welcome prints the address of every part, and how to use them.
 func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 	token, err := c.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "24h")
 	if err != nil {
 		return err
 	}
+
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, name := range apiNames() {
 		fmt.Fprintf(w, "%s\t%s\n", name, c.url(name))
 	}
+
 	fmt.Fprintf(w, "%d workers\tlogs in %s\n", workers, c.vantrexia.LogFile("worker-*"))
 	fmt.Fprintf(w, "sandbox EHR\t%s\n", c.url(sandboxName))
 	fmt.Fprintf(w, "Temporal\t%s, Web UI %s\n", c.address(temporalName), c.url(uiName))
@@ -83,7 +91,10 @@ func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nSend readings of the sandbox's patients:\n\n  bin/vantrexia simulate --url %s --token %s\n\nCtrl-C stops and removes it all.\n",
+
+	fmt.Fprintf(out, "\nSend readings of the sandbox's patients:\n\n  bin/vantrexia simulate --url %s --token %s\n\n",
 		c.url(apiNames()[0]), token)
+
+	fmt.Fprintln(out, "Ctrl-C stops the cluster and deletes its data.")
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/vantrexia/vantrexia/test/proof"
 )
 
-// temporalPortSettings are the ports of Temporal's services, and how the server is told of them. In a container each has its
-// default; here another Temporal may run beside us.
+// temporalPortSettings maps the ports of Temporal's services to the server's settings. In a container each
+// has its default port. Here the ports are chosen, because another Temporal may run on this machine.
 func temporalPortSettings() map[string]string {
 	return map[string]string{
 		temporalName:          "FRONTEND_GRPC_PORT",
@@ -35,7 +35,7 @@ func temporalPortSettings() map[string]string {
 	}
 }
 
-// temporalHTTP is the port on which the server tells that it is ready.
+// temporalHTTP is the port on which the server answers whether it is ready.
 const temporalHTTP = "temporal-http"
 
 func temporalPorts() (names []string) {
@@ -45,17 +45,20 @@ func temporalPorts() (names []string) {
 	return names
 }
 
-// startTemporal makes the schema in PostgreSQL and starts the server, with the scripts and files of temporal-config.
+// startTemporal makes the schema in PostgreSQL and starts the server, with the scripts and files of
+// temporal-config.
 func (c *cluster) startTemporal(ctx context.Context) error {
 	settings, err := c.temporalSettings()
 	if err != nil {
 		return err
 	}
+
 	schema := exec.CommandContext(ctx, c.temporalFile("setup-schema.sh"))
 	schema.Env = settings
 	if said, err := schema.CombinedOutput(); err != nil {
 		return fmt.Errorf("set up Temporal's schema: %w\n%s", err, said)
 	}
+
 	server := exec.Command(c.temporalFile("start-server.sh"))
 	server.Env = settings
 	if c.temporal, err = devstack.StartProgram(server, filepath.Join(c.cfg.dir, temporalName+".log")); err != nil {
@@ -74,15 +77,18 @@ func (c *cluster) temporalSettings() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	postgres, err := url.Parse(c.postgres.URL("postgres"))
 	if err != nil {
 		return nil, err
 	}
+
 	password, _ := postgres.User.Password()
 	passwordFile, err := c.secret("postgres-password", password)
 	if err != nil {
 		return nil, err
 	}
+
 	settings := []string{
 		"PATH=" + os.Getenv("PATH"),
 		"POSTGRES_SEEDS=" + postgres.Hostname(), "DB_PORT=" + postgres.Port(), "POSTGRES_USER=" + postgres.User.Username(),
@@ -94,9 +100,11 @@ func (c *cluster) temporalSettings() ([]string, error) {
 	for name, value := range shared {
 		settings = append(settings, name+"="+value)
 	}
+
 	for name, setting := range temporalPortSettings() {
 		settings = append(settings, setting+"="+strconv.Itoa(c.ports[name]))
 	}
+
 	return settings, nil
 }
 
@@ -106,17 +114,25 @@ func (c *cluster) startUI() (err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	settings := fmt.Sprintf("temporalGrpcAddress: %s\nhost: 127.0.0.1\nport: %d\nenableUi: true\ndefaultNamespace: %s\ndisableNewsFetch: true\ncors: {cookieInsecure: true}\n",
-		c.address(temporalName), c.ports[uiName], namespace)
+
+	settings := fmt.Sprintf(`temporalGrpcAddress: %s
+host: 127.0.0.1
+port: %d
+enableUi: true
+defaultNamespace: %s
+disableNewsFetch: true
+cors: {cookieInsecure: true}
+`, c.address(temporalName), c.ports[uiName], namespace)
 	if err := os.WriteFile(filepath.Join(dir, "cluster.yaml"), []byte(settings), 0o600); err != nil {
 		return err
 	}
+
 	server := exec.Command(filepath.Join(c.cfg.root, "bin", "temporal-ui"), "--root", dir, "--config", ".", "--env", "cluster", "start")
 	c.ui, err = devstack.StartProgram(server, dir+".log")
 	return err
 }
 
-// awaitTemporal asks what the health check of the compose file asks.
+// awaitTemporal waits until the health check of the Compose file would pass.
 func (c *cluster) awaitTemporal(ctx context.Context) error {
 	for {
 		var info struct{ ServerVersion string }
@@ -124,6 +140,7 @@ func (c *cluster) awaitTemporal(ctx context.Context) error {
 		if err == nil && strings.Count(info.ServerVersion, ".") > 0 {
 			return nil
 		}
+
 		select {
 		case <-c.temporal.Done():
 			return c.temporal.Explain(errors.New("the Temporal server ended while it started"))

@@ -1,6 +1,6 @@
-// Package proof reports whether every reading was delivered exactly once. Devices send readings and remember which were
-// accepted; an Operator waits until all is settled; and a Verdict compares what the senders, our database and the EHR say.
-// `make chaos` and `make test-cluster` end in it.
+// Package proof reports whether every reading was delivered exactly once. Devices send readings and remember
+// which were accepted. An Operator waits until every reading is delivered or has failed. A Verdict compares
+// the senders, our database and the EHR. `make chaos` and `make test-cluster` use it.
 package proof
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// callTimeout bounds one request; processing what is pending takes the longest.
+// callTimeout bounds one request. The longest one processes the pending readings.
 const callTimeout = 70 * time.Second
 
 // Refusal is an answer that is not a success.
@@ -24,11 +24,12 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return fmt.Sprintf("HTTP %d: %s", r.Status, r.Body) }
 
-// Call makes one request, with in as its body and the JSON answer read into out, where they are not nil. An answer that is not a success is a
-// *Refusal. The token may be empty.
+// Call makes one request. in is sent as the JSON body, and the JSON answer is read into out; both may be nil.
+// An answer that is not a success is returned as a *Refusal. The token may be empty.
 func Call(ctx context.Context, method, url, token string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+
 	var body io.Reader
 	if in != nil {
 		encoded, err := json.Marshal(in)
@@ -37,6 +38,7 @@ func Call(ctx context.Context, method, url, token string, in, out any) error {
 		}
 		body = bytes.NewReader(encoded)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return err
@@ -47,11 +49,13 @@ func Call(ctx context.Context, method, url, token string, in, out any) error {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
+
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return err

@@ -21,8 +21,8 @@ type reading struct {
 	Values          map[string]any `json:"values"`
 }
 
-// Devices send each reading until an API has taken it, with nothing but the reading itself to tell a repeated request from a
-// new one.
+// Devices send each reading until an API has taken it. A repeated request has no mark: the API must recognise
+// it by the reading itself.
 type Devices struct {
 	apis     []string
 	token    string
@@ -38,12 +38,19 @@ type Devices struct {
 // patient is one that the API and the EHR both know.
 type patient struct{ id, fhirID string }
 
-// patientCount spreads the readings a little.
+// patientCount is how many patients share the readings.
 const patientCount = 5
 
-// NewDevices creates patients whom the sandbox EHR knows. The readings go to the APIs in turn; token is an admin's.
+// NewDevices creates patients whom the sandbox EHR knows. The readings go to the APIs in turn; token is an
+// admin's.
 func NewDevices(ctx context.Context, token string, apis ...string) (*Devices, error) {
-	d := &Devices{apis: apis, token: token, began: time.Now(), accepted: map[string]patient{}, answers: map[string]int{}}
+	d := &Devices{
+		apis:     apis,
+		token:    token,
+		began:    time.Now(),
+		accepted: map[string]patient{},
+		answers:  map[string]int{},
+	}
 	for _, p := range sandbox.People()[:patientCount] {
 		var created struct{ ID string }
 		err := Call(ctx, http.MethodPost, apis[0]+"/api/v1/patients/", token, map[string]any{
@@ -54,10 +61,12 @@ func NewDevices(ctx context.Context, token string, apis ...string) (*Devices, er
 		}
 		d.patients = append(d.patients, patient{id: created.ID, fhirID: p.FHIRID})
 	}
+
 	return d, nil
 }
 
-// Feed sends readings at a steady rate for the duration, and returns when the API has taken every one or ctx ends.
+// Feed sends readings at a steady rate for the duration, and returns when the API has taken every one or ctx
+// ends.
 func (d *Devices) Feed(ctx context.Context, duration, every time.Duration) {
 	var sending sync.WaitGroup
 	ticker := time.NewTicker(every)
@@ -72,11 +81,14 @@ func (d *Devices) Feed(ctx context.Context, duration, every time.Duration) {
 	sending.Wait()
 }
 
-// reading makes the nth reading; each has a second of its own.
+// reading makes the nth reading. Each is measured in another second.
 func (d *Devices) reading(n int) reading {
 	r := reading{
-		PatientID: d.patients[n%len(d.patients)].id, EffectiveAt: d.began.Add(-24 * time.Hour).Add(time.Duration(n) * time.Second).UTC().Truncate(time.Second), Device: "cuff",
+		PatientID:   d.patients[n%len(d.patients)].id,
+		EffectiveAt: d.began.Add(-24 * time.Hour).Add(time.Duration(n) * time.Second).UTC().Truncate(time.Second),
+		Device:      "cuff",
 	}
+
 	switch n % 3 {
 	case 0:
 		r.ObservationType, r.Values = "heart_rate", map[string]any{"value": 60 + n%40, "unit": "bpm"}
@@ -85,14 +97,15 @@ func (d *Devices) reading(n int) reading {
 	default:
 		r.ObservationType, r.Values = "blood_pressure", map[string]any{"systolic": 110 + n%40, "diastolic": 70 + n%20}
 	}
+
 	return r
 }
 
-// repeatEvery makes the Devices forget some acknowledgements: it then sends the reading once more.
+// repeatEvery: every fifth reading is sent once more after it was accepted, as if the answer had been lost.
 const repeatEvery = 5
 
-// Send delivers the nth reading to an API; twice, now and then, which must be one reading all the same. It returns when the
-// reading is accepted or refused, or ctx ends.
+// Send sends the nth reading to an API, and some readings twice: the API must store those once. It returns
+// when the reading is accepted or refused, or when ctx ends.
 func (d *Devices) Send(ctx context.Context, n int) {
 	id, ok := d.untilAccepted(ctx, n)
 	if !ok || n%repeatEvery != 0 {
@@ -124,13 +137,15 @@ func (d *Devices) untilAccepted(ctx context.Context, n int) (id string, ok bool)
 		default:
 			d.count("no answer")
 		}
+
 		pause(ctx, 300*time.Millisecond)
 	}
+
 	d.problem("reading %d was never accepted", n)
 	return "", false
 }
 
-// post waits no longer than a Devices would.
+// post sends a reading, with the short timeout of a device.
 func (d *Devices) post(ctx context.Context, api string, r reading, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -19,20 +19,20 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// Witnesses are whom Judge asks beside the senders.
+// Witnesses are the parts that Judge asks, beside the senders.
 type Witnesses struct {
 	Operator  Operator
 	Sandbox   string      // URL of the sandbox EHR
 	EHR       *ecw.Client // reaches it as eCW is reached
 	Temporal  client.Client
 	Processes []string // the log files of our own processes
-	// Settled is called before the EHR is asked for every reading; it takes away what would be in the way, such as a limit
-	// on requests. May be nil.
+	// Settled is called before the EHR is asked for every reading. It removes what would stop that, such as a
+	// limit on requests. It may be nil.
 	Settled func(context.Context) error
 }
 
-// Judge waits until all is settled and compares what the witnesses say of each reading that the devices' APIs accepted. No
-// device may be sending any more.
+// Judge waits until every accepted reading is delivered or has failed, and compares what the witnesses say of
+// each. No device may still be sending.
 func (w Witnesses) Judge(ctx context.Context, d *Devices) (Verdict, error) {
 	e, err := w.gather(ctx, d)
 	return judge(e), err
@@ -44,22 +44,27 @@ func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
 	if e.latest, err = w.Operator.settle(ctx, e.accepted); err != nil {
 		e.problems = append(e.problems, err.Error())
 	}
+
 	stats, err := w.stats(ctx)
 	if err != nil {
 		return e, err
 	}
+
 	e.limit, e.load = stats.Limit, stats.Load
 	if w.Settled != nil {
 		if err := w.Settled(ctx); err != nil {
 			return e, err
 		}
 	}
+
 	if e.ehr, err = w.inEHR(ctx, d.accepted); err != nil {
 		return e, err
 	}
+
 	if e.running, err = w.runningWorkflows(ctx); err != nil {
 		return e, err
 	}
+
 	for _, logFile := range w.Processes {
 		found, err := alarms(logFile)
 		if err != nil {
@@ -67,6 +72,7 @@ func (w Witnesses) gather(ctx context.Context, d *Devices) (evidence, error) {
 		}
 		e.problems = append(e.problems, found...)
 	}
+
 	return e, nil
 }
 
@@ -81,10 +87,12 @@ func (w Witnesses) inEHR(ctx context.Context, accepted map[string]patient) (map[
 	if err != nil {
 		return nil, err
 	}
+
 	held := map[string]holdings{}
 	for identifier, count := range stats.Creates.Stored {
 		held[strings.TrimPrefix(identifier, fhir.IdentifierSystem+"|")] = holdings{count: count}
 	}
+
 	for id, p := range accepted {
 		found, ok, err := w.EHR.FindObservation(ctx, ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, p.fhirID)
 		if err != nil {
@@ -95,10 +103,11 @@ func (w Witnesses) inEHR(ctx context.Context, accepted map[string]patient) (map[
 			held[id] = h
 		}
 	}
+
 	return held, nil
 }
 
-// runningWorkflows counts the transmissions that have not ended; those that just did get a moment.
+// runningWorkflows counts the transmissions that have not ended, and waits up to a minute for them to end.
 func (w Witnesses) runningWorkflows(ctx context.Context) (int, error) {
 	for end := time.Now().Add(time.Minute); ; pause(ctx, time.Second) {
 		answer, err := w.Temporal.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
@@ -113,13 +122,14 @@ func (w Witnesses) runningWorkflows(ctx context.Context) (int, error) {
 	}
 }
 
-// alarms returns the lines of a log that tell of a bug whatever became of the readings.
+// alarms returns the lines of a log that show a bug, even if every reading was delivered.
 func alarms(logFile string) ([]string, error) {
 	file, err := os.Open(logFile)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+
 	var found []string
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<20)
@@ -129,5 +139,6 @@ func alarms(logFile string) ([]string, error) {
 			found = append(found, lines.Text())
 		}
 	}
+
 	return found, lines.Err()
 }

@@ -23,12 +23,12 @@ type transmission struct {
 	nth int // transmission of its observation
 }
 
-// settled reports whether nothing more happens by itself.
+// settled reports whether the transmission has ended: it is transmitted, or failed without a retry.
 func (t transmission) settled() bool {
 	return t.Status == "transmitted" || t.Status == "failed" && t.NextRetryAt == nil
 }
 
-// stage is where a transmission that has not settled stands.
+// stage names the state of a transmission that has not settled.
 func (t transmission) stage() string {
 	switch {
 	case t.Status == "":
@@ -45,8 +45,8 @@ type Operator struct {
 	Log        *slog.Logger
 }
 
-// SweepOften starts the sweep again and again, as the schedule does every five minutes, so that sweeps are under way
-// whenever something dies.
+// SweepOften starts a sweep every two seconds, where the schedule does every five minutes, so that sweeps are
+// under way when a process dies.
 func (o Operator) SweepOften(ctx context.Context) {
 	for ctx.Err() == nil {
 		o.sweep(ctx)
@@ -54,22 +54,24 @@ func (o Operator) SweepOften(ctx context.Context) {
 	}
 }
 
-// sweep starts one and does not wait for what it brings.
+// sweep starts a sweep and does not wait for its result.
 func (o Operator) sweep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_ = Call(ctx, http.MethodPost, o.API+"/api/v1/fhir/process-pending/", o.Token, nil, nil)
 }
 
-// settleWithin is how long Settle waits: a circuit that has opened several times in a row tries eCW every five minutes.
+// settleWithin is how long settle waits. A circuit that has opened several times in a row tries eCW only
+// every five minutes.
 const settleWithin = 10 * time.Minute
 
-// settle waits until nothing more happens by itself: every observation is transmitted or has failed for good, and the
-// circuit is closed. It returns where each observation stands, and an error that says what it has waited for in vain. It
-// sweeps, as the schedule does, and helps in no other way.
+// settle waits until every observation is transmitted or has failed for good, and the circuit is closed. It
+// starts sweeps, as the schedule does, and does nothing else to help. It returns the newest transmission of
+// each observation. If it waits in vain, the error says for what.
 func (o Operator) settle(ctx context.Context, observations []string) (map[string]transmission, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
+
 	for said := time.Now(); ; pause(ctx, time.Second) {
 		o.sweep(ctx)
 		latest, waits, err := o.waits(ctx, observations)
@@ -87,24 +89,28 @@ func (o Operator) settle(ctx context.Context, observations []string) (map[string
 		default:
 			o.Log.Info("settling", "waits_for", waits)
 		}
+
 		said = time.Now()
 	}
 }
 
-// waits says what there is to wait for: nothing is "".
+// waits returns what settle still has to wait for, or "".
 func (o Operator) waits(ctx context.Context, observations []string) (latest map[string]transmission, waits string, err error) {
 	if latest, err = o.latest(ctx); err != nil {
 		return latest, "", fmt.Errorf("read the transmission log: %w", err)
 	}
+
 	open := map[string]int{}
 	for _, id := range observations {
 		if t := latest[id]; !t.settled() {
 			open[t.stage()]++
 		}
 	}
+
 	if len(open) > 0 {
 		waits = "readings " + counts(open)
 	}
+
 	circuit, err := o.Circuit(ctx)
 	if circuit.State != "closed" || circuit.Held > 0 {
 		waits = strings.TrimPrefix(waits+", and ", ", and ") + circuit.String()
@@ -154,27 +160,32 @@ func (o Operator) latest(ctx context.Context) (map[string]transmission, error) {
 		if err := Call(ctx, http.MethodGet, next, o.Token, nil, &page); err != nil {
 			return latest, err
 		}
+
 		for _, t := range page.Results {
 			t.nth = latest[t.ObservationID].nth + 1
 			latest[t.ObservationID] = t
 		}
+
 		var err error
 		if next, err = resolve(next, text(page.Next)); err != nil {
 			return latest, err
 		}
 	}
+
 	return latest, nil
 }
 
-// resolve is where a link leads that stood in the answer from there; "" if there is none.
+// resolve returns the URL of a link in the answer from a URL, or "" for no link.
 func resolve(from, link string) (string, error) {
 	if link == "" {
 		return "", nil
 	}
+
 	base, err := url.Parse(from)
 	if err != nil {
 		return "", err
 	}
+
 	target, err := base.Parse(link)
 	if err != nil {
 		return "", err

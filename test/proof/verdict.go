@@ -17,7 +17,7 @@ type holdings struct {
 	found string // the id that a FHIR search gives, or ""
 }
 
-// evidence is what three witnesses say when all is settled: the senders, our database and the EHR.
+// evidence is what the senders, our database and the EHR say after everything has settled.
 type evidence struct {
 	accepted []string                // observation ids that were answered 201 or 200
 	latest   map[string]transmission // of each observation
@@ -28,7 +28,7 @@ type evidence struct {
 	problems []string // what went wrong beside the readings
 }
 
-// Verdict counts the readings. Problems say more about what is wrong.
+// Verdict counts the readings by outcome. Problems has a line for each fault.
 type Verdict struct {
 	Accepted    int
 	Delivered   int            // once, and our database knows
@@ -40,27 +40,34 @@ type Verdict struct {
 	StuckWorkflows int
 	BusiestMinute  int // most requests that the EHR took in one
 	OverLimit      int // minutes in which more was sent than the EHR allows
-	MostInFlight   int // most requests that the EHR had under way at once; says how hard it was pressed, no more
+	MostInFlight   int // most requests that the EHR had under way at once; shown for information only
 
-	// Openings counts by reason how often the circuit opened, if somebody watched; that is in order.
+	// Openings counts how often the circuit opened, by reason, if that was watched. It is no fault.
 	Openings map[string]int
 	Problems []string
 }
 
-// judge compares. It says of every reading with which something is wrong what that is.
+// judge compares the evidence on each reading, and adds a problem for each that is not as it should be.
 func judge(e evidence) Verdict {
 	v := Verdict{
-		Accepted: len(e.accepted), Failed: map[string]int{}, StuckWorkflows: e.running,
-		BusiestMinute: e.limit.BusiestMinute, OverLimit: e.limit.Exceeded, MostInFlight: e.load.MostInFlight, Problems: e.problems,
+		Accepted:       len(e.accepted),
+		Failed:         map[string]int{},
+		StuckWorkflows: e.running,
+		BusiestMinute:  e.limit.BusiestMinute,
+		OverLimit:      e.limit.Exceeded,
+		MostInFlight:   e.load.MostInFlight,
+		Problems:       e.problems,
 	}
 	for _, id := range slices.Sorted(slices.Values(e.accepted)) {
 		v.judgeReading(id, e.latest[id], e.ehr[id])
 	}
+
 	for id := range maps.Keys(e.ehr) {
 		if !slices.Contains(e.accepted, id) {
-			v.Problems = append(v.Problems, "the EHR holds observation "+id+", which no sender was told of")
+			v.Problems = append(v.Problems, "the EHR holds observation "+id+", which no sender had accepted")
 		}
 	}
+
 	return v
 }
 
@@ -82,6 +89,7 @@ func (v *Verdict) judgeReading(id string, t transmission, held holdings) {
 		v.Lost++
 		wrong = "is not in the EHR"
 	}
+
 	if wrongStatus {
 		v.WrongStatus++
 	}
@@ -94,8 +102,8 @@ func (v *Verdict) judgeReading(id string, t transmission, held holdings) {
 	}
 }
 
-// OK reports whether every reading was delivered exactly once, or has failed and is known to have, and nothing else went
-// wrong.
+// OK reports whether every reading was delivered exactly once, or has failed and is known to have, and
+// nothing else went wrong.
 func (v Verdict) OK() bool {
 	return v.Delivered > 0 && v.Duplicates+v.Lost+v.WrongStatus+v.StuckWorkflows+v.OverLimit+len(v.Problems) == 0
 }
@@ -108,20 +116,28 @@ func (v Verdict) Write(out io.Writer) error {
 		count  int
 		detail string
 	}{
-		{"accepted", v.Accepted, ""}, {"delivered", v.Delivered, ""}, {"failed, and known to have", total(v.Failed), counts(v.Failed)},
-		{"duplicates", v.Duplicates, ""}, {"lost", v.Lost, ""}, {"wrong status", v.WrongStatus, ""}, {"workflows left running", v.StuckWorkflows, ""},
+		{"accepted", v.Accepted, ""},
+		{"delivered", v.Delivered, ""},
+		{"failed, and known to have", total(v.Failed), counts(v.Failed)},
+		{"duplicates", v.Duplicates, ""},
+		{"lost", v.Lost, ""},
+		{"wrong status", v.WrongStatus, ""},
+		{"workflows left running", v.StuckWorkflows, ""},
 		{"minutes over the EHR's limit", v.OverLimit, fmt.Sprintf("%d requests in the busiest", v.BusiestMinute)},
 		{"most requests under way at once", v.MostInFlight, ""},
 		{"circuit openings", total(v.Openings), counts(v.Openings)},
 	} {
 		fmt.Fprintf(w, "%s\t%d\t  %s\n", row.name, row.count, row.detail)
 	}
+
 	if err := w.Flush(); err != nil {
 		return err
 	}
+
 	for _, problem := range v.Problems {
 		fmt.Fprintln(out, "-", problem)
 	}
+
 	return nil
 }
 

@@ -11,8 +11,15 @@ import (
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	row := func(status, ecwID, class string) map[string]transmission {
-		return map[string]transmission{"a": {ID: "TXN-2026-00001", ObservationID: "a", Status: status, ECWObservationID: &ecwID, ErrorClass: &class}}
+		return map[string]transmission{"a": {
+			ID:               "TXN-2026-00001",
+			ObservationID:    "a",
+			Status:           status,
+			ECWObservationID: &ecwID,
+			ErrorClass:       &class,
+		}}
 	}
+
 	retried := row("failed", "", "retryable")
 	at := time.Now()
 	retried["a"] = transmission{Status: "failed", NextRetryAt: &at}
@@ -45,7 +52,7 @@ func TestJudge(t *testing.T) {
 		"twice":           {func(e *evidence) { e.ehr = map[string]holdings{"a": {count: 2, found: "obs-1"}} }, Verdict{Duplicates: 1}, "stands 2 times"},
 		"never accepted": {func(e *evidence) {
 			e.ehr = map[string]holdings{"a": {count: 1, found: "obs-1"}, "b": {count: 1}}
-		}, Verdict{Delivered: 1}, "which no sender was told of"},
+		}, Verdict{Delivered: 1}, "which no sender had accepted"},
 		"transmitted anew by itself": {func(e *evidence) { e.latest = again }, Verdict{Delivered: 1}, "had 2 transmissions"},
 		"a workflow goes on":         {func(e *evidence) { e.running = 1 }, Verdict{Delivered: 1, StuckWorkflows: 1}, ""},
 		"too many requests":          {func(e *evidence) { e.limit.Exceeded = 1 }, Verdict{Delivered: 1, OverLimit: 1}, ""},
@@ -62,6 +69,7 @@ func TestJudge(t *testing.T) {
 			if got.OK() != good || !strings.Contains(problems, c.says) || good && problems != "" {
 				t.Errorf("ok is %v, problems %q, want %q", got.OK(), problems, c.says)
 			}
+
 			c.want.Accepted, got.Problems = 1, nil
 			if c.want.Failed == nil {
 				c.want.Failed = map[string]int{}
@@ -85,10 +93,12 @@ func TestAFailureThatIsKnownIsInOrderBesideDeliveries(t *testing.T) {
 	if !v.OK() {
 		t.Error("truthful failures are taken for a broken promise")
 	}
+
 	var table bytes.Buffer
 	if err := v.Write(&table); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, says := range []string{"permanent_data 2", "most requests under way at once  17", "credentials 1, unavailable 2"} {
 		if !strings.Contains(table.String(), says) {
 			t.Errorf("the table lacks %q:\n%s", says, &table)

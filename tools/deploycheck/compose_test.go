@@ -14,7 +14,8 @@ import (
 // ourImage is the image of the services that run our binary.
 const ourImage = "vantrexia:local"
 
-// compose reads the file as `docker compose config` does, with these variables, and checks it against the specification.
+// compose reads the file as `docker compose config` does, with these variables, and checks it against the
+// specification.
 func compose(t *testing.T, variables ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
@@ -51,28 +52,35 @@ func TestComposeTellsOurBinaryWhatItNeeds(t *testing.T) {
 			if mountOf(service, workDir(t)+"/.env") != nil {
 				maps.Copy(set, readSettings(t, "deploy", example))
 			}
+
 			for name, value := range service.Environment {
 				set[name] = *value
 			}
+
 			if mountOf(service, workDir(t)+"/"+keyDir) != nil && set["ECW_PRIVATE_KEY_FILE"] == "" {
 				set["ECW_PRIVATE_KEY"] = "found in " + keyDir
 			}
+
 			var mounted []string
 			for _, secret := range service.Secrets {
 				mounted = append(mounted, "/run/secrets/"+secret.Source)
 			}
+
 			if example == "sandbox.env" { // the other one has values to fill in
 				checkSettings(t, service.Command[0], set, mounted)
 			}
+
 			checkKnown(t, service.Name, set)
 		}
+
 		if !service.ReadOnly || len(service.CapDrop) != 1 {
 			t.Errorf("%s: may write to its root, or has capabilities", service.Name)
 		}
 	}
 }
 
-// TestRotationOfTheRunbook holds the settings that docs/operations.md has the reader write against what the backend sees.
+// TestRotationOfTheRunbook holds the settings that docs/operations.md has the reader write against what the
+// backend sees.
 func TestRotationOfTheRunbook(t *testing.T) {
 	t.Parallel()
 	_, section, _ := strings.Cut(readFile(t, "docs", "operations.md"), "## Rotate the key for eCW\n")
@@ -81,6 +89,7 @@ func TestRotationOfTheRunbook(t *testing.T) {
 	if len(settings) != 6 {
 		t.Errorf("the runbook has %v, want the other key, then both of them swapped", settings)
 	}
+
 	backend := compose(t).Services["backend"]
 	for _, setting := range settings {
 		checkKnown(t, "the runbook", map[string]string{setting[1]: setting[2]})
@@ -109,6 +118,7 @@ func TestComposePublishesOnLoopbackOnly(t *testing.T) {
 			t.Errorf("%s is reachable from outside", service.Name)
 		}
 	}
+
 	if len(published) != 3 || !published["backend"] || !published["temporal-ui"] || !published["sandbox"] {
 		t.Errorf("published are %v", published)
 	}
@@ -145,6 +155,7 @@ func TestComposeRunsWhatIsTested(t *testing.T) {
 		}
 		return m[1]
 	}
+
 	services := compose(t).Services
 	for name, want := range map[string]string{
 		"temporal":        "temporalio/server:" + version("go.temporal.io/server"),
@@ -155,6 +166,7 @@ func TestComposeRunsWhatIsTested(t *testing.T) {
 			t.Errorf("%s runs %s, the tests run %s", name, services[name].Image, want)
 		}
 	}
+
 	for _, service := range services {
 		if _, tag, ok := strings.Cut(service.Image, ":"); !ok || tag == "latest" {
 			t.Errorf("%s: the image %s is not pinned", service.Name, service.Image)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestImageIsBuiltOfWhatItNeeds: .dockerignore keeps everything out of the build but what it names.
+// TestImageIsBuiltOfWhatItNeeds: .dockerignore excludes everything except the folders that it names.
 func TestImageIsBuiltOfWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}", "./cmd/vantrexia")
@@ -16,6 +16,7 @@ func TestImageIsBuiltOfWhatItNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ignore := readFile(t, ".dockerignore")
 	for path := range strings.FieldsSeq(string(packages)) {
 		folder, _, _ := strings.Cut(strings.TrimPrefix(path, "github.com/vantrexia/vantrexia/"), "/")
@@ -23,6 +24,7 @@ func TestImageIsBuiltOfWhatItNeeds(t *testing.T) {
 			t.Errorf(".dockerignore keeps %s from the image's build", folder)
 		}
 	}
+
 	if !strings.Contains(ignore, "\n*\n") {
 		t.Error(".dockerignore lets everything in, the secrets too")
 	}

@@ -17,7 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// decode reads an object of Kubernetes; a field that its type does not have is an error. KEDA's types are not at hand.
+// decode reads an object of Kubernetes; a field that its type does not have is an error. KEDA's types are not
+// at hand.
 func decode(kind string, text []byte) (any, error) {
 	var object any
 	switch kind {
@@ -40,6 +41,7 @@ func decode(kind string, text []byte) (any, error) {
 	default:
 		return nil, nil
 	}
+
 	return object, yaml.UnmarshalStrict(text, object)
 }
 
@@ -65,6 +67,7 @@ func TestKubernetesManifests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			pods, settings := map[string]corev1.PodSpec{}, map[string]map[string]string{}
 			kinds := map[string]int{}
 			for _, resource := range built.Resources() {
@@ -73,10 +76,12 @@ func TestKubernetesManifests(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				object, err := decode(resource.GetKind(), text)
 				if err != nil {
 					t.Errorf("%s %s: %v", resource.GetKind(), resource.GetName(), err)
 				}
+
 				switch o := object.(type) {
 				case *appsv1.Deployment:
 					pods[o.Name] = o.Spec.Template.Spec
@@ -86,14 +91,17 @@ func TestKubernetesManifests(t *testing.T) {
 					settings[o.Name] = o.Data
 				}
 			}
+
 			for _, kind := range []string{"ScaledObject", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "Service"} {
 				if kinds[kind] == 0 {
 					t.Errorf("no %s", kind)
 				}
 			}
+
 			if len(pods) != 3 {
 				t.Errorf("%d kinds of pods, want API, worker and migration", len(pods))
 			}
+
 			for name, pod := range pods {
 				checkPod(t, name, pod, settings)
 			}
@@ -110,12 +118,14 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 			set[setting] = value
 		}
 	}
+
 	var mounted []string
 	for _, mount := range container.VolumeMounts {
 		for _, key := range secretKeys(t) {
 			mounted = append(mounted, mount.MountPath+"/"+key)
 		}
 	}
+
 	checkSettings(t, container.Args[0], set, mounted)
 	security := container.SecurityContext
 	if !*pod.SecurityContext.RunAsNonRoot || !*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation {
@@ -139,6 +149,7 @@ func secretKeys(t *testing.T) (keys []string) {
 			keys = append(keys, key)
 		}
 	}
+
 	if len(keys) == 0 {
 		t.Fatal("deploy/README.md creates no Secret")
 	}

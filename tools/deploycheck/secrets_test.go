@@ -25,15 +25,18 @@ func install(t *testing.T, uid int) installation {
 	if err := os.Chmod(filepath.Dir(in.dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Mkdir(filepath.Join(in.dir, "deploy"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	in.write(t, "deploy/make-secrets.sh", readFile(t, "deploy", "make-secrets.sh"), 0o755)
 	for _, path := range []string{"", "deploy"} {
 		if err := os.Chown(filepath.Join(in.dir, path), uid, uid); err != nil && os.Getuid() == 0 {
 			t.Fatal(err)
 		}
 	}
+
 	return in
 }
 
@@ -44,9 +47,11 @@ func (in installation) write(t *testing.T, path, text string, mode os.FileMode) 
 	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(full, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
+
 	if os.Getuid() == 0 {
 		for _, made := range []string{full, filepath.Dir(full)} {
 			if err := os.Chown(made, in.uid, in.uid); err != nil {
@@ -95,6 +100,7 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 	if err := in.run(t); err == nil || !strings.Contains(err.Error(), ".env does not exist") {
 		t.Errorf("without a file of settings: %v", err)
 	}
+
 	in.write(t, ".env", "ECW_PRACTICE_CODE=FFHEDD", 0o644) // and no line break at its end
 	made := map[string]string{}
 	for range 2 { // the second time, nothing is made anew
@@ -110,22 +116,27 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 		}
 		made[keyDir+"/private.pem"] = kept(made[keyDir+"/private.pem"], in.read(t, keyDir+"/private.pem"))
 	}
+
 	for path, text := range made {
 		if len(text) < 32 {
 			t.Errorf("%s is %q, or was replaced", path, text)
 		}
 	}
+
 	password := strings.TrimSpace(made["deploy/secrets/vantrexia-password"])
 	if !strings.Contains(made["deploy/secrets/database-url"], ":"+password+"@postgres:") {
 		t.Error("the database's URL does not have the database's password")
 	}
+
 	in.checkModes(t, map[string]os.FileMode{"deploy/secrets": 0o700, keyDir: 0o700, keyDir + "/private.pem": 0o600, ".env": 0o600})
-	if got, want := in.read(t, ".env"), fmt.Sprintf("ECW_PRACTICE_CODE=FFHEDD\nVANTREXIA_USER=%d:%[1]d\n", person()); os.Getuid() == 0 && got != want {
+	if got, want := in.read(t, ".env"), fmt.Sprintf("ECW_PRACTICE_CODE=FFHEDD\nVANTREXIA_USER=%d:%[1]d\n", person()); os.Getuid() == 0 &&
+		got != want {
 		t.Errorf(".env is %q, want %q", got, want)
 	}
 }
 
-// kept is what a file holds now, or a word that is too short for a secret when it held something else before.
+// kept returns what a file holds now. If it held something else before, it returns a word that is too short
+// for a secret.
 func kept(before, now string) string {
 	if before != "" && before != now {
 		return "replaced"
@@ -143,7 +154,7 @@ func (in installation) checkModes(t *testing.T, want map[string]os.FileMode) {
 	}
 }
 
-// TestAKeyThatExistsIsKept: eCW knows no other one.
+// TestAKeyThatExistsIsKept: a key that is registered with eCW must not be replaced.
 func TestAKeyThatExistsIsKept(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"of the tutorial": keyDir + "/private.pem", "of an earlier version": "deploy/secrets/ecw-private-key"} {
@@ -162,20 +173,24 @@ func TestAKeyThatExistsIsKept(t *testing.T) {
 	}
 }
 
-// TestSecretsThatRootMakesAreReadInContainers: ours run as another account then, never as root.
+// TestSecretsThatRootMakesAreReadInContainers: our containers never run as root, so the files must belong to
+// their account.
 func TestSecretsThatRootMakesAreReadInContainers(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}
+
 	in := install(t, 0)
 	in.write(t, ".env", "", 0o600)
 	if err := in.run(t); err != nil {
 		t.Fatal(err)
 	}
+
 	if text := in.read(t, ".env"); text != "" {
 		t.Errorf(".env is %q: the containers would run as root", text)
 	}
+
 	for _, path := range []string{".env", keyDir, keyDir + "/private.pem"} {
 		info, err := os.Stat(filepath.Join(in.dir, path))
 		if err != nil {

@@ -35,7 +35,7 @@ func settings(t *testing.T) map[string]bool {
 	return known
 }
 
-// required says what a role cannot do without; of settings with a "|" between them, one.
+// required lists the settings that a role needs. Of settings with a "|" between them it needs one.
 func required(role string) []string {
 	ecw := []string{"ECW_CLIENT_ID", "ECW_PRACTICE_CODE", "ECW_PRIVATE_KEY|ECW_PRIVATE_KEY_FILE", "ECW_KEY_ID"}
 	servers := []string{"DATABASE_URL|DATABASE_URL_FILE", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
@@ -51,15 +51,18 @@ func required(role string) []string {
 	case "sandbox":
 		return []string{"SANDBOX_ADDRESS", "SANDBOX_JWKS_URL", "SANDBOX_DATA_DIR", "ECW_CLIENT_ID", "ECW_PRACTICE_CODE"}
 	}
+
 	return nil
 }
 
-// checkSettings holds what a role is told against what it knows and needs. It looks for files of secrets among mounted.
+// checkSettings checks that a role knows every setting that is set, and has every setting that it needs.
+// Files of secrets must be among mounted.
 func checkSettings(t *testing.T, role string, set map[string]string, mounted []string) {
 	t.Helper()
 	if required(role) == nil {
 		t.Errorf("role %q is unknown", role)
 	}
+
 	checkKnown(t, role, set)
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		isFile := strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_PATH")
@@ -67,6 +70,7 @@ func checkSettings(t *testing.T, role string, set map[string]string, mounted []s
 			t.Errorf("%s: %s is %s, and what is mounted is %v", role, name, set[name], mounted)
 		}
 	}
+
 	for _, names := range required(role) {
 		found := false
 		for name := range strings.SplitSeq(names, "|") {

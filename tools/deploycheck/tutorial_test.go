@@ -11,8 +11,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// The tutorial of the integration has the reader put the key into backend/keys, write settings into .env, and use these
-// commands. Its promises are a contract.
+// The tutorial of the integration has the reader put the key into backend/keys, write settings into .env, and
+// use these commands. Its promises are a contract.
 
 // keyDir is where the tutorial puts the key, beside the .env.
 const keyDir = "backend/keys"
@@ -37,8 +37,8 @@ func mountOf(service types.ServiceConfig, target string) *types.ServiceVolumeCon
 	return nil
 }
 
-// TestRestartTakesUpSettings: `docker compose restart backend` after a change of .env. A restart makes no new container, so
-// what its environment holds stays as it was; the file is read again.
+// TestRestartTakesUpSettings: `docker compose restart backend` after a change of .env. A restart makes no new
+// container, so what its environment holds stays as it was; the file is read again.
 func TestRestartTakesUpSettings(t *testing.T) {
 	t.Parallel()
 	services := compose(t).Services
@@ -54,19 +54,22 @@ func TestRestartTakesUpSettings(t *testing.T) {
 				t.Errorf("%s: %s may be written to, or is made as a directory when it is missing", name, source)
 			}
 		}
+
 		for setting := range service.Environment {
 			_, sandbox := readSettings(t, "deploy", "sandbox.env")[setting]
 			if sandbox || strings.HasPrefix(setting, "ECW_") || strings.HasPrefix(setting, "LOG_") {
 				t.Errorf("%s: %s in .env has no effect: the container's environment has it", name, setting)
 			}
 		}
+
 		if len(service.EnvFiles) > 0 {
 			t.Errorf("%s: what %v says wins over .env until the container is made anew", name, service.EnvFiles)
 		}
 	}
 }
 
-// TestBackendIsTheWholeOfUs: API and worker in one, so that its log tells of the deliveries.
+// TestBackendIsTheWholeOfUs: the backend runs API and worker in one process, so that its log shows the
+// deliveries.
 func TestBackendIsTheWholeOfUs(t *testing.T) {
 	t.Parallel()
 	backend := compose(t).Services["backend"]
@@ -81,7 +84,7 @@ func TestBackendIsTheWholeOfUs(t *testing.T) {
 	}
 }
 
-// TestWorkersAreAdded by --scale only: the backend has one already.
+// TestWorkersAreAdded: workers are added with --scale only, because the backend has one already.
 func TestWorkersAreAdded(t *testing.T) {
 	t.Parallel()
 	worker := compose(t).Services["worker"]
@@ -91,6 +94,7 @@ func TestWorkersAreAdded(t *testing.T) {
 	if len(worker.Profiles) > 0 || len(worker.Ports) > 0 || worker.ContainerName != "" {
 		t.Error("--scale worker=2 finds no such service, or the second worker a port or a name that is taken")
 	}
+
 	for _, service := range compose(t).Services {
 		if _, waits := service.DependsOn["worker"]; waits {
 			t.Errorf("%s waits for a worker that is not there", service.Name)
@@ -98,7 +102,7 @@ func TestWorkersAreAdded(t *testing.T) {
 	}
 }
 
-// TestCommandsNameServices: those of the tutorial, and of our documents.
+// TestCommandsNameServices: the commands of the tutorial and of our documents name services that exist.
 func TestCommandsNameServices(t *testing.T) {
 	t.Parallel()
 	services := compose(t).Services
@@ -106,6 +110,7 @@ func TestCommandsNameServices(t *testing.T) {
 	for _, document := range [][]string{{"README.md"}, {"deploy", "README.md"}, {"docs", "operations.md"}} {
 		text += readFile(t, document...)
 	}
+
 	command := regexp.MustCompile(`docker compose (?:restart|logs|stop|exec|run|up)((?: [^|#\n` + "`" + `;>]+)*)`)
 	named := 0
 	for _, found := range command.FindAllStringSubmatch(text, -1) {
@@ -116,6 +121,7 @@ func TestCommandsNameServices(t *testing.T) {
 			}
 		}
 	}
+
 	if named < 15 {
 		t.Errorf("only %d services are named in commands: the test does not find them", named)
 	}
@@ -142,10 +148,11 @@ func servicesOf(command string) (names []string) {
 			}
 		}
 	}
+
 	return names
 }
 
-// TestContainersRunAsTheOwnerOfTheSettings, who alone may read .env and the key.
+// TestContainersRunAsTheOwnerOfTheSettings, because only the owner may read .env and the key.
 func TestContainersRunAsTheOwnerOfTheSettings(t *testing.T) {
 	t.Parallel()
 	services := compose(t, "VANTREXIA_USER=1000:1001").Services
@@ -166,10 +173,12 @@ func TestAddressesNameServices(t *testing.T) {
 			sandbox[name] = *value
 		}
 	}
+
 	addresses := map[string]string{"backend's Temporal": *services["backend"].Environment["TEMPORAL_ADDRESS"]}
 	for _, name := range []string{"SANDBOX_ADDRESS", "SANDBOX_JWKS_URL", "ECW_TOKEN_URL", "ECW_FHIR_BASE_URL"} {
 		addresses[name] = sandbox[name]
 	}
+
 	for name, address := range addresses {
 		host, _, _ := strings.Cut(strings.TrimPrefix(address, "http://"), ":")
 		if _, known := services[host]; !known {

@@ -22,13 +22,14 @@ const (
 	loopback  = "127.0.0.1"
 )
 
-// ports are the addresses a client dials; internal services are never reachable from outside this machine.
+// ports are the addresses to dial. Internal services listen on this machine only.
 type ports struct {
 	frontend, http, ui, history, matching, worker string
 }
 
-// choosePorts checks the ports that were named and picks free ones for the rest. It holds all of them at once so
-// that no two are the same; the server opens its own listeners, so each is let go again before it returns.
+// choosePorts checks the ports that were named, and picks free ones for the rest. It holds all of them at
+// once, so that no two are the same, and closes them before it returns, because the server opens its own
+// listeners.
 func choosePorts(opts options) (ports, error) {
 	var held []net.Listener
 	defer func() {
@@ -36,6 +37,7 @@ func choosePorts(opts options) (ports, error) {
 			_ = listener.Close()
 		}
 	}()
+
 	take := func(ip string, port int, what, flag string) (string, error) {
 		listener, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -53,19 +55,23 @@ func choosePorts(opts options) (ports, error) {
 	if chosen.frontend, err = take(opts.ip, opts.port, "the server", "--port"); err != nil {
 		return ports{}, err
 	}
+
 	if !opts.headless {
 		if chosen.ui, err = take(opts.uiIP, opts.uiPort, "the Web UI", "--ui-port"); err != nil {
 			return ports{}, err
 		}
 	}
+
 	if chosen.http, err = take(opts.ip, 0, "the server's HTTP API", "--ip"); err != nil {
 		return ports{}, err
 	}
+
 	for _, address := range []*string{&chosen.history, &chosen.matching, &chosen.worker} {
 		if *address, err = take(loopback, 0, "an internal service", "--port"); err != nil {
 			return ports{}, err
 		}
 	}
+
 	return chosen, nil
 }
 
@@ -125,7 +131,7 @@ func internalService(address string) config.Service {
 	return config.Service{RPC: config.RPC{BindOnIP: loopback, GRPCPort: portOf(address)}}
 }
 
-// newLogger writes to standard error; standard output is for the line that says ready.
+// newLogger writes to standard error. Standard output is for the line that says ready.
 func newLogger(level zap.AtomicLevel, format string) log.Logger {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -133,6 +139,7 @@ func newLogger(level zap.AtomicLevel, format string) log.Logger {
 	if format != "json" {
 		name = "console"
 	}
+
 	logger, err := zap.Config{
 		Level:             level,
 		Encoding:          name,

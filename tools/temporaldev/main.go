@@ -1,9 +1,10 @@
-// Command temporaldev is a whole Temporal service in one process: the server, its SQLite store and the Web UI.
+// Command temporaldev is a whole Temporal service in one process: the server, its SQLite store and the Web
+// UI.
 //
-// It exists so that a laptop or a CI runner needs no Docker and no download to run the real server. It lives in a
-// module of its own because the server brings some four hundred dependencies along, none of which belong in the
-// program that talks to it. Its command line is the part of the Temporal CLI's "server start-dev" that the Go SDK's
-// testsuite uses, so the binary also serves as testsuite.DevServerOptions.ExistingPath.
+// With it, a laptop or a CI runner needs no Docker and no download to run the real server. It is a module of
+// its own, because the server has some four hundred dependencies, which the program that talks to it must not
+// get. Its command line is the part of the Temporal CLI's "server start-dev" that the Go SDK's testsuite
+// uses, so the binary also serves as testsuite.DevServerOptions.ExistingPath.
 package main
 
 import (
@@ -33,15 +34,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "temporaldev:", err)
 		return 2
 	}
+
 	if opts.exitWithStdin {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		go func() {
-			// Nothing is expected on it: only its end counts, which the kernel brings about however the parent dies.
+			// Nothing is expected on it. Only its end counts: the kernel closes it however the parent dies.
 			_, _ = io.Copy(io.Discard, stdin)
 			cancel()
 		}()
 	}
+
 	if err := serve(ctx, opts, stdout); err != nil {
 		fmt.Fprintln(stderr, "temporaldev:", err)
 		return 1

@@ -48,19 +48,23 @@ func start(t *testing.T, args ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		t.Fatalf("no line that says ready: %v (%v)", err, cmd.Wait())
 	}
+
 	c := &child{cmd: cmd, stdin: stdin}
 	if _, err := fmt.Sscanf(line, "ready address=%s ui=%s", &c.address, &c.ui); err != nil {
 		t.Fatalf("line %q: %v", line, err)
@@ -93,12 +97,15 @@ func TestServesWorkAndPagesAndStopsInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if got := description.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(); got != 7*24*time.Hour {
 		t.Errorf("retention is %s", got)
 	}
+
 	if page := get(t, c.ui+"/"); !strings.Contains(page, "<html") {
 		t.Errorf("the Web UI's page is %q", page)
 	}
+
 	if list := get(t, c.ui+"/api/v1/namespaces"); !strings.Contains(list, `"first"`) {
 		t.Errorf("the Web UI's namespaces are %q", list)
 	}
@@ -106,6 +113,7 @@ func TestServesWorkAndPagesAndStopsInOrder(t *testing.T) {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := c.cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
@@ -122,9 +130,11 @@ func TestStateSurvivesKillAndAttributesAreAddedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+
 	_ = c.cmd.Wait() // "signal: killed"
 
 	c = start(t, "--db-filename", file, "--search-attribute", "Practice=Keyword", "--search-attribute", "Attempt=Int")
@@ -133,11 +143,13 @@ func TestStateSurvivesKillAndAttributesAreAddedOnce(t *testing.T) {
 		&workflowservice.DescribeNamespaceRequest{Namespace: "kept"}); err != nil {
 		t.Errorf("the namespace registered before the kill: %v", err)
 	}
+
 	attributes, err := operatorservice.NewOperatorServiceClient(conn).ListSearchAttributes(ctx,
 		&operatorservice.ListSearchAttributesRequest{Namespace: "default"})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want := map[string]enumspb.IndexedValueType{"Practice": enumspb.INDEXED_VALUE_TYPE_KEYWORD, "Attempt": enumspb.INDEXED_VALUE_TYPE_INT}
 	if got := attributes.GetCustomAttributes(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("search attributes are %v, want %v", got, want)
@@ -162,6 +174,7 @@ func TestRefusesInOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+
 	taken := fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
 
 	for name, test := range map[string]struct {

@@ -30,11 +30,12 @@ import (
 // frontendHealth is the name under which the frontend answers the gRPC health check.
 const frontendHealth = "temporal.api.workflowservice.v1.WorkflowService"
 
-// readyTimeout bounds the start; half a second is usual, a loaded two-core machine takes a few.
+// readyTimeout bounds the start, which usually takes half a second, and a few seconds on a busy machine.
 const readyTimeout = 60 * time.Second
 
-// serve runs the server and its Web UI until ctx ends. When both accept requests it writes one line to stdout,
-// "ready address=127.0.0.1:7233 ui=http://127.0.0.1:8233"; the process that started this one waits for it.
+// serve runs the server and its Web UI until ctx ends. When both accept requests it writes one line to
+// stdout, "ready address=127.0.0.1:7233 ui=http://127.0.0.1:8233"; the process that started this one waits
+// for it.
 func serve(ctx context.Context, opts options, stdout io.Writer) error {
 	syscall.Umask(0o077) // the database holds what the workflows were given
 	unlock, err := lockStore(ctx, opts.dbFile)
@@ -42,10 +43,12 @@ func serve(ctx context.Context, opts options, stdout io.Writer) error {
 		return err
 	}
 	defer unlock()
+
 	ports, err := choosePorts(opts)
 	if err != nil {
 		return err
 	}
+
 	store, err := openStore(ctx, opts)
 	if err != nil {
 		return err
@@ -53,17 +56,19 @@ func serve(ctx context.Context, opts options, stdout io.Writer) error {
 
 	level := zap.NewAtomicLevelAt(log.ParseZapLevel(opts.logLevel))
 	if opts.logLevel == "never" {
-		level.SetLevel(zap.FatalLevel) // a fatal error is why the process ends; it is always said
+		level.SetLevel(zap.FatalLevel) // a fatal error ends the process, so it is always logged
 	}
+
 	server, err := newServer(opts, ports, store, newLogger(level, opts.logFormat))
 	if err != nil {
 		return fmt.Errorf("configure the server: %w", err)
 	}
+
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	defer func() {
-		level.SetLevel(zap.FatalLevel) // services that stop one after the other complain about those already gone
+		level.SetLevel(zap.FatalLevel) // services that stop later log errors about those that have stopped already
 		_ = server.Stop()              // it logs what goes wrong and returns nothing
 	}()
 
@@ -74,12 +79,14 @@ func serve(ctx context.Context, opts options, stdout io.Writer) error {
 		defer ui.Stop()
 		ready += " ui=http://" + ports.ui
 	}
+
 	if err := awaitReady(ctx, opts, ports); err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before the start was over
+			return nil // stopped before the start was over
 		}
 		return err
 	}
+
 	fmt.Fprintln(stdout, ready)
 	<-ctx.Done()
 	return nil
@@ -120,11 +127,13 @@ func newUI(opts options, ports ports) *uiserver.Server {
 func awaitReady(ctx context.Context, opts options, ports ports) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+
 	conn, err := grpc.NewClient(ports.frontend, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return fmt.Errorf("reach the server: %w", err)
 	}
 	defer conn.Close()
+
 	err = poll(ctx, func() error {
 		response, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: frontendHealth})
 		if err == nil && response.GetStatus() != healthpb.HealthCheckResponse_SERVING {
@@ -138,6 +147,7 @@ func awaitReady(ctx context.Context, opts options, ports ports) error {
 	if opts.headless {
 		return nil
 	}
+
 	err = poll(ctx, func() error { return getOK(ctx, "http://"+ports.ui+"/healthz") })
 	if err != nil {
 		return fmt.Errorf("the Web UI on %s does not get ready: %w", ports.ui, err)
@@ -150,11 +160,13 @@ func getOK(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
+
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
+
 	if response.StatusCode != http.StatusOK {
 		return errors.New(response.Status)
 	}
@@ -182,7 +194,7 @@ func portOf(address string) int {
 	return port
 }
 
-// bracketed writes an IP address the way it stands in front of a port.
+// bracketed returns an IP address in the form that goes before a port.
 func bracketed(ip string) string {
 	if parsed := net.ParseIP(ip); parsed != nil && parsed.To4() == nil {
 		return "[" + ip + "]"
@@ -190,7 +202,7 @@ func bracketed(ip string) string {
 	return ip
 }
 
-// developmentConfig is where a server for one developer differs from the server's own defaults.
+// developmentConfig has the settings in which a server for one developer differs from the server's defaults.
 func developmentConfig() dynamicconfig.StaticClient {
 	return dynamicconfig.StaticClient{
 		// The server would otherwise report its version to the vendor and ask for news.

@@ -27,24 +27,29 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// lockTimeout is how long a start waits for its predecessor on the same file to be gone.
+// lockTimeout is how long a start waits for an earlier server on the same file to end.
 const lockTimeout = 10 * time.Second
 
-// lockStore keeps a second server off the file: two would fight over the history shard and both lose. The kernel
-// frees the lock however the process ends. The file stays; removing it would let two processes lock two files.
+// lockStore keeps a second server off the file, because two would take the history shard from each other. The
+// kernel frees the lock however the process ends. The lock file stays: if it were removed, two processes
+// could lock two files.
 func lockStore(ctx context.Context, dbFile string) (unlock func(), err error) {
 	if dbFile == "" {
 		return func() {}, nil
 	}
+
 	if _, err := os.Stat(filepath.Dir(dbFile)); err != nil {
 		return nil, fmt.Errorf("the directory of --db-filename: %w", err)
 	}
+
 	file, err := os.OpenFile(dbFile+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the database file: %w", err)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
+
 	if err := poll(ctx, func() error { return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }); err != nil {
 		_ = file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -55,8 +60,8 @@ func lockStore(ctx context.Context, dbFile string) (unlock func(), err error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// openStore prepares the database: schema, namespaces, search attributes. Every step can be repeated, after a
-// kill in the middle as well, and changes nothing that is already there.
+// openStore prepares the database: schema, namespaces, search attributes. Every step may be repeated, also
+// after a kill in the middle, and leaves what is there as it is.
 func openStore(ctx context.Context, opts options) (*config.SQL, error) {
 	store := &config.SQL{PluginName: sqliteplugin.PluginName}
 	if opts.dbFile == "" {
@@ -64,44 +69,52 @@ func openStore(ctx context.Context, opts options) (*config.SQL, error) {
 		store.ConnectAttributes = map[string]string{"mode": "memory", "cache": "shared"} // the plugin makes the schema
 	} else {
 		store.DatabaseName = opts.dbFile
-		// With the write-ahead log a commit survives the death of the process; "normal" leaves out the flush that
-		// it would take to survive a power cut, and is several times faster.
+		// With the write-ahead log a commit survives the death of the process; "normal" leaves out the flush
+		// that it would take to survive a power cut, and is several times faster.
 		store.ConnectAttributes = map[string]string{"mode": "rwc", "journal_mode": "wal", "synchronous": "normal", "busy_timeout": "10000"}
 		if err := createSchema(store); err != nil {
 			return nil, fmt.Errorf("create the schema in %s: %w", opts.dbFile, err)
 		}
 	}
+
 	for _, name := range opts.namespaces {
 		if err := createNamespace(ctx, store, name, opts); err != nil {
 			return nil, fmt.Errorf("namespace %s: %w", name, err)
 		}
 	}
+
 	return store, nil
 }
 
-// createSchema makes the tables of a new file, all or none: half a schema would never be completed.
+// createSchema makes the tables of a new file in one transaction, because a part of a schema would never be
+// completed.
 func createSchema(store *config.SQL) (err error) {
-	db, err := sql.NewSQLAdminDB(sqlplugin.DbKindUnknown, store, resolver.NewNoopResolver(), log.NewNoopLogger(), metrics.NoopMetricsHandler)
+	db, err := sql.NewSQLAdminDB(sqlplugin.DbKindUnknown, store, resolver.NewNoopResolver(), log.NewNoopLogger(),
+		metrics.NoopMetricsHandler)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+
 	tables, err := db.ListTables(store.DatabaseName)
 	if err != nil || len(tables) > 0 {
 		return err
 	}
+
 	// The plugin's pool holds a single connection, so these statements share the transaction.
 	if err := db.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
+
 	if err := sqlite.SetupSchemaOnDB(db); err != nil {
 		return errors.Join(err, db.Exec("ROLLBACK"))
 	}
 	return db.Exec("COMMIT")
 }
 
-// createNamespace creates the namespace, or gives an existing one the search attributes that it lacks. It writes to
-// the database because a running server takes seconds to notice a new attribute, and refuses workflows meanwhile.
+// createNamespace creates the namespace, or gives an existing one the search attributes that it lacks. It
+// writes to the database because a running server takes seconds to notice a new attribute, and refuses
+// workflows meanwhile.
 func createNamespace(ctx context.Context, store *config.SQL, name string, opts options) (err error) {
 	db, err := sql.NewSQLDB(sqlplugin.DbKindUnknown, store, resolver.NewNoopResolver(), log.NewNoopLogger(), metrics.NoopMetricsHandler)
 	if err != nil {
@@ -113,6 +126,7 @@ func createNamespace(ctx context.Context, store *config.SQL, name string, opts o
 	if err != nil {
 		return err
 	}
+
 	created.Detail.Config.Retention = durationpb.New(opts.retention)
 	if err := sqlite.CreateNamespaces(store, created); err != nil {
 		return err
@@ -122,30 +136,35 @@ func createNamespace(ctx context.Context, store *config.SQL, name string, opts o
 	if err != nil {
 		return err
 	}
+
 	row, serializer := rows[0], serialization.NewSerializer()
 	encoding, err := enumspb.EncodingTypeFromString(row.DataEncoding)
 	if err != nil {
 		return err
 	}
+
 	detail, err := serializer.NamespaceDetailFromBlob(&commonpb.DataBlob{Data: row.Data, EncodingType: encoding})
 	if err != nil {
 		return err
 	}
+
 	changed, err := addSearchAttributes(detail, opts.searchAttributes)
 	if err != nil || !changed {
 		return err
 	}
+
 	blob, err := serializer.NamespaceDetailToBlob(detail)
 	if err != nil {
 		return err
 	}
+
 	row.Data, row.DataEncoding = blob.GetData(), blob.GetEncodingType().String()
 	_, err = db.UpdateNamespace(ctx, &row)
 	return err
 }
 
-// addSearchAttributes gives each attribute the namespace lacks one of the store's preallocated columns of its type,
-// and reports whether it gave any.
+// addSearchAttributes gives each attribute the namespace lacks one of the store's preallocated columns of its
+// type, and reports whether it gave any.
 func addSearchAttributes(namespace *persistencespb.NamespaceDetail, wanted map[string]enumspb.IndexedValueType) (bool, error) {
 	columns := sadefs.GetDBIndexSearchAttributes(nil).CustomSearchAttributes
 	aliases := namespace.GetConfig().GetCustomSearchAttributeAliases() // column to attribute
@@ -153,10 +172,12 @@ func addSearchAttributes(namespace *persistencespb.NamespaceDetail, wanted map[s
 		aliases = map[string]string{}
 		namespace.Config.CustomSearchAttributeAliases = aliases
 	}
+
 	present := map[string]enumspb.IndexedValueType{}
 	for column, attribute := range aliases {
 		present[attribute] = columns[column]
 	}
+
 	changed := false
 	for _, attribute := range slices.Sorted(maps.Keys(wanted)) {
 		kind := wanted[attribute]
@@ -166,13 +187,16 @@ func addSearchAttributes(namespace *persistencespb.NamespaceDetail, wanted map[s
 			}
 			continue
 		}
+
 		column, found := freeColumn(columns, aliases, kind)
 		if !found {
 			return false, fmt.Errorf("no room for search attribute %s: all columns of type %s are in use", attribute, kind)
 		}
+
 		aliases[column] = attribute
 		changed = true
 	}
+
 	return changed, nil
 }
 
