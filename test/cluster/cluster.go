@@ -26,7 +26,7 @@ const (
 // The names of the processes that there is one of; they choose ports and log files.
 const (
 	postgresName = "postgres"
-	temporalName = "temporal"
+	temporalName = devstack.TemporalFrontend
 	uiName       = "temporal-ui"
 	sandboxName  = "sandbox"
 )
@@ -69,7 +69,7 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 	defer cancel()
 	c := &cluster{cfg: cfg}
 	var err error
-	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())
+	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), devstack.TemporalServerPorts())
 	if c.ports, err = devstack.ChoosePorts(names...); err != nil {
 		return c, err
 	}
