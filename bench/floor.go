@@ -16,7 +16,7 @@ func (f *floor) Start(ctx context.Context) error {
 	if err := f.startBase(ctx); err != nil {
 		return err
 	}
-	return f.startRole(ctx, "floor", nil)
+	return f.startRole(ctx, "floor")
 }
 
 // places is how many requests to the EHR are under way at once: our own default, ECW_PARALLEL.

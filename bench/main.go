@@ -46,6 +46,8 @@ func playRole(ctx context.Context, role string) error {
 
 	roles := map[string]func(context.Context, roleConfig) error{
 		"floor": runFloor,
+		"naive": runNaive,
+		"river": runRiver,
 	}
 	run, ok := roles[role]
 	if !ok {

@@ -84,6 +84,9 @@ func takeTurn(ctx context.Context, sys system, s *stack, p plan) (_ round, err e
 			return r, fmt.Errorf("%d/s: %w", rate, err)
 		}
 		r.Phases = append(r.Phases, measured)
+		if measured.Queues {
+			break // a higher rate queues all the more
+		}
 	}
 	if p.Saturated > 0 {
 		measured, err := measurePhase(ctx, sys, s, 0, p.Saturated)
@@ -149,7 +152,7 @@ type sample struct {
 const settle = time.Second
 
 // drainTimeout is how long a backlog may take.
-const drainTimeout = 90 * time.Second
+const drainTimeout = 60 * time.Second
 
 // measurePhase sends readings at a rate, or at rate 0 as many as the contender takes, waits until all are stored, and says
 // what that took.
@@ -166,9 +169,13 @@ func measurePhase(ctx context.Context, sys system, s *stack, rate int, d time.Du
 
 	begun := time.Now()
 	var sent []sample
+	var queues bool
 	if rate > 0 {
-		sent = sendAtRate(ctx, sys, s, rate, d)
-	} else if sent, err = sendSaturated(ctx, sys, s, d); err != nil {
+		sent, queues, err = sendAtRate(ctx, sys, s, rate, d)
+	} else {
+		sent, err = sendSaturated(ctx, sys, s, d)
+	}
+	if err != nil {
 		return phase{}, err
 	}
 	sendingEnded := time.Now()
@@ -177,8 +184,7 @@ func measurePhase(ctx context.Context, sys system, s *stack, rate int, d time.Du
 	}
 
 	p := evaluate(s, sent, begun, sendingEnded)
-	p.Rate = rate
-	p.Queues = rate > 0 && p.backlog(s, sent, sendingEnded) > max(3, rate)
+	p.Rate, p.Queues = rate, queues
 	if err := pause(ctx, settle); err != nil {
 		return p, err
 	}
@@ -200,21 +206,44 @@ func measurePhase(ctx context.Context, sys system, s *stack, rate int, d time.Du
 	return p, nil
 }
 
-// sendAtRate sends readings at their time, whether or not earlier ones are answered.
-func sendAtRate(ctx context.Context, sys system, s *stack, rate int, d time.Duration) []sample {
-	sent := make([]sample, int(d.Seconds()*float64(rate)+0.5))
+// sendAtRate sends readings at their time, whether or not earlier ones are answered. When the contender has fallen a second
+// behind it stops, and reports that: waiting for a backlog of any length shows nothing more.
+func sendAtRate(ctx context.Context, sys system, s *stack, rate int, d time.Duration) (sent []sample, queues bool, err error) {
+	before, err := s.ehr.poll(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+
+	all := make([]sample, int(d.Seconds()*float64(rate)+0.5))
 	begun := time.Now()
+	polled := begun
 	var sending sync.WaitGroup
-	for i := range sent {
+	for i := range all {
 		due := begun.Add(time.Duration(i) * time.Second / time.Duration(rate))
-		if pause(ctx, time.Until(due)) != nil {
+		if err := pause(ctx, time.Until(due)); err != nil {
+			return nil, false, err
+		}
+		sending.Go(func() { all[i] = send(ctx, sys, s) })
+		sent = all[:i+1]
+
+		if time.Since(polled) < 100*time.Millisecond {
+			continue
+		}
+		polled = time.Now()
+		stored, err := s.ehr.poll(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		if queues = len(sent)-(stored-before) > max(minBacklog, rate); queues {
 			break
 		}
-		sending.Go(func() { sent[i] = send(ctx, sys, s) })
 	}
 	sending.Wait()
-	return sent
+	return sent, queues, nil
 }
+
+// minBacklog is how many readings may be on their way at a low rate.
+const minBacklog = 20
 
 func send(ctx context.Context, sys system, s *stack) (one sample) {
 	r := s.nextReading(s.patients)
@@ -226,7 +255,7 @@ func send(ctx context.Context, sys system, s *stack) (one sample) {
 
 // window is how many readings are on their way at most when a contender is saturated: a backlog that it always has, and that
 // does not grow without bounds where the intake is faster than the deliveries.
-const window = 200
+const window = 100
 
 // senders post readings at once when a contender is saturated.
 const senders = 16
@@ -342,16 +371,6 @@ func evaluate(s *stack, sent []sample, begun, sendingEnded time.Time) phase {
 	p.PerSecond = float64(counted) / sendingEnded.Sub(steady).Seconds()
 	p.Intake, p.Chart = quantilesOf(p.intake), quantilesOf(p.chart)
 	return p
-}
-
-// backlog is how many readings were accepted and not stored at that moment.
-func (p phase) backlog(s *stack, sent []sample, moment time.Time) (count int) {
-	for _, one := range sent {
-		if at, ok := s.ehr.storedAt(one.id); one.accepted() && (!ok || at.After(moment)) {
-			count++
-		}
-	}
-	return count
 }
 
 // cpu is what each part has used since it started.

@@ -157,7 +157,7 @@ func (s *stack) startEHR(ctx context.Context) error {
 }
 
 // startRole starts a contender that is a role of this binary, with its intake.
-func (s *stack) startRole(ctx context.Context, role string, more func(*roleConfig)) error {
+func (s *stack) startRole(ctx context.Context, role string) error {
 	cfg := roleConfig{
 		Address:     s.address("intake"),
 		DatabaseURL: s.postgres.URL("bench"),

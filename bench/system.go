@@ -48,7 +48,10 @@ func contenders() []contender {
 	return []contender{
 		{"floor", "floor: a bare loop", nothingMissing, newFloor},
 		{"ours", "ours, Temporal on PostgreSQL", temporalMissing, newOurs},
+		{"naive", "naive workflow, Temporal on PostgreSQL", temporalMissing, newNaive},
+		{"river", "River", nothingMissing, newRiver},
 		{"ours-dev", "ours, embedded Temporal on SQLite", temporalDevMissing, newOursDev},
+		{"naive-dev", "naive workflow, embedded Temporal on SQLite", temporalDevMissing, newNaiveDev},
 	}
 }
 
