@@ -50,6 +50,7 @@ func contenders() []contender {
 		{"ours", "ours, Temporal on PostgreSQL", temporalMissing, newOurs},
 		{"naive", "naive workflow, Temporal on PostgreSQL", temporalMissing, newNaive},
 		{"river", "River", nothingMissing, newRiver},
+		{"celery", "Celery, Redis, PostgreSQL, on events", celeryMissing, newCelery},
 		{"ours-dev", "ours, embedded Temporal on SQLite", temporalDevMissing, newOursDev},
 		{"naive-dev", "naive workflow, embedded Temporal on SQLite", temporalDevMissing, newNaiveDev},
 	}
