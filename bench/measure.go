@@ -57,19 +57,16 @@ type round struct {
 	Duplicates   int     `json:"duplicates"` // readings more than once in the EHR
 }
 
-// warmUp is how many readings go through it before anything is measured: connections, caches and a token are made.
-const warmUp = 30
+// Before anything is measured some readings go through it: connections, caches and a token are made.
+const (
+	warmUpRate = 20
+	warmUp     = 1500 * time.Millisecond
+)
 
 // takeTurn starts the contender, measures it and stops it.
 func takeTurn(ctx context.Context, sys system, s *stack, p plan) (_ round, err error) {
-	defer func() { err = errors.Join(err, s.Stop(), s.stopPostgres()) }()
-	if err := sys.Start(ctx); err != nil {
-		return round{}, err
-	}
-	if _, err := measurePhase(ctx, sys, s, 20, warmUp*time.Second/20); err != nil {
-		return round{}, err
-	}
-	if err := pause(ctx, 1500*time.Millisecond); err != nil { // a session tells of its commits once a second
+	defer func() { err = errors.Join(err, sys.Stop(), s.stopPostgres()) }()
+	if err := startAndWarmUp(ctx, sys, s); err != nil {
 		return round{}, err
 	}
 
@@ -119,6 +116,27 @@ func takeTurn(ctx context.Context, sys system, s *stack, p plan) (_ round, err e
 	r.WAL = float64(after.WAL-before.WAL) / n
 	r.Stored = float64(after.Size-before.Size) / n
 	return r, nil
+}
+
+// startTimeout is for all of a contender; half a minute is usual.
+const startTimeout = 3 * time.Minute
+
+func startAndWarmUp(ctx context.Context, sys system, s *stack) error {
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := sys.Start(starting); err != nil {
+		return err
+	}
+	version, err := s.database.version(ctx)
+	if err != nil {
+		return err
+	}
+	s.postgresVersion = version
+
+	if _, err := measurePhase(ctx, sys, s, warmUpRate, warmUp); err != nil {
+		return fmt.Errorf("warming up: %w", err)
+	}
+	return pause(ctx, 500*time.Millisecond) // a session tells of its commits once a second, and settle was the rest of it
 }
 
 // figures are PostgreSQL's, and the size has the other files too.

@@ -18,11 +18,12 @@ import (
 type ours struct {
 	*stack
 	embedded bool // the Temporal that `make run` has, in the place of the server on PostgreSQL
+	imported timedImport
 }
 
-func newOurs(s *stack) system { return &ours{s, false} }
+func newOurs(s *stack) system { return &ours{stack: s} }
 
-func newOursDev(s *stack) system { return &ours{s, true} }
+func newOursDev(s *stack) system { return &ours{stack: s, embedded: true} }
 
 // ourPart is the name of our process.
 const ourPart = "vantrexia"
@@ -74,9 +75,38 @@ func (o *ours) Start(ctx context.Context) error {
 		return program.Explain(fmt.Errorf("vantrexia serve: %w", err))
 	}
 
-	imported, err := o.importPatients(ctx, people(0))
-	o.patients = imported
+	o.imported, err = o.timeImport(ctx, len(people(0)))
 	return err
+}
+
+// timedImport is what an import took.
+type timedImport struct {
+	seconds  float64
+	requests int
+}
+
+// timeImport imports as many patients, those that are known already left out, and sends readings of all of them from then on.
+func (o *ours) timeImport(ctx context.Context, count int) (t timedImport, err error) {
+	whom := people(count)
+	if count > len(people(0)) {
+		whom = whom[len(people(0)):]
+	} else {
+		o.patients = nil
+	}
+	before, _, err := o.ehr.requests(ctx)
+	if err != nil {
+		return t, err
+	}
+	began := time.Now()
+	ids, err := o.importPatients(ctx, whom)
+	if err != nil {
+		return t, err
+	}
+	t.seconds = time.Since(began).Seconds()
+	o.patients = append(o.patients, ids...)
+	after, _, err := o.ehr.requests(ctx)
+	t.requests = after - before
+	return t, err
 }
 
 // people are the sandbox's patients, 0 is as many as it has by itself.

@@ -27,6 +27,8 @@ type run struct {
 	keyFile string // of the key that signs assertions
 	jwks    []byte
 	sent    atomic.Int64 // readings made so far: each is another one
+
+	postgresVersion string // of the last that was started
 }
 
 // newRun makes the directory and the key.
