@@ -481,14 +481,15 @@ func (s *stack) describeHistories(ctx context.Context, r *round) error {
 	}
 	defer temporal.Close()
 
-	for _, id := range s.ehr.some(describedHistories) {
+	ids := s.ehr.some(describedHistories)
+	for _, id := range ids {
 		found, err := temporal.DescribeWorkflowExecution(ctx, fmt.Sprintf(s.workflowID, id), "")
 		if err != nil {
 			return fmt.Errorf("describe the workflow of %s: %w", id, err)
 		}
 		info := found.GetWorkflowExecutionInfo()
-		r.Events += float64(info.GetHistoryLength()) / describedHistories
-		r.HistoryBytes += float64(info.GetHistorySizeBytes()) / describedHistories
+		r.Events += float64(info.GetHistoryLength()) / float64(len(ids))
+		r.HistoryBytes += float64(info.GetHistorySizeBytes()) / float64(len(ids))
 	}
 	return nil
 }
