@@ -74,8 +74,8 @@ func (r *run) full(ctx context.Context, o options) error {
 	limited, cancel := context.WithTimeout(ctx, o.limit)
 	defer cancel()
 	res.Systems = r.measureAll(limited, o)
-	res.Machine.PostgreSQL = r.postgresVersion
 	res.Scenarios = r.measureScenarios(limited, o)
+	res.Machine.PostgreSQL = r.postgresVersion
 	res.Seconds = time.Since(began).Seconds()
 
 	dir := filepath.Join(r.root, "bench", "results", res.Date.Format("2006-01-02T150405"))

@@ -17,8 +17,10 @@ func writeTable(out io.Writer, r results) error {
 	fmt.Fprintf(out, "%s, commit %s, %d × %s, %d GiB, Linux %s, PostgreSQL %s, %s, load before the run %s\n",
 		r.Date.Format(time.DateOnly), r.Commit, m.Cores, m.CPU, m.MemoryGiB, m.Kernel, m.PostgreSQL, m.Go, m.LoadBefore)
 
-	rates := rates(r.Systems)
-	for _, rate := range rates {
+	if len(r.Systems) == 0 {
+		return writeScenarios(out, r)
+	}
+	for _, rate := range rates(r.Systems) {
 		if err := writeTimes(out, r, rate); err != nil {
 			return err
 		}
