@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench measure-memory clean
+.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench bench-go measure-memory clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,7 @@ build: bin/vantrexia ## build bin/vantrexia
 test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Temporal
 	$(GO) test -race -timeout 20m ./...
 	cd tools/temporaldev && $(GO) test -trimpath ./...
+	cd bench && $(GO) test ./...
 	cd tools/deploycheck && $(GO) test -count=1 ./... # what it reads is outside of its module, where a cached result is blind
 
 lint: $(TOOLS) bin/temporal-server ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml, temporal-config
@@ -27,6 +28,7 @@ lint: $(TOOLS) bin/temporal-server ## check formatting, go vet, staticcheck, gen
 	$(GO) mod tidy -diff
 	$(GO) vet -tags measure ./...
 	bin/staticcheck ./...
+	cd bench && $(GO) vet ./... && ../bin/staticcheck ./...
 	bin/sqlc diff --file db/sqlc.yaml
 	bin/workflowcheck ./workflows
 	@said=$$(bin/temporal-server validate-dynamic-config temporal-config/dynamicconfig.yaml); \
@@ -62,7 +64,11 @@ cluster: $(CLUSTER_SERVERS) bin/vantrexia ## run two APIs and three workers on a
 test-cluster: $(CLUSTER_SERVERS) ## replace processes of such a cluster while 1,000 readings go through it
 	TEST_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./test/cluster
 
-bench: ## measure speed and memory
+bench: bin/temporal-server bin/temporal-sql-tool bin/temporaldev bin/vantrexia ## measure what a delivery takes, beside a bare loop, plain Temporal, River and Celery: 15 minutes (BENCH=-quick is one)
+	@cd bench && $(GO) build -o ../bin/bench .
+	@exec bin/bench $(BENCH)
+
+bench-go: ## Go benchmarks: transform, assertion, request decoding, judge
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 WAITING ?= 5000

@@ -24,18 +24,18 @@ type intake struct {
 	contract     *contract
 }
 
-func newIntake(f *testing.F, method, path string) intake {
-	f.Helper()
+func newIntake(tb testing.TB, method, path string) intake {
+	tb.Helper()
 	contract, err := loadContract()
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	return intake{method, path, contract}
 }
 
 // send sends a body to a handler. It fails unless the body is taken, or refused with an answer in the API's
 // form.
-func (in intake) send(t *testing.T, body []byte, take echo.HandlerFunc) {
+func (in intake) send(t testing.TB, body []byte, take echo.HandlerFunc) {
 	t.Helper()
 	s := &server{Config: Config{Logger: slog.New(slog.DiscardHandler)}}
 	e := echo.New()
@@ -66,9 +66,28 @@ func (in intake) send(t *testing.T, body []byte, take echo.HandlerFunc) {
 	}
 }
 
+// goodReading is the body of a request that is taken.
+const goodReading = `{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","observation_type":"blood_pressure","effective_at":"2026-02-06T10:30:00Z",` +
+	`"device":"BP-OMRON-7250","values":{"systolic":142,"diastolic":92,"heart_rate":78}}`
+
+// BenchmarkDecodeReading is a request before anything is stored: the body against the contract, and the reading in it.
+func BenchmarkDecodeReading(b *testing.B) {
+	in := newIntake(b, http.MethodPost, "/api/v1/observations")
+	b.ReportAllocs()
+	for b.Loop() {
+		in.send(b, []byte(goodReading), func(c echo.Context) error {
+			var req observationRequest
+			if err := bind(c, &req); err != nil {
+				return err
+			}
+			_, err := req.reading(time.Now())
+			return err
+		})
+	}
+}
+
 func FuzzCreateObservation(f *testing.F) {
-	const good = `{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","observation_type":"blood_pressure","effective_at":"2026-02-06T10:30:00Z",` +
-		`"device":"BP-OMRON-7250","values":{"systolic":142,"diastolic":92,"heart_rate":78}}`
+	const good = goodReading
 	for _, seed := range []string{
 		good, good[:80], good + good, "", "null", "[]", "{}", `""`, "\xff", "\x00", "\ufeff{}", `{"unknown":1}`, `{"patient_id":7}`, `{"device":"\u0000\ud800"}`,
 		`{"values":{"systolic":1e400}}`, `{"values":{"a":1,"a":2}}`, `{"effective_at":"0001-01-01T00:00:00Z"}`,

@@ -254,6 +254,9 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
+// PID is the process id of the postmaster, whose children the sessions are.
+func (p *Postgres) PID() int { return p.process.cmd.Process.Pid }
+
 // Done is closed when the server has ended, whether it was stopped or died.
 func (p *Postgres) Done() <-chan struct{} { return p.process.done }
 

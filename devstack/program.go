@@ -27,6 +27,9 @@ func StartProgram(cmd *exec.Cmd, logFile string) (*Program, error) {
 	return &Program{process: p}, nil
 }
 
+// PID is the program's process id.
+func (p *Program) PID() int { return p.process.cmd.Process.Pid }
+
 // Done is closed when the program has ended.
 func (p *Program) Done() <-chan struct{} { return p.process.done }
 

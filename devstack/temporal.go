@@ -192,6 +192,9 @@ func (t *Temporal) Address() string { return t.address }
 // UIURL is the address of the Web UI, or "" when there is none.
 func (t *Temporal) UIURL() string { return t.uiURL }
 
+// PID is the server's process id.
+func (t *Temporal) PID() int { return t.process.cmd.Process.Pid }
+
 // Done is closed when the server has ended, whether it was stopped or died.
 func (t *Temporal) Done() <-chan struct{} { return t.process.done }
 

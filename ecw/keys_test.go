@@ -165,6 +165,7 @@ func TestAssertion(t *testing.T) {
 
 func BenchmarkSignAssertion(b *testing.B) {
 	key, now := testKey(), time.Now()
+	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := signAssertion(key, "client-1", "https://oauth.example/token", now); err != nil {
 			b.Fatal(err)

@@ -59,8 +59,11 @@ const (
 
 // People returns the 142 patients of the sandbox, always the same ones in the same order: those of patients.tsv, then
 // 99 added ones. The slice is the caller's.
-func People() []Person {
-	people, _ := allPeople() // the table is embedded and a test reads it, so it cannot fail at run time
+func People() []Person { return Crowd(sampleCount + addedCount) }
+
+// Crowd returns as many patients as asked for, for measurements with more of them than People has: those of People first.
+func Crowd(count int) []Person {
+	people, _ := allPeople(count) // the table is embedded and a test reads it, so it cannot fail at run time
 	return people
 }
 
@@ -70,12 +73,12 @@ func Vitals() []Visit {
 	return visits
 }
 
-func allPeople() ([]Person, error) {
+func allPeople(count int) ([]Person, error) {
 	rows, err := table(patientsTSV)
 	if err != nil {
 		return nil, fmt.Errorf("patients.tsv: %w", err)
 	}
-	people := make([]Person, 0, sampleCount+addedCount)
+	people := make([]Person, 0, max(count, len(rows)))
 	for _, row := range rows {
 		people = append(people, Person{
 			FHIRID: "ecw-patient-" + row["PID"], SampleID: row["PID"], Active: true,
@@ -85,13 +88,13 @@ func allPeople() ([]Person, error) {
 			Street: row["street"], Apartment: row["apartment"], City: row["city"], State: row["region"], PostCode: row["pcode"],
 		})
 	}
-	for i := range addedCount {
+	for i := range count - len(people) {
 		people = append(people, addedPerson(i))
 	}
 	for i := range people {
 		people[i].MRN = fmt.Sprintf("ECW-%05d", 10001+i)
 	}
-	return people, nil
+	return people[:count], nil
 }
 
 func allVisits() ([]Visit, error) {

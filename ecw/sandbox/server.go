@@ -30,6 +30,7 @@ type Config struct {
 
 	Scopes        []string      // that the app may ask for; default DefaultScopes
 	TokenLifetime time.Duration // default 5 minutes
+	Patients      int           // how many of Crowd it has; default those of People
 	RatePerMinute int           // token and FHIR requests in a clock minute before 429 until its end; 0 = no limit (eCW: 250)
 
 	// DataDir keeps accepted Observations in observations.ndjson, written before the request is answered and read again by
@@ -86,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	people, err := allPeople()
+	people, err := allPeople(cfg.Patients)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
@@ -124,6 +125,9 @@ func (c Config) complete() (Config, error) {
 	if c.TokenLifetime < 0 {
 		errs = append(errs, fmt.Errorf("TokenLifetime %s is negative", c.TokenLifetime))
 	}
+	if c.Patients < 0 {
+		errs = append(errs, fmt.Errorf("Patients %d is negative; 0 takes those of People", c.Patients))
+	}
 	if c.RatePerMinute < 0 {
 		errs = append(errs, fmt.Errorf("RatePerMinute %d is negative; 0 switches the limit off", c.RatePerMinute))
 	}
@@ -139,6 +143,9 @@ func (c Config) complete() (Config, error) {
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = 5 * time.Minute
+	}
+	if c.Patients == 0 {
+		c.Patients = sampleCount + addedCount
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -26,7 +26,7 @@ const (
 // The names of the other processes. Ports and log files are found by them.
 const (
 	postgresName = "postgres"
-	temporalName = "temporal"
+	temporalName = devstack.TemporalFrontend
 	uiName       = "temporal-ui"
 	sandboxName  = "sandbox"
 )
@@ -70,7 +70,7 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 
 	c := &cluster{cfg: cfg}
 	var err error
-	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), temporalPorts())
+	names := slices.Concat([]string{postgresName, uiName, sandboxName}, apiNames(), devstack.TemporalServerPorts())
 	if c.ports, err = devstack.ChoosePorts(names...); err != nil {
 		return c, err
 	}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// scenarioKind is something that is measured of ours alone, on a fresh installation.
+type scenarioKind struct {
+	name    string
+	title   string
+	prepare func(*stack)
+	measure func(context.Context, *ours, options) ([]figure, error)
+}
+
+func scenarioKinds() []scenarioKind {
+	return []scenarioKind{
+		{"drain", "the drain of a backlog under eCW's limit", prepareDrain, measureDrain},
+		{"import", "the import of patients", func(s *stack) { s.ehrPatients = crowd }, measureImports},
+		{"parked", "with parked transmissions", prepareParked, measureParked},
+	}
+}
+
+// measureScenarios measures those for which there is time.
+func (r *run) measureScenarios(ctx context.Context, o options) (found []scenario) {
+	for _, kind := range scenarioKinds() {
+		if !o.wants(kind.name) {
+			continue
+		}
+		result := scenario{Name: kind.name, Title: kind.title}
+		if missing := temporalMissing(r); missing != "" {
+			result.NotMeasured = "install it: " + missing
+			found = append(found, result)
+			continue
+		}
+
+		began := time.Now()
+		var err error
+		result.Figures, err = r.measureScenario(ctx, kind, o)
+		switch {
+		case ctx.Err() != nil:
+			result.NotMeasured = fmt.Sprintf("the time was up: run it alone, with -only %s", kind.name)
+		case err != nil:
+			result.NotMeasured = err.Error()
+		}
+		say("%s: %s", result.Title, time.Since(began).Round(time.Second))
+		found = append(found, result)
+	}
+	return found
+}
+
+func (r *run) measureScenario(ctx context.Context, kind scenarioKind, options options) (figures []figure, err error) {
+	s, err := newStack(r, kind.name)
+	if err != nil {
+		return nil, err
+	}
+	kind.prepare(s)
+	o := &ours{stack: s}
+	defer func() { err = errors.Join(err, o.Stop(), s.stopPostgres()) }()
+	if err := startAndWarmUp(ctx, o, s); err != nil {
+		return nil, err
+	}
+	return kind.measure(ctx, o, options)
+}
+
+// post posts readings as batches, and returns how long the answers took.
+func (o *ours) post(ctx context.Context, count int) (time.Duration, error) {
+	const most = 1000 // in a batch
+	var took time.Duration
+	for sent := 0; sent < count; sent += most {
+		batch := make([]reading, min(most, count-sent))
+		for i := range batch {
+			batch[i] = o.nextReading(o.patients)
+		}
+		var answer struct{ Created int }
+		began := time.Now()
+		err := call(ctx, http.MethodPost, o.url+intakePath+"batch/", o.token, map[string]any{"observations": batch}, &answer)
+		if err != nil {
+			return took, err
+		}
+		took += time.Since(began)
+		if answer.Created != len(batch) {
+			return took, fmt.Errorf("%d of a batch of %d readings were stored", answer.Created, len(batch))
+		}
+	}
+	return took, nil
+}
+
+// status is what /fhir/status/ says of what waits.
+type status struct {
+	Circuit struct {
+		State string
+		Held  int
+	}
+	Queue struct {
+		Pending             int
+		Processing          int
+		FailedAwaitingRetry int `json:"failed_awaiting_retry"`
+	}
+}
+
+// awaitStatus asks until the status is as it should be.
+func (o *ours) awaitStatus(ctx context.Context, enough func(status) bool) (status, error) {
+	for {
+		var now status
+		if err := call(ctx, http.MethodGet, o.url+"/api/v1/fhir/status/", o.token, nil, &now); err != nil {
+			return now, err
+		}
+		if enough(now) {
+			return now, nil
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return now, err
+		}
+	}
+}
+
+// The drain is of this many readings, under the limits that a practice of eCW has and that we keep.
+const (
+	backlog      = 120
+	ourLimit     = 240 // requests a minute, our default
+	ecwLimit     = 250 // what eCW takes
+	burst        = 10  // what may come on top of our limit
+	drainSeconds = float64(backlog-burst) / ourLimit * 60
+)
+
+func prepareDrain(s *stack) {
+	s.ehrPerMinute = ecwLimit
+	s.settings = []string{fmt.Sprint("ECW_RATE_LIMIT=", ourLimit)}
+}
+
+// measureDrain holds readings while the EHR refuses us, and looks how long they take when it does so no more.
+func measureDrain(ctx context.Context, o *ours, _ options) ([]figure, error) {
+	if err := pause(ctx, 30*time.Second); err != nil { // the import at the start has used up some of the limit's minute
+		return nil, err
+	}
+	if err := o.ehr.breakIt(ctx, map[string]any{"kind": "unauthorized", "target": "any", "for": "1h"}); err != nil {
+		return nil, err
+	}
+	before, err := o.ehr.poll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := o.post(ctx, backlog); err != nil {
+		return nil, err
+	}
+	if _, err := o.awaitStatus(ctx, func(now status) bool { return now.Circuit.Held >= backlog-1 }); err != nil {
+		return nil, err
+	}
+
+	if err := o.ehr.repair(ctx); err != nil {
+		return nil, err
+	}
+	_, refusedBefore, err := o.ehr.requests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := call(ctx, http.MethodPost, o.url+"/api/v1/ecw/test/connection/", o.token, nil, nil); err != nil {
+		return nil, err
+	}
+	for stored := before; stored < before+backlog; {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return nil, err
+		}
+		if stored, err = o.ehr.poll(ctx); err != nil {
+			return nil, err
+		}
+	}
+	took := time.Since(began).Seconds()
+	_, refused, err := o.ehr.requests(ctx)
+	return []figure{
+		{"readings held, under a limit of 240 a minute", backlog, ""},
+		{"until all were in the chart", took, "s"},
+		{"what the limit alone takes", drainSeconds, "s"},
+		{"requests refused by eCW's limit (HTTP 429)", float64(refused - refusedBefore), ""},
+	}, err
+}
+
+// crowd is how many patients the sandbox has for the imports.
+const crowd = 142 + 2000
+
+// measureImports imports patients whom the installation does not know.
+func measureImports(ctx context.Context, o *ours, _ options) ([]figure, error) {
+	figures := []figure{
+		{"142 patients", o.imported.seconds, "s"},
+		{"… requests to the EHR", float64(o.imported.requests), ""},
+	}
+	large, err := o.timeImport(ctx, crowd)
+	return append(figures,
+		figure{"2,000 patients", large.seconds, "s"},
+		figure{"… requests to the EHR", float64(large.requests), ""},
+	), err
+}
+
+func prepareParked(s *stack) {
+	s.settings = []string{"RETRY_DELAYS=6h,6h,6h,6h,6h"} // none of them goes on while the others are measured
+}
+
+// measureParked lets the EHR refuse one reading after the other in a way that is worth a retry, and measures with those that
+// wait for theirs.
+func measureParked(ctx context.Context, o *ours, options options) ([]figure, error) {
+	fault := map[string]any{"kind": "ecw_number", "target": "create", "number": "103", "for": "24h"}
+	if err := o.ehr.breakIt(ctx, fault); err != nil {
+		return nil, err
+	}
+	took, err := o.post(ctx, options.parked)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	parked, err := o.awaitStatus(ctx, func(now status) bool {
+		return now.Queue.FailedAwaitingRetry >= options.parked || time.Since(began) > options.parking
+	})
+	if err != nil {
+		return nil, err
+	}
+	if waiting := parked.Queue.FailedAwaitingRetry; waiting < options.parked {
+		return nil, fmt.Errorf("%d of %d readings were parked after %s: give it more time with -parking", waiting, options.parked, options.parking)
+	}
+	if err := o.ehr.repair(ctx); err != nil {
+		return nil, err
+	}
+
+	figures := []figure{
+		{"batch intake, 1,000 in a request", float64(options.parked) / took.Seconds(), "readings/s"},
+		{"parked", float64(options.parked), ""},
+	}
+	for _, rate := range []int{5, memoryRate} {
+		p, err := measurePhase(ctx, o, o.stack, rate, options.each)
+		if err != nil {
+			return figures, err
+		}
+		at := fmt.Sprintf(" at %d/s", rate)
+		figures = append(figures, figure{"CPU a delivery" + at, p.cost(), "ms"})
+		if p.Queues {
+			figures = append(figures, figure{"it queues" + at + ", deliveries", float64(p.Stored) / p.Seconds, "/s"})
+		} else {
+			figures = append(figures, figure{"to the chart p50" + at, p.Chart.P50, "ms"}, figure{"to the chart p99" + at, p.Chart.P99, "ms"})
+		}
+		if rate == memoryRate {
+			figures = append(figures, figure{"peak memory of " + ourPart, p.Memory[ourPart], "MiB"}, figure{"peak memory of all", p.MemoryAll, "MiB"})
+		}
+	}
+	return figures, nil
+}
