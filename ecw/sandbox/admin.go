@@ -60,17 +60,26 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	if mistake != nil {
 		return fault{}, mistake
 	}
+
 	kind, ok := kindNamed(req.kind)
 	if !ok {
 		return fault{}, &adminError{fmt.Sprintf("kind: %q is unknown; GET /admin/faults lists the kinds", req.kind), "kind"}
 	}
-	f := fault{Kind: kind.Kind, Target: kind.Targets[0], phase: kind.phase, Remaining: 1}
+
+	f := fault{
+		Kind:      kind.Kind,
+		Target:    kind.Targets[0],
+		phase:     kind.phase,
+		Remaining: 1,
+	}
+
 	if req.target != "" {
 		f.Target = operation(req.target)
 	}
 	if !slices.Contains(kind.Targets, f.Target) {
 		return fault{}, &adminError{fmt.Sprintf("target: %q does not go with %s; use one of %v", req.target, kind.Kind, kind.Targets), "target"}
 	}
+
 	switch {
 	case req.count != nil && req.period != nil:
 		return fault{}, &adminError{"for: give count or for, not both", "for"}
@@ -81,9 +90,11 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	case req.period != nil:
 		f.Remaining, f.Until, f.period = 0, s.now().Add(*req.period), *req.period
 	}
+
 	if mistake := f.times(req); mistake != nil {
 		return fault{}, mistake
 	}
+
 	return f, f.contents(req)
 }
 
@@ -92,6 +103,7 @@ func (f *fault) contents(req faultRequest) *adminError {
 	redirects, refuses := f.Kind == kindRedirect, f.Kind == kindNumber
 	target, err := url.Parse(req.location)
 	number, numberErr := strconv.Atoi(req.number)
+
 	switch {
 	case req.location != "" && !redirects:
 		return &adminError{"location: only redirect takes it", "location"}
@@ -102,6 +114,7 @@ func (f *fault) contents(req faultRequest) *adminError {
 	case refuses && (numberErr != nil || number < 2):
 		return &adminError{"number: ecw_number needs one of eCW's numbers for a failure, such as 613", "number"}
 	}
+
 	f.Location, f.Number = req.location, req.number
 	return nil
 }
@@ -111,6 +124,7 @@ func (f *fault) times(req faultRequest) *adminError {
 	slow := slices.Contains([]string{kindSlow, kindSlowAfter, kindSlowStart, kindLateIndex}, f.Kind)
 	shares := f.Kind == kindSharedCapacity
 	announces := f.Kind == kindThrottle || f.Kind == kindError503
+
 	switch {
 	case req.delay != nil && !slow:
 		return &adminError{"delay: only slow, slow_after, slow_start and late_index take it", "delay"}
@@ -123,6 +137,7 @@ func (f *fault) times(req faultRequest) *adminError {
 	case req.retryIn != nil && !announces:
 		return &adminError{"retry_after: only throttle and error_503 take it", "retry_after"}
 	}
+
 	if slow {
 		f.delay = 2 * time.Second
 		if req.delay != nil {
@@ -130,12 +145,14 @@ func (f *fault) times(req faultRequest) *adminError {
 		}
 		f.Delay = f.delay.String()
 	}
+
 	if shares {
 		f.work, f.Work = *req.work, req.work.String()
 	}
 	if req.retryIn != nil {
 		f.retryAfter, f.RetryAfter = *req.retryIn, req.retryIn.String()
 	}
+
 	return nil
 }
 

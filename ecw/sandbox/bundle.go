@@ -48,42 +48,61 @@ func (s *Server) transaction(c *call) reply {
 	if p != nil {
 		return p.outcome()
 	}
+
 	body, problems := s.received(entry.Resource)
 	if len(problems) > 0 {
 		return refusedEntry(problems...)
 	}
+
 	var header []string
 	if entry.Request.IfNoneExist != "" {
 		header = []string{entry.Request.IfNoneExist}
 	}
+
 	unless, p := s.condition(c, header)
 	if p != nil {
 		return p.outcome()
 	}
+
 	toStore := c.creation(entry.Resource, body, unless)
 	toStore.uniqueIDs = !c.effects.has(kindStoreAgain)
 	created, existing, err := s.store.create(toStore)
+
 	switch {
 	case err != nil:
 		return s.cannotStore(err).outcome()
 	case created != nil:
 		return s.acceptedEntry(c, created)
 	case unless == nil:
-		return refusedEntry(problem{code: "duplicate", number: numberAlreadyExist, at: "Observation.identifier", detail: "an Observation with this identifier exists"})
+		return refusedEntry(problem{
+			code:   "duplicate",
+			number: numberAlreadyExist,
+			at:     "Observation.identifier",
+			detail: "an Observation with this identifier exists",
+		})
 	case len(existing) > 1:
 		return severalMatch().outcome()
 	}
+
 	return s.acceptedEntry(c, existing[0])
 }
 
 func decodeTransaction(data []byte) (transactionEntry, *problem) {
 	var b transactionBundle
 	malformed := func(at, detail string) (transactionEntry, *problem) {
-		return transactionEntry{}, &problem{status: http.StatusBadRequest, code: "structure", number: numberGeneric, at: at, detail: detail}
+		return transactionEntry{}, &problem{
+			status: http.StatusBadRequest,
+			code:   "structure",
+			number: numberGeneric,
+			at:     at,
+			detail: detail,
+		}
 	}
+
 	if err := json.Unmarshal(data, &b); err != nil {
 		return malformed("", "the body is no Bundle in JSON")
 	}
+
 	switch {
 	case b.ResourceType != "Bundle":
 		return malformed("resourceType", fmt.Sprintf("%q is not Bundle", b.ResourceType))
@@ -96,6 +115,7 @@ func decodeTransaction(data []byte) (transactionEntry, *problem) {
 	case len(b.Entry[0].Resource) == 0:
 		return malformed("Bundle.entry[0].resource", "missing")
 	}
+
 	return b.Entry[0], nil
 }
 
@@ -104,7 +124,12 @@ func (s *Server) acceptedEntry(c *call, o *observation) reply {
 	if c.effects.has(kindStandardStatus) {
 		status = "201 Created"
 	}
-	return entryReply(entryResponse{Status: status, Location: location(o), Etag: `W/"1"`, LastModified: o.received.Format(time.RFC3339)})
+	return entryReply(entryResponse{
+		Status:       status,
+		Location:     location(o),
+		Etag:         `W/"1"`,
+		LastModified: o.received.Format(time.RFC3339),
+	})
 }
 
 func refusedEntry(problems ...problem) reply {

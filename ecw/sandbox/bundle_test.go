@@ -31,18 +31,22 @@ func TestTransaction(t *testing.T) {
 	if a.status != 200 || a.str("type") != "transaction-response" || a.entryStatus() != "1" {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
+
 	location := a.str("entry", 0, "response", "location")
 	if b := r.fhirGet(token, "/"+strings.TrimSuffix(location, "/_history/1")); b.status != 200 || !strings.Contains(b.text, "81.60") {
 		t.Errorf("%s: got %d %s", location, b.status, b.text)
 	}
+
 	again := r.transact(token, bundle(weight("w-1"), "w-1"))
 	if again.status != 200 || again.entryStatus() != "1" || again.str("entry", 0, "response", "location") != location {
 		t.Errorf("the same again: got %d %s", again.status, again.text)
 	}
+
 	unconditional := r.transact(token, bundle(weight("w-1"), ""))
 	if unconditional.status != 200 || unconditional.entryStatus() != "201" || unconditional.str("entry", 0, "response", "outcome", "issue", 0, "code") != "duplicate" {
 		t.Errorf("without ifNoneExist: got %d %s", unconditional.status, unconditional.text)
 	}
+
 	r.fault(`{"kind": "ignore_if_none_exist"}`)
 	if ignored := r.transact(token, bundle(weight("w-1"), "w-1")); ignored.entryStatus() != "201" {
 		t.Errorf("ifNoneExist ignored: got %d %s", ignored.status, ignored.text)
@@ -53,6 +57,7 @@ func TestTransaction(t *testing.T) {
 	if slash := r.do("POST", base("/"), bundle(weight("w-2"), ""), "Authorization", "Bearer "+token, "Content-Type", fhirJSON); slash.entryStatus() != "1" {
 		t.Errorf("base with a slash: got %d %s", slash.status, slash.text)
 	}
+
 	r.create(token, weight("w-2"))
 	if several := r.transact(token, bundle(weight("w-2"), "w-2")); several.status != 412 {
 		t.Errorf("several matches: got %d %s", several.status, several.text)
@@ -64,6 +69,7 @@ func TestTransactionNumbers(t *testing.T) {
 	r := start(t)
 	token := r.token(allScopes)
 	w := weight("a")
+
 	for want, resource := range map[string]string{
 		"207": with(t, w, patientID, "nobody"),
 		"100": with(t, w, "Patient/", "Group/"),
@@ -81,6 +87,7 @@ func TestTransactionNumbers(t *testing.T) {
 			t.Errorf("%s: got %d %s", want, a.status, a.text)
 		}
 	}
+
 	if n := r.stored("a"); n != 0 {
 		t.Errorf("stored %d", n)
 	}
@@ -92,6 +99,7 @@ func TestTransactionMalformed(t *testing.T) {
 	token := r.token(allScopes)
 	good := bundle(weight("a"), "a")
 	entry := good[strings.Index(good, `[{"fullUrl"`)+1 : len(good)-2]
+
 	for name, body := range map[string]string{
 		"no JSON":        "x",
 		"an Observation": weight("a"),

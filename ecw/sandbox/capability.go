@@ -15,6 +15,7 @@ func (s *Server) capability(*call) reply {
 		}
 		return list
 	}
+
 	interactions := func(codes ...string) []object {
 		var list []object
 		for _, code := range codes {
@@ -22,6 +23,7 @@ func (s *Server) capability(*call) reply {
 		}
 		return list
 	}
+
 	return jsonReply(http.StatusOK, typeFHIR, object{
 		"resourceType": "CapabilityStatement", "status": "active", "date": patientsUpdated, "kind": "instance",
 		"software": object{"name": "Vantrexia sandbox EHR"}, "implementation": object{"description": "A stand-in for eClinicalWorks", "url": s.FHIRBaseURL()},
@@ -29,7 +31,10 @@ func (s *Server) capability(*call) reply {
 		"rest": []object{{
 			"mode": "server",
 			"security": object{
-				"service": []codeableConcept{{Coding: []coding{{System: "http://terminology.hl7.org/CodeSystem/restful-security-service", Code: "SMART-on-FHIR"}}}},
+				"service": []codeableConcept{{Coding: []coding{{
+					System: "http://terminology.hl7.org/CodeSystem/restful-security-service",
+					Code:   "SMART-on-FHIR",
+				}}}},
 				"extension": []object{{
 					"url":       "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
 					"extension": []object{{"url": "token", "valueUri": s.TokenURL()}},

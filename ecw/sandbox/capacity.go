@@ -135,6 +135,7 @@ func (s *sharing) advance(now time.Time) {
 		s.at = s.at.Add(left)
 		s.busy += left
 	}
+
 	if len(s.under) == 0 {
 		s.virtual = 0 // small numbers are exact ones
 	}

@@ -11,6 +11,7 @@ func TestSharing(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
 	type arrival struct{ at, work, ends time.Duration }
+
 	for name, arrivals := range map[string][]arrival{
 		"alone":              {{0, 3 * s, 3 * s}},
 		"one after another":  {{0, s, s}, {2 * s, s, 3 * s}},
@@ -24,6 +25,7 @@ func TestSharing(t *testing.T) {
 			var work time.Duration
 			begun := time.Now()
 			under := map[int]<-chan struct{}{}
+
 			for now := time.Duration(0); now <= 10*s; now += step {
 				shared.advance(begun.Add(now))
 				for i, done := range under {
@@ -35,6 +37,7 @@ func TestSharing(t *testing.T) {
 					}
 					delete(under, i)
 				}
+
 				for i, a := range arrivals {
 					if a.at == now {
 						under[i] = shared.enter(begun.Add(now), a.work)
@@ -42,6 +45,7 @@ func TestSharing(t *testing.T) {
 					}
 				}
 			}
+
 			if len(under) > 0 {
 				t.Errorf("%s, steps of %s: %d requests never end", name, step, len(under))
 			}
@@ -68,9 +72,11 @@ func TestCapacityServesManyAtOnce(t *testing.T) {
 	c := newCapacity()
 	begun := time.Now()
 	var all sync.WaitGroup
+
 	for range n {
 		all.Go(func() { c.use(work) })
 	}
+
 	all.Wait()
 	if took := time.Since(begun); took < n*work {
 		t.Errorf("%d times %s were done in %s", n, work, took)

@@ -19,6 +19,7 @@ func parseDate(s string) (span, error) {
 	if !datePattern.MatchString(s) {
 		return span{}, fmt.Errorf("%q is no FHIR date; write 2026-02-06 or 2026-02-06T10:30:00Z", s)
 	}
+
 	layout := time.RFC3339
 	end := func(t time.Time) time.Time { return t.Add(time.Second) }
 	switch {
@@ -31,10 +32,12 @@ func parseDate(s string) (span, error) {
 	case strings.Contains(s, "."):
 		end = func(t time.Time) time.Time { return t.Add(time.Millisecond) }
 	}
+
 	t, err := time.Parse(layout, s)
 	if err != nil {
 		return span{}, fmt.Errorf("%q is no date of the calendar", s)
 	}
+
 	return span{from: t, to: end(t)}, nil
 }
 
@@ -44,10 +47,12 @@ func dateTest(value string) (func(span) bool, error) {
 	if len(value) > 2 && value[0] >= 'a' {
 		prefix, value = value[:2], value[2:]
 	}
+
 	p, err := parseDate(value)
 	if err != nil {
 		return nil, err
 	}
+
 	equal := func(s span) bool { return !s.from.Before(p.from) && !s.to.After(p.to) }
 	switch prefix {
 	case "eq":

@@ -44,6 +44,7 @@ func elementsOf(fhirType string) (element, bool) {
 	case "Reference":
 		return element{common + "reference type identifier display ", map[string]string{"identifier": "Identifier"}}, true
 	}
+
 	return element{}, false
 }
 
@@ -53,22 +54,27 @@ func unknownElement(raw json.RawMessage, fhirType, path string) string {
 	if !ok {
 		return ""
 	}
+
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
 		var list []json.RawMessage
 		if json.Unmarshal(raw, &list) != nil {
 			return path
 		}
+
 		for i, item := range list {
 			if at := unknownElement(item, fhirType, fmt.Sprintf("%s[%d]", path, i)); at != "" {
 				return at
 			}
 		}
+
 		return ""
 	}
+
 	var object map[string]json.RawMessage
 	if json.Unmarshal(raw, &object) != nil {
 		return path
 	}
+
 	names := strings.Fields(known.names)
 	for _, name := range sortedKeys(object) {
 		at := path + "." + name
@@ -79,5 +85,6 @@ func unknownElement(raw json.RawMessage, fhirType, path string) string {
 			return at
 		}
 	}
+
 	return ""
 }

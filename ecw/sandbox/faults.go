@@ -76,7 +76,12 @@ func faultKinds() []faultKind {
 		{kindSlowAfter, every, "handles the request, then waits for delay before the answer", changesHandling},
 		{kindSharedCapacity, every, "does work, which must be given, before it handles a request; all requests under way share the " +
 			"time equally, those included whose clients have gone", changesHandling},
-		{kindSlowStart, every, "waits for delay, which shrinks to nothing during for, as after a start; work in shared_capacity", changesHandling},
+		{
+			kindSlowStart,
+			every,
+			"waits for delay, which shrinks to nothing during for, as after a start; work in shared_capacity",
+			changesHandling,
+		},
 		{kindIgnoreIfNoneExist, create, "ignores If-None-Exist and creates again; a known identifier in a Bundle gets 201", changesHandling},
 		{kindStoreAgain, create, "ignores If-None-Exist and creates again, in a Bundle too, with the answer of a new one", changesHandling},
 		{kindRejectIfNoneExist, create, "answers 400 to a create with If-None-Exist", changesHandling},
@@ -87,20 +92,35 @@ func faultKinds() []faultKind {
 		{kindRefuseIdentifier, search, "refuses a search for Observations by identifier", changesHandling},
 		{kindIgnoreIdentifier, search, "ignores the identifier in a search for Observations, and finds too much", changesHandling},
 		{kindDropIdentifier, create, "stores the Observation without its identifiers", changesHandling},
-		{kindOtherPerson, []operation{opRead}, "answers a read of a Patient with somebody else's demographics under its id and MRN", changesHandling},
+		{
+			kindOtherPerson,
+			[]operation{opRead},
+			"answers a read of a Patient with somebody else's demographics under its id and MRN",
+			changesHandling,
+		},
 		{kindNarrowScope, token, "grants no scope that writes Observations", changesHandling},
 		{kindNoExpiresIn, token, "issues a token without expires_in", changesHandling},
 		{kindResetBefore, every, "resets the connection, nothing is handled", insteadOfHandling},
 		{kindUnauthorized, every, "answers 401 and revokes the access token used", insteadOfHandling},
 		{kindForbidden, every, "answers 403", insteadOfHandling},
-		{kindThrottle, every, "answers 429 to this and every other request until the top of the minute, or for retry_after, which is then announced", insteadOfHandling},
+		{
+			kindThrottle,
+			every,
+			"answers 429 to this and every other request until the top of the minute, or for retry_after, which is then announced",
+			insteadOfHandling,
+		},
 		{kindError500, every, "answers 500", insteadOfHandling},
 		{kindError502, every, "answers 502 with HTML, as a gateway does", insteadOfHandling},
 		{kindError503, every, "answers 503, with Retry-After if retry_after is given", insteadOfHandling},
 		{kindError504, every, "answers 504 with HTML, as a gateway does", insteadOfHandling},
 		{kindHTML, every, "answers 200 with an HTML page of a gateway, nothing is handled", insteadOfHandling},
 		{kindRedirect, every, "answers 307 with location, which must be given, nothing is handled", insteadOfHandling},
-		{kindNumber, create, "refuses with number, one of eCW's, which must be given: alone in a Bundle's entry, in an OperationOutcome with 400 otherwise", insteadOfHandling},
+		{
+			kindNumber,
+			create,
+			"refuses with number, one of eCW's, which must be given: alone in a Bundle's entry, in an OperationOutcome with 400 otherwise",
+			insteadOfHandling,
+		},
 		{kindTokenDown, token, "answers 503 with HTML: the token server is down", insteadOfHandling},
 		{kindAccessDenied, token, "answers access_denied, which eCW sends with status 500", insteadOfHandling},
 		{kindResetAfter, every, "handles (stores), then resets the connection", afterHandling},
@@ -211,6 +231,7 @@ func (fs *faults) take(op operation, now time.Time) effects {
 	fs.prune(now)
 	var e effects
 	var cold time.Duration
+
 	for _, f := range fs.list {
 		if f.Target != opAny && f.Target != op {
 			continue
@@ -218,10 +239,12 @@ func (fs *faults) take(op operation, now time.Time) effects {
 		if f.phase != changesHandling && e.decisive.Kind != "" {
 			continue
 		}
+
 		f.Hits++
 		if f.Until.IsZero() {
 			f.Remaining--
 		}
+
 		switch {
 		case f.Kind == kindSlow:
 			e.delay += f.delay
@@ -239,10 +262,12 @@ func (fs *faults) take(op operation, now time.Time) effects {
 			e.decisive = *f
 		}
 	}
+
 	if e.work > 0 {
 		e.work += cold // what is not cached costs the server work, and everybody time
 	} else {
 		e.delay += cold
 	}
+
 	return e
 }

@@ -15,6 +15,7 @@ func TestEveryResourceIsR4(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := start(t)
 	token := r.token(allScopes)
 	for name, a := range map[string]answer{

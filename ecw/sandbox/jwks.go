@@ -37,6 +37,7 @@ func newKeySource(url string, now func() time.Time) *keySource {
 func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	if k.set == nil || k.now().Sub(k.fetched) >= keysKept || len(withID(k.set, kid)) == 0 {
 		set, err := k.fetch(ctx)
 		if err != nil {
@@ -44,10 +45,12 @@ func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error
 		}
 		k.set, k.fetched = set, k.now()
 	}
+
 	keys := withID(k.set, kid)
 	if len(keys) != 1 {
 		return nil, invalidClient("the app's key set at %s has %d keys with this kid; it needs exactly one", k.url, len(keys))
 	}
+
 	return rsaKey(keys[0])
 }
 
@@ -66,29 +69,35 @@ func (k *keySource) fetch(ctx context.Context) (jwk.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	req.Header.Set("Accept", "application/json")
 	resp, err := k.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("status %d", resp.StatusCode)
 	}
+
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return nil, err
 	}
+
 	set, err := jwk.Parse(body)
 	if err != nil {
 		return nil, fmt.Errorf("no JSON Web Key Set")
 	}
+
 	for i := range set.Len() {
 		key, _ := set.Key(i)
 		if private, err := jwk.IsPrivateKey(key); err == nil && private {
 			return nil, fmt.Errorf("it publishes a private key; replace that key now")
 		}
 	}
+
 	return set, nil
 }
 
@@ -99,6 +108,7 @@ func rsaKey(key jwk.Key) (*rsa.PublicKey, error) {
 	if alg := key.Algorithm().String(); alg != "" && alg != "RS384" {
 		return nil, invalidClient("the key's alg is %q, not RS384", alg)
 	}
+
 	var public rsa.PublicKey
 	if err := key.Raw(&public); err != nil {
 		return nil, invalidClient("the key is no RSA key")
@@ -106,5 +116,6 @@ func rsaKey(key jwk.Key) (*rsa.PublicKey, error) {
 	if bits := public.N.BitLen(); bits < minKeyBits {
 		return nil, invalidClient("the key has %d bits; it needs %d", bits, minKeyBits)
 	}
+
 	return &public, nil
 }

@@ -19,17 +19,20 @@ type limiter struct {
 func (l *limiter) allow(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if now.Before(l.blockedUntil) {
 		return false
 	}
 	if minute := now.Truncate(time.Minute); !minute.Equal(l.minute) {
 		l.minute, l.used = minute, 0
 	}
+
 	if l.perMinute > 0 && l.used >= l.perMinute {
 		l.blockedUntil = l.minute.Add(time.Minute)
 		l.seen.Exceeded++
 		return false
 	}
+
 	l.used++
 	l.seen.BusiestMinute = max(l.seen.BusiestMinute, l.used)
 	return true

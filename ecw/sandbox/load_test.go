@@ -59,18 +59,21 @@ func TestSharedCapacityIsSharedByEverything(t *testing.T) {
 	const each = 20
 	begun := time.Now()
 	var all sync.WaitGroup
+
 	for i := range each {
 		all.Go(func() {
 			if a := r.createOnce(token, weight(fmt.Sprint(i)), fmt.Sprint(i)); a.status != 201 {
 				t.Errorf("create: got %d %v", a.status, a.err)
 			}
 		})
+
 		all.Go(func() {
 			if a := r.askToken(form(r.assertion(nil), allScopes)); a.status != 200 {
 				t.Errorf("token: got %d %v", a.status, a.err)
 			}
 		})
 	}
+
 	all.Wait()
 	if took := time.Since(begun); took < 2*each*10*time.Millisecond {
 		t.Errorf("%d requests of 10 ms took %s together", 2*each, took)
@@ -93,15 +96,18 @@ func TestSharedCapacityIsUsedByThoseWhoGaveUp(t *testing.T) {
 	const gone = 5
 	begun := time.Now()
 	r.client.Timeout = 30 * time.Millisecond
+
 	for i := range gone {
 		if a := r.createOnce(token, weight(fmt.Sprint(i)), fmt.Sprint(i)); a.err == nil {
 			t.Fatalf("got %d", a.status)
 		}
 	}
+
 	r.client.Timeout = 0
 	if a := r.fhirGet(token, "/Patient/"+patientID); a.status != 200 || time.Since(begun) < (gone+1)*200*time.Millisecond {
 		t.Errorf("after %d that gave up: got %d %v at %s, want 1.2 s or more", gone, a.status, a.err, time.Since(begun))
 	}
+
 	r.until("everything is handled", func() bool { return r.load("in_flight") == 0 })
 	for i := range gone {
 		if n := r.stored(fmt.Sprint(i)); n != 1 {
@@ -120,6 +126,7 @@ func TestSharedCapacityEndsWithTheServer(t *testing.T) {
 		token := r.token(allScopes)
 		r.fault(`{"kind": "shared_capacity", "work": "1h", "for": "1h"}`)
 		var all sync.WaitGroup
+
 		for range 3 {
 			all.Go(func() {
 				if a := r.fhirGet(token, "/metadata"); a.status != 200 {
@@ -127,10 +134,12 @@ func TestSharedCapacityEndsWithTheServer(t *testing.T) {
 				}
 			})
 		}
+
 		r.until("all are under way", func() bool { return r.load("in_flight") == 3 })
 		if err := end(r); err != nil {
 			t.Error(err)
 		}
+
 		all.Wait()
 	}
 }
@@ -173,6 +182,7 @@ func TestSlowStartIsWorkForASharedCapacity(t *testing.T) {
 	r.fault(`{"kind": "slow_start", "delay": "80ms", "target": "read", "for": "1h"}`)
 	begun := time.Now()
 	var all sync.WaitGroup
+
 	for range 4 {
 		all.Go(func() {
 			if a := r.fhirGet(token, "/Patient/"+patientID); a.status != 200 {
@@ -180,6 +190,7 @@ func TestSlowStartIsWorkForASharedCapacity(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 	if took := time.Since(begun); took < 400*time.Millisecond {
 		t.Errorf("four times 100 ms of work took %s", took)

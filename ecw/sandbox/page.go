@@ -52,19 +52,23 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		}
 		view.Patient = p
 	}
+
 	all := s.store.all()
 	counts := map[string]int{}
 	for _, o := range all {
 		counts[o.patient]++
 	}
+
 	if view.Patient != nil {
 		all = slices.DeleteFunc(all, func(o *observation) bool { return o.patient != view.Patient.FHIRID })
 	}
+
 	view.Total = len(all)
 	view.Rows, view.Shown = s.flowsheet(all, view.Columns)
 	for _, p := range s.patients.list {
 		view.Patients = append(view.Patients, pagePatient{p, counts[p.FHIRID]})
 	}
+
 	s.sendPage(w, view)
 }
 
@@ -75,11 +79,18 @@ func (s *Server) sendPage(w http.ResponseWriter, view pageView) {
 		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
 		return
 	}
+
 	h := http.Header{}
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	s.send(w, reply{status: http.StatusOK, contentType: typeHTML, header: h, body: b.Bytes()})
+
+	s.send(w, reply{
+		status:      http.StatusOK,
+		contentType: typeHTML,
+		header:      h,
+		body:        b.Bytes(),
+	})
 }
 
 func pageColumns() []string {
@@ -98,6 +109,7 @@ func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int
 	var rows []flowRow
 	index := map[string]int{}
 	shown := 0
+
 	for _, o := range slices.Backward(all) {
 		key := o.patient + "|" + o.body.EffectiveDateTime + "|" + source(o)
 		i, ok := index[key]
@@ -105,14 +117,21 @@ func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int
 			if len(rows) == shownRows {
 				break
 			}
+
 			i = len(rows)
 			index[key] = i
-			rows = append(rows, flowRow{When: o.when.from.UTC().Format(time.DateTime), Patient: s.patients.byID[o.patient],
-				Cells: make([]string, len(columns)), Source: source(o)})
+			rows = append(rows, flowRow{
+				When:    o.when.from.UTC().Format(time.DateTime),
+				Patient: s.patients.byID[o.patient],
+				Cells:   make([]string, len(columns)),
+				Source:  source(o),
+			})
 		}
+
 		rows[i].fill(o, columns)
 		shown++
 	}
+
 	return rows, shown
 }
 
@@ -121,6 +140,7 @@ func (row *flowRow) fill(o *observation, columns []string) {
 	if d := o.body.Device; d != nil && row.Device == "" {
 		row.Device = d.Display
 	}
+
 	put := func(column, text string) {
 		if i := slices.Index(columns, column); i >= 0 && row.Cells[i] == "" {
 			row.Cells[i] = text
@@ -128,6 +148,7 @@ func (row *flowRow) fill(o *observation, columns []string) {
 			row.Cells[i] += "; " + text // a second Observation at the same moment: a duplicate must be seen
 		}
 	}
+
 	for _, kind := range kindsOf(o.body.Code) {
 		if kind.isPanel() {
 			put(kind.column, componentText(o, codeSystolic)+"/"+componentText(o, codeDiastolic))
@@ -135,6 +156,7 @@ func (row *flowRow) fill(o *observation, columns []string) {
 			put(kind.column, quantityText(o.body.ValueQuantity, true))
 		}
 	}
+
 	if rate := componentText(o, codeHeartRate); rate != "–" {
 		put("Heart rate", rate)
 	}

@@ -37,22 +37,40 @@ func newPatients(people []Person) (*patients, error) {
 		if p.born, err = parseDate(person.BirthDate); err != nil {
 			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
 		}
+
 		p.identifiers = []identifier{
 			// Not the MRN first: an EHR sends several identifiers, and an importer must choose by type.
-			{Use: "secondary", Type: identifierType("AN", "Account number"), System: AccountSystem, Value: "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-")},
-			{Use: "usual", Type: identifierType("MR", "Medical record number"), System: MRNSystem, Value: person.MRN},
+			{
+				Use:    "secondary",
+				Type:   identifierType("AN", "Account number"),
+				System: AccountSystem,
+				Value:  "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-"),
+			},
+			{
+				Use:    "usual",
+				Type:   identifierType("MR", "Medical record number"),
+				System: MRNSystem,
+				Value:  person.MRN,
+			},
 		}
+
 		if p.resource, err = encode(p.fhir()); err != nil {
 			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
 		}
+
 		ps.list = append(ps.list, p)
 		ps.byID[person.FHIRID] = p
 	}
+
 	return ps, nil
 }
 
 func identifierType(code, display string) *codeableConcept {
-	return &codeableConcept{Coding: []coding{{System: "http://terminology.hl7.org/CodeSystem/v2-0203", Code: code, Display: display}}, Text: display}
+	return &codeableConcept{Coding: []coding{{
+		System:  "http://terminology.hl7.org/CodeSystem/v2-0203",
+		Code:    code,
+		Display: display,
+	}}, Text: display}
 }
 
 type patientResource struct {
@@ -99,27 +117,48 @@ type patientAddress struct {
 // fhir makes the US Core Patient.
 func (p *patient) fhir() patientResource {
 	r := patientResource{
-		ResourceType: "Patient", ID: p.FHIRID,
+		ResourceType: "Patient",
+		ID:           p.FHIRID,
 		Meta: patientMeta{VersionID: "1", LastUpdated: patientsUpdated,
 			Profile: []string{"http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"}},
-		Identifier: p.identifiers, Active: p.Active, Gender: p.Gender, BirthDate: p.BirthDate,
-		Name: []humanName{{Use: "official", Text: p.fullName(), Family: p.LastName, Given: []string{p.FirstName}}},
+		Identifier: p.identifiers,
+		Active:     p.Active,
+		Gender:     p.Gender,
+		BirthDate:  p.BirthDate,
+		Name: []humanName{{
+			Use:    "official",
+			Text:   p.fullName(),
+			Family: p.LastName,
+			Given:  []string{p.FirstName},
+		}},
 	}
+
 	if p.Initial != "" {
 		r.Name[0].Given = append(r.Name[0].Given, p.Initial)
 	}
+
 	for _, t := range []contactPoint{{"phone", p.Mobile, "mobile"}, {"phone", p.HomePhone, "home"}, {"email", p.Email, ""}} {
 		if t.Value != "" {
 			r.Telecom = append(r.Telecom, t)
 		}
 	}
+
 	if p.Street != "" {
 		line := []string{p.Street}
 		if p.Apartment != "" {
 			line = append(line, p.Apartment)
 		}
-		r.Address = []patientAddress{{Use: "home", Line: line, City: p.City, State: p.State, PostalCode: p.PostCode, Country: "US"}}
+
+		r.Address = []patientAddress{{
+			Use:        "home",
+			Line:       line,
+			City:       p.City,
+			State:      p.State,
+			PostalCode: p.PostCode,
+			Country:    "US",
+		}}
 	}
+
 	return r
 }
 
@@ -130,6 +169,7 @@ func (s *Server) readPatient(c *call) reply {
 	if !ok {
 		return problem{status: http.StatusNotFound, code: "not-found", detail: "no such Patient"}.outcome()
 	}
+
 	resource := p.resource
 	if c.effects.has(kindOtherPerson) {
 		var err error
@@ -137,7 +177,14 @@ func (s *Server) readPatient(c *call) reply {
 			return problem{status: http.StatusInternalServerError, code: "exception", detail: "the Patient cannot be written"}.outcome()
 		}
 	}
-	rep := reply{status: http.StatusOK, contentType: typeFHIR, header: http.Header{}, body: resource}
+
+	rep := reply{
+		status:      http.StatusOK,
+		contentType: typeFHIR,
+		header:      http.Header{},
+		body:        resource,
+	}
+
 	rep.header.Set("ETag", `W/"1"`)
 	return rep
 }

@@ -75,22 +75,37 @@ func allPeople() ([]Person, error) {
 	if err != nil {
 		return nil, fmt.Errorf("patients.tsv: %w", err)
 	}
+
 	people := make([]Person, 0, sampleCount+addedCount)
 	for _, row := range rows {
 		people = append(people, Person{
-			FHIRID: "ecw-patient-" + row["PID"], SampleID: row["PID"], Active: true,
-			FirstName: row["fname"], Initial: row["initial"], LastName: row["lname"],
-			BirthDate: row["dob"], Gender: row["gender"],
-			Mobile: row["cell"], HomePhone: row["home"], Email: row["email"],
-			Street: row["street"], Apartment: row["apartment"], City: row["city"], State: row["region"], PostCode: row["pcode"],
+			FHIRID:    "ecw-patient-" + row["PID"],
+			SampleID:  row["PID"],
+			Active:    true,
+			FirstName: row["fname"],
+			Initial:   row["initial"],
+			LastName:  row["lname"],
+			BirthDate: row["dob"],
+			Gender:    row["gender"],
+			Mobile:    row["cell"],
+			HomePhone: row["home"],
+			Email:     row["email"],
+			Street:    row["street"],
+			Apartment: row["apartment"],
+			City:      row["city"],
+			State:     row["region"],
+			PostCode:  row["pcode"],
 		})
 	}
+
 	for i := range addedCount {
 		people = append(people, addedPerson(i))
 	}
+
 	for i := range people {
 		people[i].MRN = fmt.Sprintf("ECW-%05d", 10001+i)
 	}
+
 	return people, nil
 }
 
@@ -99,19 +114,30 @@ func allVisits() ([]Visit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vitals.tsv: %w", err)
 	}
+
 	visits := make([]Visit, 0, len(rows))
 	for _, row := range rows {
 		at, err := visitTime(row["TIMESTAMP"])
 		if err != nil {
 			return nil, fmt.Errorf("vitals.tsv: row %s: %w", row["ID"], err)
 		}
+
 		visits = append(visits, Visit{
-			ID: row["ID"], SampleID: row["PID"], Time: at,
-			HeartRate: row["HEART_RATE"], RespiratoryRate: row["RESPIRATORY_RATE"], Temperature: row["TEMPERATURE"],
-			Weight: row["WEIGHT"], Height: row["HEIGHT"], BMI: row["BMI"],
-			Systolic: row["SYSTOLIC"], Diastolic: row["DIASTOLIC"], OxygenSaturation: row["OXYGEN_SATURATION"],
+			ID:               row["ID"],
+			SampleID:         row["PID"],
+			Time:             at,
+			HeartRate:        row["HEART_RATE"],
+			RespiratoryRate:  row["RESPIRATORY_RATE"],
+			Temperature:      row["TEMPERATURE"],
+			Weight:           row["WEIGHT"],
+			Height:           row["HEIGHT"],
+			BMI:              row["BMI"],
+			Systolic:         row["SYSTOLIC"],
+			Diastolic:        row["DIASTOLIC"],
+			OxygenSaturation: row["OXYGEN_SATURATION"],
 		})
 	}
+
 	return visits, nil
 }
 
@@ -138,6 +164,7 @@ func table(text string) ([]map[string]string, error) {
 	if len(lines) == 0 {
 		return nil, fmt.Errorf("no header line")
 	}
+
 	rows := make([]map[string]string, 0, len(lines)-1)
 	for _, line := range lines[1:] {
 		row := make(map[string]string, len(line))
@@ -146,6 +173,7 @@ func table(text string) ([]map[string]string, error) {
 		}
 		rows = append(rows, row)
 	}
+
 	return rows, nil
 }
 
@@ -155,6 +183,7 @@ func addedPerson(i int) Person {
 	families := strings.Split("Abernathy,Bergström,Castellanos,D'Angelo,Eriksen,Fitzgerald,García-Núñez,Hathaway,Ivanova,Jørgensen,"+
 		"Kowalczyk,Lindqvist,MacAllister,Nguyễn,O'Brien,Pemberton,Quintanilla,Rasmussen,St. Clair,Thibodeaux,Underhill,Van der Berg,"+
 		"Whitlock,Xu,Yamamoto,Zielinski,Ashdown,Bellweather,Crowfoot,Delacroix,Ekwueme,Faraday,Greenhalgh", ",")
+
 	givens := strings.Split("Ada,Bartholomew,Célia,Desmond,Eleanor,Florian,Guadalupe,Horatio,Imogen,Jebediah,Katarína,Leopold,Marisol,"+
 		"Nathaniel,Ottilie,Percival,Rosalind,Silvester,Theodora,Ulysses,Valentina,Wendell,Xiomara,Yusuf,Zoë,Ambrose,Beatriz,Cornelius,"+
 		"Drusilla,Evander,Félicité,Gideon,Henrietta,Isidro", ",")
@@ -171,6 +200,7 @@ func addedPerson(i int) Person {
 		Mobile:    fmt.Sprintf("918-555-01%02d", i), Email: fmt.Sprintf("patient%03d@example.com", i+1),
 		Street: fmt.Sprintf("%d %s", 3+(i*29)%180, streets[i%len(streets)]), City: town[0], State: town[1], PostCode: town[2],
 	}
+
 	switch i % 25 {
 	case 7:
 		p.Gender = "other"
@@ -179,8 +209,10 @@ func addedPerson(i int) Person {
 	case 19:
 		p.Mobile, p.Email = "", ""
 	}
+
 	if i%9 == 4 {
 		p.HomePhone = fmt.Sprintf("405-555-01%02d", i)
 	}
+
 	return p
 }

@@ -71,12 +71,18 @@ type problem struct {
 func (p problem) issue() issue {
 	i := issue{Severity: "error", Code: p.code, Diagnostics: p.detail}
 	if p.number != "" {
-		i.Details = &codeableConcept{Coding: []coding{{System: errorNumbers, Code: p.number, Display: numberText(p.number)}}, Text: numberText(p.number)}
+		i.Details = &codeableConcept{Coding: []coding{{
+			System:  errorNumbers,
+			Code:    p.number,
+			Display: numberText(p.number),
+		}}, Text: numberText(p.number)}
 	}
+
 	if p.at != "" {
 		i.Expression = []string{p.at}
 		i.Diagnostics = p.at + ": " + p.detail
 	}
+
 	return i
 }
 

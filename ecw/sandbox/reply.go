@@ -68,9 +68,15 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, ne
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	c := &call{Request: r, op: op, body: body}
 	var tooLarge *http.MaxBytesError
+
 	switch {
 	case errors.As(err, &tooLarge):
-		return c.fail(problem{status: http.StatusRequestEntityTooLarge, code: "too-long", number: numberTooLarge, detail: "the body is larger than 1 MiB"})
+		return c.fail(problem{
+			status: http.StatusRequestEntityTooLarge,
+			code:   "too-long",
+			number: numberTooLarge,
+			detail: "the body is larger than 1 MiB",
+		})
 	case err != nil:
 		return c.fail(problem{status: http.StatusBadRequest, code: "structure", detail: "the body ended early"})
 	}
@@ -78,10 +84,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, ne
 	if rep, ok := s.admit(c); !ok {
 		return rep
 	}
+
 	c.effects = s.faults.take(op, s.now())
 	if c.effects.work > 0 {
 		s.capacity.use(c.effects.work)
 	}
+
 	s.wait(c.effects.delay)
 	rep := s.underFault(c, next)
 	s.wait(c.effects.delayAfter)
@@ -115,18 +123,22 @@ func (s *Server) send(w http.ResponseWriter, rep reply) {
 		s.cutConnection(w)
 		return
 	}
+
 	for name, values := range rep.header {
 		w.Header()[name] = values
 	}
+
 	if rep.contentType != "" {
 		w.Header().Set("Content-Type", rep.contentType)
 	}
+
 	w.Header().Set("Content-Length", strconv.Itoa(len(rep.body)))
 	w.WriteHeader(rep.status)
 	body := rep.body
 	if rep.cut {
 		body = body[:len(body)/2] // net/http closes the connection of an answer shorter than its Content-Length
 	}
+
 	_, _ = w.Write(body) // a client that went away is none of the sandbox's business
 }
 
@@ -149,7 +161,12 @@ func jsonReply(status int, contentType string, v any) reply {
 	if err != nil {
 		return reply{status: http.StatusInternalServerError}
 	}
-	return reply{status: status, contentType: contentType, header: http.Header{}, body: body}
+	return reply{
+		status:      status,
+		contentType: contentType,
+		header:      http.Header{},
+		body:        body,
+	}
 }
 
 // fail answers with the error in the shape that the endpoint's clients read.

@@ -76,6 +76,7 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &clock{at: time.Date(2026, 2, 6, 10, 30, 15, 0, time.UTC)}}
 	r.jwks.Store(jwksOf(t, keyID, sharedKey().Public()))
+
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		r.fetched.Add(1)
 		_, _ = io.WriteString(w, r.jwks.Load().(string))
@@ -86,17 +87,28 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r.url = "http://" + listener.Addr().String()
-	cfg := sandbox.Config{ClientID: clientID, PracticeCode: practice, JWKSURL: app.URL, PublicURL: r.url, Now: r.clock.Now}
+	cfg := sandbox.Config{
+		ClientID:     clientID,
+		PracticeCode: practice,
+		JWKSURL:      app.URL,
+		PublicURL:    r.url,
+		Now:          r.clock.Now,
+	}
+
 	for _, f := range adjust {
 		f(&cfg)
 	}
+
 	if r.server, err = sandbox.New(cfg); err != nil {
 		t.Fatal(err)
 	}
+
 	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: r.server}}
 	web.Start()
 	r.client = &http.Client{Transport: &http.Transport{}}
+
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
 		if err := r.server.Close(); err != nil {
@@ -104,6 +116,7 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 		}
 		web.Close()
 	})
+
 	return r
 }
 
@@ -119,10 +132,12 @@ func jwksOf(t *testing.T, kid string, keys ...any) string {
 		_ = key.Set(jwk.AlgorithmKey, "RS384")
 		_ = set.AddKey(key)
 	}
+
 	data, err := json.Marshal(set)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return string(data)
 }
 
@@ -140,6 +155,7 @@ func (a answer) get(path ...any) any {
 	if json.Unmarshal([]byte(a.text), &v) != nil {
 		return nil
 	}
+
 	for _, step := range path {
 		switch step := step.(type) {
 		case string:
@@ -153,6 +169,7 @@ func (a answer) get(path ...any) any {
 			v = l[step]
 		}
 	}
+
 	return v
 }
 
@@ -174,21 +191,30 @@ func (r *rig) do(method, target, body string, header ...string) answer {
 	if !strings.HasPrefix(target, "http") {
 		target = r.url + target
 	}
+
 	req, err := http.NewRequestWithContext(r.t.Context(), method, target, strings.NewReader(body))
 	if err != nil {
 		r.t.Error(err)
 		return answer{}
 	}
+
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return answer{err: err}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return answer{status: resp.StatusCode, header: resp.Header, text: string(text), err: err}
+
+	return answer{
+		status: resp.StatusCode,
+		header: resp.Header,
+		text:   string(text),
+		err:    err,
+	}
 }
 
 // assertion mints a good one, after the test has changed what it wants.
@@ -203,13 +229,16 @@ func (r *rig) signed(method jwt.SigningMethod, key any, change func(header, clai
 		"exp": r.clock.Now().Add(4 * time.Minute).Unix(), "iat": r.clock.Now().Unix()}
 	token := jwt.NewWithClaims(method, claims)
 	token.Header["kid"] = keyID
+
 	if change != nil {
 		change(token.Header, claims)
 	}
+
 	text, err := token.SignedString(key)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+
 	return text
 }
 

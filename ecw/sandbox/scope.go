@@ -15,10 +15,12 @@ func parseScope(scope string) (grant, bool) {
 	if !ok {
 		return grant{}, false
 	}
+
 	resource, verbs, ok := strings.Cut(rest, ".")
 	if !ok || resource == "" {
 		return grant{}, false
 	}
+
 	switch verbs {
 	case "read":
 		verbs = "rs"
@@ -31,6 +33,7 @@ func parseScope(scope string) (grant, bool) {
 			return grant{}, false
 		}
 	}
+
 	return grant{resource: resource, allowed: verbs}, true
 }
 

@@ -59,10 +59,12 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 		}
 		return nil
 	}
+
 	match, ok := known[name]
 	if !ok {
 		return fmt.Errorf("the search parameter %q is not supported; use one of %s", name, strings.Join(sortedKeys(known), ", "))
 	}
+
 	var tests []func(T) bool
 	for _, one := range splitOr(value) {
 		if one == "" {
@@ -74,9 +76,11 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 		}
 		tests = append(tests, test)
 	}
+
 	if system, code, ok := strings.Cut(value, "|"); name == "identifier" && ok && system != "" && code != "" && len(tests) == 1 {
 		q.identifier = &identifier{System: system, Value: code}
 	}
+
 	q.filters = append(q.filters, func(item T) bool {
 		return slices.ContainsFunc(tests, func(test func(T) bool) bool { return test(item) })
 	})
@@ -111,6 +115,7 @@ func splitOr(value string) []string {
 			parts[last] += value[i : i+1]
 		}
 	}
+
 	return parts
 }
 
@@ -160,12 +165,14 @@ func searchReply[T any](base, resourceType string, values url.Values, q query[T]
 		for name, list := range values {
 			v[name] = list
 		}
+
 		v.Set("_count", strconv.Itoa(q.count))
 		if v.Del("_offset"); offset > 0 {
 			v.Set("_offset", strconv.Itoa(offset))
 		}
 		return base + "/" + resourceType + "?" + v.Encode()
 	}
+
 	set.Link = append(set.Link, link{"self", page(q.offset)})
 	if q.count > 0 {
 		if next := q.offset + q.count; next < len(matches) {
@@ -175,11 +182,13 @@ func searchReply[T any](base, resourceType string, values url.Values, q query[T]
 			set.Link = append(set.Link, link{"previous", page(max(0, q.offset-q.count))})
 		}
 	}
+
 	from := min(q.offset, len(matches))
 	for _, item := range matches[from:min(from+q.count, len(matches))] {
 		id, resource := show(item)
 		set.Entry = append(set.Entry, searchEntry{FullURL: base + "/" + resourceType + "/" + id, Resource: resource, Search: searchMode{"match"}})
 	}
+
 	return jsonReply(http.StatusOK, typeFHIR, set)
 }
 

@@ -86,15 +86,25 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+
 	people, err := allPeople()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, now: cfg.Now,
-		tokens: newTokens(), keys: newKeySource(cfg.JWKSURL, cfg.Now), faults: &faults{},
-		limiter: &limiter{perMinute: cfg.RatePerMinute}, capacity: newCapacity(), stats: newStats(), closing: make(chan struct{}),
+		cfg:      cfg,
+		log:      cfg.Logger,
+		now:      cfg.Now,
+		tokens:   newTokens(),
+		keys:     newKeySource(cfg.JWKSURL, cfg.Now),
+		faults:   &faults{},
+		limiter:  &limiter{perMinute: cfg.RatePerMinute},
+		capacity: newCapacity(),
+		stats:    newStats(),
+		closing:  make(chan struct{}),
 	}
+
 	if s.patients, err = newPatients(people); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
@@ -104,6 +114,7 @@ func New(cfg Config) (*Server, error) {
 	if s.store, err = openStore(cfg.DataDir, cfg.Now); err != nil {
 		return nil, fmt.Errorf("sandbox: DataDir: %w", err)
 	}
+
 	s.handler = s.routes()
 	return s, nil
 }
@@ -116,11 +127,13 @@ func (c Config) complete() (Config, error) {
 	if c.PracticeCode == "" || strings.ContainsAny(c.PracticeCode, "/?# ") {
 		errs = append(errs, fmt.Errorf("PracticeCode %q is no path segment; give one such as FFHEDD", c.PracticeCode))
 	}
+
 	for name, value := range map[string]string{"JWKSURL": c.JWKSURL, "PublicURL": c.PublicURL} {
 		if u, err := url.Parse(value); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("%s %q is no absolute http or https URL", name, value))
 		}
 	}
+
 	if c.TokenLifetime < 0 {
 		errs = append(errs, fmt.Errorf("TokenLifetime %s is negative", c.TokenLifetime))
 	}
@@ -130,11 +143,13 @@ func (c Config) complete() (Config, error) {
 	if len(c.Scopes) == 0 {
 		c.Scopes = DefaultScopes()
 	}
+
 	for _, scope := range c.Scopes {
 		if _, ok := parseScope(scope); !ok {
 			errs = append(errs, fmt.Errorf("scope %q in Scopes is no SMART system scope such as system/Patient.read", scope))
 		}
 	}
+
 	c.Scopes = slices.Clone(c.Scopes)
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	if c.TokenLifetime == 0 {
@@ -143,9 +158,11 @@ func (c Config) complete() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+
 	return c, errors.Join(errs...)
 }
 
@@ -196,6 +213,7 @@ func (s *Server) routes() http.Handler {
 	for _, path := range []string{base, base + "/{$}"} {
 		mux.Handle("POST "+path, s.fhir("POST Bundle", opCreate, "Observation", 'c', s.transaction))
 	}
+
 	mux.Handle(base+"/", s.open("other FHIR", s.noSuchInteraction))
 
 	mux.HandleFunc("GET /admin/faults", s.listFaults)
@@ -204,6 +222,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /admin/stats", s.showStats)
 	mux.HandleFunc("POST /admin/reset", s.reset)
 	mux.HandleFunc("GET /{$}", s.page)
+
 	return mux
 }
 

@@ -123,6 +123,7 @@ func (st *stats) view(stored map[string]int, total int, limit LimitStats, busy t
 	for route, byStatus := range st.requests {
 		requests[route] = maps.Clone(byStatus)
 	}
+
 	return Stats{
 		Tokens:   TokenStats{Issued: st.issued, Refused: maps.Clone(st.refused)},
 		Creates:  CreateStats{Received: maps.Clone(st.received), Stored: stored, Total: total},

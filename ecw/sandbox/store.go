@@ -65,14 +65,17 @@ func openStore(dir string, now func() time.Time) (*store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+
 	file, err := os.OpenFile(filepath.Join(dir, storeFile), os.O_RDWR|os.O_CREATE, ownerReadable)
 	if err != nil {
 		return nil, err
 	}
+
 	st.file = file
 	if err := st.replay(); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
+
 	return st, nil
 }
 
@@ -87,23 +90,28 @@ func (st *store) replay() error {
 	if err != nil {
 		return err
 	}
+
 	for number := 1; ; number++ {
 		line, rest, whole := bytes.Cut(data, []byte("\n"))
 		if !whole {
 			break
 		}
+
 		var r record
 		if err := json.Unmarshal(line, &r); err != nil {
 			return fmt.Errorf("%s, line %d: %w; mend or remove the file", st.file.Name(), number, err)
 		}
+
 		o, err := newObservation(r)
 		if err != nil {
 			return fmt.Errorf("%s, line %d: %w; mend or remove the file", st.file.Name(), number, err)
 		}
+
 		st.add(o)
 		st.size += int64(len(line)) + 1
 		data = rest
 	}
+
 	return st.rewind()
 }
 
@@ -157,11 +165,13 @@ type creation struct {
 func (st *store) create(c creation) (*observation, []*observation, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+
 	if c.unless != nil {
 		if found := st.find(*c.unless); len(found) > 0 {
 			return nil, found, nil
 		}
 	}
+
 	if c.uniqueIDs {
 		for _, id := range c.body.Identifier {
 			if found := st.carrying(id); len(found) > 0 {
@@ -169,24 +179,29 @@ func (st *store) create(c creation) (*observation, []*observation, error) {
 			}
 		}
 	}
+
 	if st.closed {
 		return nil, nil, errors.New("the sandbox is closed")
 	}
+
 	r := record{ID: fmt.Sprintf("%s%d", idPrefix, st.next), Received: st.now().UTC()}
 	var err error
 	if r.Resource, err = withServerElements(c.resource, r.ID, r.Received); err != nil {
 		return nil, nil, err
 	}
+
 	o, err := newObservation(r)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	if c.indexDelay > 0 {
 		o.indexed = r.Received.Add(c.indexDelay)
 	}
 	if err := st.write(r); err != nil {
 		return nil, nil, err
 	}
+
 	st.add(o)
 	return o, nil, nil
 }
@@ -289,21 +304,25 @@ func withServerElements(resource json.RawMessage, id string, at time.Time) (json
 	if err := json.Unmarshal(resource, &elements); err != nil {
 		return nil, err
 	}
+
 	m := map[string]json.RawMessage{}
 	if sent, ok := elements["meta"]; ok {
 		if err := json.Unmarshal(sent, &m); err != nil {
 			return nil, err
 		}
 	}
+
 	m["versionId"] = json.RawMessage(`"1"`)
 	m["lastUpdated"] = json.RawMessage(`"` + at.Format("2006-01-02T15:04:05.000Z07:00") + `"`)
 	metaJSON, err := encode(m)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, name := range []string{"resourceType", "id", "meta"} {
 		delete(elements, name)
 	}
+
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"resourceType":"Observation","id":%q,"meta":%s`, id, bytes.TrimSpace(metaJSON))
 	for _, name := range sortedKeys(elements) {
@@ -312,6 +331,7 @@ func withServerElements(resource json.RawMessage, id string, at time.Time) (json
 			return nil, err
 		}
 	}
+
 	b.WriteByte('}')
 	return b.Bytes(), nil
 }

@@ -132,18 +132,26 @@ func (s *Server) token(c *call) reply {
 		s.log.Info("sandbox refused a token", "error", f.code, "reason", f.description)
 		return f.reply(c.Header.Get("Authorization") != "")
 	}
+
 	if c.effects.has(kindNarrowScope) {
 		scopes = slices.DeleteFunc(scopes, func(scope string) bool { return permits([]string{scope}, "Observation", 'c') })
 	}
+
 	now := s.now()
 	token := s.tokens.issue(scopes, now.Add(s.cfg.TokenLifetime), now)
 	s.stats.tokenIssued()
+
 	granted := tokenResponse{
-		AccessToken: token, TokenType: "bearer", ExpiresIn: int(s.cfg.TokenLifetime.Seconds()), Scope: strings.Join(scopes, " "),
+		AccessToken: token,
+		TokenType:   "bearer",
+		ExpiresIn:   int(s.cfg.TokenLifetime.Seconds()),
+		Scope:       strings.Join(scopes, " "),
 	}
+
 	if c.effects.has(kindNoExpiresIn) {
 		granted.ExpiresIn = 0
 	}
+
 	rep := jsonReply(http.StatusOK, typeJSON, granted)
 	noStore(rep.header)
 	return rep
@@ -181,6 +189,7 @@ func (s *Server) checkTokenRequest(c *call) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if err := oneClientAuthentication(c, form); err != nil {
 		return nil, err
 	}
@@ -190,6 +199,7 @@ func (s *Server) checkTokenRequest(c *call) ([]string, error) {
 	if err := s.checkAssertion(c, form.Get("client_assertion")); err != nil {
 		return nil, err
 	}
+
 	return s.checkScopes(form.Get("scope"))
 }
 
@@ -200,15 +210,18 @@ func tokenForm(c *call) (url.Values, error) {
 	if c.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters belong in the body, not in the URL")
 	}
+
 	form, err := url.ParseQuery(string(c.body))
 	if err != nil {
 		return nil, invalidRequest("the body is not form-encoded")
 	}
+
 	for name, values := range form {
 		if len(values) > 1 {
 			return nil, invalidRequest("%s is given more than once", name)
 		}
 	}
+
 	switch g := form.Get("grant_type"); g {
 	case "":
 		return nil, invalidRequest("grant_type is missing; use %s", grantType)
@@ -236,6 +249,7 @@ func oneClientAuthentication(c *call, form url.Values) error {
 	case form.Get("client_assertion") == "":
 		return invalidRequest("client_assertion is missing")
 	}
+
 	return nil
 }
 
@@ -245,6 +259,7 @@ func (s *Server) checkAssertion(c *call, assertion string) error {
 	claims := jwt.RegisteredClaims{}
 	parser := jwt.NewParser(jwt.WithTimeFunc(func() time.Time { return now }), jwt.WithValidMethods([]string{"RS384"}),
 		jwt.WithExpirationRequired(), jwt.WithAudience(s.TokenURL()), jwt.WithIssuedAt())
+
 	_, err := parser.ParseWithClaims(assertion, &claims, func(t *jwt.Token) (any, error) {
 		if typ, _ := t.Header["typ"].(string); typ != "JWT" {
 			return nil, invalidGrant("assertion header typ must be JWT")
@@ -258,6 +273,7 @@ func (s *Server) checkAssertion(c *call, assertion string) error {
 	if err != nil {
 		return s.assertionFailure(err)
 	}
+
 	if claims.Issuer != s.cfg.ClientID || claims.Subject != s.cfg.ClientID {
 		return invalidClient("assertion claims iss and sub must both be the client id")
 	}
@@ -270,6 +286,7 @@ func (s *Server) checkAssertion(c *call, assertion string) error {
 	if !s.tokens.useOnce(claims.ID, claims.ExpiresAt.Time, now) {
 		return invalidClient("assertion claim jti was used before; mint a new assertion for every request")
 	}
+
 	return nil
 }
 

@@ -27,6 +27,7 @@ func (s *Server) refuseByFault(c *call, f fault) reply {
 	failure := func(status int, code, detail string) reply {
 		return c.fail(problem{status: status, code: code, detail: detail + " (a fault asked for)"})
 	}
+
 	switch f.Kind {
 	case kindResetBefore:
 		return reply{reset: true}
@@ -62,7 +63,12 @@ func (s *Server) refuseByFault(c *call, f fault) reply {
 // refuseByNumber says no more than the number, as eCW does in a Bundle's entry.
 func refuseByNumber(c *call, number string) reply {
 	if strings.HasSuffix(c.URL.Path, "/Observation") {
-		return problem{status: http.StatusBadRequest, code: "processing", number: number, detail: "a fault asked for"}.outcome()
+		return problem{
+			status: http.StatusBadRequest,
+			code:   "processing",
+			number: number,
+			detail: "a fault asked for",
+		}.outcome()
 	}
 	return entryReply(entryResponse{Status: number})
 }
@@ -98,7 +104,12 @@ func announce(rep reply, after time.Duration) reply {
 
 func gatewayPage(status int) reply {
 	body := fmt.Sprintf("<!DOCTYPE html><html><head><title>%[1]d</title></head><body><h1>%[1]d %[2]s</h1><p>gateway</p></body></html>\n", status, http.StatusText(status))
-	return reply{status: status, contentType: typeHTML, header: http.Header{}, body: []byte(body)}
+	return reply{
+		status:      status,
+		contentType: typeHTML,
+		header:      http.Header{},
+		body:        []byte(body),
+	}
 }
 
 // largeBody is many times what any answer of an EHR to us needs.
@@ -113,9 +124,11 @@ func spoil(kind string, rep reply) reply {
 	case rep.status >= 300:
 		return rep
 	}
+
 	if rep.header != nil {
 		rep.header.Del("Location")
 	}
+
 	switch kind {
 	case kindMalformed:
 		rep.body = bytes.Replace(rep.body, []byte(":"), []byte(" "), 1)
@@ -130,6 +143,7 @@ func spoil(kind string, rep reply) reply {
 	case kindWrongType:
 		rep.contentType = "text/plain; charset=utf-8"
 	}
+
 	return rep
 }
 
@@ -143,12 +157,15 @@ func withoutID(body []byte) []byte {
 	if json.Unmarshal(body, &r) != nil {
 		return nil
 	}
+
 	for i := range r.Entry {
 		r.Entry[i].Response.Location = ""
 	}
+
 	stripped, err := encode(r)
 	if err != nil {
 		return nil
 	}
+
 	return stripped
 }

@@ -17,8 +17,15 @@ const maxAhead = 24 * time.Hour
 // decodeObservation reads the resource and refuses what is no R4 Observation by its form.
 func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	malformed := func(at, detail string) *problem {
-		return &problem{status: http.StatusBadRequest, code: "structure", number: numberGeneric, at: at, detail: detail}
+		return &problem{
+			status: http.StatusBadRequest,
+			code:   "structure",
+			number: numberGeneric,
+			at:     at,
+			detail: detail,
+		}
 	}
+
 	var body observationBody
 	var wrongType *json.UnmarshalTypeError
 	switch err := json.Unmarshal(resource, &body); {
@@ -31,9 +38,11 @@ func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	case body.ID != nil:
 		return body, malformed("Observation.id", "the server assigns the id; leave it out of a create")
 	}
+
 	if at := unknownElement(resource, "Observation", "Observation"); at != "" {
 		return body, malformed(at, "there is no such element")
 	}
+
 	return body, nil
 }
 
@@ -43,7 +52,13 @@ type review struct {
 }
 
 func (r *review) refuse(code, number, at, format string, args ...any) {
-	r.problems = append(r.problems, problem{status: http.StatusUnprocessableEntity, code: code, number: number, at: at, detail: fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, problem{
+		status: http.StatusUnprocessableEntity,
+		code:   code,
+		number: number,
+		at:     at,
+		detail: fmt.Sprintf(format, args...),
+	})
 }
 
 // validate checks an Observation by US Core and by what eCW accepts. It returns everything that is wrong, in the order in
@@ -68,11 +83,13 @@ func (r *review) subject(s *Server, o observationBody) {
 		r.refuse("required", numberPatient, at, "missing")
 		return
 	}
+
 	id := patientID(o.Subject.Reference, s.FHIRBaseURL())
 	if id == "" {
 		r.refuse("value", numberPatient, at+".reference", "%q is no reference to a Patient of this practice", o.Subject.Reference)
 		return
 	}
+
 	if s.patients.byID[id] == nil {
 		r.refuse("not-found", numberNoPatient, at+".reference", "%q does not exist", o.Subject.Reference)
 	}
@@ -103,11 +120,13 @@ func (r *review) code(o observationBody, refuseGlucose bool) (vital, bool) {
 		r.refuse("required", numberCoding, at, "no coding")
 		return vital{}, false
 	}
+
 	codes := loincCodes(o.Code)
 	if len(codes) == 0 {
 		r.refuse("code-invalid", numberSystem, at+".coding.system", "no coding is of the system %s", loinc)
 		return vital{}, false
 	}
+
 	kinds := kindsOf(o.Code)
 	switch {
 	case len(kinds) == 0:
@@ -120,11 +139,13 @@ func (r *review) code(o observationBody, refuseGlucose bool) (vital, bool) {
 		r.refuse("not-supported", numberUnsupported, at, "this practice does not accept glucose")
 		return vital{}, false
 	}
+
 	for _, code := range kinds[0].codes {
 		if !slices.Contains(codes, code) {
 			r.refuse("required", numberCoding, at+".coding", "LOINC %s is missing beside %s", code, strings.Join(codes, ", "))
 		}
 	}
+
 	return kinds[0], true
 }
 
@@ -146,6 +167,7 @@ func (r *review) effective(resource json.RawMessage, o observationBody, now time
 		r.refuse("required", numberDate, at, "this and no other effective[x] is wanted, found %v", others)
 		return
 	}
+
 	when, err := parseDate(o.EffectiveDateTime)
 	switch {
 	case err != nil:
@@ -175,9 +197,11 @@ func (r *review) value(resource json.RawMessage, o observationBody, kind vital) 
 		r.measured("Observation", o.ValueQuantity, o.DataAbsentReason, kind)
 		return
 	}
+
 	if len(values) > 0 {
 		r.refuse("invariant", numberValue, "Observation."+values[0], "a blood pressure panel has its values in components (US Core, obs-7)")
 	}
+
 	r.panel(o)
 }
 
@@ -187,10 +211,12 @@ func (r *review) panel(o observationBody) {
 	for i, part := range o.Component {
 		at := fmt.Sprintf("Observation.component[%d]", i)
 		codes := loincCodes(part.Code)
+
 		if part.Code == nil {
 			r.refuse("required", numberCoding, at+".code", "missing")
 			continue
 		}
+
 		for _, code := range codes {
 			count[code]++
 			if kind, ok := componentVital(code); ok {
@@ -198,6 +224,7 @@ func (r *review) panel(o observationBody) {
 			}
 		}
 	}
+
 	for _, code := range []string{codeSystolic, codeDiastolic} {
 		if count[code] != 1 {
 			r.refuse("required", numberValue, "Observation.component", "%d components are LOINC %s; exactly one must be", count[code], code)
@@ -230,6 +257,7 @@ func (r *review) quantity(at string, q quantity, kind vital) {
 	} else if number < 0 || number > kind.most {
 		r.refuse("value", numberValue, at+".value", "%s is no possible value of LOINC %s", value, kind.codes[0])
 	}
+
 	if q.Unit == "" {
 		r.refuse("required", numberUnit, at+".unit", "missing")
 	}
