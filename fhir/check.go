@@ -21,6 +21,7 @@ func Check(o *fhir401.Observation) error {
 		c.must(false, "meta.profile and code: no such profile in the catalogue")
 		return c.err()
 	}
+
 	c.must(countCategory(o, e.category.code) == 1, "category: exactly one "+e.category.code)
 	if len(e.components) > 0 {
 		// obs-7 holds with it: no value that could repeat a component.
@@ -28,6 +29,7 @@ func Check(o *fhir401.Observation) error {
 		c.panel(o, e)
 		return c.err()
 	}
+
 	c.must(len(o.Component) == 0, "component: none beside a value (obs-7)")
 	c.quantity("Observation", o.ValueQuantity, o.DataAbsentReason, e.units)
 	return c.err()
@@ -74,9 +76,11 @@ func (c *checker) panel(o *fhir401.Observation, e *entry) {
 		}
 		c.must(n == 1 || n == 0 && want.optional, fmt.Sprintf("component %s: %d times", want.field, n))
 	}
+
 	known := func(part fhir401.ObservationComponent) bool {
 		return slices.ContainsFunc(e.components, func(want component) bool { return hasCode(part.Code, loincSystem, want.code.code) })
 	}
+
 	for _, part := range o.Component {
 		c.must(known(part), "component: one that is not in the catalogue")
 	}

@@ -27,28 +27,34 @@ func ForDelivery(o *fhir401.Observation, ecwPatientID string) (*fhir401.Observat
 	if o.Id == nil || !idPattern.MatchString(*o.Id) {
 		return nil, fmt.Errorf("the Observation has no id to identify it by")
 	}
+
 	if !idPattern.MatchString(ecwPatientID) {
 		return nil, fmt.Errorf("the patient's eCW id is not a FHIR id (1 to 64 letters, digits, dots and hyphens): "+
 			"correct it, without %q in front", "Patient/")
 	}
+
 	d, err := clone(o)
 	if err != nil {
 		return nil, err
 	}
+
 	d.Identifier = []fhir401.Identifier{{System: new(IdentifierSystem), Value: d.Id}}
 	d.Id = nil
 	if d.Meta == nil {
 		d.Meta = &fhir401.Meta{}
 	}
+
 	d.Meta.VersionId, d.Meta.LastUpdated = nil, nil
 	d.Meta.Tag = []fhir401.Coding{
 		{System: new(sourceTagSystem), Code: new("vantrexia-rpm"), Display: new("Vantrexia RPM")},
 		{System: new(usCoreTagSystem), Code: new("patient-supplied")},
 	}
 	d.Subject = &fhir401.Reference{Reference: new("Patient/" + ecwPatientID)}
+
 	if err := Check(d); err != nil {
 		return nil, err
 	}
+
 	return d, nil
 }
 

@@ -18,6 +18,7 @@ func TestForDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got := tree(t, judge(t, sent)).(map[string]any)
 
 	want := tree(t, before).(map[string]any)
@@ -25,6 +26,7 @@ func TestForDelivery(t *testing.T) {
 	meta := want["meta"].(map[string]any)
 	delete(meta, "versionId")
 	delete(meta, "lastUpdated")
+
 	meta["tag"] = tree(t, []byte(`[
 		{"system": "https://vantrexia.com/fhir/CodeSystem/source", "code": "vantrexia-rpm", "display": "Vantrexia RPM"},
 		{"system": "http://hl7.org/fhir/us/core/CodeSystem/us-core-tags", "code": "patient-supplied"}]`))
@@ -43,11 +45,13 @@ func TestForDeliveryCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	*sent.Component[0].ValueQuantity.Value = "1"
 	*sent.Device.Display = "changed"
 	sent.Meta.Profile[0] = "changed"
 	*sent.Identifier[0].Value = "changed"
 	sent.Code.Coding[0] = fhir401.Coding{}
+
 	if after := judge(t, view); string(after) != string(before) {
 		t.Errorf("got  %s\nwant %s", after, before)
 	}
@@ -60,6 +64,7 @@ func TestForDeliveryRefuses(t *testing.T) {
 			t.Errorf("accepted the patient id %q", id)
 		}
 	}
+
 	noID, noValue, noMeta := good(), good(), good()
 	noID.Id, noValue.ValueQuantity, noMeta.Meta = nil, nil, nil
 	for name, o := range map[string]*fhir401.Observation{"no id": noID, "no value": noValue, "no meta": noMeta} {
@@ -108,10 +113,15 @@ func TestCheckNamesTheRule(t *testing.T) {
 		}},
 		{"none beside components", BloodPressure, func(o *fhir401.Observation) { o.ValueQuantity = o.Component[0].ValueQuantity }},
 	}
+
 	values := map[Type]string{
-		Weight: `{"value":81.6,"unit":"kg"}`, HeartRate: `{"value":60}`, OxygenSaturation: `{"value":97}`,
-		BloodGlucose: `{"value":105,"unit":"mg/dL"}`, BloodPressure: `{"systolic":142,"diastolic":92}`,
+		Weight:           `{"value":81.6,"unit":"kg"}`,
+		HeartRate:        `{"value":60}`,
+		OxygenSaturation: `{"value":97}`,
+		BloodGlucose:     `{"value":105,"unit":"mg/dL"}`,
+		BloodPressure:    `{"systolic":142,"diastolic":92}`,
 	}
+
 	for _, test := range tests {
 		o := observe(t, reading(test.typ, values[test.typ]))
 		test.change(o)
@@ -119,9 +129,11 @@ func TestCheckNamesTheRule(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", test.typ, err, test.want)
 		}
 	}
+
 	if err := Check(&fhir401.Observation{}); err == nil {
 		t.Error("accepted an empty Observation")
 	}
+
 	var stored fhir401.Observation
 	if err := json.Unmarshal([]byte(`{"meta":{"profile":["x"]},"code":{"coding":[{}]},"component":[{}]}`), &stored); err != nil || Check(&stored) == nil {
 		t.Errorf("accepted an Observation of nothing (%v)", err)

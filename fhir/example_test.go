@@ -20,19 +20,23 @@ func ExampleObservation() {
 		Device:      "A&D UC-352",
 		Values:      json.RawMessage(`{"value": 182.50, "unit": "lb"}`),
 	}
+
 	subject := fhir.Subject{PatientID: "d290f1ee-6c54-4b01-90e6-d701748f0851", Display: "Jane Doe"}
 	observation, err := fhir.Observation(reading, subject, 1, reading.EffectiveAt.Add(5*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	resource, err := fhir.Marshal(observation)
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	var indented bytes.Buffer
 	if err := json.Indent(&indented, resource, "", "  "); err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Println(indented.String())
 	// Output:
 	// {
@@ -92,15 +96,18 @@ func ExampleForDelivery() {
 		Device:      "BP-OMRON-7250",
 		Values:      json.RawMessage(`{"value": 78}`),
 	}
+
 	subject := fhir.Subject{PatientID: "d290f1ee-6c54-4b01-90e6-d701748f0851", Display: "Jane Doe"}
 	shown, err := fhir.Observation(reading, subject, 1, reading.EffectiveAt)
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	sent, err := fhir.ForDelivery(shown, "ecw-patient-fhir-id-001")
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	var parts struct{ Subject, Identifier json.RawMessage }
 	resource, err := fhir.Marshal(sent)
 	if err == nil {
@@ -109,6 +116,7 @@ func ExampleForDelivery() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Printf("%s\n%s\n", parts.Subject, parts.Identifier)
 	// Output:
 	// {"reference":"Patient/ecw-patient-fhir-id-001"}
@@ -124,6 +132,7 @@ func ExampleReading_Validate() {
 		Device:      "BP-OMRON-7250",
 		Values:      json.RawMessage(`{"systolic": "142", "diastolic": 92}`),
 	}
+
 	var fields fhir.FieldErrors
 	if errors.As(reading.Validate(now), &fields) {
 		for _, field := range fields {
@@ -153,6 +162,7 @@ func ExampleParsePatient() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Println(patient.ID, patient.MRN)
 	fmt.Println(patient.FirstName, patient.LastName, patient.BirthDate, patient.Gender, patient.Phone, patient.Active)
 	// Output:

@@ -74,11 +74,14 @@ func foldName(name string) string {
 		case unicode.IsLetter(r), unicode.IsMark(r), unicode.IsNumber(r):
 			return r
 		}
+
 		return -1
 	}, norm.NFKD.String(cases.Fold().String(norm.NFKD.String(name))))
+
 	if folded = strokes.Replace(folded); folded != "" {
 		return folded
 	}
+
 	return strings.TrimSpace(name)
 }
 

@@ -20,29 +20,36 @@ func judge(t testing.TB, o *fhir401.Observation) json.RawMessage {
 	if err != nil {
 		t.Fatalf("Marshal: %v", err)
 	}
+
 	if err := Check(o); err != nil {
 		t.Errorf("Check: %v\n%s", err, raw)
 	}
+
 	strict, err := strictReader()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := strict.Unmarshal(raw); err != nil {
 		t.Errorf("google/fhir: %v\n%s", err, raw)
 	}
+
 	quantities := []*fhir401.Quantity{o.ValueQuantity}
 	for _, c := range o.Component {
 		quantities = append(quantities, c.ValueQuantity)
 	}
+
 	for _, q := range quantities {
 		if q != nil && !slices.Contains(validUCUM, *q.Code) {
 			t.Errorf("%q is not a UCUM code", *q.Code)
 		}
 	}
+
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil || !bytes.Equal(compact.Bytes(), raw) {
 		t.Errorf("not compact JSON (%v): %s", err, raw)
 	}
+
 	return raw
 }
 
@@ -57,6 +64,7 @@ func TestJudgeRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, raw := range []string{
 		`{"resourceType":"Observation","status":"finished","code":{"text":"x"}}`,
 		`{"resourceType":"Observation","status":"final"}`,

@@ -40,14 +40,17 @@ func (p *patient) mrn(system string) string {
 		func(id identifier) bool { return id.Use == "usual" && id.saysNothing() },
 		func(id identifier) bool { return len(usable) == 1 && id.saysNothing() },
 	}
+
 	if system != "" {
 		ranks = []func(identifier) bool{func(id identifier) bool { return strings.TrimSpace(id.System) == system }}
 	}
+
 	for _, fits := range ranks {
 		if i := slices.IndexFunc(usable, fits); i >= 0 {
 			return strings.TrimSpace(usable[i].Value)
 		}
 	}
+
 	return ""
 }
 

@@ -27,12 +27,14 @@ func Observation(r Reading, s Subject, version int, lastUpdated time.Time) (*fhi
 	if len(errs) > 0 {
 		return nil, errs
 	}
+
 	if !idPattern.MatchString(r.ID) {
 		return nil, fmt.Errorf("reading id %q is not a FHIR id", clip(r.ID))
 	}
 	if !idPattern.MatchString(s.PatientID) {
 		return nil, fmt.Errorf("patient id %q is not a FHIR id", clip(s.PatientID))
 	}
+
 	o := &fhir401.Observation{
 		Id: &r.ID,
 		Meta: &fhir401.Meta{
@@ -47,14 +49,17 @@ func Observation(r Reading, s Subject, version int, lastUpdated time.Time) (*fhi
 		EffectiveDateTime: new(instant(r.EffectiveAt)),
 		Device:            &fhir401.Reference{Display: new(strings.TrimSpace(r.Device))},
 	}
+
 	if s.Display != "" {
 		o.Subject.Display = &s.Display
 	}
+
 	if len(m.entry.components) > 0 {
 		o.Component = components(m)
 	} else {
 		o.ValueQuantity = m.value.quantity()
 	}
+
 	return o, nil
 }
 
@@ -71,13 +76,20 @@ func components(m measurement) []fhir401.ObservationComponent {
 		} else {
 			part.DataAbsentReason = new(concept(absentSystem, coding{"unknown", "Unknown"}))
 		}
+
 		parts = append(parts, part)
 	}
+
 	return parts
 }
 
 func (a amount) quantity() *fhir401.Quantity {
-	return &fhir401.Quantity{Value: &a.value, Unit: &a.unit.display, System: new(ucumSystem), Code: &a.unit.ucum}
+	return &fhir401.Quantity{
+		Value:  &a.value,
+		Unit:   &a.unit.display,
+		System: new(ucumSystem),
+		Code:   &a.unit.ucum,
+	}
 }
 
 func concept(system string, codes ...coding) fhir401.CodeableConcept {

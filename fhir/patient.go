@@ -55,6 +55,7 @@ func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 	if !idPattern.MatchString(p.ID) {
 		return Demographics{}, errors.New("the Patient's id is missing or is not a FHIR id")
 	}
+
 	d := Demographics{
 		ID:        p.ID,
 		BirthDate: strings.TrimSpace(p.BirthDate),
@@ -67,13 +68,16 @@ func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 	if d.BirthDate != "" && !isDate(d.BirthDate) {
 		return Demographics{}, errors.New("Patient.birthDate is not a FHIR date")
 	}
+
 	if gender := strings.ToLower(p.Gender); slices.Contains([]string{"male", "female", "other", "unknown"}, gender) {
 		d.Gender = gender
 	}
+
 	d.FirstName, d.LastName = p.name()
 	if d.MRN == "" {
 		d.IdentifierSystems = p.systems()
 	}
+
 	return d, nil
 }
 
@@ -115,6 +119,7 @@ func (s *short[T]) UnmarshalJSON(data []byte) error {
 	case start != json.Delim('['):
 		return &json.UnmarshalTypeError{Value: "value", Type: reflect.TypeFor[[]T]()}
 	}
+
 	for d.More() {
 		if len(*s) == maxElements {
 			return errTooMany
@@ -125,6 +130,7 @@ func (s *short[T]) UnmarshalJSON(data []byte) error {
 		}
 		*s = append(*s, element)
 	}
+
 	return nil
 }
 
@@ -173,19 +179,23 @@ func (p *patient) name() (first, last string) {
 		if rank < 0 || rank >= best {
 			continue
 		}
+
 		family := strings.TrimSpace(n.Family)
 		given := ""
 		for _, g := range n.Given { // a null stands in the array where only an extension is known
 			given = cmp.Or(given, strings.TrimSpace(g))
 		}
+
 		if words := strings.Fields(n.Text); given == "" && family == "" && len(words) > 0 {
 			family = words[len(words)-1]
 			given = strings.Join(words[:len(words)-1], " ")
 		}
+
 		if given != "" || family != "" {
 			first, last, best = given, family, rank
 		}
 	}
+
 	return first, last
 }
 
@@ -197,15 +207,18 @@ func (p *patient) contact(system string, uses ...string) string {
 		if t.System != system || t.Use == "old" || v == "" {
 			continue
 		}
+
 		use := slices.Index(uses, t.Use)
 		if use < 0 {
 			use = len(uses)
 		}
+
 		rank := t.Rank - 1 // without a rank: the largest number, so last
 		if found == "" || cmp.Or(cmp.Compare(rank, bestRank), cmp.Compare(use, bestUse)) < 0 {
 			found, bestRank, bestUse = v, rank, use
 		}
 	}
+
 	return found
 }
 
@@ -218,16 +231,21 @@ func (p *patient) address() Address {
 		if rank < 0 || rank >= best {
 			continue
 		}
+
 		best = rank
 		found = Address{
-			City: strings.TrimSpace(a.City), State: strings.TrimSpace(a.State),
-			PostalCode: strings.TrimSpace(a.PostalCode), Country: strings.TrimSpace(a.Country),
+			City:       strings.TrimSpace(a.City),
+			State:      strings.TrimSpace(a.State),
+			PostalCode: strings.TrimSpace(a.PostalCode),
+			Country:    strings.TrimSpace(a.Country),
 		}
+
 		for _, line := range a.Line {
 			if line = strings.TrimSpace(line); line != "" {
 				found.Lines = append(found.Lines, line)
 			}
 		}
 	}
+
 	return found
 }

@@ -113,6 +113,7 @@ func (r Reading) measure() (measurement, FieldErrors) {
 	if err != nil {
 		errs = append(errs, unknownType(string(r.Type)))
 	}
+
 	if msg := checkTime(r.EffectiveAt); msg != "" {
 		errs.add("effective_at", "%s", msg)
 	}
@@ -122,6 +123,7 @@ func (r Reading) measure() (measurement, FieldErrors) {
 	if err != nil {
 		return measurement{}, errs // without a type, nobody can say what the values should be
 	}
+
 	m, valueErrs := measure(r.Type, r.Values)
 	return m, append(errs, valueErrs...)
 }

@@ -29,5 +29,6 @@ func ReadingID(practice string, patientID uuid.UUID, r Reading) uuid.UUID {
 	copy(id[:], hash.Sum(nil))
 	id[6] = id[6]&0x0f | 0x80 // version 8
 	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
+
 	return id
 }

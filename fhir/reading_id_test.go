@@ -18,6 +18,7 @@ func TestReadingIDSaysWhatTheReadingIs(t *testing.T) {
 	if id.Version() != 8 || id.Variant() != uuid.RFC4122 {
 		t.Errorf("%s has version %d and variant %s, want 8 and RFC 4122's", id, id.Version(), id.Variant())
 	}
+
 	if want := "7d3a94a9-8d67-81e9-a577-feb12bfd938a"; id.String() != want {
 		t.Errorf("the id is %s, want %s as ever", id, want)
 	}

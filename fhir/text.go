@@ -24,13 +24,16 @@ func decimal(literal string) (json.Number, bool) {
 	if len(digits) > maxDigits {
 		return "", false
 	}
+
 	if !written {
 		return json.Number(literal), true
 	}
+
 	shift, err := strconv.Atoi(exponent)
 	if err != nil || shift < -maxDigits || shift > maxDigits { // before any zeros are made
 		return "", false
 	}
+
 	point := len(whole) + shift
 	if point < 1 {
 		digits, point = strings.Repeat("0", 1-point)+digits, 1
@@ -38,6 +41,7 @@ func decimal(literal string) (json.Number, bool) {
 	if point > len(digits) {
 		digits += strings.Repeat("0", point-len(digits))
 	}
+
 	whole, fraction = strings.TrimLeft(digits[:point], "0"), digits[point:]
 	if whole == "" {
 		whole = "0"
@@ -45,6 +49,7 @@ func decimal(literal string) (json.Number, bool) {
 	if len(whole)+len(fraction) > maxDigits {
 		return "", false
 	}
+
 	plain := whole
 	if fraction != "" {
 		plain += "." + fraction
@@ -52,6 +57,7 @@ func decimal(literal string) (json.Number, bool) {
 	if negative {
 		plain = "-" + plain
 	}
+
 	return json.Number(plain), true
 }
 

@@ -67,17 +67,20 @@ func (f *fields) split(object []byte) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	// The decoder cannot fail on valid JSON: its errors only end the loop.
 	_, err := dec.Token() // the opening brace
+
 	for err == nil && dec.More() {
 		var key json.Token
 		var value json.RawMessage
 		if key, err = dec.Token(); err == nil {
 			err = dec.Decode(&value)
 		}
+
 		name, _ := key.(string)
 		if _, twice := f.raw[name]; twice {
 			f.errs.add(path(name), "is given twice; send it once")
 			continue
 		}
+
 		f.raw[name], f.names = value, append(f.names, name)
 	}
 }
@@ -87,6 +90,7 @@ func (f *fields) panel(e *entry) measurement {
 	known := make([]string, len(e.components), len(e.components)+1)
 	m := measurement{entry: e, components: make([]*amount, len(e.components))}
 	required := 0
+
 	for i, c := range e.components {
 		known[i] = c.field
 		if !c.optional && f.has(c.field) {
@@ -96,12 +100,14 @@ func (f *fields) panel(e *entry) measurement {
 			m.components[i] = &amount{value, c.unit}
 		}
 	}
+
 	if required == 0 {
 		f.errs.add("values", "has neither systolic nor diastolic; send at least one of them")
 	}
 	if s, d := m.components[0], m.components[1]; s != nil && d != nil && float(s.value) <= float(d.value) {
 		f.errs.add(path(e.components[0].field), "%s does not exceed the diastolic %s; check whether the two are swapped", s.value, d.value)
 	}
+
 	f.unit([]unit{e.components[0].unit})
 	f.refuseOthers(append(known, "unit"))
 	return m
@@ -114,6 +120,7 @@ func (f *fields) single(rows []*entry) measurement {
 		known = append(known, "method")
 		rows = f.method(rows)
 	}
+
 	var units []unit
 	var owners []*entry
 	for _, e := range rows {
@@ -121,15 +128,18 @@ func (f *fields) single(rows []*entry) measurement {
 			units, owners = append(units, u), append(owners, e)
 		}
 	}
+
 	if !f.has("value") {
 		f.errs.add("values.value", "is required: the number that was measured")
 	}
+
 	value, okValue := f.number("value")
 	i, okUnit := f.unit(units)
 	var m measurement
 	if okValue && okUnit && f.inRange("value", value, units[i]) {
 		m = measurement{entry: owners[i], value: amount{value, units[i]}}
 	}
+
 	f.refuseOthers(known)
 	return m
 }
@@ -157,14 +167,17 @@ func (f *fields) unit(units []unit) (int, bool) {
 		f.errs.add("values.unit", "is required; use %s", list(units, unit.names))
 		return 0, false
 	}
+
 	sent, ok := f.text("unit")
 	if !ok {
 		return 0, false
 	}
+
 	i := slices.IndexFunc(units, func(u unit) bool { return u.is(strings.TrimSpace(sent)) })
 	if i < 0 {
 		f.errs.add("values.unit", "%s is not a unit for %s; use %s", quote(sent), f.typ, list(units, unit.names))
 	}
+
 	return i, i >= 0
 }
 
@@ -255,5 +268,6 @@ func kind(raw json.RawMessage) string {
 	case 'n':
 		return "null"
 	}
+
 	return "a number"
 }
