@@ -16,6 +16,7 @@ func BenchmarkDelivery(b *testing.B) {
 	for range cap(list) {
 		list <- r.transmission()
 	}
+
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -23,16 +24,19 @@ func BenchmarkDelivery(b *testing.B) {
 			if a, err := g.Admit(b.Context(), delivery); err != nil || a.Waits() {
 				b.Errorf("told %+v (%v)", a, err)
 			}
+
 			ctx := gate.Delivering(b.Context(), delivery.TransmissionID)
 			end, wait, err := g.Begin(ctx)
 			if err != nil || wait > 0 {
 				b.Errorf("told to wait %s (%v)", wait, err)
 				return
 			}
+
 			end(ctx, prompt)
 			if _, err := r.take(ctx, g, delivery.TransmissionID, gate.Answers); err != nil {
 				b.Error(err)
 			}
+
 			g.CallNext(ctx)
 			list <- delivery
 		}
@@ -44,6 +48,7 @@ func BenchmarkSingleRequest(b *testing.B) {
 	r := newRig(b)
 	g := r.gate(limit(1<<30), places(1<<20))
 	b.ResetTimer()
+
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			end, wait, err := g.Begin(b.Context())
@@ -69,6 +74,7 @@ func (r *rig) backlog(n int) {
 		)
 		INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, held_at, created_at)
 		SELECT gen_random_uuid(), practice_code, id, 6, now(), effective_at FROM readings`, like, n)
+
 	r.exec("ANALYZE transmissions")
 	r.exec("ANALYZE ecw_places")
 }
@@ -81,6 +87,7 @@ func BenchmarkCallNext(b *testing.B) {
 	g.CallNext(b.Context())
 	taken := r.calls.take()
 	b.ResetTimer()
+
 	for i := range b.N {
 		called, err := r.store.LatestTransmission(b.Context(), db.LatestTransmissionParams{
 			PracticeCode:  practice,
@@ -90,6 +97,7 @@ func BenchmarkCallNext(b *testing.B) {
 		_, err = r.store.LeavePlace(b.Context(), called.ID)
 		r.must(err)
 		g.CallNext(b.Context())
+
 		if n := len(r.calls.take()); n != 1 {
 			b.Fatalf("%d were called", n)
 		}

@@ -55,6 +55,7 @@ func TestAnOpenCircuitHolds(t *testing.T) {
 	g := r.gate()
 	r.openCircuit(g, time.Minute)
 	first, second := r.transmission(), r.transmission()
+
 	if a := r.admit(g, first); a != (gate.Admission{Held: true, Reason: gate.ReasonCredentials}) {
 		t.Errorf("told %+v, want it held", a)
 	}
@@ -77,15 +78,18 @@ func TestAnOpenCircuitHolds(t *testing.T) {
 	if a := r.admit(g, second); a != (gate.Admission{Trial: true}) {
 		t.Errorf("the trial is told %+v when it asks again", a)
 	}
+
 	r.expectCalls("the circuit is not closed")
 
 	change := r.report(g, second.TransmissionID, gate.Answers)
 	if !change.Closed || !change.Unsettled || change.Opened || change.FailingSince.IsZero() {
 		t.Errorf("the trial's success changed %+v", change)
 	}
+
 	if r.hasPlace(second.TransmissionID) {
 		t.Error("the trial is over and keeps its place")
 	}
+
 	r.goes(g, first)
 }
 
@@ -110,6 +114,7 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 	r := newRig(t)
 	gates := r.processes(2)
 	a, b, c, d := uuid.New(), uuid.New(), uuid.New(), uuid.New()
+
 	for i, report := range []struct {
 		id      uuid.UUID
 		finding gate.Finding
@@ -128,6 +133,7 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 			t.Errorf("report %d changed %+v, want it to open: %t", i, change, report.opens)
 		}
 	}
+
 	if row := r.row(); row.Reason != gate.ReasonUnavailable || len(row.Failing) != 3 || row.FailingSince == nil {
 		t.Errorf("the circuit is %+v", row)
 	}
@@ -140,6 +146,7 @@ func TestReportsOfManyProcesses(t *testing.T) {
 	gates := r.processes(3)
 	opened := make([]bool, len(gates))
 	var group sync.WaitGroup
+
 	for i, g := range gates {
 		group.Go(func() {
 			change, err := r.take(context.WithoutCancel(t.Context()), g, uuid.New(), gate.Unavailable)
@@ -149,6 +156,7 @@ func TestReportsOfManyProcesses(t *testing.T) {
 			opened[i] = change.Opened
 		})
 	}
+
 	group.Wait()
 	n := 0
 	for _, o := range opened {
@@ -156,6 +164,7 @@ func TestReportsOfManyProcesses(t *testing.T) {
 			n++
 		}
 	}
+
 	if row := r.row(); row.Circuit != gate.Open || n != 1 {
 		t.Errorf("the circuit is %+v, opened by %d of the reports, want by one", row, n)
 	}
@@ -170,6 +179,7 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	defer cancel()
 	g := r.gate(onStore(store))
 	request := r.transmission()
+
 	err := store.InTx(ctx, func(q *db.Queries) error {
 		if _, err := g.HoldBack(ctx, q, request, ""); err != nil {
 			return err
@@ -177,6 +187,7 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 		_, err := g.Report(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})
 		return err
 	})
+
 	r.must(err)
 	if row := r.row(); row.Circuit != gate.Open {
 		t.Errorf("the circuit is %+v", row)
@@ -235,6 +246,7 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	r.exec("UPDATE ecw_gates SET circuit = 'closed', reason = '', opened_at = NULL")
 	r.must(g.Release(t.Context(), since))
 	got := map[string]bool{}
+
 	for _, c := range r.calls.take() {
 		row, err := r.store.LatestTransmission(t.Context(), db.LatestTransmissionParams{PracticeCode: practice, ObservationID: c.observationID})
 		r.must(err)
@@ -243,9 +255,11 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 			t.Errorf("%q is called, and not in the queue", names[row.ID])
 		}
 	}
+
 	if !got[""] {
 		t.Errorf("those that were held are not called: %v", held)
 	}
+
 	for _, o := range outage {
 		if got[o.name] != o.freed {
 			t.Errorf("%q is brought forward: %t, want %t", o.name, got[o.name], o.freed)
@@ -268,6 +282,7 @@ func TestOnlyWhatWasHeldIsReleased(t *testing.T) {
 	r.exec("UPDATE ecw_gates SET circuit = 'closed', reason = '', opened_at = NULL")
 	r.must(g.Release(t.Context(), time.Time{}))
 	r.expectCalls("the held ones", held...)
+
 	if row := r.stored(failed); row.BroughtForward {
 		t.Error("what waits for its retry is brought forward")
 	}
@@ -288,10 +303,12 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	_, err := first.State(t.Context())
 	r.must(err)
 	list := r.transmissions(3)
+
 	for i, failed := range list { // the index on when they were opened shows them the other way round than the table
 		r.fail(failed, time.Minute)
 		r.exec("UPDATE transmissions SET created_at = now() + $2 * interval '1 day' WHERE id = $1", failed.TransmissionID, i)
 	}
+
 	since := r.now().Add(-time.Hour)
 
 	tx, err := r.sql.Begin(t.Context())
@@ -306,6 +323,7 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	watch.awaitLock(2)
 	r.must(tx.Commit(t.Context()))
 	r.must(group.Wait())
+
 	for _, released := range list {
 		if !r.stored(released).BroughtForward {
 			t.Errorf("%s is not brought forward", released.TransmissionID)
@@ -331,15 +349,18 @@ func TestAReportAndACallDoNotBlockEachOther(t *testing.T) {
 	group.Go(func() error { g.CallNext(ctx); return nil })
 	watch := &rig{tb: t, url: r.url, sql: r.connect()}
 	watch.awaitLock(1)
+
 	group.Go(func() error {
 		_, err := r.take(context.WithoutCancel(ctx), g, running.TransmissionID, gate.Unavailable)
 		return err
 	})
+
 	watch.awaitLock(2)
 	r.must(tx.Commit(t.Context()))
 	r.must(group.Wait())
 	if log.Len() > 0 {
 		t.Errorf("the call was not made: %s", log.String())
 	}
+
 	r.expectCalls("a place is free", waiting)
 }

@@ -78,12 +78,14 @@ func (c *crowd) deliver(ctx context.Context, g *gate.Gate, t gate.Request) error
 		if err != nil {
 			return fmt.Errorf("admit: %w", err)
 		}
+
 		done := false
 		if !a.Waits() {
 			if done, err = c.attempt(ctx, g, t, number); done || err != nil {
 				return err
 			}
 		}
+
 		select {
 		case call := <-c.desks[t.ObservationID]:
 			time.Sleep(call.Wait)
@@ -105,10 +107,12 @@ func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, numbe
 	if err != nil {
 		return false, fmt.Errorf("start: %w", err)
 	}
+
 	observed, finding := prompt, gate.Answers
 	if c.outages.Add(-1) >= 0 {
 		observed, finding = overload, gate.Unavailable
 	}
+
 	c.enters(&c.under, &c.mostUnder)
 	for range 2 {
 		end, wait, err := g.Begin(gate.Delivering(ctx, t.TransmissionID))
@@ -118,38 +122,57 @@ func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, numbe
 		}
 		end(ctx, observed)
 	}
+
 	c.under.Add(-1)
 
 	var change gate.Change
 	err = c.store.InTx(ctx, func(q *db.Queries) error {
-		out := db.RecordOutcomeParams{ID: t.TransmissionID, ObservationID: t.ObservationID, Status: db.StatusTransmitted, AttemptCount: 1}
+		out := db.RecordOutcomeParams{
+			ID:            t.TransmissionID,
+			ObservationID: t.ObservationID,
+			Status:        db.StatusTransmitted,
+			AttemptCount:  1,
+		}
+
 		if finding == gate.Answers {
 			ecwID := "obs"
 			out.ECWObservationID = &ecwID
 		} else {
 			out.Status, out.Held, out.ErrorClass = db.StatusPending, true, "retryable"
 		}
+
 		if err := db.Written(q.RecordOutcome(ctx, out)); err != nil {
 			return err
 		}
+
 		var err error
-		change, err = g.Report(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: finding, Message: "down"})
+		change, err = g.Report(ctx, q, gate.Report{
+			TransmissionID: t.TransmissionID,
+			StartedAt:      time.Now(),
+			Finding:        finding,
+			Message:        "down",
+		})
+
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("record: %w", err)
 	}
+
 	if change.Opened {
 		c.opened.Add(1)
 	}
+
 	if !change.Closed {
 		g.CallNext(ctx)
 		return finding == gate.Answers, nil
 	}
+
 	group, ctx := errgroup.WithContext(ctx) // the circuit breaker does it as well
 	for _, g := range c.gates {
 		group.Go(func() error { return g.Release(ctx, change.FailingSince) })
 	}
+
 	return finding == gate.Answers, group.Wait()
 }
 
@@ -158,6 +181,7 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 	if imports {
 		ctx = gate.Importing(ctx)
 	}
+
 	for range 15 {
 		end, wait, err := g.Begin(ctx)
 		if err != nil {
@@ -166,17 +190,21 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 		if wait > 0 {
 			continue
 		}
+
 		c.enters(&c.under, &c.mostUnder)
 		if imports {
 			c.enters(&c.imports, &c.mostImports)
 		}
+
 		time.Sleep(time.Millisecond) // it is under way
 		if imports {
 			c.imports.Add(-1)
 		}
+
 		c.under.Add(-1)
 		end(ctx, ecw.Observed{Took: time.Second, Answered: true, Repeats: 1})
 	}
+
 	return nil
 }
 
@@ -191,11 +219,14 @@ func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 				err = errors.Join(err, c.call(ctx, practice, next.ObservationID, gate.Call{}))
 			}
 		}
+
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("breaker: %w", err)
 		}
+
 		time.Sleep(5 * time.Millisecond)
 	}
+
 	return nil
 }
 
@@ -207,6 +238,7 @@ func (c *crowd) run(readings int) {
 	for _, t := range list {
 		c.desks[t.ObservationID] = make(chan gate.Call, 1)
 	}
+
 	ctx, cancel := context.WithTimeout(c.tb.Context(), 3*time.Minute)
 	defer cancel()
 	background, stop := context.WithCancel(ctx)
@@ -218,9 +250,11 @@ func (c *crowd) run(readings int) {
 	for i, t := range list {
 		group.Go(func() error { return c.deliver(ctx, c.gates[i%len(c.gates)], t) })
 	}
+
 	for i := range 4 {
 		group.Go(func() error { return c.ask(ctx, c.gates[i%len(c.gates)], i < 2) })
 	}
+
 	err := group.Wait()
 	stop()
 	c.must(errors.Join(err, watchers.Wait()))
@@ -231,6 +265,7 @@ func (c *crowd) run(readings int) {
 	if n := c.taken(); n != 0 {
 		c.tb.Errorf("%d places are taken in the end", n)
 	}
+
 	for _, t := range list {
 		if row := c.stored(t); row.Status != db.StatusTransmitted {
 			c.tb.Errorf("%s is %s in the end", t.TransmissionID, row.Status)

@@ -133,9 +133,11 @@ func (r *rig) config(change ...func(*gate.Config)) gate.Config {
 		FirstWait: firstWait,
 		Call:      r.calls.call,
 	}
+
 	for _, c := range change {
 		c(&cfg)
 	}
+
 	return cfg
 }
 
@@ -238,6 +240,7 @@ func (r *rig) transmission() gate.Request {
 		MRN:          uuid.NewString(),
 		Active:       true,
 	})
+
 	r.must(err)
 	_, err = r.store.CreateObservation(ctx, db.CreateObservationParams{
 		ID:              observationID,
@@ -248,6 +251,7 @@ func (r *rig) transmission() gate.Request {
 		Device:          "SCALE-1",
 		Measured:        json.RawMessage(`{"value": 81.6, "unit": "kg"}`),
 	})
+
 	r.must(err)
 	request := gate.Request{TransmissionID: uuid.Must(uuid.NewV7()), ObservationID: observationID}
 	r.must(r.store.OpenTransmission(ctx, db.OpenTransmissionParams{
@@ -256,6 +260,7 @@ func (r *rig) transmission() gate.Request {
 		ObservationID: observationID,
 		MaxAttempts:   6,
 	}))
+
 	return request
 }
 
@@ -358,7 +363,12 @@ func (r *rig) report(g *gate.Gate, id uuid.UUID, f gate.Finding) gate.Change {
 }
 
 func (r *rig) take(ctx context.Context, g *gate.Gate, id uuid.UUID, f gate.Finding) (change gate.Change, err error) {
-	report := gate.Report{TransmissionID: id, StartedAt: time.Now().UTC(), Finding: f, Message: "eCW said something"}
+	report := gate.Report{
+		TransmissionID: id,
+		StartedAt:      time.Now().UTC(),
+		Finding:        f,
+		Message:        "eCW said something",
+	}
 	err = r.store.InTx(ctx, func(q *db.Queries) (err error) {
 		change, err = g.Report(ctx, q, report)
 		return err
@@ -387,6 +397,7 @@ func (r *rig) deliver(ctx context.Context, store *db.Store, g *gate.Gate, t gate
 		if err != nil {
 			return err
 		}
+
 		_, err = g.Report(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: gate.Answers})
 		return err
 	})
@@ -437,6 +448,7 @@ func (r *rig) fail(t gate.Request, ago time.Duration) {
 	r.tb.Helper()
 	at := r.now()
 	retry := at.Add(time.Hour)
+
 	r.must(db.Written(r.store.StartAttempt(r.tb.Context(), db.StartAttemptParams{
 		TransmissionID: t.TransmissionID,
 		ObservationID:  t.ObservationID,
@@ -444,6 +456,7 @@ func (r *rig) fail(t gate.Request, ago time.Duration) {
 		Number:         1,
 		StartedAt:      at.Add(-ago),
 	})))
+
 	r.must(db.Written(r.store.RecordOutcome(r.tb.Context(), db.RecordOutcomeParams{
 		ID:            t.TransmissionID,
 		ObservationID: t.ObservationID,
@@ -478,9 +491,11 @@ func TestARowThatIsGoneComesBack(t *testing.T) {
 			r.must(ask(t.Context(), r, g))
 			r.exec("DELETE FROM ecw_gates")
 			_ = ask(t.Context(), r, g) // finds out, and may fail
+
 			if err := ask(t.Context(), r, g); err != nil {
 				t.Errorf("asked again: %v", err)
 			}
+
 			r.row()
 		})
 	}
@@ -490,12 +505,14 @@ func TestSinceAnswered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(2)
+
 	for name, finding := range map[string]gate.Finding{"nothing": gate.Nothing, "an outage": gate.Unavailable} {
 		r.report(gates[0], uuid.New(), finding)
 		if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 24*time.Hour {
 			t.Errorf("%s: eCW answered %s ago (%v), want never", name, ago, err)
 		}
 	}
+
 	r.exec("UPDATE ecw_gates SET answered_at = clock_timestamp() - interval '1 hour'")
 	r.report(gates[0], uuid.New(), gate.Answers)
 	if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 0 || ago > 30*time.Second {

@@ -40,6 +40,7 @@ func TestManyProcessesShareOneLimit(t *testing.T) {
 	var mu sync.Mutex
 	var moments []time.Time
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for _, g := range gates {
 		for range 4 {
 			group.Go(func() error {
@@ -48,18 +49,22 @@ func TestManyProcessesShareOneLimit(t *testing.T) {
 					if err != nil {
 						return err
 					}
+
 					if wait > 0 {
 						t.Errorf("sent back for %s, want a moment", wait)
 						return nil
 					}
+
 					mu.Lock()
 					moments = append(moments, at)
 					mu.Unlock()
 				}
+
 				return nil
 			})
 		}
 	}
+
 	r.must(group.Wait())
 
 	within(t, moments, interval)
@@ -76,6 +81,7 @@ func TestRequestsLeaveAtTheLimit(t *testing.T) {
 	gates := r.processes(3, limit(3000), places(64))
 	began := r.now()
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for _, g := range gates {
 		for range 8 {
 			group.Go(func() error {
@@ -84,22 +90,27 @@ func TestRequestsLeaveAtTheLimit(t *testing.T) {
 					if err != nil {
 						return err
 					}
+
 					if wait > 0 {
 						t.Errorf("sent back for %s", wait)
 						return nil
 					}
+
 					end(ctx, prompt)
 				}
+
 				return nil
 			})
 		}
 	}
+
 	r.must(group.Wait())
 	took, full := r.now().Sub(began), r.row().BucketFullAt
 	const requests = 3 * 8 * 5
 	if requests > burst+int(took/interval) {
 		t.Errorf("%d requests left within %s, want %d at most", requests, took, burst+int(took/interval))
 	}
+
 	if counted := full.Sub(began); counted < requests*interval {
 		t.Errorf("the bucket is full after %s, want %s or more: each of %d requests counts", counted, requests*interval, requests)
 	}
@@ -114,6 +125,7 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 	g := r.gate(limit(gate.MinPerMinute))
 	_, err := g.State(t.Context())
 	r.must(err)
+
 	for name, test := range map[string]struct {
 		fullIn    time.Duration // the bucket
 		goes      bool
@@ -130,10 +142,12 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 		asked := r.now()
 		at, wait, err := g.Moment(t.Context())
 		r.must(err)
+
 		if (wait == 0) != test.goes {
 			t.Errorf("%s: told to wait %s", name, wait)
 			continue
 		}
+
 		late := r.now().Sub(asked) + time.Second
 		if !test.goes {
 			if wait > test.waitAbout || wait < test.waitAbout-late {
@@ -144,6 +158,7 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 			}
 			continue
 		}
+
 		if away := at.Sub(asked); away > test.waitAbout+late || away < test.waitAbout-late {
 			t.Errorf("%s: leaves in %s, want %s", name, away, test.waitAbout)
 		}
@@ -154,6 +169,7 @@ func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate(limit(gate.MinPerMinute))
+
 	for name, ctx := range map[string]context.Context{
 		"a single one": t.Context(),
 		"an import":    gate.Importing(t.Context()),
@@ -169,6 +185,7 @@ func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
 			t.Errorf("%s is told to wait %s (%v), want 40 s", name, wait, err)
 		}
 	}
+
 	if n := r.taken(); n != 1 {
 		t.Errorf("%d places are taken, want the delivery's, which it gives back itself", n)
 	}
@@ -192,6 +209,7 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 	gates := r.processes(3)
 	r.must(gates[0].Pause(t.Context(), 40*time.Second)) // the first that this database hears of the practice
 	full := r.row().BucketFullAt
+
 	for i, g := range gates {
 		end, wait, err := g.Begin(t.Context())
 		r.must(err)
@@ -220,11 +238,13 @@ func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	r := newRig(t)
 	before := r.now()
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for _, g := range r.processes(4) {
 		for i := range 5 {
 			group.Go(func() error { return g.Pause(ctx, time.Duration(20+i)*time.Second) })
 		}
 	}
+
 	r.must(group.Wait())
 	until, after := r.row().BlockedUntil, r.now()
 	if until.Before(before.Add(24*time.Second)) || until.After(after.Add(24*time.Second)) {
@@ -244,6 +264,7 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
+
 	group.Go(func() error {
 		end, wait, err := g.Begin(ctx)
 		if err == nil && wait == 0 {
@@ -251,10 +272,12 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 		}
 		return err
 	})
+
 	r.await("a request that waits for its moment", func() bool { return r.taken() == 1 })
 	first := r.row().BucketFullAt
 	r.must(g.Pause(t.Context(), 4*time.Second))
 	r.must(group.Wait())
+
 	if again := r.row().BucketFullAt; again.Sub(first) < time.Second {
 		t.Errorf("the bucket is full at %s, and was at %s before the block: no other moment was taken", again, first)
 	}

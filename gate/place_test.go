@@ -37,12 +37,14 @@ func (r *rig) later(ctx context.Context, g *gate.Gate) (done func() (left bool, 
 		end func(context.Context, ecw.Observed)
 		err error
 	}
+
 	results := make(chan result, 1)
 	r.exec("UPDATE ecw_gates SET reserved_until = 'epoch'")
 	go func() {
 		end, _, err := g.Begin(ctx)
 		results <- result{end, err}
 	}()
+
 	r.await("a request that waits for a place", func() bool { return r.row().ReservedUntil.Year() > 1970 })
 	return func() (bool, error) {
 		got := <-results
@@ -59,16 +61,20 @@ func TestNoMoreUnderWayThanThereArePlaces(t *testing.T) {
 	r := newRig(t)
 	gates := r.processes(2)
 	var ends []func(context.Context, ecw.Observed)
+
 	for i := range parallel / 2 {
 		r.goes(gates[i%2], r.transmission())
 		ends = append(ends, r.begin(t.Context(), gates[i%2]))
 	}
+
 	if n := r.taken(); n != parallel {
 		t.Fatalf("%d places are taken, want %d", n, parallel)
 	}
+
 	waiting := r.transmission()
 	r.waits(gates[0], waiting)
 	done := r.later(t.Context(), gates[1])
+
 	if n := r.taken(); n != parallel {
 		t.Errorf("%d places are taken, want %d", n, parallel)
 	}
@@ -78,6 +84,7 @@ func TestNoMoreUnderWayThanThereArePlaces(t *testing.T) {
 	if left, err := done(); !left || err != nil {
 		t.Errorf("the request that waited has left: %t (%v)", left, err)
 	}
+
 	r.expectCalls("there is a place for both", waiting)
 }
 
@@ -87,16 +94,20 @@ func TestImportsTakeHalfOfThePlaces(t *testing.T) {
 	g := r.gate()
 	imports := gate.Importing(t.Context())
 	var end func(context.Context, ecw.Observed)
+
 	for range parallel / 2 {
 		end = r.begin(imports, g)
 	}
+
 	done := r.later(imports, g)
 	if n := r.taken(); n != parallel/2 {
 		t.Errorf("imports take %d places, want %d", n, parallel/2)
 	}
+
 	for range parallel / 2 { // the others are free for everybody else
 		r.begin(t.Context(), g)
 	}
+
 	end(imports, prompt)
 	if left, err := done(); !left || err != nil {
 		t.Errorf("the import that waited has left: %t (%v)", left, err)
@@ -127,9 +138,11 @@ func TestAPlaceThatExpiredIsFree(t *testing.T) {
 	r.begin(t.Context(), g)
 	var expires time.Time
 	r.must(r.sql.QueryRow(t.Context(), "SELECT expires_at FROM ecw_places").Scan(&expires))
+
 	if expires.Before(before.Add(g.Lease())) || expires.After(r.now().Add(g.Lease())) || g.Lease() != lease {
 		t.Errorf("the place expires %s from now, want %s", expires.Sub(before), lease)
 	}
+
 	waiting := r.transmission()
 	r.waits(g, waiting)
 
@@ -151,6 +164,7 @@ func TestARequestThatIsGivenUpLeavesItsPlace(t *testing.T) {
 	group.Go(func() error { _, _, err := g.Begin(ctx); return err })
 	r.await("a request that waits for its moment", func() bool { return r.taken() == 1 })
 	cancel()
+
 	if err := group.Wait(); err == nil {
 		t.Error("it has left")
 	}
@@ -167,20 +181,24 @@ func TestADeliverysRequestsShareItsPlace(t *testing.T) {
 	delivery := r.transmission()
 	r.goes(g, delivery)
 	ctx := gate.Delivering(t.Context(), delivery.TransmissionID)
+
 	for range 2 {
 		r.exec("UPDATE ecw_places SET expires_at = clock_timestamp() + interval '30 seconds'")
 		first, second := r.begin(ctx, g), r.begin(ctx, g) // a token for it and others, while it looks up
 		var renewed bool
 		r.must(r.sql.QueryRow(ctx, "SELECT expires_at > clock_timestamp() + interval '30 seconds' FROM ecw_places").Scan(&renewed))
+
 		if !renewed {
 			t.Error("the place is not kept for longer")
 		}
+
 		first(ctx, prompt)
 		second(ctx, prompt)
 		if r.taken() != 1 || !r.hasPlace(delivery.TransmissionID) {
 			t.Errorf("%d places are taken between its requests, want its own", r.taken())
 		}
 	}
+
 	r.delivered(g, delivery)
 	if n := r.taken(); n != 0 {
 		t.Errorf("%d places are taken when it is over", n)
@@ -198,6 +216,7 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 		r.goes(g, delivery)
 		r.expire()
 		r.begin(gate.Delivering(t.Context(), delivery.TransmissionID), g)
+
 		if r.taken() != 1 || !r.hasPlace(delivery.TransmissionID) {
 			t.Errorf("%d places are taken, want its own", r.taken())
 		}
@@ -216,6 +235,7 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 		if end != nil || wait <= 0 || err != nil {
 			t.Errorf("told to wait %s (%v), want it sent back", wait, err)
 		}
+
 		row := r.row()
 		if !row.BucketFullAt.Equal(full) || r.hasPlace(delivery.TransmissionID) {
 			t.Error("a delivery that is sent back uses a request or a place")
@@ -233,13 +253,16 @@ func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 	r := newRig(t)
 	g := r.gate()
 	r.bears(g, 1)
+
 	for _, want := range []float64{2, 2.5, 2.9} {
 		r.begin(t.Context(), g)(t.Context(), prompt)
 		r.expectParallel("an answer in good time", want)
 	}
+
 	for range 2 { // places are rounded down
 		r.begin(t.Context(), g)
 	}
+
 	r.waits(g, r.transmission())
 	r.expire()
 
@@ -247,11 +270,13 @@ func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 		r.begin(t.Context(), g)(t.Context(), observed)
 		r.expectParallel(why, 2.9)
 	}
+
 	r.begin(t.Context(), g)(t.Context(), ecw.Observed{Took: time.Second, Answered: true})
 	r.expectParallel("a token in good time", 2.9+1/2.9)
 	for range 100 {
 		r.begin(t.Context(), g)(t.Context(), prompt)
 	}
+
 	r.expectParallel("a hundred answers", parallel)
 }
 
@@ -262,13 +287,16 @@ func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	gates := r.processes(2)
 	r.bears(gates[0], parallel)
 	var ends []func(context.Context, ecw.Observed)
+
 	for i := range 4 {
 		ends = append(ends, r.begin(t.Context(), gates[i%2]))
 	}
+
 	group := errgroup.Group{}
 	for _, end := range ends[:3] {
 		group.Go(func() error { end(t.Context(), overload); return nil })
 	}
+
 	r.must(group.Wait())
 	r.expectParallel("three time-outs together", parallel/2)
 
@@ -277,6 +305,7 @@ func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	r.expectParallel("a time-out that began before", parallel/2)
 	after(t.Context(), overload)
 	r.expectParallel("a time-out of what began since", parallel/4)
+
 	for _, want := range []float64{1, 1} {
 		r.begin(t.Context(), gates[1])(t.Context(), overload)
 		r.expectParallel("another time-out", want)
@@ -306,13 +335,16 @@ func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	before := r.begin(t.Context(), g)
 	r.openCircuit(g, time.Minute)
 	waiting := r.transmissions(5)
+
 	for _, w := range waiting {
 		r.admit(g, w)
 	}
+
 	trial := r.transmission()
 	if a := r.admit(g, asked(trial)); !a.Trial {
 		t.Fatalf("told %+v, want it to be the trial", a)
 	}
+
 	change := r.report(g, trial.TransmissionID, gate.Answers)
 	before(t.Context(), overload)
 	r.expectParallel("the circuit closed", 1)
@@ -363,6 +395,7 @@ func TestABacklogDoesNotStarveSingleRequests(t *testing.T) {
 			r.delivered(g, under[1])
 			r.expectCalls("a single request has a place", waiting[0])
 		}
+
 		end(t.Context(), prompt)
 		r.expectCalls("the single request is over", waiting[min(1, most-1)])
 	}
@@ -400,11 +433,13 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	waiting := r.transmissions(6)
 	r.waits(g, waiting...)
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for i := range 3 {
 		ctx := ctx
 		if i == 0 {
 			ctx = gate.Importing(ctx)
 		}
+
 		group.Go(func() error {
 			for range 2 {
 				end, wait, err := g.Begin(ctx)
@@ -415,20 +450,25 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 					end(ctx, prompt)
 				}
 			}
+
 			return nil
 		})
 	}
+
 	for range waiting {
 		r.delivered(g, running)
 		var next []called
 		r.await("the next delivery to be called", func() bool { next = r.calls.take(); return len(next) > 0 })
+
 		for _, w := range waiting {
 			if w.ObservationID == next[0].observationID {
 				running = w
 			}
 		}
+
 		r.goes(g, running)
 	}
+
 	r.delivered(g, running)
 	r.must(group.Wait())
 	if n := r.taken(); n != 0 {
@@ -449,9 +489,11 @@ func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	r.expectCalls("the place is kept for the single request")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	if _, _, err := g.Begin(ctx); err == nil {
 		t.Error("it has left")
 	}
+
 	r.expectCalls("the single request has given up", waiting)
 }
 
@@ -496,9 +538,11 @@ func TestAReportFreesOnePlace(t *testing.T) {
 		g := r.gate()
 		under := r.fill(g, 2)
 		r.report(g, uuid.New(), finding)
+
 		if n := r.taken(); n != 2 {
 			t.Errorf("%s of another: %d places are taken, want 2", name, n)
 		}
+
 		r.report(g, under[0].TransmissionID, finding)
 		if r.taken() != 1 || !r.hasPlace(under[1].TransmissionID) {
 			t.Errorf("%s: %d places are taken, want the other one's", name, r.taken())

@@ -19,9 +19,11 @@ func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	g := r.gate(places(1))
 	first, second := r.transmission(), r.transmission()
 	r.goes(g, first)
+
 	if !r.hasPlace(first.TransmissionID) {
 		t.Error("it goes without a place")
 	}
+
 	r.goes(g, first) // asks again, after a crash
 	if n := r.taken(); n != 1 {
 		t.Errorf("%d places are taken by one delivery", n)
@@ -32,13 +34,16 @@ func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	if held.Status != db.StatusPending || held.HeldAt == nil || held.NextRetryAt != nil || held.AttemptCount != 0 || held.Asked {
 		t.Errorf("stored as %+v, want it in the queue", held)
 	}
+
 	if r.hasPlace(second.TransmissionID) {
 		t.Error("what waits has a place")
 	}
+
 	r.waits(g, second)
 	if again := r.stored(second); !again.HeldAt.Equal(*held.HeldAt) {
 		t.Errorf("in the queue since %s, then since %s", held.HeldAt, again.HeldAt)
 	}
+
 	r.expectCalls("no place is free")
 
 	r.waits(g, asked(second))
@@ -87,6 +92,7 @@ func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 			waiting := r.transmission()
 			r.starts(waiting, 3)
 			prepare(r, g)
+
 			for range 2 {
 				if a := r.admit(g, waiting); !a.Held {
 					t.Errorf("told %+v", a)
@@ -115,12 +121,14 @@ func TestADeliveryThatIsHeldBack(t *testing.T) {
 		a, err = g.HoldBack(t.Context(), q, list[0], "")
 		return err
 	}))
+
 	if a != (gate.Admission{Held: true}) || r.taken() != 0 {
 		t.Errorf("told %+v with %d places taken, want it to wait without one", a, r.taken())
 	}
 	if row := r.stored(list[0]); row.Status != db.StatusPending || row.HeldAt == nil || row.AttemptCount != 0 {
 		t.Errorf("stored as %+v, want it in the queue with no attempt", row)
 	}
+
 	g.CallNext(t.Context())
 	r.expectCalls("the older one comes first", list[0])
 }
@@ -141,6 +149,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 			r.must(r.deliver(t.Context(), r.store, g, delivered))
 			prepare(r, g)
 			taken, circuit := r.taken(), r.row().Circuit
+
 			for name, request := range map[string]gate.Request{
 				"an unknown one":         {TransmissionID: uuid.New(), ObservationID: known.ObservationID},
 				"another observation's":  {TransmissionID: known.TransmissionID, ObservationID: delivered.ObservationID},
@@ -151,6 +160,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 						t.Errorf("%s (asked: %t) is told %+v (%v), want it forgotten", name, request.Asked, a, err)
 					}
 				}
+
 				err := r.store.InTx(t.Context(), func(q *db.Queries) error {
 					_, err := g.HoldBack(t.Context(), q, request, "")
 					return err
@@ -159,6 +169,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 					t.Errorf("%s is held back (%v), want it forgotten", name, err)
 				}
 			}
+
 			if n, row := r.taken(), r.row(); n != taken || row.Circuit != circuit {
 				t.Errorf("%d places are taken and the circuit is %s, want %d and %s", n, row.Circuit, taken, circuit)
 			}
@@ -178,9 +189,11 @@ func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	list := r.transmissions(7)
 	running := list[0]
 	r.goes(g, running)
+
 	for _, i := range []int{4, 2, 6, 1, 5, 3} {
 		r.waits(g, list[i])
 	}
+
 	r.waits(g, asked(list[5]), asked(list[6]))
 
 	for _, next := range []gate.Request{list[5], list[6], list[1], list[2], list[3], list[4]} {
@@ -193,6 +206,7 @@ func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 		}
 		running = next
 	}
+
 	r.delivered(g, running)
 	r.expectCalls("the queue is empty")
 }
@@ -254,20 +268,24 @@ func TestAsManyAreCalledAsThereAreFreePlaces(t *testing.T) {
 			group.Go(func() error { g.CallNext(t.Context()); return nil })
 		}
 	}
+
 	r.must(group.Wait())
 	got := r.calls.take()
 	slices.SortFunc(got, func(a, b called) int {
 		byAge := observations(waiting)
 		return slices.Index(byAge, a.observationID) - slices.Index(byAge, b.observationID)
 	})
+
 	r.calls.mu.Lock()
 	r.calls.list = got
 	r.calls.mu.Unlock()
+
 	for _, c := range r.expectCalls("three places are free", waiting[:3]...) {
 		if c.wait != 0 {
 			t.Errorf("told to wait %s, want it to come now", c.wait)
 		}
 	}
+
 	if n := r.taken(); n != parallel {
 		t.Errorf("%d places are taken, want %d", n, parallel)
 	}
@@ -295,11 +313,13 @@ func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 			began := r.now()
 			g.CallNext(t.Context())
 			late := r.now().Sub(began) + 10*time.Millisecond
+
 			for i, c := range r.expectCalls("three places are free", waiting[:3]...) {
 				want := test.opens + time.Duration(i)*6*time.Second
 				if c.wait > want || c.wait < want-late {
 					t.Errorf("the %d. is told to wait %s, want %s", i+1, c.wait, want)
 				}
+
 				var expires time.Time
 				r.must(r.sql.QueryRow(t.Context(), "SELECT expires_at FROM ecw_places WHERE id = $1", waiting[i].TransmissionID).Scan(&expires))
 				if expires.Before(began.Add(c.wait + lease)) {
@@ -312,9 +332,11 @@ func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 			r.expectCalls("no place is free")
 			r.expire()
 			r.waits(g, asked(newcomer))
+
 			if c := r.calls.take(); len(c) != 3 || c[0].observationID != newcomer.ObservationID || c[0].wait == 0 {
 				t.Errorf("called %+v, want what a person asks for first, and later", c)
 			}
+
 			r.goes(g, newcomer) // it has a place: the request itself asks the limit
 		})
 	}
@@ -345,9 +367,11 @@ func TestACallThatFailsFreesThePlace(t *testing.T) {
 	r.calls.fail(errors.New("Temporal is away"))
 	g.CallNext(t.Context())
 	r.expectCalls("each is tried", waiting...)
+
 	if n := r.taken(); n != 0 {
 		t.Errorf("%d places are taken by those that could not be called", n)
 	}
+
 	r.calls.fail(nil)
 	g.CallNext(t.Context())
 	r.expectCalls("again", waiting...)
@@ -383,6 +407,7 @@ func TestNobodyIsCalledWhileTheCircuitIsNotClosed(t *testing.T) {
 	r.must(err)
 	g.CallNext(t.Context())
 	r.expectCalls("the circuit is half open")
+
 	if n := r.taken(); n != 0 {
 		t.Errorf("%d places are taken", n)
 	}
@@ -401,6 +426,7 @@ func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
 	r.must(other.Pause(t.Context(), time.Hour))
 	r.expectCalls("another practice's")
 	r.delivered(g, running)
+
 	if c := r.expectCalls("a place is free", waiting); len(c) == 1 && c[0].wait != 0 {
 		t.Errorf("told to wait %s by another practice's block", c[0].wait)
 	}
@@ -431,6 +457,7 @@ func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 			r.must(g.Release(t.Context(), r.now().Add(-time.Hour)))
 			r.expectCalls("it is in the queue", failed)
 			comes.prepare(r, g)
+
 			if a := r.admit(g, comes.request(failed)); a != comes.want {
 				t.Errorf("told %+v, want %+v", a, comes.want)
 			}

@@ -56,6 +56,7 @@ func table(t *testing.T) map[[3]string]string {
 	for _, line := range strings.Split(strings.TrimSpace(transitions), "\n")[1:] {
 		columns := strings.Split(line, "|")
 		event, of, _ := strings.Cut(strings.TrimSpace(columns[0]), "  ")
+
 		if len(columns) != len(states)+1 {
 			t.Fatalf("%q has %d states, want %d", line, len(columns)-1, len(states))
 		}
@@ -64,6 +65,7 @@ func table(t *testing.T) map[[3]string]string {
 			cells[[3]string{event, strings.TrimSpace(of), state}] = strings.TrimSpace(columns[i+1])
 		}
 	}
+
 	return cells
 }
 
@@ -78,10 +80,12 @@ func events(t *testing.T) map[string]func(s db.Gate, id uuid.UUID) db.Gate {
 		"nobody chosen": func(s db.Gate, _ uuid.UUID) db.Gate { return afterChoice(s, nil) },
 		"held":          afterHold,
 	}
+
 	source, err := os.ReadFile("circuit.go")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	findings := regexp.MustCompile(`(?m)^\t\w+\s+Finding = "(\w*)"`).FindAllStringSubmatch(string(source), -1)
 	if len(findings) == 0 {
 		t.Fatal("circuit.go declares no finding")
@@ -98,6 +102,7 @@ func events(t *testing.T) map[string]func(s db.Gate, id uuid.UUID) db.Gate {
 			return afterReport(s, report, noon.Add(2*time.Minute))
 		}
 	}
+
 	return all
 }
 
@@ -129,11 +134,13 @@ func TestEveryTransitionOfTheCircuit(t *testing.T) {
 				if describe(got) != expected {
 					t.Errorf("%v: the circuit is %q, want %q", cell, describe(got), expected)
 				}
+
 				checkSound(t, fmt.Sprint(cell), got)
 				checkOutage(t, event, before, got)
 			}
 		}
 	}
+
 	for cell := range want {
 		t.Errorf("%v: there is no such event", cell)
 	}
@@ -163,6 +170,7 @@ func TestTheDiagramOfTheCircuit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	shown := map[string][]string{}
 	for _, edge := range regexp.MustCompile(`(?m)^ +(\w+ --> \w+): (.+)$`).FindAllStringSubmatch(string(document), -1) {
 		shown[edge[1]] = append(shown[edge[1]], strings.Split(edge[2], ", ")...)
@@ -177,6 +185,7 @@ func TestTheDiagramOfTheCircuit(t *testing.T) {
 		if cell[2] == "closed after 2" && node(cells[[3]string{event, cell[1], "closed"}]) != to {
 			event = "third " + event
 		}
+
 		if edge := from + " --> " + to; !slices.Contains(want[edge], event) {
 			want[edge] = append(want[edge], event)
 		}
@@ -187,6 +196,7 @@ func TestTheDiagramOfTheCircuit(t *testing.T) {
 			slices.Sort(labels)
 		}
 	}
+
 	if !maps.EqualFunc(shown, want, slices.Equal) {
 		t.Errorf("the diagram shows\n%v, want\n%v", shown, want)
 	}
@@ -208,9 +218,11 @@ func describe(s db.Gate) string {
 	case s.Circuit == HalfOpen:
 		state = "trial of another"
 	}
+
 	if s.Reason == ReasonCredentials {
 		state += " (credentials)"
 	}
+
 	return state
 }
 
@@ -236,6 +248,7 @@ func circuit(state string) db.Gate {
 	case "trial":
 		s.Circuit, s.Trial = HalfOpen, &trial
 	}
+
 	return s
 }
 

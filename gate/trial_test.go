@@ -34,15 +34,18 @@ func TestTrialsRotate(t *testing.T) {
 	r.fail(tried, 30*time.Second) // in the outage, so that it may be tried too
 	r.fail(r.transmission(), time.Hour)
 	want := append(slices.Clone(held), tried)
+
 	for round := range 2 {
 		for i, next := range want {
 			if got := r.nextTrial(gates[i%2]); got != next {
 				t.Errorf("round %d: trial %d is %+v, want %+v", round, i, got, next)
 			}
+
 			row := r.row()
 			if row.Circuit != gate.HalfOpen || row.Trial == nil || *row.Trial != next.TransmissionID || row.NextTrialAt != nil {
 				t.Errorf("the circuit is %+v, want it to try %s", row, next.TransmissionID)
 			}
+
 			if a := r.admit(gates[0], next); a != (gate.Admission{Trial: true}) {
 				t.Errorf("the trial is told %+v", a)
 			}
@@ -63,9 +66,11 @@ func TestNobodyIsTriedByAClosedCircuit(t *testing.T) {
 	_, err := g.State(t.Context())
 	r.must(err)
 	r.fail(r.transmission(), time.Second)
+
 	if next := r.nextTrial(g); next.TransmissionID != uuid.Nil {
 		t.Errorf("a closed circuit tries %+v", next)
 	}
+
 	r.must(g.PlanTrial(t.Context(), time.Minute))
 	if row := r.row(); row.Circuit != gate.Closed || row.NextTrialAt != nil {
 		t.Errorf("the circuit is %+v", row)
@@ -92,6 +97,7 @@ func TestWhoMayBeTheTrial(t *testing.T) {
 	g := r.gate()
 	names := r.openOutage(g)
 	got := map[string]bool{}
+
 	for range len(outage) + 1 {
 		next := r.nextTrial(g)
 		if name := names[next.TransmissionID]; name == "" || got[name] {
@@ -100,6 +106,7 @@ func TestWhoMayBeTheTrial(t *testing.T) {
 		got[names[next.TransmissionID]] = true
 		r.report(g, next.TransmissionID, gate.Refuses)
 	}
+
 	for _, o := range outage {
 		if got[o.name] != o.freed {
 			t.Errorf("%q may be the trial: %t, want %t", o.name, got[o.name], o.freed)
@@ -113,6 +120,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 	r := newRig(t)
 	gates := r.processes(3)
 	r.openCircuit(gates[0], time.Minute)
+
 	if _, found, err := gates[1].NextTrial(t.Context()); found || err != nil {
 		t.Fatalf("found a trial: %t (%v)", found, err)
 	}
@@ -123,6 +131,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 	comers := r.transmissions(12)
 	admissions := make([]gate.Admission, len(comers))
 	var group sync.WaitGroup
+
 	for i, comer := range comers {
 		group.Go(func() {
 			a, err := gates[i%len(gates)].Admit(context.WithoutCancel(t.Context()), comer)
@@ -132,6 +141,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 			admissions[i] = a
 		})
 	}
+
 	group.Wait()
 
 	trials := 0
@@ -146,6 +156,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 			t.Errorf("admitted by %+v", a)
 		}
 	}
+
 	if trials != 1 {
 		t.Errorf("%d of them are the trial, want one", trials)
 	}
@@ -176,12 +187,14 @@ func TestAnImportAloneIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
+
 	for n := range int32(3) {
 		if a := r.admitImport(g, item(n)); a.Waits() || a.Trial {
 			t.Fatalf("item %d is admitted with %+v by a closed circuit", n, a)
 		}
 		r.report(g, item(n), gate.Unavailable)
 	}
+
 	if got := r.row(); got.Circuit != gate.Open || got.Reason != gate.ReasonUnavailable {
 		t.Fatalf("after three items the circuit is %+v", got)
 	}
@@ -199,6 +212,7 @@ func TestAnImportAloneIsTheTrial(t *testing.T) {
 	if a := r.admitImport(g, item(5)); !a.Held || !a.Trying {
 		t.Errorf("beside the trial another is admitted with %+v", a)
 	}
+
 	change := r.report(g, item(4), gate.Refuses)
 	if got := r.row(); !change.Unsettled || got.Circuit != gate.Open || got.Reason != gate.ReasonCredentials {
 		t.Errorf("a trial in vain leaves the circuit as %+v", got)
@@ -223,6 +237,7 @@ func TestAnImportLeavesTheTrialToTransmissions(t *testing.T) {
 	if next.TransmissionID != held.TransmissionID {
 		t.Fatalf("%v is tried, want the transmission", next)
 	}
+
 	if a := r.admitImport(g, item(1)); !a.Held || !a.Trying {
 		t.Errorf("the import is admitted with %+v", a)
 	}
