@@ -201,6 +201,7 @@ func (c *Client) judgeRead(res *response, op, resourceType string, v any) error 
 	var head struct {
 		ResourceType string `json:"resourceType"`
 	}
+
 	isFHIR := res.isJSON() && json.Unmarshal(res.body, &head) == nil
 	if isFHIR && head.ResourceType == "OperationOutcome" {
 		if bad, is := firstError(res.issues()); is {
@@ -212,6 +213,7 @@ func (c *Client) judgeRead(res *response, op, resourceType string, v any) error 
 	if isFHIR = isFHIR && head.ResourceType == resourceType; isFHIR {
 		err = json.Unmarshal(res.body, v)
 	}
+
 	switch {
 	case errors.Is(err, errTooLarge):
 		return &Error{

@@ -40,6 +40,7 @@ func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()
 	codes := map[string]string{"html": "malformed_response", "malformed_json": "malformed_response", "wrong_type": "malformed_response",
 		"truncated": "reset", "large_body": "response_too_large", "redirect": "redirect"}
+
 	for kind, code := range codes {
 		for target, ask := range operations {
 			for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
@@ -48,14 +49,17 @@ func TestMalformedAnswers(t *testing.T) {
 					stranger, reached := recorder(t)
 					client, url := start(t, mode)
 					more := ""
+
 					if kind == "redirect" {
 						more = `,"location":"` + stranger + `/oauth/oauth2/token"`
 					}
+
 					breakSandbox(t, url, `{"kind":"`+kind+`","target":"`+target+`","count":1`+more+`}`)
 					var e *ecw.Error
 					if err := ask(client); !errors.As(err, &e) {
 						t.Fatalf("got %v", err)
 					}
+
 					want := ecw.Error{Class: ecw.ClassRetryable, Code: code}
 					switch {
 					case target == "create":
@@ -63,6 +67,7 @@ func TestMalformedAnswers(t *testing.T) {
 					case target == "token" && kind == "redirect":
 						want.Code = "http_307"
 					}
+
 					if e.Class != want.Class || e.Code != want.Code {
 						t.Errorf("got %v, want %s %s", e, want.Class, want.Code)
 					}
@@ -112,6 +117,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		sent    = 256 << 20
 		allowed = 32 << 20
 	)
+
 	endless := func(w http.ResponseWriter, start, part string) {
 		chunk := []byte(strings.Repeat(part, 64<<10/len(part)))
 		_, err := io.WriteString(w, start)
@@ -119,6 +125,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			_, err = w.Write(chunk)
 		}
 	}
+
 	for name, answer := range map[string]http.HandlerFunc{
 		"spaces": func(w http.ResponseWriter, _ *http.Request) { endless(w, "{}", " ") },
 		"arrays": func(w http.ResponseWriter, _ *http.Request) { endless(w, "", "[") },
@@ -136,6 +143,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			if target == "read" {
 				continue // bounded by a higher limit
 			}
+
 			t.Run(name+"/"+target, func(t *testing.T) {
 				client := answering(t, target, answer)
 				var before, after runtime.MemStats
@@ -146,6 +154,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				if !errors.As(err, &e) || e.Class == "" {
 					t.Errorf("got %v", err)
 				}
+
 				if cost := after.TotalAlloc - before.TotalAlloc; cost > allowed {
 					t.Errorf("allocated %d MB in all, want at most %d", cost>>20, allowed>>20)
 				}
@@ -172,10 +181,18 @@ func answering(t *testing.T, target string, answer http.HandlerFunc) *ecw.Client
 		}
 		answer(w, r)
 	}))
+
 	t.Cleanup(s.Close)
-	client, err := ecw.New(ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), TokenURL: s.URL + "/token", FHIRBaseURL: s.URL})
+	client, err := ecw.New(ecw.Config{
+		ClientID:     "client-1",
+		PracticeCode: "FFHEDD",
+		Key:          sharedKey(),
+		TokenURL:     s.URL + "/token",
+		FHIRBaseURL:  s.URL,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return client
 }

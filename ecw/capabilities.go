@@ -55,6 +55,7 @@ func (s capabilityStatement) interactions() []string {
 		if rest.Mode != "server" {
 			continue
 		}
+
 		for _, resource := range rest.Resource {
 			for _, interaction := range resource.Interaction {
 				switch interaction.Code {
@@ -66,5 +67,6 @@ func (s capabilityStatement) interactions() []string {
 			}
 		}
 	}
+
 	return slices.Sorted(maps.Keys(found))
 }

@@ -54,6 +54,7 @@ func statusRule(status int, hasOutcome bool) rule {
 	case status >= 300:
 		return rule{ClassUnknown, "eCW redirects elsewhere" + n + ", which is not followed; " + checkFHIRURL}
 	}
+
 	return rule{ClassUnknown, "eCW gave an answer that is not a final one" + n}
 }
 
@@ -109,6 +110,7 @@ func numberRule(number string) (rule, bool) {
 	case "613":
 		return data("eCW does not accept this type of observation; ask eCW which vital signs the practice may write")
 	}
+
 	return rule{}, false
 }
 
@@ -129,6 +131,7 @@ func issueRule(code string) rule {
 	case "multiple-matches":
 		return rule{ClassPermanentData, "several Observations in eCW match this reading; look at them in the chart"}
 	}
+
 	return rule{ClassPermanentData, "eCW refuses the Observation (" + code + "); " + checkReading}
 }
 
@@ -145,8 +148,16 @@ func refusal(op string, res *response, status int, issues []issue, now time.Time
 			return issueError(op, res, bad, now)
 		}
 	}
+
 	r := statusRule(status, has)
-	e := &Error{Class: settle(op, r.class), Op: op, Code: "http_" + strconv.Itoa(status), HTTPStatus: res.status, Message: r.message}
+	e := &Error{
+		Class:      settle(op, r.class),
+		Op:         op,
+		Code:       "http_" + strconv.Itoa(status),
+		HTTPStatus: res.status,
+		Message:    r.message,
+	}
+
 	switch {
 	case status >= 300 && status < 400:
 		e.Code = "redirect"
@@ -157,6 +168,7 @@ func refusal(op string, res *response, status int, issues []issue, now time.Time
 	case has:
 		e.Code = bad.name()
 	}
+
 	return e
 }
 
@@ -170,6 +182,7 @@ func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	if code == "duplicate" || code == numberExists {
 		return duplicate(op, res)
 	}
+
 	r, ok := numberRule(code)
 	if !ok {
 		r = issueRule(code)
@@ -177,22 +190,47 @@ func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	if r.class == ClassThrottled {
 		return throttled(op, res, now)
 	}
-	return &Error{Class: settle(op, r.class), Op: op, Code: code, HTTPStatus: res.status, Message: r.message}
+
+	return &Error{
+		Class:      settle(op, r.class),
+		Op:         op,
+		Code:       code,
+		HTTPStatus: res.status,
+		Message:    r.message,
+	}
 }
 
 func genericFailure(res *response) *Error {
 	r, _ := numberRule(numberGeneric)
-	return &Error{Class: r.class, Op: OpCreate, Code: numberGeneric, HTTPStatus: res.status, Message: r.message}
+	return &Error{
+		Class:      r.class,
+		Op:         OpCreate,
+		Code:       numberGeneric,
+		HTTPStatus: res.status,
+		Message:    r.message,
+	}
 }
 
 func duplicate(op string, res *response) *Error {
-	return &Error{Class: settle(op, ClassUnknown), Op: op, Code: "duplicate", HTTPStatus: res.status, Err: errDuplicate,
-		Message: "eCW reports a duplicate, but the Observation cannot be found by its identifier; look at the chart"}
+	return &Error{
+		Class:      settle(op, ClassUnknown),
+		Op:         op,
+		Code:       "duplicate",
+		HTTPStatus: res.status,
+		Err:        errDuplicate,
+		Message:    "eCW reports a duplicate, but the Observation cannot be found by its identifier; look at the chart",
+	}
 }
 
 func throttled(op string, res *response, now time.Time) *Error {
-	return &Error{Class: ClassThrottled, Op: op, Code: "throttled", HTTPStatus: res.status, RetryAt: retryAt(res.header, now),
-		Message: "eCW's request limit is used up"}
+	return &Error{
+		Class:      ClassThrottled,
+		Op:         op,
+		Code:       "throttled",
+		HTTPStatus: res.status,
+		RetryAt:    retryAt(res.header, now),
+		Message:    "eCW's request limit is used up",
+	}
 }
 
 // maxRetryAfter bounds what a Retry-After can ask for; eCW's own block never lasts beyond the minute.
@@ -205,6 +243,7 @@ func retryAt(h http.Header, now time.Time) time.Time {
 	if err != nil {
 		theirs = now
 	}
+
 	wait := theirs.Truncate(time.Minute).Add(time.Minute).Sub(theirs)
 	if after := h.Get("Retry-After"); after != "" {
 		if seconds, err := strconv.ParseUint(after, 10, 31); err == nil {
@@ -213,6 +252,7 @@ func retryAt(h http.Header, now time.Time) time.Time {
 			wait = at.Sub(theirs)
 		}
 	}
+
 	return now.Add(min(max(wait, time.Second), maxRetryAfter))
 }
 
@@ -222,6 +262,7 @@ func tokenRefusal(res *response, now time.Time) *Error {
 	if res.status == http.StatusTooManyRequests {
 		return throttled(OpToken, res, now)
 	}
+
 	e := &Error{Op: OpToken, Code: oauthError(res), HTTPStatus: res.status}
 	var r rule
 	switch e.Code {
@@ -244,6 +285,7 @@ func tokenRefusal(res *response, now time.Time) *Error {
 	default:
 		r = tokenStatusRule(res.status)
 	}
+
 	e.Class, e.Message = r.class, r.message
 	return e
 }

@@ -198,6 +198,7 @@ func (c *Client) logResult(ctx context.Context, op string, id Identifier, d Deli
 		slog.String("observation_id", id.Value),
 		slog.Int64("duration_ms", took.Milliseconds()),
 	}
+
 	if err == nil {
 		attrs = append(attrs, slog.Int("http_status", d.HTTPStatus),
 			slog.String("fhir_observation_id", d.ID), slog.Bool("existing", d.Existing))

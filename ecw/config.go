@@ -103,11 +103,13 @@ func (c Config) complete() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+
 	pair := c.checkPair()
 	tokenURL, baseURL := defaultURLs(c.Environment)
 	c.TokenURL = orDefault(c.TokenURL, tokenURL)
 	c.FHIRBaseURL = strings.ReplaceAll(orDefault(c.FHIRBaseURL, baseURL), practicePlaceholder, c.PracticeCode)
 	c.FHIRBaseURL = strings.TrimRight(c.FHIRBaseURL, "/")
+
 	return c, errors.Join(
 		c.checkIdentity(),
 		c.checkNames(),
@@ -141,10 +143,12 @@ func (c Config) checkIdentity() error {
 	if c.ClientID == "" {
 		errs = append(errs, errors.New("ECW_CLIENT_ID is empty; copy the client id from eCW's developer portal"))
 	}
+
 	if !practiceForm.MatchString(c.PracticeCode) {
 		errs = append(errs, fmt.Errorf("ECW_PRACTICE_CODE %q is not a practice code; set the one eCW assigned, for example FFHEDD",
 			c.PracticeCode))
 	}
+
 	switch c.AppType {
 	case BackendService:
 		if c.Key == nil {
@@ -157,6 +161,7 @@ func (c Config) checkIdentity() error {
 	default:
 		errs = append(errs, fmt.Errorf("ECW_APP_TYPE %q is unknown; use backend_service or confidential_client", c.AppType))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -187,6 +192,7 @@ func (c Config) checkNames() error {
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("the eCW timeout %s is negative; use for example 30s", c.Timeout))
 	}
+
 	return errors.Join(errs...)
 }
 

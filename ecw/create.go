@@ -40,6 +40,7 @@ func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identi
 	if conditional && err == nil {
 		c.habits.noteRefusedCondition() // it was the condition, and nothing else, that was refused
 	}
+
 	return c.confirmed(ctx, id, about, d, err)
 }
 
@@ -92,6 +93,7 @@ func (c *Client) post(ctx context.Context, resource json.RawMessage, condition s
 	if errors.As(err, &e) && e.Class == ClassThrottled && res.status != http.StatusTooManyRequests {
 		c.wire.pause(ctx, res.header) // it stood in the body
 	}
+
 	return d, err
 }
 
@@ -127,6 +129,7 @@ func transaction(resource json.RawMessage, condition string) (json.RawMessage, e
 		URL         string `json:"url"`
 		IfNoneExist string `json:"ifNoneExist,omitempty"`
 	}
+
 	type bundleEntry struct {
 		FullURL  string          `json:"fullUrl"`
 		Resource json.RawMessage `json:"resource"`
@@ -155,12 +158,14 @@ func judgeCreate(res *response, now time.Time) (Delivered, error) {
 	if err != nil {
 		return Delivered{}, err
 	}
+
 	if bad, is := firstError(a.Issue); is {
 		return Delivered{}, issueError(OpCreate, res, bad, now)
 	}
 	if len(a.Entry) > 0 && a.Entry[0].Response != nil {
 		return judgeEntry(res, a.Entry[0], now)
 	}
+
 	return delivered(res, res.header.Get("Location"), a, res.status == http.StatusOK)
 }
 
@@ -200,6 +205,7 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	if err == nil && status > 0 && status <= maxNumber {
 		code = strconv.Itoa(status)
 	}
+
 	return Delivered{}, &Error{
 		Class:      ClassUnknown,
 		Op:         OpCreate,
@@ -215,6 +221,7 @@ func delivered(res *response, location string, a answer, existing bool) (Deliver
 	if id == "" && a.ResourceType == "Observation" && idForm.MatchString(a.ID) {
 		id = a.ID
 	}
+
 	if id == "" {
 		return Delivered{}, &Error{
 			Class:      ClassUnknown,
@@ -224,6 +231,7 @@ func delivered(res *response, location string, a answer, existing bool) (Deliver
 			Message:    "eCW accepted the Observation but did not say under which id",
 		}
 	}
+
 	return Delivered{ID: id, HTTPStatus: res.status, Existing: existing}, nil
 }
 

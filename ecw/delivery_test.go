@@ -95,14 +95,17 @@ func oneObservation(t *testing.T, mode ecw.WriteMode, lacks []string, m mishap) 
 			c.Timeout = 500 * time.Millisecond
 		}
 	})
+
 	for _, kind := range lacks {
 		breakSandbox(t, url, `{"kind":"`+kind+`","for":"1h"}`)
 	}
+
 	// Another reading of the patient must never be taken for this one.
 	other, otherID := heartRate(patient)
 	if _, err := client.CreateObservation(context.Background(), withValue(other, "79"), otherID); err != nil {
 		t.Fatal(err)
 	}
+
 	if m.kind != "none" {
 		more := ""
 		if m.more != "" {
@@ -111,6 +114,7 @@ func oneObservation(t *testing.T, mode ecw.WriteMode, lacks []string, m mishap) 
 		// Where conditions are refused, the create that would arrive is the second one.
 		breakSandbox(t, url, `{"kind":"`+m.kind+`","target":"create","count":1`+more+`}`)
 	}
+
 	resource, id := heartRate(patient)
 	_, err := client.CreateObservation(context.Background(), resource, id)
 	if class := classOf(t, err); class != m.class {
@@ -122,15 +126,18 @@ func oneObservation(t *testing.T, mode ecw.WriteMode, lacks []string, m mishap) 
 	if m.kind == "slow_after" {
 		client = join(t, mode, url) // with the usual timeout
 	}
+
 	d, found, err := client.FindDelivered(context.Background(), resource, id)
 	if err != nil || found != m.arrived {
 		t.Fatalf("the look-up: %+v, %t, %v; want %t", d, found, err, m.arrived)
 	}
+
 	if !found {
 		if d, err = client.CreateObservation(context.Background(), resource, id); err != nil {
 			t.Fatalf("the second delivery: %v", err)
 		}
 	}
+
 	if again, found, err := client.FindDelivered(context.Background(), resource, id); err != nil || !found || again.ID != d.ID {
 		t.Errorf("in the end: %+v, %t, %v; want %s", again, found, err, d.ID)
 	}

@@ -60,12 +60,14 @@ func newEHR(t *testing.T) *ehr {
 	t.Helper()
 	e := &ehr{logs: &syncBuffer{}, token: grant(`{"access_token":"tok-1","token_type":"Bearer","expires_in":300}`)}
 	e.find = reply(200, "", searchset(""))
+
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		e.mu.Lock()
 		e.received = append(e.received, received{r.Method, r.URL.String(), r.Header.Clone(), body})
 		e.mu.Unlock()
+
 		switch {
 		case r.URL.Path == "/token":
 			e.token(w, r)
@@ -75,15 +77,20 @@ func newEHR(t *testing.T) *ehr {
 			e.find(w, r)
 		}
 	}))
+
 	t.Cleanup(e.Close)
 	return e
 }
 
 func (e *ehr) config() Config {
 	return Config{
-		ClientID: "client-1", ClientSecret: "the-secret", PracticeCode: "FFHEDD", Key: testKey(),
-		TokenURL: e.URL + "/token", FHIRBaseURL: e.URL + "/fhir/r4/{practice_code}",
-		Logger: slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		ClientID:     "client-1",
+		ClientSecret: "the-secret",
+		PracticeCode: "FFHEDD",
+		Key:          testKey(),
+		TokenURL:     e.URL + "/token",
+		FHIRBaseURL:  e.URL + "/fhir/r4/{practice_code}",
+		Logger:       slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
 
@@ -106,6 +113,7 @@ func (e *ehr) requests(kind string) []received {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var out []received
+
 	for _, r := range e.received {
 		k := r.method
 		if strings.HasPrefix(r.url, "/token") {
@@ -115,6 +123,7 @@ func (e *ehr) requests(kind string) []received {
 			out = append(out, r)
 		}
 	}
+
 	return out
 }
 

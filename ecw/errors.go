@@ -82,12 +82,14 @@ func (e *Error) Unavailable() bool {
 	case e.HTTPStatus == http.StatusRequestTimeout, e.HTTPStatus >= 500:
 		return true
 	}
+
 	switch e.Code {
 	case "dns", "connect", "tls", "timeout", "reset", "redirect", "malformed_response":
 		return true
 	case "http_404", "http_408": // a 404 of a FHIR server has an OperationOutcome and is not retryable
 		return true
 	}
+
 	return strings.HasPrefix(e.Code, "http_5") // of a Bundle's entry
 }
 

@@ -46,10 +46,12 @@ func LoadKey(data []byte, kid string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if bits := private.N.BitLen(); bits < minKeyBits {
 		return nil, fmt.Errorf("the private key has %d bits; eCW needs at least %d, make one with: vantrexia keys generate",
 			bits, minKeyBits)
 	}
+
 	return &Key{id: kid, private: private}, nil
 }
 
@@ -95,6 +97,7 @@ func parsePrivate(block *pem.Block) (*rsa.PrivateKey, error) {
 		if err != nil {
 			return nil, errors.New("the private key is damaged; make a new one with: vantrexia keys generate")
 		}
+
 		private, ok := key.(*rsa.PrivateKey)
 		if !ok {
 			return nil, errors.New("the private key is not RSA; eCW accepts RS384 only, make one with: vantrexia keys generate")
@@ -141,10 +144,12 @@ func PublicJWKS(keys ...*Key) ([]byte, error) {
 		if _, exists := set.LookupKeyID(k.id); exists {
 			return nil, fmt.Errorf("two keys have the id %q; give each its own", k.id)
 		}
+
 		public, err := publicJWK(k)
 		if err != nil {
 			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
 		}
+
 		if err := set.AddKey(public); err != nil {
 			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
 		}
@@ -188,10 +193,12 @@ func signAssertion(key *Key, clientID, tokenURL string, now time.Time) (string, 
 		"exp": now.Add(assertionLifetime).Unix(),
 		"jti": uuid.NewString(),
 	})
+
 	t.Header["kid"] = key.id
 	signed, err := t.SignedString(key.private)
 	if err != nil {
 		return "", fmt.Errorf("sign the client assertion: %w", err)
 	}
+
 	return signed, nil
 }

@@ -41,15 +41,28 @@ func (w *wire) begin(ctx context.Context, op string) (end func(context.Context, 
 	if w.limiter == nil {
 		return func(context.Context, Observed) {}, nil
 	}
+
 	end, wait, err := w.limiter.Begin(ctx)
 	switch {
 	case err != nil:
-		return nil, &Error{Class: ClassThrottled, Op: op, Code: CodeRateLimited, RetryAt: w.now().Add(limiterRetry),
-			Message: "the limit of requests to eCW could not be asked, so nothing was sent", Err: err}
+		return nil, &Error{
+			Class:   ClassThrottled,
+			Op:      op,
+			Code:    CodeRateLimited,
+			RetryAt: w.now().Add(limiterRetry),
+			Message: "the limit of requests to eCW could not be asked, so nothing was sent",
+			Err:     err,
+		}
 	case wait > 0:
-		return nil, &Error{Class: ClassThrottled, Op: op, Code: CodeRateLimited, RetryAt: w.now().Add(wait),
-			Message: "our own limit of requests to eCW is reached; nothing was sent"}
+		return nil, &Error{
+			Class:   ClassThrottled,
+			Op:      op,
+			Code:    CodeRateLimited,
+			RetryAt: w.now().Add(wait),
+			Message: "our own limit of requests to eCW is reached; nothing was sent",
+		}
 	}
+
 	return end, nil
 }
 

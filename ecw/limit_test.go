@@ -59,7 +59,12 @@ func (a *allowance) last(t *testing.T) Observed {
 
 // post is a create, to be sent as it is.
 func (e *ehr) post() request {
-	return request{op: OpCreate, method: http.MethodPost, url: e.URL + "/Observation", header: http.Header{}}
+	return request{
+		op:     OpCreate,
+		method: http.MethodPost,
+		url:    e.URL + "/Observation",
+		header: http.Header{},
+	}
 }
 
 func limitedBy(a *allowance) func(*Config) { return func(cfg *Config) { cfg.Limiter = a } }
@@ -88,6 +93,7 @@ func TestNothingIsSentWithoutTheLimiter(t *testing.T) {
 			if !errors.As(err, &got) || got.Class != ClassThrottled || got.Code != CodeRateLimited || got.Op != tc.op {
 				t.Fatalf("got %v, want the %s held back", err, tc.op)
 			}
+
 			if wait := got.RetryAt.Sub(clk.now()); wait != tc.wait {
 				t.Errorf("retry in %s, want %s", wait, tc.wait)
 			}
@@ -112,11 +118,13 @@ func TestWhatIsObserved(t *testing.T) {
 		_, _ = io.WriteString(w, "{")
 		reset(w, r)
 	}
+
 	stall := func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		_ = http.NewResponseController(w).Flush()
 		hang(w, r)
 	}
+
 	for name, tc := range map[string]struct {
 		write   http.HandlerFunc
 		timeout time.Duration
@@ -144,6 +152,7 @@ func TestWhatIsObserved(t *testing.T) {
 			a := &allowance{left: 100}
 			c := e.client(t, limitedBy(a))
 			mustAuthenticate(t, c)
+
 			if tc.timeout > 0 {
 				c.wire.timeout = tc.timeout
 			}
@@ -152,10 +161,12 @@ func TestWhatIsObserved(t *testing.T) {
 			if (res == nil) == (err == nil) {
 				t.Fatalf("sent, with the answer %v and the error %v", res, err)
 			}
+
 			got, want := a.last(t), tc.want
 			if tc.timeout > 0 && got.Took < tc.timeout || tc.timeout == 0 && got.Took > DefaultTimeout/2 || got.Took <= 0 {
 				t.Errorf("took %s", got.Took)
 			}
+
 			want.Took = got.Took
 			if got != want {
 				t.Errorf("observed %+v, want %+v", got, want)
@@ -204,6 +215,7 @@ func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		e.write = func(w http.ResponseWriter, r *http.Request) { cancel(); hang(w, r) }
 		_, err := c.wire.send(ctx, e.post())
+
 		if got := a.last(t); err == nil || got.Overloaded || got.Answered {
 			t.Errorf("observed %+v (%v), want neither an answer nor load", got, err)
 		}
@@ -216,6 +228,7 @@ func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 		c := e.client(t, limitedBy(a))
 		e.Close()
 		err := c.Authenticate(t.Context())
+
 		if got := a.last(t); err == nil || got.Overloaded || got.Answered {
 			t.Errorf("observed %+v (%v), want neither an answer nor load", got, err)
 		}
@@ -230,6 +243,7 @@ func TestRepeatsOfTheTransportCount(t *testing.T) {
 	c := e.client(t, limitedBy(a))
 	mustAuthenticate(t, c)
 	e.find = bundleOf(false)
+
 	if _, _, err := c.FindObservation(t.Context(), testID, "pat-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -244,10 +258,12 @@ func TestRepeatsOfTheTransportCount(t *testing.T) {
 	if got := a.last(t); got.Repeats == 0 || got.Answered || got.Overloaded {
 		t.Errorf("observed %+v, want it repeated, and nothing answered", got)
 	}
+
 	counted := a.asked
 	for _, o := range a.observed {
 		counted += o.Repeats
 	}
+
 	tokens, searches := len(e.requests("token")), len(e.requests(http.MethodGet))
 	if searches < 3 || counted != tokens+searches {
 		t.Errorf("%d requests counted, but %d tokens and %d searches were asked for; want every one counted", counted, tokens, searches)
@@ -264,6 +280,7 @@ func TestThrottlingPausesEverybody(t *testing.T) {
 	if !errors.As(err, &got) || got.Code != "throttled" {
 		t.Fatalf("got %v, want eCW's own throttling", err)
 	}
+
 	if len(a.paused) != 1 || a.paused[0] != 9*time.Second {
 		t.Errorf("paused for %v, want once for 9 s", a.paused)
 	}

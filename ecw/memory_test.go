@@ -21,9 +21,11 @@ func TestEveryListIsBounded(t *testing.T) {
 	allowed := map[int]uint64{maxBody / 4: 16 << 20, maxReadBody / 4: 112 << 20}
 	ctx := context.Background()
 	find := func(c *Client) error { _, _, err := c.FindDelivered(ctx, testResource, testID); return err }
+
 	type identified struct { // an Observation's identifiers are read in a second step
 		Identifier short[Identifier] `json:"identifier"`
 	}
+
 	for _, tc := range []struct {
 		read         any // what the answer, or what is wrapped in it, is decoded into
 		resourceType string
@@ -38,7 +40,13 @@ func TestEveryListIsBounded(t *testing.T) {
 			_, err := c.SearchPatients(ctx, PatientQuery{Page: 1, PageSize: 20})
 			return err
 		}},
-		{capabilityStatement{}, "CapabilityStatement", "%s", maxReadBody / 4, func(c *Client) error { _, err := c.Capabilities(ctx); return err }},
+		{
+			capabilityStatement{},
+			"CapabilityStatement",
+			"%s",
+			maxReadBody / 4,
+			func(c *Client) error { _, err := c.Capabilities(ctx); return err },
+		},
 	} {
 		resource := reflect.TypeOf(tc.read)
 		start := `{"resourceType":"` + tc.resourceType + `","id":"a",`
@@ -46,15 +54,18 @@ func TestEveryListIsBounded(t *testing.T) {
 			if !list[len(list)-1].bounded {
 				t.Errorf("%s%s is a list without a bound", resource.Name(), list)
 			}
+
 			for _, spread := range []bool{false, true} {
 				if spread && !nested(list) {
 					continue
 				}
+
 				t.Run(fmt.Sprintf("%s%s, spread %v", resource.Name(), list, spread), func(t *testing.T) {
 					body := fmt.Sprintf(tc.wrapped, start+strings.TrimPrefix(fill(list, tc.size-1000, spread), "{"))
 					if !json.Valid([]byte(body)) || len(body) > tc.size {
 						t.Fatalf("%d bytes, %.100s", len(body), body)
 					}
+
 					e := newEHR(t)
 					serve := func(w http.ResponseWriter, _ *http.Request) {
 						w.Header().Set("Content-Type", mediaFHIR)
@@ -69,6 +80,7 @@ func TestEveryListIsBounded(t *testing.T) {
 					runtime.ReadMemStats(&after)
 					cost := after.TotalAlloc - before.TotalAlloc
 					t.Logf("%d MiB, %v", cost>>20, err)
+
 					if most := uint64(len(e.requests("POST"))+len(e.requests("GET"))) * allowed[tc.size]; cost > most {
 						t.Errorf("allocated %d MiB in all, want at most %d", cost>>20, most>>20)
 					}
@@ -96,6 +108,7 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 			return nil
 		}
 	}
+
 	within = append(within, of)
 	for f := range of.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -106,6 +119,7 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
+
 		if inner.Kind() == reflect.Slice {
 			step.list, step.bounded = true, strings.HasPrefix(inner.Name(), "short[")
 			inner = inner.Elem()
@@ -114,9 +128,11 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 			}
 			found = append(found, []part{step})
 		}
+
 		if inner.Kind() != reflect.Struct {
 			continue
 		}
+
 		for _, deeper := range listsOf(inner, within) {
 			if f.Anonymous {
 				found = append(found, deeper)
@@ -125,6 +141,7 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 			}
 		}
 	}
+
 	return found
 }
 
@@ -145,14 +162,17 @@ func fill(way []part, size int, spread bool) string {
 	if step.list && len(way) == 1 {
 		return wrap(step, repeat(step.element, size))
 	}
+
 	if spread && step.list && !nested(way[1:]) {
 		inner := fill(way[1:], maxElements*len(way[len(way)-1].element+","), false)
 		return wrap(step, repeat(inner, size))
 	}
+
 	inner := fill(way[1:], size, spread)
 	if step.list {
 		inner = "[" + inner + "]"
 	}
+
 	return wrap(step, inner)
 }
 

@@ -179,6 +179,7 @@ func parseDecimal(n json.Number) (decimal, bool) {
 			return decimal{}, false
 		}
 	}
+
 	mantissa, d.negative = strings.CutPrefix(mantissa, "-")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
 	all := whole + fraction
@@ -191,5 +192,6 @@ func parseDecimal(n json.Number) (decimal, bool) {
 	if d.digits = strings.TrimLeft(significant, "0"); d.digits == "" {
 		return decimal{}, true
 	}
+
 	return d, true
 }

@@ -72,6 +72,7 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 	at, linked := 0, false // where eCW's page begins, and whether a link led there
 	var seen []string
 	bundle, err := c.patientsFrom(ctx, q, c.firstCount(q), 0)
+
 	for requests := 1; err == nil; requests++ {
 		page.Total = max(page.Total, bundle.total())
 		found, ids := bundle.patients()
@@ -88,13 +89,16 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 		linked = linked || hasNext
 		ended := linked || page.Total <= at
 		page.More = hasNext || taken < len(found) || !ended
+
 		if missing == 0 && (ended || c.habits.offsets() == takesOffset) || ended && !hasNext {
 			return page, nil
 		}
+
 		if requests == maxPatientRequests {
 			return PatientPage{}, invalidPage(fmt.Sprintf(
 				"page %d is too far into eCW's list, whose own pages are small; narrow it with a name", q.Page))
 		}
+
 		if hasNext {
 			bundle, err = c.nextPatients(ctx, next)
 			continue
@@ -115,10 +119,12 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 		if !beyond {
 			at = max(at, start)
 		}
+
 		bundle, err = c.patientsFrom(ctx, q, max(missing, 1), at)
 		if err != nil && !refusedAsInvalid(err) {
 			return PatientPage{}, err
 		}
+
 		if err != nil || !bundle.goesOn(seen) {
 			c.habits.noteOffsets(ignoresOffset)
 			return c.SearchPatients(ctx, q) // from the start, with the largest page there is
@@ -175,11 +181,13 @@ func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset
 	if name := strings.TrimSpace(q.Name); name != "" {
 		query.Set("name", searchValue(name))
 	}
+
 	bundle, err := c.patients(ctx, c.readRequest(OpPatients, "/Patient", query))
 	if refusedAsInvalid(err) {
 		query.Del("_count")
 		return c.patients(ctx, c.readRequest(OpPatients, "/Patient", query))
 	}
+
 	return bundle, err
 }
 
@@ -295,6 +303,7 @@ func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, e
 	if err != nil {
 		return nil, err
 	}
+
 	// A page that is not even JSON does not come from the FHIR server, so it says nothing about the patient.
 	if res.status == http.StatusGone || res.status == http.StatusNotFound && res.isJSON() {
 		return nil, &Error{
@@ -309,9 +318,11 @@ func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, e
 	var patient struct {
 		ID string `json:"id"`
 	}
+
 	if err := c.judgeRead(res, OpRead, "Patient", &patient); err != nil {
 		return nil, err
 	}
+
 	if patient.ID != id {
 		// Linking somebody else's chart would be worse than any failure.
 		return nil, &Error{
@@ -322,6 +333,7 @@ func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, e
 			Message:    "eCW answered with another patient than asked for; look at the chart",
 		}
 	}
+
 	return res.body, nil
 }
 

@@ -34,44 +34,61 @@ func (p practice) serve(w http.ResponseWriter, r *http.Request) {
 		reply(400, "", outcome("error", "invalid"))(w, r)
 		return
 	}
+
 	type object = map[string]any
 	if q.Get("_summary") == "count" {
 		p.send(w, object{"resourceType": "Bundle", "total": p.patients})
 		return
 	}
+
 	size, err := strconv.Atoi(q.Get("_count"))
 	if err != nil {
 		size = 10
 	}
+
 	if p.largest > 0 {
 		size = min(size, p.largest)
 	}
+
 	from, opaque := 0, q.Get("cursor")
 	if opaque != "" {
 		_, _ = fmt.Sscanf(opaque, "c%dx%d", &from, &size) // nothing else of the search is in the link
 	}
+
 	if p.refuses && q.Has("_offset") {
 		reply(400, "", outcome("error", "invalid"))(w, r)
 		return
 	}
+
 	if p.offset {
 		_, _ = fmt.Sscan(q.Get("_offset"), &from)
 	}
+
 	bundle := object{"resourceType": "Bundle", "type": "searchset"}
 	if !p.noTotal && !p.countOnly {
 		bundle["total"] = p.patients
 	}
+
 	var entries []object
 	if p.hints {
 		entries = append(entries, object{"resource": json.RawMessage(outcome("warning", "informational"))}, object{"resource": object{"resourceType": "Patient"}}, object{})
 	}
+
 	for n := from; n < min(from+size, p.patients); n++ {
 		entries = append(entries, object{"resource": object{"resourceType": "Patient", "id": fmt.Sprintf("p%d", n)}})
 	}
+
 	bundle["entry"] = entries
 	if from+size < p.patients && !p.noLinks {
-		bundle["link"] = []object{{"relation": "self", "url": "https://elsewhere.example/"}, {"relation": "next", "url": p.link(r, from+size, size)}}
+		bundle["link"] = []object{{
+			"relation": "self",
+			"url":      "https://elsewhere.example/",
+		}, {
+			"relation": "next",
+			"url":      p.link(r, from+size, size),
+		}}
 	}
+
 	p.send(w, bundle)
 }
 
@@ -138,18 +155,22 @@ func TestSearchPatientsPages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			var want []string
 			for n := range tc.n {
 				want = append(want, fmt.Sprintf("p%d", tc.first+n))
 			}
+
 			if ids := patientIDs(t, got.Patients); !slices.Equal(ids, want) || got.More != tc.more || got.Total != tc.total || got.Patients == nil {
 				t.Errorf("got %v, more %v, total %d; want %v", ids, got.More, got.Total, want)
 			}
+
 			for _, r := range e.requests("GET") {
 				if r.header.Get("Authorization") != "Bearer tok-1" || r.header.Get("Accept") != mediaFHIR {
 					t.Errorf("asked with %v", r.header)
 				}
 			}
+
 			if n := len(e.requests("GET")); n != tc.gets {
 				t.Errorf("%d requests, want %d", n, tc.gets)
 			}
@@ -191,19 +212,23 @@ func TestServerWithoutLinks(t *testing.T) {
 			tc.server.noLinks = true
 			e.find = tc.server.serve
 			c := e.client(t)
+
 			for range 2 {
 				got, err := c.SearchPatients(context.Background(), PatientQuery{Page: tc.page, PageSize: tc.size})
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				var want []string
 				for n := range tc.n {
 					want = append(want, fmt.Sprintf("p%d", tc.first+n))
 				}
+
 				if ids := patientIDs(t, got.Patients); !slices.Equal(ids, want) || got.Total != tc.total || got.More != tc.more || got.Cut != tc.cut {
 					t.Errorf("got %d of %d, more %v, cut %v: %v", len(ids), got.Total, got.More, got.Cut, ids)
 				}
 			}
+
 			if n := len(e.requests("GET")); n != tc.gets {
 				t.Errorf("%d requests, want %d", n, tc.gets)
 			}
@@ -225,6 +250,7 @@ func TestSearchPatientsByName(t *testing.T) {
 		if err != nil || len(got.Patients) != 0 || got.More || got.Total != 0 {
 			t.Errorf("%q: %+v %v", name, got, err)
 		}
+
 		u, err := url.Parse(e.requests("GET")[0].url)
 		if err != nil || u.Path != "/fhir/r4/FFHEDD/Patient" || u.Query().Encode() != want.Encode() {
 			t.Errorf("%q asked %s, want %s", name, u, want.Encode())
@@ -236,6 +262,7 @@ func TestSearchPatientsRefusesPages(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
 	c := e.client(t)
+
 	for _, tc := range []struct {
 		page, size int
 		names      string
@@ -248,6 +275,7 @@ func TestSearchPatientsRefusesPages(t *testing.T) {
 			t.Errorf("page %d of %d: %v", tc.page, tc.size, ee)
 		}
 	}
+
 	if len(e.requests("token"))+len(e.requests("GET")) != 0 {
 		t.Error("something was sent")
 	}
@@ -284,6 +312,7 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 	var reached atomic.Int32
 	stranger := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
 	t.Cleanup(stranger.Close)
+
 	for _, link := range []string{
 		stranger.URL + "/fhir/r4/FFHEDD/Patient?page=2",
 		strings.Replace(stranger.URL, "http:", "", 1) + "/fhir/r4/FFHEDD/Patient",
@@ -309,12 +338,14 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 			e.find = reply(200, "", fmt.Sprintf(`{"resourceType":"Bundle","link":[{"relation":"next","url":%q}],"entry":[{"resource":{"resourceType":"Patient","id":"p1"}}]}`, link))
 			c := e.client(t)
 			_, err := c.SearchPatients(context.Background(), PatientQuery{Page: 1, PageSize: 2})
+
 			if ee := asError(t, err); ee.Class != ClassPermanentData || ee.Code != "foreign_link" {
 				t.Errorf("got %v", ee)
 			}
 			if n := len(e.requests("GET")); n != 1 || reached.Load() != 0 {
 				t.Errorf("%d requests, and %d elsewhere", n, reached.Load())
 			}
+
 			// The page that needs no link is served.
 			page, err := c.SearchPatients(context.Background(), PatientQuery{Page: 1, PageSize: 1})
 			if err != nil || len(page.Patients) != 1 || !page.More {
@@ -367,6 +398,7 @@ func TestCountPatients(t *testing.T) {
 			if err != nil || got != tc.want {
 				t.Errorf("got %d %v, want %d", got, err, tc.want)
 			}
+
 			if n := len(e.requests("GET")); n != tc.gets {
 				t.Errorf("%d requests, want %d", n, tc.gets)
 			}

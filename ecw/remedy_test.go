@@ -28,6 +28,7 @@ func TestRemediesNameTheCause(t *testing.T) {
 				t.Errorf("%s: %q is missing: %s", tc.code, name, remedy)
 			}
 		}
+
 		if strings.Contains(remedy, tc.not) {
 			t.Errorf("%s: speaks of %s: %s", tc.code, tc.not, remedy)
 		}

@@ -21,6 +21,7 @@ func TestReadsAgainstSandbox(t *testing.T) {
 	if err != nil || report.TokenType == "" || report.ExpiresIn <= 0 || report.Scope != ecw.DefaultScope || report.IssuedAt.IsZero() {
 		t.Errorf("report %+v %v", report, err)
 	}
+
 	capabilities, err := client.Capabilities(ctx)
 	if want := []string{"Observation.read", "Observation.write", "Patient.read"}; err != nil || capabilities.FHIRVersion != "4.0.1" || !slices.Equal(capabilities.Interactions, want) {
 		t.Errorf("capabilities %+v %v", capabilities, err)
@@ -28,14 +29,17 @@ func TestReadsAgainstSandbox(t *testing.T) {
 	if n, err := client.CountPatients(ctx); n != 142 || err != nil {
 		t.Errorf("counted %d %v", n, err)
 	}
+
 	raw, err := client.ReadPatient(ctx, patient)
 	if err != nil || resourceID(t, raw) != patient {
 		t.Errorf("read %s %v", raw, err)
 	}
+
 	var e *ecw.Error
 	if _, err := client.ReadPatient(ctx, "nobody"); !errors.As(err, &e) || e.Class != ecw.ClassPermanentData || e.Code != "not_found" {
 		t.Errorf("nobody: %v", err)
 	}
+
 	fault(t, url, "unauthorized", "read")
 	if _, err := client.ReadPatient(ctx, patient); err != nil {
 		t.Errorf("after the token was revoked: %v", err)
@@ -53,14 +57,18 @@ func TestPagesAgainstSandbox(t *testing.T) {
 			if err != nil || got.Total != 142 {
 				t.Fatalf("page %d of %d: %d %v", page, size, got.Total, err)
 			}
+
 			for _, raw := range got.Patients {
 				seen[resourceID(t, raw)] = true
 			}
+
 			if want := min(page*size, 142); len(seen) != want {
 				t.Fatalf("page %d of %d: %d patients so far, want %d", page, size, len(seen), want)
 			}
+
 			more = got.More
 		}
+
 		if len(seen) != 142 {
 			t.Errorf("pages of %d: %d patients", size, len(seen))
 		}
@@ -75,14 +83,17 @@ func TestNamesAgainstSandbox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var chart struct{ Name []struct{ Family string } }
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		t.Fatal(err)
 	}
+
 	found, err := client.SearchPatients(context.Background(), ecw.PatientQuery{Name: chart.Name[0].Family, Page: 1, PageSize: 200})
 	if err != nil || found.Total >= 142 || !slices.ContainsFunc(found.Patients, func(p json.RawMessage) bool { return resourceID(t, p) == patient }) {
 		t.Errorf("by name: %d of %d %v", len(found.Patients), found.Total, err)
 	}
+
 	// With a comma that were a list, a first name alone would do.
 	none, err := client.SearchPatients(context.Background(), ecw.PatientQuery{Name: chart.Name[0].Family + ",A", Page: 1, PageSize: 200})
 	if err != nil || len(none.Patients) != 0 || none.Total != 0 || none.More {
@@ -99,6 +110,7 @@ func TestConnectionFailuresAgainstSandbox(t *testing.T) {
 		"read":   func(c *ecw.Client) error { _, err := c.Capabilities(ctx); return err },
 		"search": func(c *ecw.Client) error { _, err := c.CountPatients(ctx); return err },
 	}
+
 	for _, tc := range []struct {
 		kind, target string
 		class        ecw.Class
@@ -121,6 +133,7 @@ func TestConnectionFailuresAgainstSandbox(t *testing.T) {
 			if err := client.Authenticate(ctx); err != nil {
 				t.Fatal(err)
 			}
+
 			fault(t, url, tc.kind, tc.target)
 			var e *ecw.Error
 			if err := calls[tc.target](client); !errors.As(err, &e) || e.Class != tc.class || e.Code != tc.code || e.HTTPStatus != tc.status {

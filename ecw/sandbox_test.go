@@ -40,6 +40,7 @@ func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(jwks)
@@ -49,16 +50,24 @@ func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := sandbox.New(sandbox.Config{ClientID: "client-1", PracticeCode: "FFHEDD", JWKSURL: app.URL, PublicURL: "http://" + listener.Addr().String()})
+
+	server, err := sandbox.New(sandbox.Config{
+		ClientID:     "client-1",
+		PracticeCode: "FFHEDD",
+		JWKSURL:      app.URL,
+		PublicURL:    "http://" + listener.Addr().String(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server}}
 	web.Start()
 	t.Cleanup(func() {
 		_ = server.Close()
 		web.Close()
 	})
+
 	return join(t, mode, web.URL, adjust...), web.URL
 }
 
@@ -83,15 +92,24 @@ func TestClocksThatDiffer(t *testing.T) {
 // join returns a client of a sandbox that runs.
 func join(t *testing.T, mode ecw.WriteMode, url string, adjust ...func(*ecw.Config)) *ecw.Client {
 	t.Helper()
-	cfg := ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), WriteMode: mode,
-		TokenURL: url + sandbox.TokenPath, FHIRBaseURL: url + sandbox.FHIRPath + "FFHEDD"}
+	cfg := ecw.Config{
+		ClientID:     "client-1",
+		PracticeCode: "FFHEDD",
+		Key:          sharedKey(),
+		WriteMode:    mode,
+		TokenURL:     url + sandbox.TokenPath,
+		FHIRBaseURL:  url + sandbox.FHIRPath + "FFHEDD",
+	}
+
 	for _, a := range adjust {
 		a(&cfg)
 	}
+
 	client, err := ecw.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return client
 }
 
@@ -137,6 +155,7 @@ func TestAgainstSandbox(t *testing.T) {
 			t.Parallel()
 			client, _ := start(t, mode)
 			t.Run("once", func(t *testing.T) { deliverTwice(t, client) })
+
 			t.Run("unknown patient", func(t *testing.T) {
 				resource, id := heartRate("nobody")
 				_, err := client.CreateObservation(context.Background(), resource, id)
@@ -154,14 +173,17 @@ func deliverTwice(t *testing.T, client *ecw.Client) {
 	if _, found, err := client.FindDelivered(context.Background(), resource, id); found || err != nil {
 		t.Fatalf("before: %v %v", found, err)
 	}
+
 	first, err := client.CreateObservation(context.Background(), resource, id)
 	if err != nil || first.ID == "" || first.Existing {
 		t.Fatalf("first: %+v %v", first, err)
 	}
+
 	second, err := client.CreateObservation(context.Background(), resource, id)
 	if err != nil || second.ID != first.ID {
 		t.Errorf("second: %+v %v, want id %s", second, err, first.ID)
 	}
+
 	found, ok, err := client.FindDelivered(context.Background(), resource, id)
 	if err != nil || !ok || found.ID != first.ID {
 		t.Errorf("find: %+v %v %v", found, ok, err)

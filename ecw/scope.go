@@ -32,6 +32,7 @@ func covered(want string, grants []string) bool {
 	if strings.HasSuffix(want, ".write") {
 		need = "c"
 	}
+
 	var have strings.Builder
 	for _, g := range grants {
 		if g == want {
@@ -79,6 +80,7 @@ func splitScope(scope string) (target, letters string, ok bool) {
 	if letters == "" || strings.Trim(letters, "cruds") != "" {
 		return "", "", false
 	}
+
 	return target, letters, true
 }
 

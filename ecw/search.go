@@ -47,6 +47,7 @@ func (c *Client) lookUp(ctx context.Context, id Identifier, about observation, t
 	if err != nil && contentErr == nil {
 		c.habits.noteNoIdentifierSearch()
 	}
+
 	return d, found, contentErr
 }
 
@@ -71,6 +72,7 @@ func (c *Client) findByIdentifier(ctx context.Context, id Identifier, about obse
 	if about.patientID() == "" {
 		last = byIdentifierAndCategory
 	}
+
 	for form := min(c.habits.firstForm(), last); form <= last; form++ {
 		d, found, err = c.findInForm(ctx, id, about, form)
 		if refusedAsInvalid(err) {
@@ -85,6 +87,7 @@ func (c *Client) findByIdentifier(ctx context.Context, id Identifier, about obse
 	if found {
 		c.habits.noteFound()
 	}
+
 	return d, found, err
 }
 
@@ -96,6 +99,7 @@ func (c *Client) findInForm(ctx context.Context, id Identifier, about observatio
 	if form == byIdentifierCategoryAndPatient {
 		query.Set("patient", about.patientID())
 	}
+
 	categories := []string{"vital-signs", "laboratory"}
 	switch known := about.category(); {
 	case form == byIdentifierAlone:
@@ -108,14 +112,17 @@ func (c *Client) findInForm(ctx context.Context, id Identifier, about observatio
 		if category != "" {
 			query.Set("category", category)
 		}
+
 		list, err := c.search(ctx, query)
 		if err != nil {
 			return Delivered{}, false, err
 		}
+
 		if held := list.carrying(id); len(held) > 0 {
 			c.warnOfOddities(ctx, id, about, held)
 			return list.delivered(held[0]), true, nil
 		}
+
 		if len(list.observations) > 0 || list.more {
 			// The server has ignored the identifier, so that ours may be missing among those shown.
 			return Delivered{}, false, list.incomplete()
@@ -133,17 +140,21 @@ func (c *Client) findByContent(ctx context.Context, id Identifier, about observa
 	if err != nil {
 		return Delivered{}, false, err
 	}
+
 	if held := list.carrying(id); len(held) > 0 {
 		return list.delivered(held[0]), true, nil
 	}
+
 	if held := list.sameReading(about, id.System); len(held) > 0 {
 		c.log.WarnContext(ctx, "eCW has dropped the Observation's identifier; it was recognised by patient, code, time and values",
 			slog.String("observation_id", id.Value), slog.String("fhir_observation_id", held[0].ID), slog.Int("alike", len(held)))
 		return list.delivered(held[0]), true, nil
 	}
+
 	if list.more {
 		return Delivered{}, false, list.incomplete()
 	}
+
 	return Delivered{}, false, nil
 }
 
@@ -184,9 +195,11 @@ func (c *Client) search(ctx context.Context, query url.Values) (listing, error) 
 	if err != nil {
 		return listing{}, err
 	}
+
 	if bad, is := firstError(a.Issue); is {
 		return listing{}, issueError(OpFind, res, bad, c.now())
 	}
+
 	if a.ResourceType != "Bundle" {
 		return listing{}, &Error{
 			Class:      ClassRetryable,
@@ -203,10 +216,12 @@ func (c *Client) search(ctx context.Context, query url.Values) (listing, error) 
 		if json.Unmarshal(e.Resource, &o.head) != nil || o.ResourceType != "Observation" || !idForm.MatchString(o.ID) {
 			continue
 		}
+
 		if h := o.head; json.Unmarshal(e.Resource, &o) != nil {
 			// A form that we do not know does not hide the identifier, but nothing can be compared.
 			o = observation{head: h}
 		}
+
 		list.observations = append(list.observations, o)
 	}
 
@@ -259,6 +274,7 @@ func (c *Client) warnOfOddities(ctx context.Context, id Identifier, about observ
 	if len(held) > 1 {
 		c.log.WarnContext(ctx, "eCW holds several Observations with one identifier; look at the chart", attrs...)
 	}
+
 	if linked := about.patientID(); linked != "" && linked != held[0].patientID() {
 		c.log.WarnContext(ctx, "eCW holds the Observation in the chart of another patient than the one linked now; "+
 			"look at both charts", attrs...)

@@ -88,6 +88,7 @@ func (s *tokenSource) get(ctx context.Context) (token, error) {
 		}
 		return t, err
 	})
+
 	select {
 	case r := <-done:
 		return r.Val.(token), r.Err
@@ -158,6 +159,7 @@ func (s *tokenSource) request(now time.Time) (request, error) {
 		"Accept":       {"application/json"},
 		"Content-Type": {"application/x-www-form-urlencoded"},
 	}}
+
 	switch s.appType {
 	case ConfidentialClient:
 		hr.SetBasicAuth(url.QueryEscape(s.clientID), url.QueryEscape(s.secret)) // encoded: RFC 6749 §2.3.1
@@ -203,6 +205,7 @@ func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time
 			Message:    "the token endpoint's answer is not a token response; check ECW_TOKEN_URL",
 		}
 	}
+
 	if !strings.EqualFold(tr.TokenType, "bearer") {
 		return token{}, &Error{
 			Class:      ClassPermanentCredentials,

@@ -72,6 +72,7 @@ func (s *tokenSource) said(res *response) string {
 	if s.secret != "" {
 		text = strings.ReplaceAll(text, s.secret, "[secret]")
 	}
+
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
 			return ' '
@@ -81,10 +82,12 @@ func (s *tokenSource) said(res *response) string {
 		}
 		return r
 	}, text)
+
 	text = strings.Join(strings.Fields(text), " ")
 	if runes := []rune(text); len(runes) > maxSaid {
 		return string(runes[:maxSaid]) + "..."
 	}
+
 	return text
 }
 

@@ -34,10 +34,12 @@ func TestAuthenticationReport(t *testing.T) {
 			now := time.Now()
 			tc.want.TokenEndpoint, tc.want.IssuedAt = e.URL+"/token", now.UTC()
 			got, err := e.client(t, func(cfg *Config) { cfg.Now = func() time.Time { return now } }).TestAuthentication(context.Background())
+
 			// Not through ==: the test's clock carries a monotonic reading.
 			if same := got.IssuedAt.Equal(tc.want.IssuedAt) && got.IssuedAt.Location() == time.UTC; err != nil || !same {
 				t.Fatalf("issued at %s, %v", got.IssuedAt, err)
 			}
+
 			got.IssuedAt = tc.want.IssuedAt
 			if got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
@@ -53,23 +55,28 @@ func TestAuthenticationAsksAnew(t *testing.T) {
 	e.token = first(e.token, grant(`{"access_token":"tok-2","token_type":"Bearer","expires_in":300}`))
 	c := e.client(t)
 	mustAuthenticate(t, c)
+
 	for range 2 {
 		if _, err := c.TestAuthentication(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	ids := map[any]bool{}
 	for _, r := range e.requests("token") {
 		form, err := url.ParseQuery(string(r.body))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		claims := jwt.MapClaims{}
 		if _, _, err := jwt.NewParser().ParseUnverified(form.Get("client_assertion"), claims); err != nil {
 			t.Fatal(err)
 		}
+
 		ids[claims["jti"]] = true
 	}
+
 	if len(ids) != 3 {
 		t.Errorf("%d assertions in 3 token requests", len(ids))
 	}
@@ -79,6 +86,7 @@ func TestAuthenticationAsksAnew(t *testing.T) {
 	if got := e.requests("GET")[0].header.Get("Authorization"); got != "Bearer tok-2" {
 		t.Errorf("went on with %q", got)
 	}
+
 	e.checkLogs(t)
 }
 
@@ -102,17 +110,21 @@ func TestFailedAuthenticationKeepsTheToken(t *testing.T) {
 			e.token = first(e.token, tc.answer)
 			c := e.client(t)
 			mustAuthenticate(t, c)
+
 			if tc.code == "timeout" {
 				c.wire.timeout = 50 * time.Millisecond
 			}
+
 			report, err := c.TestAuthentication(context.Background())
 			if ee := asError(t, err); ee.Code != tc.code || ee.Op != OpToken || report != (TokenReport{}) {
 				t.Errorf("got %+v %v", report, ee)
 			}
+
 			mustAuthenticate(t, c)
 			if n := len(e.requests("token")); n != 2 {
 				t.Errorf("%d token requests, want 2", n)
 			}
+
 			e.checkLogs(t)
 		})
 	}

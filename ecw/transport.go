@@ -104,7 +104,14 @@ func (w *wire) send(ctx context.Context, req request) (*response, error) {
 func (w *wire) exchange(ctx context.Context, req request) (out *response, repeats int, err error) {
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	f := &flight{op: req.op, caller: ctx, timeout: w.timeout, limit: orDefault(req.limit, maxBody)}
+
+	f := &flight{
+		op:      req.op,
+		caller:  ctx,
+		timeout: w.timeout,
+		limit:   orDefault(req.limit, maxBody),
+	}
+
 	defer func() { repeats = int(f.repeats.Load()) }()
 	hr, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, f.trace()), req.method, req.url, bytes.NewReader(req.body))
 	if err != nil {
@@ -115,6 +122,7 @@ func (w *wire) exchange(ctx context.Context, req request) (out *response, repeat
 			Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL",
 		}
 	}
+
 	hr.Header = req.header.Clone()
 	hr.Header.Set("User-Agent", userAgent)
 	res, err := w.http.Do(hr)
@@ -128,6 +136,7 @@ func (w *wire) exchange(ctx context.Context, req request) (out *response, repeat
 		out.bodyErr = f.failure(err)
 		out.bodyErr.HTTPStatus = res.StatusCode
 	}
+
 	return out, 0, nil
 }
 
@@ -187,6 +196,7 @@ func (f *flight) failure(err error) *Error {
 	if f.left.Load() {
 		e.Class = settle(f.op, ClassUnknown)
 	}
+
 	var dns *net.DNSError
 	var netErr net.Error
 	switch {
@@ -207,6 +217,7 @@ func (f *flight) failure(err error) *Error {
 	default:
 		e.Code, e.Message = "connect", "eCW cannot be reached; check the network and the eCW URLs"
 	}
+
 	return e
 }
 
@@ -217,6 +228,7 @@ func printable(err error) error {
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
+
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return context.DeadlineExceeded
@@ -233,5 +245,6 @@ func printable(err error) error {
 	case errors.Is(err, io.EOF):
 		return io.EOF
 	}
+
 	return nil
 }

@@ -37,9 +37,11 @@ func TestSearchWithoutAnswer(t *testing.T) {
 			c := e.client(t)
 			mustAuthenticate(t, c)
 			c.wire.http.CloseIdleConnections()
+
 			if tc.prepare != nil {
 				tc.prepare(t, c)
 			}
+
 			c.habits.noteForm(byIdentifierCategoryAndPatient)
 			_, _, err := c.FindDelivered(context.Background(), testResource, testID)
 			if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != tc.code || strings.Contains(ee.Error(), "pat-1") {
@@ -89,6 +91,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 			c := e.client(t)
 			mustAuthenticate(t, c) // leaves a connection for the create to reuse
 			_, err := c.CreateObservation(context.Background(), testResource, testID)
+
 			if ee := asError(t, err); ee.Class != ClassUnknown || ee.Code != "reset" {
 				t.Errorf("got %v", ee)
 			}
@@ -113,13 +116,16 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			e.write, e.find = away, away
 			c := e.client(t)
 			_, err := c.CreateObservation(context.Background(), testResource, testID)
+
 			if ee := asError(t, err); ee.Class != ClassUnknown || ee.Code != "redirect" {
 				t.Errorf("create: %v", ee)
 			}
+
 			_, _, err = c.FindObservation(context.Background(), testID, "")
 			if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != "redirect" {
 				t.Errorf("find: %v", ee)
 			}
+
 			e.token = away
 			err = e.client(t).Authenticate(context.Background())
 			if ee := asError(t, err); ee.Class != ClassRetryable {
@@ -170,9 +176,11 @@ func TestTrustedTLS(t *testing.T) {
 	t.Cleanup(s.Close)
 	c := e.client(t, func(cfg *Config) { cfg.TokenURL, cfg.FHIRBaseURL = s.URL+"/token", s.URL })
 	c.transport().TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+
 	if d, err := c.CreateObservation(context.Background(), testResource, testID); err != nil || d.ID != "obs-1" {
 		t.Fatalf("got %+v %v", d, err)
 	}
+
 	e.write = hang
 	c.wire.timeout = 150 * time.Millisecond
 	_, err := c.CreateObservation(context.Background(), testResource, testID)

@@ -27,6 +27,7 @@ func TestTheWordsOfARefusal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			e := newEHR(t)
 			e.token = reply(401, "", fmt.Sprintf(`{"error":"invalid_client","error_description":%s}`, said))
 			report, err := e.client(t).TestAuthentication(context.Background())
@@ -34,6 +35,7 @@ func TestTheWordsOfARefusal(t *testing.T) {
 			if ee.Code != "invalid_client" || report.Refusal != tc.want || !utf8.ValidString(report.Refusal) {
 				t.Errorf("got %q, %v; want %q", report.Refusal, ee, tc.want)
 			}
+
 			for _, text := range []string{fmt.Sprintf("%v %+v %#v", ee, ee, *ee), ee.LogValue().String(), e.logs.String()} {
 				if tc.want != "" && (strings.Contains(text, tc.want) || strings.Contains(text, tc.said)) {
 					t.Errorf("it stands in %s", text)
@@ -59,6 +61,7 @@ func TestMayCreate(t *testing.T) {
 		if !c.MayCreate() {
 			t.Errorf("%s: refused before anything is known", scope)
 		}
+
 		mustAuthenticate(t, c)
 		if got := c.MayCreate(); got != want {
 			t.Errorf("%s: %v", scope, got)
