@@ -2,11 +2,14 @@ package ecw
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -137,5 +140,41 @@ func TestReportNeverCarriesTheToken(t *testing.T) {
 		if got := preview(value); strings.Contains(got, value) || len(got) > previewLength+len(previewEnd) {
 			t.Errorf("%d characters: %s", n, got)
 		}
+	}
+}
+
+// TestRefusalTextIsShown: the person who tests the authentication is shown eCW's own text of a refusal, shortened and
+// without control characters. The error, which is logged and stored, never contains it.
+func TestRefusalTextIsShown(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, said, want string }{
+		{"plain", "kid vantrexia-ecw-key-1 not found in JWKS", "kid vantrexia-ecw-key-1 not found in JWKS"},
+		{"nothing", "", ""},
+		{"lines and controls", "first\r\n\tsecond\x1b[31m\u202ethird\u0000", "first second[31mthird"},
+		{"our own assertion", "bad assertion eyJhbGciOiJSUzM4NCJ9.eyJpc3MiOiJ4In0.c2ln, expired", "bad assertion [token], expired"},
+		{"our secret", "secret the-secret is wrong", "secret [secret] is wrong"},
+		{"long", strings.Repeat("ä", 1000), strings.Repeat("ä", 300) + "..."},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			said, err := json.Marshal(tc.said)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			e := newEHR(t)
+			e.token = reply(401, "", fmt.Sprintf(`{"error":"invalid_client","error_description":%s}`, said))
+			report, err := e.client(t).TestAuthentication(context.Background())
+			ee := asError(t, err)
+			if ee.Code != "invalid_client" || report.Refusal != tc.want || !utf8.ValidString(report.Refusal) {
+				t.Errorf("got %q, %v; want %q", report.Refusal, ee, tc.want)
+			}
+
+			for _, text := range []string{fmt.Sprintf("%v %+v %#v", ee, ee, *ee), ee.LogValue().String(), e.logs.String()} {
+				if tc.want != "" && (strings.Contains(text, tc.want) || strings.Contains(text, tc.said)) {
+					t.Errorf("it is contained in %s", text)
+				}
+			}
+		})
 	}
 }

@@ -42,7 +42,7 @@ func TestSearchWithoutAnswer(t *testing.T) {
 				tc.prepare(t, c)
 			}
 
-			c.habits.noteForm(byIdentifierCategoryAndPatient)
+			c.habits.form.learn(byIdentifierCategoryAndPatient, c.now())
 			_, _, err := c.FindDelivered(context.Background(), testResource, testID)
 			if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != tc.code || strings.Contains(ee.Error(), "pat-1") {
 				t.Errorf("got %v, want retryable %s", ee, tc.code)
