@@ -9,8 +9,8 @@ import (
 	"regexp"
 )
 
-// answer is the part that we read of any FHIR resource that eCW answers with: an Observation, an OperationOutcome,
-// or a Bundle that is the response to a transaction or the result of a search.
+// answer is the part that we read of any FHIR resource that eCW answers with: an Observation, an
+// OperationOutcome, or a Bundle that is the response to a transaction or the result of a search.
 type answer struct {
 	ResourceType string       `json:"resourceType"`
 	ID           string       `json:"id"`
@@ -34,12 +34,12 @@ type link struct {
 	URL      string `json:"url"`
 }
 
-// maxElements is more than any list in a sound answer has. A list of a million empty elements is within the limit of
-// an answer's size, but would take a hundred times that in memory when decoded.
+// maxElements is more than any list in a sound answer has. A list of a million empty elements is within the
+// limit of an answer's size, but would take a hundred times that in memory when decoded.
 const maxElements = 1000
 
-// short is a list of at most maxElements. A longer one is an error and is not cut: elements that were dropped would
-// be taken for absent.
+// short is a list of at most maxElements. A longer one is an error and is not cut: elements that were dropped
+// would be taken for absent.
 type short[T any] []T
 
 func (s *short[T]) UnmarshalJSON(data []byte) error {
@@ -98,16 +98,16 @@ func (s *entryStatus) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*string)(s))
 }
 
-// issue is one issue of an OperationOutcome. Its diagnostics and details.text are not read, because they may hold
-// patient data.
+// issue is one issue of an OperationOutcome. Its diagnostics and details.text are not read, because they may
+// hold patient data.
 type issue struct {
 	Severity string  `json:"severity"`
 	Code     string  `json:"code"`
 	Details  concept `json:"details"`
 }
 
-// isIssueType reports whether a code is of FHIR R4's value set issue-type. Any other word is the server's own and is
-// not shown: it could be a person's name.
+// isIssueType reports whether a code is of FHIR R4's value set issue-type. Any other word is the server's own
+// and is not shown: it could be a person's name.
 func isIssueType(code string) bool {
 	switch code {
 	case "invalid", "structure", "required", "value", "invariant",
@@ -120,8 +120,9 @@ func isIssueType(code string) bool {
 	return false
 }
 
-// name is the code by which the issue is classed and shown. It is eCW's number if the issue carries one that we know,
-// other than the generic failure; else the FHIR issue type; else "processing", the most general issue type.
+// name is the code by which the issue is classed and shown. It is eCW's number if the issue carries one that
+// we know, other than the generic failure; else the FHIR issue type; else "processing", the most general
+// issue type.
 func (i issue) name() string {
 	for _, c := range i.Details.Coding {
 		if _, known := numberRule(c.Code); c.Code != numberGeneric && (known || c.Code == numberExists) {

@@ -15,7 +15,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
-// operations are what asks eCW for something, by the sandbox's names.
+// operations are the client's requests to eCW, by the sandbox's names.
 var operations = map[string]func(*ecw.Client) error{
 	"token": func(c *ecw.Client) error { return c.Authenticate(context.Background()) },
 	"create": func(c *ecw.Client) error {
@@ -34,8 +34,8 @@ var operations = map[string]func(*ecw.Client) error{
 	},
 }
 
-// TestMalformedAnswers: an answer that is not what it should be gives an error with a class, tells nobody else a token or
-// an assertion, and leaves the client in order.
+// TestMalformedAnswers: after a malformed answer the client returns an error with a class, sends neither the
+// token nor the assertion to another host, and works as before.
 func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()
 	codes := map[string]string{"html": "malformed_response", "malformed_json": "malformed_response", "wrong_type": "malformed_response",
@@ -83,7 +83,7 @@ func TestMalformedAnswers(t *testing.T) {
 	}
 }
 
-// recorder is another host; it counts what it gets.
+// recorder is another host, which counts the requests that it gets.
 func recorder(t *testing.T) (string, *atomic.Int32) {
 	t.Helper()
 	var reached atomic.Int32
@@ -110,8 +110,8 @@ func TestTokenWithoutExpiry(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: what an answer costs depends on the limit of its size, not on its size or its form. It measures the
-// process, so it runs alone.
+// TestMemoryIsBounded: the memory that an answer takes is bounded by the limit of its size, whatever its size
+// and form. The test measures the whole process, so it does not run in parallel.
 func TestMemoryIsBounded(t *testing.T) {
 	const (
 		sent    = 256 << 20
@@ -136,8 +136,9 @@ func TestMemoryIsBounded(t *testing.T) {
 		"entries, closed": closed(`{"resourceType":"Bundle","entry":[{}`, ",{}", `]}`),
 		"issues, closed":  closed(`{"resourceType":"OperationOutcome","issue":[{}`, ",{}", `]}`),
 		"links, closed":   closed(`{"resourceType":"Bundle","link":[{}`, ",{}", `],"entry":{}}`),
-		"parts, closed":   closed(`{"resourceType":"Bundle","link":[{"relation":"next"}],"entry":[{"resource":{"resourceType":"Observation","id":"a","component":[{}`, ",{}", `]}}]}`),
-		"arrays, closed":  closed("", "[", ""),
+		"parts, closed": closed(`{"resourceType":"Bundle","link":[{"relation":"next"}],`+
+			`"entry":[{"resource":{"resourceType":"Observation","id":"a","component":[{}`, ",{}", `]}}]}`),
+		"arrays, closed": closed("", "[", ""),
 	} {
 		for target, ask := range operations {
 			if target == "read" {
@@ -163,13 +164,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// closed is an answer just below the limit, in a form that costs as much as possible to decode.
+// closed is an answer just below the limit, in the form that takes the most memory to decode.
 func closed(start, part, end string) http.HandlerFunc {
 	body := start + strings.Repeat(part, (1<<20-len(start)-len(end))/len(part)) + end
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
 }
 
-// answering is a client of a server that answers the target so, and grants tokens otherwise.
+// answering is a client of a server that gives this answer to requests of the target, and otherwise grants
+// tokens.
 func answering(t *testing.T, target string, answer http.HandlerFunc) *ecw.Client {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

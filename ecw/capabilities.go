@@ -6,12 +6,13 @@ import (
 	"slices"
 )
 
-// Capabilities is what the FHIR server says of itself. It is not reliable: eCW leaves out some of what it can do, and
-// lists interactions that an app is not allowed.
+// Capabilities is what the FHIR server says of itself. It is not reliable: eCW leaves out some of what it can
+// do, and lists interactions that an app is not allowed.
 type Capabilities struct {
 	FHIRBaseURL string
 	FHIRVersion string // such as "4.0.1"
-	// Interactions are sorted, each a resource type and "read" (by id or by search) or "write" (create): "Patient.read".
+	// Interactions are sorted, each a resource type and "read" (by id or by search) or "write" (create):
+	// "Patient.read".
 	Interactions []string
 }
 
@@ -35,9 +36,9 @@ type interaction struct {
 	Code string `json:"code"`
 }
 
-// Capabilities reads the server's CapabilityStatement (FHIR R4 §3.1.0.4). FHIR makes it public, but the access token is
-// sent too, because a gateway in front of the server may want it. The error is an [*Error] with Op "capabilities" or
-// "token".
+// Capabilities reads the server's CapabilityStatement (FHIR R4 §3.1.0.4). FHIR makes it public, but the
+// access token is sent too, because a gateway in front of the server may want it. The error is an [*Error]
+// with Op "capabilities" or "token".
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	res, err := c.authorized(ctx, c.readRequest(OpCapabilities, "/metadata", nil))
 	if err != nil {

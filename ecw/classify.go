@@ -19,8 +19,8 @@ const (
 	checkFHIRURL    = "check ECW_FHIR_BASE_URL, ECW_PRACTICE_CODE and ECW_WRITE_MODE"
 )
 
-// settle turns [ClassUnknown] into [ClassRetryable] for everything but a create: a read or a token request changes
-// nothing in eCW, so it may be repeated even if it was carried out.
+// settle turns [ClassUnknown] into [ClassRetryable] for everything but a create: a read or a token request
+// changes nothing in eCW, so it may be repeated even if it was carried out.
 func settle(op string, class Class) Class {
 	if class == ClassUnknown && op != OpCreate {
 		return ClassRetryable
@@ -28,7 +28,8 @@ func settle(op string, class Class) Class {
 	return class
 }
 
-// statusRule is the table of HTTP statuses. 409 and 429 are handled in [refusal], because they need more than a rule.
+// statusRule is the table of HTTP statuses. 409 and 429 are handled in [refusal], because they need more than
+// a rule.
 func statusRule(status int, hasOutcome bool) rule {
 	n := " (HTTP " + strconv.Itoa(status) + ")"
 	switch {
@@ -83,8 +84,9 @@ func numberRule(number string) (rule, bool) {
 	case "102":
 		return data("eCW does not support a coding system of the Observation; check the observation type")
 	case "103":
-		// Nothing is stored. eCW's documents are said to allow one retry. The schedule makes its usual five over some
-		// hours, because a person may correct the mapping meanwhile; each is preceded by a look-up like any other.
+		// Nothing is stored. eCW's documents are said to allow one retry. The schedule makes its usual five
+		// over some hours, because a person may correct the mapping meanwhile; each is preceded by a look-up
+		// like any other.
 		return rule{ClassRetryable, "eCW reports an unknown mapping error; if it lasts, have this vital sign mapped in the practice's eCW"}, true
 	case "108":
 		return data("eCW does not accept a character in the Observation; check the device's name")
@@ -115,8 +117,9 @@ func numberRule(number string) (rule, bool) {
 	return rule{}, false
 }
 
-// issueRule is the table of FHIR issue types (R4 value set issue-type). After a transient one the same request may
-// work later, after a security one only when a person has given us access, and after any other one never.
+// issueRule is the table of FHIR issue types (R4 value set issue-type). After a transient one the same
+// request may work later, after a security one only when a person has given us access, and after any other
+// one never.
 func issueRule(code string) rule {
 	switch code {
 	case "lock-error", "no-store":
@@ -136,8 +139,8 @@ func issueRule(code string) rule {
 	return rule{ClassPermanentData, "eCW refuses the Observation (" + code + "); " + checkReading}
 }
 
-// refusal makes the error of an answer that is not a success. status is the answer's own, or that of its Bundle
-// entry.
+// refusal makes the error of an answer that is not a success. status is the answer's own, or that of its
+// Bundle entry.
 func refusal(op string, res *response, status int, issues []issue, now time.Time) *Error {
 	bad, has := firstError(issues)
 	switch status {
@@ -167,8 +170,9 @@ func refusal(op string, res *response, status int, issues []issue, now time.Time
 	return res.failed(r.class, op, code, r.message)
 }
 
-// issueError makes the error of an OperationOutcome's issue: by eCW's number if the issue carries one, else by its
-// type. A create whose issue carries eCW's generic failure and nothing more is that failure, whatever the HTTP status.
+// issueError makes the error of an OperationOutcome's issue: by eCW's number if the issue carries one, else
+// by its type. A create whose issue carries eCW's generic failure and nothing more is that failure, whatever
+// the HTTP status.
 func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	code := bad.name()
 	if op == OpCreate && bad.isGeneric() {
@@ -205,9 +209,9 @@ func throttled(op string, res *response, now time.Time) *Error {
 // maxRetryAfter is the longest Retry-After that is honoured; eCW's own block never lasts beyond the minute.
 const maxRetryAfter = time.Hour
 
-// retryAt is when a throttled request may be repeated: after Retry-After (RFC 9110 §10.2.3), else at the start of
-// eCW's next minute, when its count of requests begins again. Both are read on eCW's clock (the header Date) and
-// converted to ours.
+// retryAt is when a throttled request may be repeated: after Retry-After (RFC 9110 §10.2.3), else at the
+// start of eCW's next minute, when its count of requests begins again. Both are read on eCW's clock (the
+// header Date) and converted to ours.
 func retryAt(h http.Header, now time.Time) time.Time {
 	theirs, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
@@ -237,8 +241,8 @@ func tokenRefusal(res *response, now time.Time) *Error {
 	return res.failed(r.class, OpToken, code, r.message)
 }
 
-// tokenRule is the table of OAuth errors (RFC 6749 §5.2; eCW also sends access_denied with HTTP 500). An answer
-// without one is judged by its HTTP status.
+// tokenRule is the table of OAuth errors (RFC 6749 §5.2; eCW also sends access_denied with HTTP 500). An
+// answer without one is judged by its HTTP status.
 func tokenRule(code string, status int) rule {
 	switch code {
 	case "invalid_client":
@@ -271,8 +275,9 @@ func tokenRule(code string, status int) rule {
 	return rule{ClassRetryable, "no token endpoint answers at this address" + n + "; check ECW_TOKEN_URL"}
 }
 
-// isOAuthError reports whether a code is one of RFC 6749 (§5.2, and those of §4.1.2.1 that eCW and others send here
-// too), or eCW's own key_not_found. Any other word is the server's own and is not shown: it could be a person's name.
+// isOAuthError reports whether a code is one of RFC 6749 (§5.2, and those of §4.1.2.1 that eCW and others
+// send here too), or eCW's own key_not_found. Any other word is the server's own and is not shown: it could
+// be a person's name.
 func isOAuthError(code string) bool {
 	switch code {
 	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// conditional answers a create that carries a condition with a, one without it with b.
+// conditional answers a create with a condition by a, and one without by b.
 func conditional(a, b http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
@@ -22,7 +22,7 @@ func conditional(a, b http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// TestServerWithoutConditionalCreate is the table of what happens when eCW refuses the condition.
+// TestServerWithoutConditionalCreate lists what happens if eCW refuses the condition of a create.
 func TestServerWithoutConditionalCreate(t *testing.T) {
 	t.Parallel()
 	unsupported := outcome("error", "not-supported")
@@ -83,7 +83,7 @@ func TestServerWithoutConditionalCreate(t *testing.T) {
 	}
 }
 
-// TestUnconditionalCreateIsTheSameOtherwise: the second create differs in nothing but the condition.
+// TestUnconditionalCreateIsTheSameOtherwise: the second create differs from the first only by the condition.
 func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -104,7 +104,8 @@ func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
 	e.checkLogs(t)
 }
 
-// TestRefusedConditionIsRemembered: the condition is left out for an hour, but never the look-up in its place.
+// TestRefusedConditionIsRemembered: for an hour the client leaves out the condition and looks the Observation
+// up first.
 func TestRefusedConditionIsRemembered(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -149,7 +150,8 @@ func TestRefusedConditionIsRemembered(t *testing.T) {
 	deliver("and from then on", 1, 0)
 }
 
-// TestRefusalOfSomethingElseIsNotRemembered: only a create that works without the condition proves that it was the condition.
+// TestRefusalOfSomethingElseIsNotRemembered: only if the create succeeds without the condition was the
+// condition the cause.
 func TestRefusalOfSomethingElseIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)

@@ -41,8 +41,8 @@ const (
 	WriteBundle WriteMode = "bundle"
 )
 
-// DefaultScope is the scope if [Config.Scope] is empty. Production may want the names of SMART v2 instead, such as
-// "system/Observation.c system/Observation.rs".
+// DefaultScope is the scope if [Config.Scope] is empty. Production may want the names of SMART v2 instead,
+// such as "system/Observation.c system/Observation.rs".
 const DefaultScope = "system/Patient.read system/Observation.write system/Observation.read"
 
 // DefaultTimeout bounds one request if [Config.Timeout] is zero.
@@ -66,8 +66,8 @@ type Config struct {
 	WriteMode    WriteMode   // ECW_WRITE_MODE, default WriteObservation
 	Key          *Key        // ECW_PRIVATE_KEY, required for BackendService
 
-	// AllowHTTPHost (ECW_ALLOW_HTTP_HOST) is the one host, apart from this machine, that may be reached without TLS: a
-	// sandbox EHR in a container of its own. It is refused in Production.
+	// AllowHTTPHost (ECW_ALLOW_HTTP_HOST) is the one host, apart from this machine, that may be reached
+	// without TLS: a sandbox EHR in a container of its own. It is refused in Production.
 	AllowHTTPHost string
 
 	// Limiter is asked before every request, token requests included. Without one nothing is limited.
@@ -165,8 +165,8 @@ func (c Config) checkIdentity() error {
 	return errors.Join(errs...)
 }
 
-// checkPair demands both URLs or neither. It must run before the defaults are filled in: if only one were replaced, the
-// token of one EHR would be sent to another.
+// checkPair demands both URLs or neither. It must run before the defaults are filled in: if only one were
+// replaced, the token of one EHR would be sent to another.
 func (c Config) checkPair() error {
 	switch {
 	case c.TokenURL == "" && c.FHIRBaseURL != "":
@@ -196,8 +196,8 @@ func (c Config) checkNames() error {
 	return errors.Join(errs...)
 }
 
-// checkURL demands https, except for this machine and AllowHTTPHost: a token that is read on its way gives access to
-// every chart of the practice.
+// checkURL demands https, except for this machine and AllowHTTPHost: a token that is read on its way gives
+// access to every chart of the practice.
 func (c Config) checkURL(setting, raw string) error {
 	u, err := url.Parse(raw)
 	switch {

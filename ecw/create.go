@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// create sends a conditional create. If the server refuses the condition, it searches for the Observation instead,
-// and creates it without the condition if it is not found.
+// create sends a conditional create. If the server refuses the condition, it searches for the Observation
+// instead, and creates it without the condition if it is not found.
 func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
 	about, err := readable(resource, id)
 	if err != nil {
@@ -62,8 +62,8 @@ func invalidResource() *Error {
 	}
 }
 
-// refusesCondition reports whether eCW may have refused a create because of its condition. If so, it has stored
-// nothing.
+// refusesCondition reports whether eCW may have refused a create because of its condition. If so, it has
+// stored nothing.
 func refusesCondition(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.Code != "not-supported" {
@@ -97,8 +97,8 @@ func (c *Client) post(ctx context.Context, resource json.RawMessage, condition s
 	return d, err
 }
 
-// createRequest prepares a create in the form of the write mode. It is a conditional create (FHIR R4 §3.1.0.8.1)
-// unless condition is empty.
+// createRequest prepares a create in the form of the write mode. It is a conditional create (FHIR R4
+// §3.1.0.8.1) unless condition is empty.
 func (c *Client) createRequest(resource json.RawMessage, condition string) (request, error) {
 	req := c.fhirRequest(OpCreate, http.MethodPost, "/Observation", nil)
 	req.body = resource
@@ -113,8 +113,8 @@ func (c *Client) createRequest(resource json.RawMessage, condition string) (requ
 	}
 
 	req.header.Set("Content-Type", mediaFHIR)
-	// Without this, some servers answer a conditional create that matched with neither Location nor body, and the
-	// id would be lost.
+	// Without this, some servers answer a conditional create that matched with neither Location nor body, and
+	// the id would be lost.
 	req.header.Set("Prefer", "return=representation")
 	return req, nil
 }
@@ -147,8 +147,8 @@ func transaction(resource json.RawMessage, condition string) (json.RawMessage, e
 	}}})
 }
 
-// judgeCreate reads eCW's answer to a create. A 2xx is a success only if its body reports no error and an id is
-// found.
+// judgeCreate reads eCW's answer to a create. A 2xx is a success only if its body reports no error and an id
+// is found.
 func judgeCreate(res *response, now time.Time) (Delivered, error) {
 	if res.status/100 != 2 {
 		return Delivered{}, refusal(OpCreate, res, res.status, res.issues(), now)
@@ -169,8 +169,8 @@ func judgeCreate(res *response, now time.Time) (Delivered, error) {
 	return delivered(res, res.header.Get("Location"), a, res.status == http.StatusOK)
 }
 
-// judgeEntry reads the answer to the one entry of our transaction. Its status is one of eCW's numbers or, as FHIR
-// defines it, an HTTP status with its phrase. So "1" is a success, a bare "201" means ALREADY_EXIST, and
+// judgeEntry reads the answer to the one entry of our transaction. Its status is one of eCW's numbers or, as
+// FHIR defines it, an HTTP status with its phrase. So "1" is a success, a bare "201" means ALREADY_EXIST, and
 // "201 Created" is a success.
 func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	issues := e.Response.Outcome.Issue
@@ -203,8 +203,8 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 		"eCW answered the transaction with an unknown status; if it lasts, ask eCW's support what it means")
 }
 
-// delivered takes the Observation's id from the location, else from the resource itself. Without an id the outcome
-// is unknown.
+// delivered takes the Observation's id from the location, else from the resource itself. Without an id the
+// outcome is unknown.
 func delivered(res *response, location string, a answer, existing bool) (Delivered, error) {
 	id := idFromLocation(location)
 	if id == "" && a.ResourceType == "Observation" && idForm.MatchString(a.ID) {
@@ -234,9 +234,9 @@ func idFromLocation(location string) string {
 	return ""
 }
 
-// confirmed returns the outcome of a create. If eCW reported a duplicate, it first looks the Observation up, and the
-// outcome is unknown unless that finds it. A throttled search is returned as throttled: that uses up no attempt,
-// and if the create is repeated, eCW reports the duplicate again.
+// confirmed returns the outcome of a create. If eCW reported a duplicate, it first looks the Observation up,
+// and the outcome is unknown unless that finds it. A throttled search is returned as throttled: that uses up
+// no attempt, and if the create is repeated, eCW reports the duplicate again.
 func (c *Client) confirmed(ctx context.Context, id Identifier, about observation, created Delivered, err error) (Delivered, error) {
 	if !errors.Is(err, errDuplicate) {
 		return created, err

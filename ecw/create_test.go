@@ -34,8 +34,10 @@ func TestCreateSendsConditionalCreate(t *testing.T) {
 		if q, err := url.ParseQuery(search); err != nil || q.Get("identifier") != testID.System+"|"+testID.Value {
 			t.Errorf("If-None-Exist does not parse back: %v %v", q, err)
 		}
-		if log := e.logs.String(); !strings.Contains(log, `"fhir_observation_id":"obs-1"`) || !strings.Contains(log, `"http_status":201`) || !strings.Contains(log, testID.Value) {
-			t.Errorf("the log lacks the ids: %s", log)
+		for _, want := range []string{`"fhir_observation_id":"obs-1"`, `"http_status":201`, testID.Value} {
+			if log := e.logs.String(); !strings.Contains(log, want) {
+				t.Errorf("the log lacks %s: %s", want, log)
+			}
 		}
 	})
 

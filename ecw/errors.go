@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Class says what a failure means for the reading that was being delivered. The decision whether and when to deliver
-// again depends on nothing else in an [Error].
+// Class says what a failure means for the reading that was being delivered. The decision whether and when to
+// deliver again depends on nothing else in an [Error].
 type Class string
 
 const (
@@ -21,10 +21,11 @@ const (
 	ClassUnknown Class = "unknown"
 	// ClassPermanentData: eCW refuses this Observation, and goes on to do so until a person corrects the data.
 	ClassPermanentData Class = "permanent_data"
-	// ClassPermanentCredentials: eCW refuses us because of the key, the client id, the scope or the activation. No
-	// reading can be delivered until a person acts.
+	// ClassPermanentCredentials: eCW refuses us because of the key, the client id, the scope or the
+	// activation. No reading can be delivered until a person acts.
 	ClassPermanentCredentials Class = "permanent_credentials"
-	// ClassThrottled: the practice's request limit is used up and nothing was stored. [Error.RetryAt] says when to go on.
+	// ClassThrottled: the practice's request limit is used up and nothing was stored. [Error.RetryAt] says
+	// when to go on.
 	ClassThrottled Class = "throttled"
 )
 
@@ -38,17 +39,19 @@ const (
 	OpRead         = "read"         // reading a Patient
 )
 
-// Error is every error that a [Client]'s methods return. All its fields may be shown, logged and stored: none holds
-// text of an answer of eCW, which may be personal.
+// Error is every error that a [Client]'s methods return. All its fields may be shown, logged and stored: none
+// holds text of an answer of eCW, which may be personal.
 type Error struct {
 	Class Class
 	Op    string
-	// Code names the cause for machines: an OAuth error ("invalid_client"), an eCW number ("613"), a FHIR issue code
-	// ("duplicate"), an HTTP status ("http_503"), or one of ours ("timeout", "connect", "dns", "tls", "reset",
-	// "canceled", "redirect", "malformed_response", "response_too_large", "no_id", "insufficient_scope", "not_found", ...).
+	// Code names the cause for machines: an OAuth error ("invalid_client"), an eCW number ("613"), a FHIR
+	// issue code ("duplicate"), an HTTP status ("http_503"), or one of ours ("timeout", "connect", "dns",
+	// "tls", "reset", "canceled", "redirect", "malformed_response", "response_too_large", "no_id",
+	// "insufficient_scope", "not_found", ...).
 	//
-	// eCW answers "key_not_found" when it has no key or secret for us; the client uses it when the private key cannot
-	// sign. It does not mean that a key or secret is not set, because [New] refuses such a configuration.
+	// eCW answers "key_not_found" when it has no key or secret for us; the client uses it when the private
+	// key cannot sign. It does not mean that a key or secret is not set, because [New] refuses such a
+	// configuration.
 	Code string
 	// HTTPStatus is the status of eCW's answer, 0 when there was none.
 	HTTPStatus int
@@ -81,9 +84,10 @@ func (r *response) failed(class Class, op, code, message string) *Error {
 	}
 }
 
-// Unavailable reports whether eCW as a whole cannot be reached or is failing, so that the next reading would fail in
-// the same way. It is false if this one request is at fault: if the FHIR server refused it with one of eCW's numbers,
-// or with a FHIR issue in an answer that is not a 5xx. It is also false for a limit, and if the caller gave up.
+// Unavailable reports whether eCW as a whole cannot be reached or is failing, so that the next reading would
+// fail in the same way. It is false if this one request is at fault: if the FHIR server refused it with one
+// of eCW's numbers, or with a FHIR issue in an answer that is not a 5xx. It is also false for a limit, and if
+// the caller gave up.
 func (e *Error) Unavailable() bool {
 	switch {
 	case e.Class != ClassRetryable && e.Class != ClassUnknown, e.Code == "canceled", e.Code == "duplicate", eCWNumber.MatchString(e.Code):
@@ -127,6 +131,6 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// errDuplicate marks the errors by which eCW says that it has the Observation already. A create confirms them by
-// looking the Observation up.
+// errDuplicate marks the errors by which eCW says that it has the Observation already. A create confirms them
+// by looking the Observation up.
 var errDuplicate = errors.New("reported as a duplicate")

@@ -15,7 +15,8 @@ import (
 
 const exampleReading = "d4e5f6a7-b8c9-0123-defa-234567890123"
 
-// exampleObservation is a heart rate of a patient of the sandbox; package fhir makes such resources of readings.
+// exampleObservation is a heart rate of a patient of the sandbox; package fhir makes such resources of
+// readings.
 const exampleObservation = `{
 	"resourceType": "Observation",
 	"meta": {"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
@@ -102,7 +103,7 @@ func Example() {
 	// afterwards: true true <nil>
 }
 
-// What a failure means for the reading is its class; nothing else is needed to decide.
+// The class says what a failure means for the reading; the decision needs nothing else.
 func ExampleError() {
 	var err error = &ecw.Error{
 		Class:   ecw.ClassUnknown,

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The forms of a look-up, as the first letters of their parameters.
+// The forms of a look-up, written as the initials of their search parameters.
 const (
 	alone        = "i"   // identifier
 	withCategory = "ci"  // category, identifier
@@ -32,7 +32,8 @@ func formOf(query url.Values) string {
 	return letters
 }
 
-// without returns testResource as an EHR that drops our identifier holds it, with replacements in pairs.
+// without returns testResource as it is held by an EHR that drops our identifier. The replacements come in
+// pairs, the old text and the new.
 func without(id string, replace ...string) string {
 	o := strings.Replace(stored(id), `"identifier":[{"system":"`+testID.System+`","value":"`+testID.Value+`"}],`, "", 1)
 	return strings.NewReplacer(replace...).Replace(o)
@@ -50,7 +51,7 @@ func bundleOf(next bool, resources ...string) http.HandlerFunc {
 	return reply(200, "", `{"resourceType":"Bundle","type":"searchset","link":`+link+`,"entry":[`+strings.Join(entries, ",")+`]}`)
 }
 
-// dropped finds resource, but nothing by identifier.
+// dropped is the answers of an EHR that finds resource by its content, but nothing by identifier.
 func dropped(resource string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("identifier") {
@@ -61,7 +62,7 @@ func dropped(resource string) http.HandlerFunc {
 	}
 }
 
-// TestLookUp is the table of the look-up's steps: which searches are asked in which order, and what they conclude.
+// TestLookUp lists the searches of a look-up, in their order, and what the client concludes from them.
 func TestLookUp(t *testing.T) {
 	t.Parallel()
 	refuse, down := reply(400, "", outcome("error", "invalid")), reply(503, "", "")
@@ -83,19 +84,42 @@ func TestLookUp(t *testing.T) {
 		{name: "absent, and nothing alike", answers: answers{alone: empty, around: empty}, asked: "i cdp"},
 		{name: "422, found with category", answers: answers{alone: reply(422, "", ""), withCategory: found}, asked: "i ci", id: "obs-1"},
 		{name: "found with patient", answers: answers{alone: refuse, withCategory: refuse, withPatient: found}, asked: "i ci cip", id: "obs-1"},
-		{name: "no search by identifier, alike", answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: bundleOf(false, theirs, without("obs-1"))},
-			asked: "i ci cip cdp", id: "obs-1"},
-		{name: "no search by identifier, carried", answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: bundleOf(false, without("obs-2"), stored("obs-1"))},
-			asked: "i ci cip cdp", id: "obs-1"},
+		{
+			name:    "no search by identifier, alike",
+			answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: bundleOf(false, theirs, without("obs-1"))},
+			asked:   "i ci cip cdp",
+			id:      "obs-1",
+		},
+		{
+			name:    "no search by identifier, carried",
+			answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: bundleOf(false, without("obs-2"), stored("obs-1"))},
+			asked:   "i ci cip cdp",
+			id:      "obs-1",
+		},
 		{
 			name:    "no search by identifier, absent",
 			answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: bundleOf(false, theirs)},
 			asked:   "i ci cip cdp",
 		},
-		{name: "no search by category and date", answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: refuse, aroundCode: bundleOf(false, without("obs-1"))},
-			asked: "i ci cip cdp Cdp", id: "obs-1"},
-		{name: "no search at all", answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: refuse, aroundCode: refuse},
-			asked: "i ci cip cdp Cdp", class: ClassPermanentData, code: "invalid"},
+		{
+			name:    "no search by category and date",
+			answers: answers{
+				alone:        refuse,
+				withCategory: refuse,
+				withPatient:  refuse,
+				around:       refuse,
+				aroundCode:   bundleOf(false, without("obs-1")),
+			},
+			asked:   "i ci cip cdp Cdp",
+			id:      "obs-1",
+		},
+		{
+			name:    "no search at all",
+			answers: answers{alone: refuse, withCategory: refuse, withPatient: refuse, around: refuse, aroundCode: refuse},
+			asked:   "i ci cip cdp Cdp",
+			class:   ClassPermanentData,
+			code:    "invalid",
+		},
 		{
 			name:    "identifier ignored, alike",
 			answers: answers{alone: bundleOf(false, theirs), around: bundleOf(false, without("obs-1"))},
@@ -103,15 +127,30 @@ func TestLookUp(t *testing.T) {
 			id:      "obs-1",
 		},
 		{name: "identifier ignored, absent", answers: answers{alone: bundleOf(true, theirs), around: bundleOf(false, theirs)}, asked: "i cdp"},
-		{name: "identifier and date ignored", answers: answers{alone: bundleOf(true, theirs), around: bundleOf(true, theirs)},
-			asked: "i cdp", class: ClassRetryable, code: "incomplete_search"},
+		{
+			name:    "identifier and date ignored",
+			answers: answers{alone: bundleOf(true, theirs), around: bundleOf(true, theirs)},
+			asked:   "i cdp",
+			class:   ClassRetryable,
+			code:    "incomplete_search",
+		},
 		{name: "identifier ignored, ours among them", answers: answers{alone: bundleOf(true, theirs, stored("obs-1"))}, asked: "i", id: "obs-1"},
 		{name: "identifier dropped", answers: answers{alone: empty, around: bundleOf(true, without("obs-1"))}, asked: "i cdp", id: "obs-1"},
-		{name: "absent, the second search tells nothing", answers: answers{alone: empty, around: bundleOf(true, theirs)}, asked: "i cdp"},
-		{name: "an empty page with a next one does not say absent", answers: answers{alone: bundleOf(true), around: refuse, aroundCode: refuse},
-			asked: "i cdp Cdp", class: ClassRetryable, code: "incomplete_search"},
-		{name: "two empty pages with next ones do not say absent", answers: answers{alone: bundleOf(true), around: bundleOf(true)},
-			asked: "i cdp", class: ClassRetryable, code: "incomplete_search"},
+		{name: "absent, the second search is inconclusive", answers: answers{alone: empty, around: bundleOf(true, theirs)}, asked: "i cdp"},
+		{
+			name:    "an empty page with a next one does not say absent",
+			answers: answers{alone: bundleOf(true), around: refuse, aroundCode: refuse},
+			asked:   "i cdp Cdp",
+			class:   ClassRetryable,
+			code:    "incomplete_search",
+		},
+		{
+			name:    "two empty pages with next ones do not say absent",
+			answers: answers{alone: bundleOf(true), around: bundleOf(true)},
+			asked:   "i cdp",
+			class:   ClassRetryable,
+			code:    "incomplete_search",
+		},
 		{
 			name:    "refused with eCW's generic failure",
 			answers: answers{alone: reply(400, "", numbered("2")), withCategory: found},
@@ -156,7 +195,7 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
-// forms are those of the searches asked; what they ask for must be right.
+// forms are the forms of the searches that were made. It checks the values of their parameters.
 func (e *ehr) forms(t *testing.T) []string {
 	t.Helper()
 	want := map[string]string{
@@ -183,7 +222,7 @@ func (e *ehr) forms(t *testing.T) []string {
 	return forms
 }
 
-// TestLookUpLearns: what a look-up found out about the server spares the later ones requests, for an hour.
+// TestLookUpLearns: what a look-up has learned about the server saves requests for an hour.
 func TestLookUpLearns(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -219,7 +258,8 @@ func TestLookUpLearns(t *testing.T) {
 	expect("after an hour", "i ci cdp", false)
 }
 
-// TestLookUpLearnsThatThereIsNoIdentifierSearch: with four requests for each look-up, a practice's limit would soon be used up.
+// TestLookUpLearnsThatThereIsNoIdentifierSearch: otherwise each look-up would take four requests, and soon
+// use up the practice's limit.
 func TestLookUpLearnsThatThereIsNoIdentifierSearch(t *testing.T) {
 	t.Parallel()
 	refuse := reply(400, "", "")
@@ -280,15 +320,18 @@ func TestFindDeliveredRefusesWhatCarriesNoIdentifier(t *testing.T) {
 	}
 }
 
-// TestSameReading: anything that is not plainly equal is another reading, since taking it for this one would lose this one.
+// TestSameReading: an Observation that is not plainly equal counts as another reading. If it were taken for
+// this one, this one would never be delivered.
 func TestSameReading(t *testing.T) {
 	t.Parallel()
 	pressure := func(components string) string {
-		return without("obs-1", `"valueQuantity":{"value":98.60,"unit":"degrees F","system":"http://unitsofmeasure.org","code":"[degF]"}`, `"component":[`+components+`]`)
+		value := `"valueQuantity":{"value":98.60,"unit":"degrees F","system":"http://unitsofmeasure.org","code":"[degF]"}`
+		return without("obs-1", value, `"component":[`+components+`]`)
 	}
 
 	part := func(code, value string) string {
-		return `{"code":{"coding":[{"system":"http://loinc.org","code":"` + code + `"}]},"valueQuantity":{"value":` + value + `,"system":"http://unitsofmeasure.org","code":"mm[Hg]"}}`
+		return `{"code":{"coding":[{"system":"http://loinc.org","code":"` + code + `"}]},` +
+			`"valueQuantity":{"value":` + value + `,"system":"http://unitsofmeasure.org","code":"mm[Hg]"}}`
 	}
 	both := pressure(part("8480-6", "142") + "," + part("8462-4", "92"))
 	ours := without("")
@@ -355,7 +398,8 @@ func TestSameReading(t *testing.T) {
 	}
 }
 
-// TestIdentifiersOfOthers: an Observation that carries another identifier of ours is another reading, however alike.
+// TestIdentifiersOfOthers: an Observation with another identifier of ours is another reading, even if its
+// content is equal.
 func TestIdentifiersOfOthers(t *testing.T) {
 	t.Parallel()
 	for identifiers, want := range map[string]bool{

@@ -9,8 +9,8 @@ import (
 // because the server may have changed.
 const rememberFor = time.Hour
 
-// habits are what a client has learned about its server. Without them each reading would cost requests that the
-// server is known to refuse, and every request counts towards the practice's limit.
+// habits are what a client has learned about its server. Without them each reading would cost requests that
+// the server is known to refuse, and every request counts towards the practice's limit.
 type habits struct {
 	// refusesConditions: the server does not support conditional create.
 	refusesConditions habit[bool]
@@ -35,8 +35,8 @@ const (
 	ignoresOffset
 )
 
-// habit is one thing learned about the server: the zero T until it is learned, and again after [rememberFor]. It
-// is safe for concurrent use.
+// habit is one thing learned about the server: the zero T until it is learned, and again after [rememberFor].
+// It is safe for concurrent use.
 type habit[T any] struct {
 	mu    sync.Mutex
 	value T

@@ -19,7 +19,8 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
-// minKeyBits is the smallest size that RFC 7518 §3.3 allows for RS384, and the one eCW's registration asks for.
+// minKeyBits is the smallest size that RFC 7518 §3.3 allows for RS384, and the one eCW's registration asks
+// for.
 const minKeyBits = 2048
 
 var (
@@ -28,15 +29,16 @@ var (
 	errKeyEncrypted = errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
 )
 
-// Key is the RSA key that signs our client assertions, with the id (kid) under which its public half is published. Its
-// private part is never printed.
+// Key is the RSA key that signs our client assertions, with the id (kid) under which its public half is
+// published. Its private part is never printed.
 type Key struct {
 	id      string
 	private *rsa.PrivateKey
 }
 
-// LoadKey reads an unencrypted RSA private key of at least 2048 bits from PEM, PKCS#1 or PKCS#8. Line breaks may be
-// written as \n, because an environment variable often cannot contain one. kid is the id to publish the key under.
+// LoadKey reads an unencrypted RSA private key of at least 2048 bits from PEM, PKCS#1 or PKCS#8. Line breaks
+// may be written as \n, because an environment variable often cannot contain one. kid is the id to publish
+// the key under.
 func LoadKey(data []byte, kid string) (*Key, error) {
 	if kid == "" {
 		return nil, errNoKeyID
@@ -137,9 +139,9 @@ func (k *Key) PEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW. A key has the
-// members kty, kid, use, alg, n and e, nothing else. There must be at least one key, and no two with the same kid,
-// else eCW rejects our assertions (SMART App Launch 2.2, client-confidential-asymmetric).
+// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW. A key
+// has the members kty, kid, use, alg, n and e, nothing else. There must be at least one key, and no two with
+// the same kid, else eCW rejects our assertions (SMART App Launch 2.2, client-confidential-asymmetric).
 func PublicJWKS(keys ...*Key) ([]byte, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a key set needs a key; set ECW_PRIVATE_KEY_FILE or ECW_PRIVATE_KEY")
@@ -179,17 +181,18 @@ func publicJWK(k *Key) (jwk.Key, error) {
 const (
 	// assertionType is the client_assertion_type of RFC 7523 §2.2.
 	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	// assertionLifetime is a minute less than the five minutes that eCW allows, for the case that our clock is ahead
-	// of eCW's.
+	// assertionLifetime is a minute less than the five minutes that eCW allows, for the case that our clock
+	// is ahead of eCW's.
 	assertionLifetime = 4 * time.Minute
-	// issuedBefore dates an assertion back, because a server whose clock is a second behind ours refuses one from
-	// the future. Together with assertionLifetime it is below five minutes, for servers that count from iat.
+	// issuedBefore dates an assertion back, because a server whose clock is a second behind ours refuses one
+	// from the future. Together with assertionLifetime it is below five minutes, for servers that count from
+	// iat.
 	issuedBefore = 30 * time.Second
 )
 
-// signAssertion makes the client assertion of SMART Backend Services. Every request needs a new one, because eCW rejects
-// a jti that it has seen. The assertion has no nbf, and its iat is in the past, so that our clock may be a little ahead
-// of eCW's.
+// signAssertion makes the client assertion of SMART Backend Services. Every request needs a new one, because
+// eCW rejects a jti that it has seen. The assertion has no nbf, and its iat is in the past, so that our clock
+// may be a little ahead of eCW's.
 func signAssertion(key *Key, clientID, tokenURL string, now time.Time) (string, error) {
 	t := jwt.NewWithClaims(jwt.SigningMethodRS384, jwt.MapClaims{
 		"iss": clientID,

@@ -132,7 +132,7 @@ func TestPublicJWKS(t *testing.T) {
 	}
 }
 
-// TestAssertion verifies an assertion as eCW does: with nothing but the published key set.
+// TestAssertion verifies an assertion as eCW does, with the published key set only.
 func TestAssertion(t *testing.T) {
 	t.Parallel()
 	const clientID, tokenURL = "client-1", "https://oauth.example/token"
@@ -159,7 +159,8 @@ func TestAssertion(t *testing.T) {
 			k, _ := set.LookupKeyID(tok.Header["kid"].(string))
 			var public rsa.PublicKey
 			return &public, k.Raw(&public)
-		}, jwt.WithValidMethods([]string{"RS384"}), jwt.WithExpirationRequired(), jwt.WithAudience(tokenURL), jwt.WithIssuer(clientID), jwt.WithSubject(clientID))
+		}, jwt.WithValidMethods([]string{"RS384"}), jwt.WithExpirationRequired(), jwt.WithAudience(tokenURL),
+			jwt.WithIssuer(clientID), jwt.WithSubject(clientID))
 		if err != nil {
 			t.Fatal(err)
 		}

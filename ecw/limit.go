@@ -12,11 +12,13 @@ const CodeRateLimited = "rate_limited"
 // limiterRetry is how long to wait before asking a limiter again that could not answer.
 const limiterRetry = 10 * time.Second
 
-// Limiter keeps a practice below eCW's limit of 250 requests a minute, and bounds how many are under way at once. eCW
-// counts the FHIR and token requests of all processes together. A Limiter must be safe for concurrent use.
+// Limiter keeps a practice below eCW's limit of 250 requests a minute, and bounds how many are under way at
+// once. eCW counts the FHIR and token requests of all processes together. A Limiter must be safe for
+// concurrent use.
 type Limiter interface {
-	// Begin permits one request, at once or after a short wait of its own; end must be called when the request is
-	// over. If wait is above zero the request is not permitted, and the caller may ask again after that time.
+	// Begin permits one request, at once or after a short wait of its own; end must be called when the
+	// request is over. If wait is above zero the request is not permitted, and the caller may ask again after
+	// that time.
 	Begin(ctx context.Context) (end func(context.Context, Observed), wait time.Duration, err error)
 	// Pause holds back every request for a while. It is called after a 429, when eCW refuses all that we send.
 	Pause(ctx context.Context, wait time.Duration) error
@@ -30,13 +32,14 @@ type Observed struct {
 	Answered bool
 	// Overloaded means that no answer came in time, or a fault of the server (5xx).
 	Overloaded bool
-	// Repeats is how often Go's transport has sent the request again by itself, as it does with a GET on a broken
-	// connection.
+	// Repeats is how often Go's transport has sent the request again by itself, as it does with a GET on a
+	// broken connection.
 	Repeats int
 }
 
-// begin asks the limiter. It returns an error of [ClassThrottled] if the limiter holds the request back or cannot
-// answer. In the latter case nothing is sent either: to wait is better than to exceed the limit and be blocked by eCW.
+// begin asks the limiter. It returns an error of [ClassThrottled] if the limiter holds the request back or
+// cannot answer. In the latter case nothing is sent either: to wait is better than to exceed the limit and be
+// blocked by eCW.
 func (w *wire) begin(ctx context.Context, op string) (end func(context.Context, Observed), err error) {
 	if w.limiter == nil {
 		return func(context.Context, Observed) {}, nil
@@ -66,8 +69,8 @@ func (w *wire) begin(ctx context.Context, op string) (end func(context.Context, 
 	return end, nil
 }
 
-// pause makes the limiter hold back all other requests after a 429. Its error is ignored: at worst each of them gets a
-// 429 of its own.
+// pause makes the limiter hold back all other requests after a 429. Its error is ignored: at worst each of
+// them gets a 429 of its own.
 func (w *wire) pause(ctx context.Context, header http.Header) {
 	if w.limiter == nil {
 		return

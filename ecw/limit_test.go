@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// allowance lets some requests go, then asks for a wait, or fails. It keeps what it was told of each.
+// allowance is a limiter that permits some requests, then asks for a wait or fails. It records what was
+// observed.
 type allowance struct {
 	mu       sync.Mutex
 	left     int
@@ -46,7 +47,7 @@ func (a *allowance) Pause(_ context.Context, wait time.Duration) error {
 	return nil
 }
 
-// last is what was told of the latest request.
+// last is what was observed of the latest request.
 func (a *allowance) last(t *testing.T) Observed {
 	t.Helper()
 	a.mu.Lock()
@@ -108,8 +109,8 @@ func TestNothingIsSentWithoutTheLimiter(t *testing.T) {
 	}
 }
 
-// What the limiter is told of a request decides how much may be under way at once: only the server's own trouble reduces
-// it, and only its answers let it grow.
+// The observations decide how many requests may be under way at once: only trouble of the server reduces the
+// number, and only its answers raise it.
 func TestWhatIsObserved(t *testing.T) {
 	t.Parallel()
 	cutOff := func(w http.ResponseWriter, r *http.Request) {
@@ -175,7 +176,7 @@ func TestWhatIsObserved(t *testing.T) {
 	}
 }
 
-// The token endpoint is bounded with the rest.
+// Token requests count towards the limit like all others.
 func TestTokenRequestsAreObserved(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -203,7 +204,7 @@ func TestTokenRequestsAreObserved(t *testing.T) {
 	}
 }
 
-// What we give up ourselves, and what finds no server, says nothing of eCW's load.
+// A request that we cancel, or that finds no server, says nothing about eCW's load.
 func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 	t.Parallel()
 	t.Run("the caller gives up", func(t *testing.T) {
@@ -235,7 +236,7 @@ func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 	})
 }
 
-// Go's transport sends a search again by itself when a connection that it kept breaks: eCW counts that too.
+// Go's transport repeats a search by itself if a kept connection breaks, and eCW counts the repetition.
 func TestRepeatsOfTheTransportCount(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -289,7 +290,7 @@ func TestThrottlingPausesEverybody(t *testing.T) {
 	}
 }
 
-// Others may leave as soon as the place of this request is free: they must find the pause before that.
+// Other requests may leave as soon as this one ends, so the pause must be set before that.
 func TestThePauseComesBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -297,11 +298,11 @@ func TestThePauseComesBeforeTheEnd(t *testing.T) {
 	o := &ordered{}
 	_ = e.client(t, func(cfg *Config) { cfg.Limiter = o }).Authenticate(t.Context())
 	if len(o.calls) != 2 || o.calls[0] != "pause" || o.calls[1] != "end" {
-		t.Errorf("told of %v, want of the pause first", o.calls)
+		t.Errorf("called %v, want the pause first", o.calls)
 	}
 }
 
-// ordered keeps the order that a limiter is told things in.
+// ordered is a limiter that records the order of its calls.
 type ordered struct{ calls []string }
 
 func (o *ordered) Begin(context.Context) (func(context.Context, Observed), time.Duration, error) {

@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// TestEveryListIsBounded: a large answer costs no more than a few times its size, whichever of the lists
-// that we read it fills with empty elements. The lists are those of the types, so that a new one is measured too. It
-// measures the process, so it runs alone.
+// TestEveryListIsBounded: a large answer takes no more memory than a few times its size, whichever list it
+// fills with empty elements. The lists are found by reflection on the types, so that a new list is tested
+// too. The test measures the whole process, so it does not run in parallel.
 func TestEveryListIsBounded(t *testing.T) {
-	// In all, for each request. Reading the answer alone takes five times its size. A quarter of what an answer may have shows the
-	// same in less time.
+	// For each request in all; reading the answer alone takes five times its size. An answer of a quarter of the
+	// permitted size shows the same in less time.
 	allowed := map[int]uint64{maxBody / 4: 16 << 20, maxReadBody / 4: 112 << 20}
 	ctx := context.Background()
 	find := func(c *Client) error { _, _, err := c.FindDelivered(ctx, testResource, testID); return err }
@@ -27,7 +27,7 @@ func TestEveryListIsBounded(t *testing.T) {
 	}
 
 	for _, tc := range []struct {
-		read         any // what the answer, or what is wrapped in it, is decoded into
+		read         any // the type that the answer, or the resource in it, is decoded into
 		resourceType string
 		wrapped      string
 		size         int
@@ -90,17 +90,17 @@ func TestEveryListIsBounded(t *testing.T) {
 	}
 }
 
-// part is a step from a resource to one of its lists.
+// part is one element on the path from a resource to one of its lists.
 type part struct {
 	name    string
 	list    bool
-	bounded bool   // the list is a short one
-	element string // of the list: an empty one
+	bounded bool   // the list has the type short
+	element string // an empty element of the list, in JSON
 }
 
 func (p part) String() string { return "." + p.name }
 
-// listsOf are the ways to all lists of a type. One that holds itself is entered once.
+// listsOf are the paths to all lists of a type. A recursive type is entered once.
 func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 	var found [][]part
 	for _, t := range within {
@@ -155,8 +155,8 @@ func nested(way []part) bool {
 	return lists > 1
 }
 
-// fill is a resource of that size. Its last list holds all the empty elements, or, when they are spread, the last but one
-// holds lists of them, as many as can be.
+// fill is a resource of that size. All empty elements are in its last list. If they are spread, they are in
+// many lists, each as long as permitted, in the elements of the last list but one.
 func fill(way []part, size int, spread bool) string {
 	step := way[0]
 	if step.list && len(way) == 1 {

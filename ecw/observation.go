@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// observation is the part of an Observation by which readings are distinguished. It is decoded from ours before it is
-// sent, and from those that eCW's searches return.
+// observation is the part of an Observation by which readings are distinguished. It is decoded from ours
+// before it is sent, and from those that eCW's searches return.
 type observation struct {
 	head
 	Status            string           `json:"status"`
@@ -62,8 +62,8 @@ func carries(identifiers json.RawMessage, want Identifier) bool {
 	return json.Unmarshal(identifiers, &list) == nil && slices.Contains(list, want)
 }
 
-// mayCarry reports whether an Observation's identifiers, as JSON, include one of that system. It is true too if they
-// cannot be decoded.
+// mayCarry reports whether an Observation's identifiers, as JSON, include one of that system. It is true too
+// if they cannot be decoded.
 func mayCarry(identifiers json.RawMessage, system string) bool {
 	var list short[Identifier]
 	if len(identifiers) == 0 {
@@ -72,7 +72,8 @@ func mayCarry(identifiers json.RawMessage, system string) bool {
 	return json.Unmarshal(identifiers, &list) != nil || slices.ContainsFunc(list, func(i Identifier) bool { return i.System == system })
 }
 
-// patientID is the id in "Patient/{id}", relative or at the end of a URL; "" if the subject is something else.
+// patientID is the id in "Patient/{id}", relative or at the end of a URL; "" if the subject is something
+// else.
 func (h head) patientID() string {
 	at := strings.LastIndex("/"+h.Subject.Reference, "/Patient/")
 	if at < 0 {
@@ -109,10 +110,10 @@ func (o observation) values() []component {
 	return slices.DeleteFunc(values, func(c component) bool { return c.ValueQuantity == nil })
 }
 
-// sameReading reports whether other is this reading without its identifier, as an EHR that drops identifiers holds it.
-// Patient, status, code, instant and all values must be equal, other must have no further value, and the device must be
-// equal if the EHR shows one. If another reading were taken for this one, this one would never be delivered, so anything
-// that is not plainly equal counts as another.
+// sameReading reports whether other is this reading without its identifier, as an EHR that drops identifiers
+// holds it. Patient, status, code, instant and all values must be equal, other must have no further value,
+// and the device must be equal if the EHR shows one. If another reading were taken for this one, this one
+// would never be delivered, so anything that is not plainly equal counts as another.
 func (o observation) sameReading(other observation) bool {
 	ours, err := o.effective()
 	theirs, theirErr := other.effective()
@@ -138,8 +139,8 @@ func sameValues(ours, theirs []component) bool {
 	return len(left) == 0
 }
 
-// shares reports whether two concepts have a coding in common. One is enough, because an EHR may add codes of its own,
-// and may keep only one of the two that US Core wants on a pulse oximetry.
+// shares reports whether two concepts have a coding in common. One is enough, because an EHR may add codes of
+// its own, and may keep only one of the two that US Core wants on a pulse oximetry.
 func (c concept) shares(other concept) bool {
 	return slices.ContainsFunc(c.Coding, func(mine coding) bool { return mine.Code != "" && slices.Contains(other.Coding, mine) })
 }
@@ -153,9 +154,9 @@ func (q quantity) equals(other quantity) bool {
 	return sameUnit && q.Comparator == other.Comparator && sameNumber(q.Value, other.Value)
 }
 
-// decimal is a number in a form that is the same for equal numbers: digits without zeros at either end, times ten to
-// the exponent. Unlike float64 it distinguishes 98.6 from 98.60000000000001, and unlike math/big it needs no memory for
-// the zeros of 1e999999999.
+// decimal is a number in a form that is the same for equal numbers: digits without zeros at either end, times
+// ten to the exponent. Unlike float64 it distinguishes 98.6 from 98.60000000000001, and unlike math/big it
+// needs no memory for the zeros of 1e999999999.
 type decimal struct {
 	negative bool
 	digits   string // "" is zero

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// writeCase is one outcome of a create and what must come of it.
+// writeCase is one answer to a create, and what the client must make of it.
 type writeCase struct {
 	name    string
 	only    WriteMode // "": both
@@ -28,13 +28,18 @@ type writeCase struct {
 	tokens  int // 0 means 1
 }
 
-// TestWriteOutcomes is the table of all that can become of a create, in both write modes: what class it has, and how many
-// requests it costs.
+// TestWriteOutcomes lists the outcomes of a create in both write modes, with their class and the number of
+// requests.
 func TestWriteOutcomes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []WriteMode{WriteObservation, WriteBundle} {
 		for part, cases := range map[string][]writeCase{
-			"no answer": lostCases(), "status": statusCases(), "body": bodyCases(), "number": numberCases(), "entry": entryCases(), "location": locationCases(),
+			"no answer": lostCases(),
+			"status":    statusCases(),
+			"body":      bodyCases(),
+			"number":    numberCases(),
+			"entry":     entryCases(),
+			"location":  locationCases(),
 		} {
 			t.Run(part, func(t *testing.T) {
 				t.Parallel()
@@ -88,22 +93,28 @@ func runWriteCases(t *testing.T, mode WriteMode, cases []writeCase) {
 	}
 }
 
-// dialling makes every new connection end like that.
+// dialling makes every new connection fail with the error of dial.
 func dialling(dial func(context.Context) error) func(*testing.T, *Client) {
 	return func(_ *testing.T, c *Client) {
 		c.transport().DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, dial(ctx) }
 	}
 }
 
-// lostCases have no answer. Before the request has left nothing can have been stored; afterwards nobody knows.
+// lostCases have no answer. If the request had not left, nothing was stored; afterwards the outcome is
+// unknown.
 func lostCases() []writeCase {
 	failing := func(err error) func(*testing.T, *Client) {
 		return dialling(func(context.Context) error { return err })
 	}
 
 	return []writeCase{
-		{name: "dns", prepare: failing(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "ehr.example", IsNotFound: true}}),
-			class: ClassRetryable, code: "dns", posts: -1},
+		{
+			name:    "dns",
+			prepare: failing(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "ehr.example", IsNotFound: true}}),
+			class:   ClassRetryable,
+			code:    "dns",
+			posts:   -1,
+		},
 		{
 			name:    "connect",
 			prepare: failing(&net.OpError{Op: "dial", Err: errors.New("connection refused")}),
@@ -118,10 +129,16 @@ func lostCases() []writeCase {
 			code:    "timeout",
 			posts:   -1,
 		},
-		{name: "slow dial", prepare: func(t *testing.T, c *Client) {
-			c.wire.timeout = 20 * time.Millisecond
-			dialling(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })(t, c)
-		}, class: ClassRetryable, code: "timeout", posts: -1},
+		{
+			name: "slow dial",
+			prepare: func(t *testing.T, c *Client) {
+				c.wire.timeout = 20 * time.Millisecond
+				dialling(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })(t, c)
+			},
+			class: ClassRetryable,
+			code:  "timeout",
+			posts: -1,
+		},
 		{name: "tls", prepare: func(t *testing.T, c *Client) { c.baseURL = untrusted(t).URL }, class: ClassRetryable, code: "tls", posts: -1},
 		{
 			name:    "timeout after it left",
@@ -135,7 +152,7 @@ func lostCases() []writeCase {
 	}
 }
 
-// statusCases are told by the HTTP status.
+// statusCases are decided by the HTTP status.
 func statusCases() []writeCase {
 	found := reply(200, "", searchset(stored("obs-9")))
 	confirmed := Delivered{ID: "obs-9", HTTPStatus: 200, Existing: true}
@@ -183,7 +200,7 @@ func statusCases() []writeCase {
 	}
 }
 
-// bodyCases are told by the body of a 2xx.
+// bodyCases are decided by the body of a 2xx.
 func bodyCases() []writeCase {
 	found := reply(200, "", searchset(stored("obs-9")))
 	confirmed := Delivered{ID: "obs-9", HTTPStatus: 200, Existing: true}
@@ -232,7 +249,7 @@ func bodyCases() []writeCase {
 	}
 }
 
-// numberCases are told by eCW's numbers: alone in a Bundle's entry, in an OperationOutcome otherwise.
+// numberCases are decided by eCW's numbers, which come alone in a Bundle's entry or in an OperationOutcome.
 func numberCases() []writeCase {
 	alone := func(n string) http.HandlerFunc { return reply(200, "", entryAnswer(n, "", "")) }
 	found := reply(200, "", searchset(stored("obs-9")))
@@ -289,7 +306,7 @@ func numberCases() []writeCase {
 	return cases
 }
 
-// entryCases are told by entry[0].response of a Bundle.
+// entryCases are decided by entry[0].response of a Bundle.
 func entryCases() []writeCase {
 	found := reply(200, "", searchset(stored("obs-9")))
 	ok := func(status, location string) http.HandlerFunc {
@@ -327,8 +344,12 @@ func entryCases() []writeCase {
 			finds: 1,
 		},
 		{name: "202 MULTIPLE_PATIENT", write: ok("202 MULTIPLE_PATIENT", ""), class: ClassPermanentData, code: "202"},
-		{name: "201 Created with an error outcome", write: reply(200, "", entryAnswer("201 Created", "Observation/obs-1", outcome("error", "business-rule"))),
-			class: ClassPermanentData, code: "business-rule"},
+		{
+			name:  "201 Created with an error outcome",
+			write: reply(200, "", entryAnswer("201 Created", "Observation/obs-1", outcome("error", "business-rule"))),
+			class: ClassPermanentData,
+			code:  "business-rule",
+		},
 		{name: "2 without a reason", write: reply(200, "", entryAnswer("2", "", outcome("error", "processing"))), class: ClassUnknown, code: "2"},
 		{
 			name:  "2 with a word that is none of FHIR's",
@@ -380,7 +401,7 @@ func entryCases() []writeCase {
 	})
 }
 
-// locationCases are of where the id may stand.
+// locationCases are the places of the id.
 func locationCases() []writeCase {
 	return onlyIn(WriteObservation, []writeCase{
 		{

@@ -15,15 +15,16 @@ import (
 const (
 	// MaxPatientPageSize bounds [PatientQuery.PageSize] and the number of patients that one request asks for.
 	MaxPatientPageSize = 200
-	// maxPatientDepth is how far into the list a page may reach. FHIR has no way to reach a page but through all
-	// pages before it, and every request counts towards the practice's limit of 250 a minute, which deliveries need.
+	// maxPatientDepth is how far into the list a page may reach. FHIR has no way to reach a page but through
+	// all pages before it, and every request counts towards the practice's limit of 250 a minute, which
+	// deliveries need.
 	maxPatientDepth = 20_000
 	// maxPatientRequests has the same purpose, for the case that eCW's pages are smaller than asked for.
 	maxPatientRequests = 100
 )
 
-// CodeInvalidPage is the [Error.Code] of a page that does not exist or is too far into the list. The mistake is the
-// caller's, not eCW's.
+// CodeInvalidPage is the [Error.Code] of a page that does not exist or is too far into the list. The mistake
+// is the caller's, not eCW's.
 const CodeInvalidPage = "invalid_page"
 
 // PatientQuery selects patients and one page of them.
@@ -38,8 +39,8 @@ type PatientPage struct {
 	Patients []json.RawMessage // FHIR Patient resources, as eCW sent them
 	Total    int               // of all pages; -1 if eCW does not say
 	More     bool              // eCW has patients beyond this page, or at least a link to a further page
-	// Cut is true if eCW counts more patients than it lists, because it neither gives a link to its next page nor
-	// honours an offset. Total is then the number that it lists.
+	// Cut is true if eCW counts more patients than it lists, because it neither gives a link to its next page
+	// nor honours an offset. Total is then the number that it lists.
 	Cut bool
 }
 
@@ -54,10 +55,10 @@ type match struct {
 	Resource json.RawMessage `json:"resource"`
 }
 
-// SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is empty.
-// eCW's own pages may have another size, so it reads as many of them as the page takes. It follows eCW's links to
-// the next page. If eCW gives no link but counts more patients than it has shown, it asks for the rest by offset,
-// provided that eCW is seen to honour one.
+// SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is
+// empty. eCW's own pages may have another size, so it reads as many of them as the page takes. It follows
+// eCW's links to the next page. If eCW gives no link but counts more patients than it has shown, it asks for
+// the rest by offset, provided that eCW is seen to honour one.
 //
 // The error is an [*Error] with Op "patients" or "token". A page or a page size out of bounds is of
 // [ClassPermanentData] with Code [CodeInvalidPage].
@@ -185,9 +186,9 @@ func invalidPage(message string) *Error {
 	}
 }
 
-// firstCount is how many patients the first request asks for: all up to the end of the page, as far as one request may,
-// because that takes fewer requests than pages of the page's size. From a server that gives one page only, the client
-// asks for the largest page.
+// firstCount is how many patients the first request asks for: all up to the end of the page, as far as one
+// request may, because that takes fewer requests than pages of the page's size. From a server that gives one
+// page only, the client asks for the largest page.
 func (c *Client) firstCount(q PatientQuery) int {
 	if c.habits.offset.get(c.now()) == ignoresOffset {
 		return MaxPatientPageSize
@@ -195,8 +196,9 @@ func (c *Client) firstCount(q PatientQuery) int {
 	return min(q.Page*q.PageSize, MaxPatientPageSize)
 }
 
-// patientsFrom asks for count patients from an offset on. The offset is not a parameter of FHIR, but servers without
-// links know it. If the server refuses _count, as eCW does for some resources, the request is repeated without.
+// patientsFrom asks for count patients from an offset on. The offset is not a parameter of FHIR, but servers
+// without links know it. If the server refuses _count, as eCW does for some resources, the request is
+// repeated without.
 func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset int) (patientBundle, error) {
 	query := url.Values{"_count": {strconv.Itoa(count)}}
 	if offset > 0 {
@@ -232,8 +234,8 @@ func (c *Client) nextPatients(ctx context.Context, link string) (patientBundle, 
 	return c.patients(ctx, req)
 }
 
-// below resolves a link of eCW's and reports whether it is below the FHIR base URL. The access token must not be sent
-// anywhere else.
+// below resolves a link of eCW's and reports whether it is below the FHIR base URL. The access token must not
+// be sent anywhere else.
 func (c *Client) below(link string) (string, bool) {
 	base, err := url.Parse(c.baseURL + "/")
 	if err != nil {
@@ -257,8 +259,8 @@ func (c *Client) patients(ctx context.Context, req request) (patientBundle, erro
 	return bundle, err
 }
 
-// patients returns the Patients of a search's result, without what else it may hold, such as an OperationOutcome with
-// hints.
+// patients returns the Patients of a search's result, without what else it may hold, such as an
+// OperationOutcome with hints.
 func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 	for _, e := range b.Entry {
 		var head struct {
@@ -272,8 +274,8 @@ func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 	return list, ids
 }
 
-// goesOn reports whether the bundle has patients and none of those seen. A server that ignores the offset returns its
-// first patients again.
+// goesOn reports whether the bundle has patients and none of those seen. A server that ignores the offset
+// returns its first patients again.
 func (b patientBundle) goesOn(seen []string) bool {
 	_, ids := b.patients()
 	return len(ids) > 0 && !slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(seen, id) })

@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// practice is a server with so many patients; its ways of paging are those that FHIR leaves open.
+// practice is a server with a number of patients. Its fields choose among the ways of paging that FHIR
+// permits.
 type practice struct {
 	patients    int
 	largest     int  // page it gives, whatever _count says; 0: no limit
@@ -71,7 +72,8 @@ func (p practice) serve(w http.ResponseWriter, r *http.Request) {
 
 	var entries []object
 	if p.hints {
-		entries = append(entries, object{"resource": json.RawMessage(outcome("warning", "informational"))}, object{"resource": object{"resourceType": "Patient"}}, object{})
+		entries = append(entries, object{"resource": json.RawMessage(outcome("warning", "informational"))},
+			object{"resource": object{"resourceType": "Patient"}}, object{})
 	}
 
 	for n := from; n < min(from+size, p.patients); n++ {
@@ -178,8 +180,9 @@ func TestSearchPatientsPages(t *testing.T) {
 	}
 }
 
-// TestServerWithoutLinks: without a link to the next page the rest is asked for by offset, once it is seen that the server
-// honours it. Where it does not, the list ends where the server ends it, on every page, and says so.
+// TestServerWithoutLinks: if the server gives no link to the next page, the client asks for the rest by
+// offset, provided that the server is seen to honour one. If not, every page reports the list as cut where
+// the server ends it.
 func TestServerWithoutLinks(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -281,7 +284,8 @@ func TestSearchPatientsRefusesPages(t *testing.T) {
 	}
 }
 
-// TestSearchPatientsGivesUp: small pages do not use up the practice's limit.
+// TestSearchPatientsGivesUp: the number of requests is bounded, so that small pages do not use up the
+// practice's limit.
 func TestSearchPatientsGivesUp(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -295,7 +299,7 @@ func TestSearchPatientsGivesUp(t *testing.T) {
 	}
 }
 
-// TestSearchPatientsFailsOnALaterPage: half a page is no answer.
+// TestSearchPatientsFailsOnALaterPage: if a request fails, there is an error and no part of the page.
 func TestSearchPatientsFailsOnALaterPage(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -306,7 +310,7 @@ func TestSearchPatientsFailsOnALaterPage(t *testing.T) {
 	}
 }
 
-// TestTheTokenStaysBelowTheBase: a link of eCW's that leads elsewhere is not followed, wherever that is.
+// TestTheTokenStaysBelowTheBase: a link that leads out of the FHIR base URL is not followed.
 func TestTheTokenStaysBelowTheBase(t *testing.T) {
 	t.Parallel()
 	var reached atomic.Int32
@@ -335,7 +339,8 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 			t.Parallel()
 			e := newEHR(t)
 			link := strings.NewReplacer("{origin}", e.URL, "{host}", strings.TrimPrefix(e.URL, "http://")).Replace(link)
-			e.find = reply(200, "", fmt.Sprintf(`{"resourceType":"Bundle","link":[{"relation":"next","url":%q}],"entry":[{"resource":{"resourceType":"Patient","id":"p1"}}]}`, link))
+			e.find = reply(200, "", fmt.Sprintf(`{"resourceType":"Bundle","link":[{"relation":"next","url":%q}],`+
+				`"entry":[{"resource":{"resourceType":"Patient","id":"p1"}}]}`, link))
 			c := e.client(t)
 			_, err := c.SearchPatients(context.Background(), PatientQuery{Page: 1, PageSize: 2})
 
@@ -346,7 +351,7 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 				t.Errorf("%d requests, and %d elsewhere", n, reached.Load())
 			}
 
-			// The page that needs no link is served.
+			// A page that needs no link is still returned.
 			page, err := c.SearchPatients(context.Background(), PatientQuery{Page: 1, PageSize: 1})
 			if err != nil || len(page.Patients) != 1 || !page.More {
 				t.Errorf("got %+v %v", page, err)
@@ -355,7 +360,7 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 	}
 }
 
-// TestLinksBelowTheBase are the forms that servers give their links.
+// TestLinksBelowTheBase tests the forms of links that servers give.
 func TestLinksBelowTheBase(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ base, link, want string }{

@@ -23,7 +23,7 @@ func reads() map[string]func(*Client) error {
 	}
 }
 
-// TestReadFailures is the table of failures that mean the same for every read.
+// TestReadFailures lists the failures that mean the same for every read.
 func TestReadFailures(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -102,7 +102,7 @@ func TestReadFailures(t *testing.T) {
 					t.Errorf("got %+v, want %s %s", ee, tc.class, tc.code)
 				}
 				if ee.Class == ClassPermanentData && strings.Contains(ee.Message, "reading") {
-					t.Errorf("the message speaks of a reading: %s", ee.Message)
+					t.Errorf("the message mentions a reading: %s", ee.Message)
 				}
 
 				if (ee.Class == ClassThrottled) == ee.RetryAt.IsZero() {
@@ -118,7 +118,7 @@ func TestReadFailures(t *testing.T) {
 	}
 }
 
-// TestReadsWithoutAToken: the token's failure is the answer, and nothing is asked without one.
+// TestReadsWithoutAToken: without a token the error is that of the token request, and nothing else is sent.
 func TestReadsWithoutAToken(t *testing.T) {
 	t.Parallel()
 	for op, read := range reads() {
@@ -174,7 +174,8 @@ func TestCapabilities(t *testing.T) {
 
 func TestReadPatient(t *testing.T) {
 	t.Parallel()
-	resource := `{"resourceType":"Patient","id":"pat-1","link":[{"other":{"reference":"Patient/x"},"type":"seealso"}],"birthDate":"1950-01-01"}`
+	resource := `{"resourceType":"Patient","id":"pat-1",` +
+		`"link":[{"other":{"reference":"Patient/x"},"type":"seealso"}],"birthDate":"1950-01-01"}`
 	for _, tc := range []struct {
 		name  string
 		find  http.HandlerFunc
@@ -217,13 +218,16 @@ func TestReadPatient(t *testing.T) {
 	}
 }
 
-// TestReadPatientChecksTheID: what is no id never becomes part of a URL.
+// TestReadPatientChecksTheID: a text that is not a FHIR id never becomes part of a URL.
 func TestReadPatientChecksTheID(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
 	c := e.client(t)
 
-	for _, id := range []string{"", ".", "..", "_history", "_search", "$everything", "a/b", "../Observation", "a b", "a?b", "a%2fb", "ä", strings.Repeat("a", 129)} {
+	for _, id := range []string{
+		"", ".", "..", "_history", "_search", "$everything", "a/b", "../Observation", "a b", "a?b", "a%2fb", "ä",
+		strings.Repeat("a", 129),
+	} {
 		_, err := c.ReadPatient(context.Background(), id)
 		if ee := asError(t, err); ee.Class != ClassPermanentData || ee.Code != "invalid_id" {
 			t.Errorf("%q: %v", id, ee)

@@ -11,7 +11,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
-// TestReadsAgainstSandbox reads from the stand-in EHR what the connection tests and the import need.
+// TestReadsAgainstSandbox reads from the sandbox EHR what the connection tests and the import need.
 func TestReadsAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	client, url := start(t, ecw.WriteObservation)
@@ -23,7 +23,8 @@ func TestReadsAgainstSandbox(t *testing.T) {
 	}
 
 	capabilities, err := client.Capabilities(ctx)
-	if want := []string{"Observation.read", "Observation.write", "Patient.read"}; err != nil || capabilities.FHIRVersion != "4.0.1" || !slices.Equal(capabilities.Interactions, want) {
+	want := []string{"Observation.read", "Observation.write", "Patient.read"}
+	if err != nil || capabilities.FHIRVersion != "4.0.1" || !slices.Equal(capabilities.Interactions, want) {
 		t.Errorf("capabilities %+v %v", capabilities, err)
 	}
 	if n, err := client.CountPatients(ctx); n != 142 || err != nil {
@@ -46,7 +47,7 @@ func TestReadsAgainstSandbox(t *testing.T) {
 	}
 }
 
-// TestPagesAgainstSandbox walks over all patients: everybody once, whatever the size of a page.
+// TestPagesAgainstSandbox goes through all pages and must see each patient once, whatever the size of a page.
 func TestPagesAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	client, _ := start(t, ecw.WriteObservation)
@@ -75,7 +76,7 @@ func TestPagesAgainstSandbox(t *testing.T) {
 	}
 }
 
-// TestNamesAgainstSandbox finds a patient by the name in the chart, and nobody by one that no chart has.
+// TestNamesAgainstSandbox finds a patient by the name in the chart, and no patient by another name.
 func TestNamesAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	client, _ := start(t, ecw.WriteObservation)
@@ -90,18 +91,19 @@ func TestNamesAgainstSandbox(t *testing.T) {
 	}
 
 	found, err := client.SearchPatients(context.Background(), ecw.PatientQuery{Name: chart.Name[0].Family, Page: 1, PageSize: 200})
-	if err != nil || found.Total >= 142 || !slices.ContainsFunc(found.Patients, func(p json.RawMessage) bool { return resourceID(t, p) == patient }) {
+	isPatient := func(p json.RawMessage) bool { return resourceID(t, p) == patient }
+	if err != nil || found.Total >= 142 || !slices.ContainsFunc(found.Patients, isPatient) {
 		t.Errorf("by name: %d of %d %v", len(found.Patients), found.Total, err)
 	}
 
-	// With a comma that were a list, a first name alone would do.
+	// If the comma were taken for an "or", the first name alone would match.
 	none, err := client.SearchPatients(context.Background(), ecw.PatientQuery{Name: chart.Name[0].Family + ",A", Page: 1, PageSize: 200})
 	if err != nil || len(none.Patients) != 0 || none.Total != 0 || none.More {
 		t.Errorf("nobody: %+v %v", none, err)
 	}
 }
 
-// TestConnectionFailuresAgainstSandbox is what the connection tests must be able to tell apart.
+// TestConnectionFailuresAgainstSandbox lists the failures that the connection tests must distinguish.
 func TestConnectionFailuresAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

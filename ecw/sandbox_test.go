@@ -71,8 +71,8 @@ func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.
 	return join(t, mode, web.URL, adjust...), web.URL
 }
 
-// TestClocksThatDiffer: eCW takes our assertions, and we its tokens and answers, while the clocks differ as those of machines
-// do that are synchronised now and then.
+// TestClocksThatDiffer: eCW accepts our assertions, and we its tokens and answers, if the clocks differ as
+// much as those of machines that are synchronised now and then.
 func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-30 * time.Second, -time.Second, time.Second, 20 * time.Second} {
@@ -113,7 +113,7 @@ func join(t *testing.T, mode ecw.WriteMode, url string, adjust ...func(*ecw.Conf
 	return client
 }
 
-// fault asks the sandbox for one fault at the next request that it fits.
+// fault asks the sandbox for one fault at the next matching request.
 func fault(t *testing.T, url, kind, target string) {
 	t.Helper()
 	breakSandbox(t, url, fmt.Sprintf(`{"kind":%q,"target":%q,"count":1}`, kind, target))
@@ -139,7 +139,8 @@ func withValue(resource json.RawMessage, value string) json.RawMessage {
 
 func heartRate(patient string) (json.RawMessage, ecw.Identifier) {
 	id := ecw.Identifier{System: idSystem, Value: uuid.NewString()}
-	return json.RawMessage(`{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
+	return json.RawMessage(`{"resourceType":"Observation",
+		"meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
 		"identifier":[{"system":"` + id.System + `","value":"` + id.Value + `"}],"status":"final",
 		"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],
 		"code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"subject":{"reference":"Patient/` + patient + `"},
@@ -147,7 +148,7 @@ func heartRate(patient string) (json.RawMessage, ecw.Identifier) {
 		"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}`), id
 }
 
-// TestAgainstSandbox delivers to the stand-in EHR, which shares no code with the client, in both write modes.
+// TestAgainstSandbox delivers to the sandbox EHR, which shares no code with the client, in both write modes.
 func TestAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {

@@ -4,8 +4,8 @@ import "strings"
 
 const createScope = "system/Observation.c"
 
-// MayCreate reports whether the scope of the access token allows to create Observations. It is true while the client
-// holds no token.
+// MayCreate reports whether the scope of the access token allows to create Observations. It is true while the
+// client holds no token.
 func (c *Client) MayCreate() bool {
 	t, held := c.tokens.held()
 	return !held || len(missingScopes(createScope, t.scope)) == 0
@@ -13,9 +13,9 @@ func (c *Client) MayCreate() bool {
 
 // missingScopes returns the scopes of asked that granted does not cover. Both are separated by spaces.
 //
-// A server may grant a scope in another spelling than that of the request: SMART v1 has read, write and *, SMART v2 the
-// letters c, r, u, d and s (SMART App Launch 2.2, "Scopes for requesting FHIR Resources"). A wanted write is covered by
-// c, because we never update or delete.
+// A server may grant a scope in another spelling than that of the request: SMART v1 has read, write and *,
+// SMART v2 the letters c, r, u, d and s (SMART App Launch 2.2, "Scopes for requesting FHIR Resources"). A
+// wanted write is covered by c, because we never update or delete.
 func missingScopes(asked, granted string) []string {
 	grants := strings.Fields(granted)
 	var missing []string
@@ -58,8 +58,8 @@ func covered(want string, grants []string) bool {
 	return true
 }
 
-// splitScope splits "system/Observation.rs?x=y" into "system/Observation" and its permissions as letters of "cruds". It
-// returns false if the scope is not one on a resource type.
+// splitScope splits "system/Observation.rs?x=y" into "system/Observation" and its permissions as letters of
+// "cruds". It returns false if the scope is not one on a resource type.
 func splitScope(scope string) (target, letters string, ok bool) {
 	scope, _, _ = strings.Cut(scope, "?")
 	dot := strings.LastIndexByte(scope, '.')

@@ -38,7 +38,8 @@ func TestMissingScopes(t *testing.T) {
 	}
 }
 
-// TestMayCreate: a token whose scope does not allow creating Observations is recognised before a reading fails.
+// TestMayCreate: a token whose scope does not allow creating Observations is recognised before a reading
+// fails.
 func TestMayCreate(t *testing.T) {
 	t.Parallel()
 	for scope, want := range map[string]bool{

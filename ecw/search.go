@@ -21,14 +21,14 @@ const (
 	byIdentifierCategoryAndPatient
 )
 
-// codeIncompleteSearch is the [Error.Code] of a search that listed other Observations, so that ours may be missing from
-// the list although eCW holds it.
+// codeIncompleteSearch is the [Error.Code] of a search that listed other Observations, so that ours may be
+// missing from the list although eCW holds it.
 const codeIncompleteSearch = "incomplete_search"
 
-// lookUp searches eCW for the reading about, which carries id: by identifier and, if that is not conclusive, by patient,
-// time and content. If thorough, a search by identifier that finds nothing is not conclusive until the server has once
-// found an Observation by identifier, because a server that drops identifiers finds nothing either. A server that is
-// known to search by content only is asked in that way at once.
+// lookUp searches eCW for the reading about, which carries id: by identifier and, if that is not conclusive,
+// by patient, time and content. If thorough, a search by identifier that finds nothing is not conclusive
+// until the server has once found an Observation by identifier, because a server that drops identifiers finds
+// nothing either. A server that is known to search by content only is asked in that way at once.
 func (c *Client) lookUp(ctx context.Context, id Identifier, about observation, thorough bool) (Delivered, bool, error) {
 	if about.recognisable() && c.habits.searchesByContentOnly.get(c.now()) {
 		return c.findByContent(ctx, id, about)
@@ -64,8 +64,8 @@ func refusedAsInvalid(err error) bool {
 		(e.HTTPStatus == http.StatusBadRequest || e.HTTPStatus == http.StatusUnprocessableEntity)
 }
 
-// findByIdentifier searches in the simplest form that the server accepts. If all are refused, the error is that of the
-// last form.
+// findByIdentifier searches in the simplest form that the server accepts. If all are refused, the error is
+// that of the last form.
 func (c *Client) findByIdentifier(ctx context.Context, id Identifier, about observation) (d Delivered, found bool, err error) {
 	last := byIdentifierCategoryAndPatient
 	if about.patientID() == "" {
@@ -90,9 +90,9 @@ func (c *Client) findByIdentifier(ctx context.Context, id Identifier, about obse
 	return d, found, err
 }
 
-// findInForm searches by identifier. If the form needs a category and the reading's is not known, it makes one search
-// for each category that we write (laboratory is that of glucose). One search with a list of both would be shorter, but
-// a server that does not know lists could answer that nothing was found.
+// findInForm searches by identifier. If the form needs a category and the reading's is not known, it makes
+// one search for each category that we write (laboratory is that of glucose). One search with a list of both
+// would be shorter, but a server that does not know lists could answer that nothing was found.
 func (c *Client) findInForm(ctx context.Context, id Identifier, about observation, form searchForm) (Delivered, bool, error) {
 	query := url.Values{"identifier": {searchToken(id)}}
 	if form == byIdentifierCategoryAndPatient {
@@ -131,9 +131,9 @@ func (c *Client) findInForm(ctx context.Context, id Identifier, about observatio
 	return Delivered{}, false, nil
 }
 
-// findByContent searches by patient and time. An Observation that it finds counts if it carries id, or if it carries no
-// identifier of ours and has the same content (see sameReading). The code is compared here and is not part of the
-// search: a pulse oximetry has two codes, and the server may have kept either.
+// findByContent searches by patient and time. An Observation that it finds counts if it carries id, or if it
+// carries no identifier of ours and has the same content (see sameReading). The code is compared here and is
+// not part of the search: a pulse oximetry has two codes, and the server may have kept either.
 func (c *Client) findByContent(ctx context.Context, id Identifier, about observation) (Delivered, bool, error) {
 	list, err := c.searchAround(ctx, about)
 	if err != nil {
@@ -157,8 +157,8 @@ func (c *Client) findByContent(ctx context.Context, id Identifier, about observa
 	return Delivered{}, false, nil
 }
 
-// searchAround lists the patient's Observations of the reading's time. US Core says that a server must search by
-// patient, category and date, and should search by patient, code and date.
+// searchAround lists the patient's Observations of the reading's time. US Core says that a server must search
+// by patient, category and date, and should search by patient, code and date.
 func (c *Client) searchAround(ctx context.Context, about observation) (list listing, err error) {
 	code := about.Code.Coding[0]
 	query := url.Values{"patient": {about.patientID()}, "date": {about.EffectiveDateTime}}
@@ -236,8 +236,8 @@ func (l listing) carrying(id Identifier) []observation {
 	return held
 }
 
-// sameReading returns those with the content of about. It leaves out those that carry another identifier of that
-// system, because each is another reading of ours.
+// sameReading returns those with the content of about. It leaves out those that carry another identifier of
+// that system, because each is another reading of ours.
 func (l listing) sameReading(about observation, system string) []observation {
 	var held []observation
 	for _, o := range l.observations {
@@ -258,7 +258,8 @@ func (l listing) incomplete() *Error {
 	}
 }
 
-// warnOfOddities logs what a person should look at in the chart. The look-up uses the first Observation in any case.
+// warnOfOddities logs what a person should look at in the chart. The look-up uses the first Observation in
+// any case.
 func (c *Client) warnOfOddities(ctx context.Context, id Identifier, about observation, held []observation) {
 	ids := make([]string, len(held))
 	for i, o := range held {
@@ -279,7 +280,8 @@ func (c *Client) warnOfOddities(ctx context.Context, id Identifier, about observ
 // searchToken is the form system|value of a search parameter.
 func searchToken(id Identifier) string { return searchValue(id.System) + "|" + searchValue(id.Value) }
 
-// searchValue writes a value with FHIR's own escapes (FHIR R4 §3.1.1.5.7), so that a comma in it does not mean "or".
+// searchValue writes a value with FHIR's own escapes (FHIR R4 §3.1.1.5.7), so that a comma in it does not
+// mean "or".
 func searchValue(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`).Replace(s)
 }

@@ -91,8 +91,8 @@ func TestFindObservation(t *testing.T) {
 	}
 }
 
-// TestFindObservationWithCategory: without the resource, a server that insists on a category is asked with each that we
-// write.
+// TestFindObservationWithCategory: without the resource the category is unknown, so a server that demands one
+// is asked with each category that we write.
 func TestFindObservationWithCategory(t *testing.T) {
 	t.Parallel()
 	refuse := reply(400, "", outcome("error", "invalid"))
@@ -119,10 +119,20 @@ func TestFindObservationWithCategory(t *testing.T) {
 			answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": empty, "laboratory": empty},
 			asked:   "- vital-signs laboratory",
 		},
-		{name: "one category fails", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": empty, "laboratory": reply(503, "", "")},
-			asked: "- vital-signs laboratory", class: ClassRetryable, code: "http_503"},
-		{name: "refused in all forms", answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": refuse},
-			asked: "- vital-signs vital-signs", class: ClassPermanentData, code: "invalid"},
+		{
+			name:    "one category fails",
+			answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": empty, "laboratory": reply(503, "", "")},
+			asked:   "- vital-signs laboratory",
+			class:   ClassRetryable,
+			code:    "http_503",
+		},
+		{
+			name:    "refused in all forms",
+			answers: map[string]http.HandlerFunc{"": refuse, "vital-signs": refuse},
+			asked:   "- vital-signs vital-signs",
+			class:   ClassPermanentData,
+			code:    "invalid",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

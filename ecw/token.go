@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way. A token
-	// that lives less than five times as long is renewed after 80 % of its life.
+	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way. A
+	// token that lives less than five times as long is renewed after 80 % of its life.
 	renewBefore = 30 * time.Second
-	// unstatedLifetime is assumed if the answer has no expires_in, which RFC 6749 §5.1 recommends but does not demand.
+	// unstatedLifetime is assumed if the answer has no expires_in, which RFC 6749 §5.1 recommends but does
+	// not demand.
 	unstatedLifetime = time.Minute
 	// maxLifetime bounds a nonsensical expires_in.
 	maxLifetime = 24 * time.Hour
@@ -26,8 +27,8 @@ const (
 	toleratedDrift = time.Minute
 )
 
-// token is an access token. It prints as "[access token]" everywhere. The value is behind a pointer, because fmt prints
-// an unexported field without calling its String method.
+// token is an access token. It prints as "[access token]" everywhere. The value is behind a pointer, because
+// fmt prints an unexported field without calling its String method.
 type token struct {
 	value    *string
 	kind     string // as eCW spells it, such as "Bearer"
@@ -70,8 +71,8 @@ func newTokenSource(cfg Config, w *wire, logger *slog.Logger) *tokenSource {
 	}
 }
 
-// get returns a token that is valid for a while. Concurrent callers share one request, and each waits no longer than
-// its own ctx; the request goes on for the others.
+// get returns a token that is valid for a while. Concurrent callers share one request, and each waits no
+// longer than its own ctx; the request goes on for the others.
 func (s *tokenSource) get(ctx context.Context) (token, error) {
 	if t, ok := s.held(); ok {
 		return t, nil
@@ -124,8 +125,8 @@ func (s *tokenSource) drop(t token) {
 	}
 }
 
-// renew asks the token endpoint once. said is the endpoint's own text in a refusal. It is not part of the error, which is
-// logged and stored.
+// renew asks the token endpoint once. said is the endpoint's own text in a refusal. It is not part of the
+// error, which is logged and stored.
 func (s *tokenSource) renew(ctx context.Context) (t token, said string, err error) {
 	asked := s.now()
 	req, err := s.request(asked)
@@ -181,7 +182,8 @@ func (s *tokenSource) request(now time.Time) (request, error) {
 	}, nil
 }
 
-// tokenResponse is that of RFC 6749 §5.1. A json.Number also accepts the quoted numbers that some servers send.
+// tokenResponse is that of RFC 6749 §5.1. A json.Number also accepts the quoted numbers that some servers
+// send.
 type tokenResponse struct {
 	AccessToken string      `json:"access_token"`
 	TokenType   string      `json:"token_type"`

@@ -17,22 +17,23 @@ const (
 // TokenReport is the result of a test of the authentication. It never contains the access token.
 type TokenReport struct {
 	TokenEndpoint string
-	// Preview is the start of the access token and "...truncated". It shows at most 20 characters, and never more
-	// than half of the token.
+	// Preview is the start of the access token and "...truncated". It shows at most 20 characters, and never
+	// more than half of the token.
 	Preview   string
 	TokenType string // as eCW spells it
 	// ExpiresIn is in seconds. It is 60, which the client then assumes, if eCW does not say.
 	ExpiresIn int
 	Scope     string    // granted, separated by spaces
 	IssuedAt  time.Time // UTC, on our clock
-	// Refusal is eCW's own text (error_description) if it gave no token. It may contain anything, so it is shown only
-	// to the person who asked for the test and must not be stored or logged.
+	// Refusal is eCW's own text (error_description) if it gave no token. It may contain anything, so it is
+	// shown only to the person who asked for the test and must not be stored or logged.
 	Refusal string
 }
 
-// TestAuthentication signs a new assertion and asks eCW for a new access token, even if the client holds one. If it
-// gets one, that replaces the old one. The error is an [*Error] with Op "token"; it has Code "insufficient_scope" if
-// the scope of the token is too narrow. With an error only [TokenReport.Refusal] is set.
+// TestAuthentication signs a new assertion and asks eCW for a new access token, even if the client holds one.
+// If it gets one, that replaces the old one. The error is an [*Error] with Op "token"; it has Code
+// "insufficient_scope" if the scope of the token is too narrow. With an error only [TokenReport.Refusal] is
+// set.
 func (c *Client) TestAuthentication(ctx context.Context) (TokenReport, error) {
 	t, said, err := c.tokens.renew(ctx)
 	if err != nil {
@@ -50,8 +51,8 @@ func (c *Client) TestAuthentication(ctx context.Context) (TokenReport, error) {
 	}, nil
 }
 
-// preview shows enough of an access token to recognise its kind. It shows less of a short token, of which twenty
-// characters could be the whole. The value is ASCII (see isBearerValue).
+// preview shows enough of an access token to recognise its kind. It shows less of a short token, of which
+// twenty characters could be the whole. The value is ASCII (see isBearerValue).
 func preview(accessToken string) string {
 	return accessToken[:min(previewLength, len(accessToken)/2)] + previewEnd
 }

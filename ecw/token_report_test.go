@@ -27,8 +27,16 @@ func TestAuthenticationReport(t *testing.T) {
 			TokenReport{Preview: "eyJhbGciOiJSUzM4NCIs...truncated", TokenType: "Bearer", ExpiresIn: 60, Scope: DefaultScope}},
 		{"short token", `{"access_token":"12345678","token_type":"bearer","expires_in":"300"}`,
 			TokenReport{Preview: "1234...truncated", TokenType: "bearer", ExpiresIn: 300, Scope: DefaultScope}},
-		{"scope in other words", `{"access_token":"` + long + `","token_type":"bearer","expires_in":300,"scope":"system/Patient.rs system/Observation.crs"}`,
-			TokenReport{Preview: "eyJhbGciOiJSUzM4NCIs...truncated", TokenType: "bearer", ExpiresIn: 300, Scope: "system/Patient.rs system/Observation.crs"}},
+		{
+			"scope in other words",
+			`{"access_token":"` + long + `","token_type":"bearer","expires_in":300,"scope":"system/Patient.rs system/Observation.crs"}`,
+			TokenReport{
+				Preview:   "eyJhbGciOiJSUzM4NCIs...truncated",
+				TokenType: "bearer",
+				ExpiresIn: 300,
+				Scope:     "system/Patient.rs system/Observation.crs",
+			},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -38,7 +46,7 @@ func TestAuthenticationReport(t *testing.T) {
 			tc.want.TokenEndpoint, tc.want.IssuedAt = e.URL+"/token", now.UTC()
 			got, err := e.client(t, func(cfg *Config) { cfg.Now = func() time.Time { return now } }).TestAuthentication(context.Background())
 
-			// Not through ==: the test's clock carries a monotonic reading.
+			// Not compared by ==, because the test's clock has a monotonic reading.
 			if same := got.IssuedAt.Equal(tc.want.IssuedAt) && got.IssuedAt.Location() == time.UTC; err != nil || !same {
 				t.Fatalf("issued at %s, %v", got.IssuedAt, err)
 			}
@@ -51,7 +59,8 @@ func TestAuthenticationReport(t *testing.T) {
 	}
 }
 
-// TestAuthenticationAsksAnew: each test signs its own assertion, and its good token is the one used from then on.
+// TestAuthenticationAsksAnew: each test signs a new assertion, and the token that it gets is used from then
+// on.
 func TestAuthenticationAsksAnew(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -93,7 +102,8 @@ func TestAuthenticationAsksAnew(t *testing.T) {
 	e.checkLogs(t)
 }
 
-// TestFailedAuthenticationKeepsTheToken: a test that fails says why, and deliveries go on with the token they have.
+// TestFailedAuthenticationKeepsTheToken: if a test fails, deliveries go on with the token that the client
+// holds.
 func TestFailedAuthenticationKeepsTheToken(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -143,8 +153,8 @@ func TestReportNeverCarriesTheToken(t *testing.T) {
 	}
 }
 
-// TestRefusalTextIsShown: the person who tests the authentication is shown eCW's own text of a refusal, shortened and
-// without control characters. The error, which is logged and stored, never contains it.
+// TestRefusalTextIsShown: the person who tests the authentication is shown eCW's own text of a refusal,
+// shortened and without control characters. The error, which is logged and stored, never contains it.
 func TestRefusalTextIsShown(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, said, want string }{

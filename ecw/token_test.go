@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// clock is a time that tests move.
+// clock is a clock that tests move.
 type clock struct{ nanos atomic.Int64 }
 
 func newClock(at time.Time) *clock {
@@ -93,7 +93,8 @@ func TestTokenRequestsAreShared(t *testing.T) {
 	}
 }
 
-// TestRefusedTokenIsRenewedOnce: many deliveries meet the same revoked token; one renewal serves them all.
+// TestRefusedTokenIsRenewedOnce: many deliveries are refused with the same token, and one renewal serves them
+// all.
 func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	t.Parallel()
 	const n = 10
@@ -134,7 +135,8 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	e.checkLogs(t)
 }
 
-// TestLateRefusalKeepsTheNewToken: a 401 for the old token that comes after the renewal does not cost the new one.
+// TestLateRefusalKeepsTheNewToken: a 401 for the old token that arrives after the renewal does not drop the
+// new token.
 func TestLateRefusalKeepsTheNewToken(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -154,7 +156,8 @@ func TestLateRefusalKeepsTheNewToken(t *testing.T) {
 	}
 }
 
-// TestWaitingForATokenHonoursTheCaller: a caller may leave, the first one included; the request goes on for the rest.
+// TestWaitingForATokenHonoursTheCaller: any caller may stop waiting, even the first; the request goes on for
+// the others.
 func TestWaitingForATokenHonoursTheCaller(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -291,7 +294,8 @@ func TestTokenRequestForm(t *testing.T) {
 	}
 
 	form, header := send(func(*Config) {})
-	if form.Get("client_assertion_type") != assertionType || form.Get("client_assertion") == "" || form.Has("client_secret") || header.Get("Authorization") != "" {
+	if form.Get("client_assertion_type") != assertionType || form.Get("client_assertion") == "" ||
+		form.Has("client_secret") || header.Get("Authorization") != "" {
 		t.Errorf("backend service: %v %v", form, header)
 	}
 
@@ -313,7 +317,8 @@ func TestClockDriftIsLogged(t *testing.T) {
 	}
 }
 
-// TestSecretsDoNotPrint: no way of printing what holds a token, a key or the secret shows it.
+// TestSecretsDoNotPrint: a value that contains a token, a key or the client secret can be printed without
+// showing it.
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)

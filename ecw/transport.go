@@ -20,8 +20,8 @@ import (
 const (
 	// connectTimeout bounds the dial and, once more, the TLS handshake.
 	connectTimeout = 10 * time.Second
-	// idleTimeout is shorter than that of servers and load balancers. A POST on a connection that the other side is
-	// just closing would have an unknown outcome.
+	// idleTimeout is shorter than that of servers and load balancers. A POST on a connection that the other
+	// side is just closing would have an unknown outcome.
 	idleTimeout = 30 * time.Second
 	idlePerHost = 32
 	// maxBody bounds an answer in bytes; an Observation or the result of a search for one has a few kilobytes.
@@ -36,12 +36,12 @@ const (
 
 var errTooLarge = errors.New("the answer is too large")
 
-// wire sends single HTTP requests and reads their answers whole. It follows no redirect, so that a token never reaches a
-// host that was not configured.
+// wire sends single HTTP requests and reads their answers whole. It follows no redirect, so that a token
+// never reaches a host that was not configured.
 //
-// It never carries out a write twice: Go's transport repeats a POST by itself only if nothing of it was written, or if
-// an HTTP/2 server says that it did not process it. Never set the header Idempotency-Key: with it Go repeats a POST that
-// may have arrived.
+// It never carries out a write twice: Go's transport repeats a POST by itself only if nothing of it was
+// written, or if an HTTP/2 server says that it did not process it. Never set the header Idempotency-Key: with
+// it Go repeats a POST that may have arrived.
 type wire struct {
 	http    *http.Client
 	timeout time.Duration
@@ -86,8 +86,8 @@ type response struct {
 	bodyErr *Error
 }
 
-// send sends req once, if the limiter permits it, and reads the answer, whatever its status. The error is an *Error and
-// means that no answer came.
+// send sends req once, if the limiter permits it, and reads the answer, whatever its status. The error is an
+// *Error and means that no answer came.
 func (w *wire) send(ctx context.Context, req request) (*response, error) {
 	end, err := w.begin(ctx, req.op)
 	if err != nil {
@@ -224,8 +224,8 @@ func (f *flight) failure(err error) *Error {
 	return e
 }
 
-// printable returns the part of a transport's error that may be shown. It leaves out the URL, which may contain a
-// patient's id, and the server's data, which Go's HTTP parser quotes in its errors.
+// printable returns the part of a transport's error that may be shown. It leaves out the URL, which may
+// contain a patient's id, and the server's data, which Go's HTTP parser quotes in its errors.
 func printable(err error) error {
 	var op *net.OpError
 	var dns *net.DNSError

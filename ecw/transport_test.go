@@ -25,8 +25,8 @@ func untrusted(t *testing.T) *httptest.Server {
 	return s
 }
 
-// TestSearchWithoutAnswer: a search that gets no answer has changed nothing, whether it left or not, and its error does not
-// tell the patient's id, which stands in its URL.
+// TestSearchWithoutAnswer: a search without an answer is retryable, because it changes nothing. Its error
+// does not contain the patient's id, which is part of the URL.
 func TestSearchWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	for _, tc := range lostCases() {
@@ -64,7 +64,7 @@ func TestTimeoutSaysHowLong(t *testing.T) {
 	}
 }
 
-// TestCallerGivesUp: cancelling after the request left leaves the outcome unknown.
+// TestCallerGivesUp: if the caller cancels after the request has left, the outcome is unknown.
 func TestCallerGivesUp(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -80,7 +80,7 @@ func TestCallerGivesUp(t *testing.T) {
 	}
 }
 
-// TestNothingIsSentTwice: a connection that dies under a POST is where a transport may repeat it silently.
+// TestNothingIsSentTwice: Go's transport does not repeat a POST whose connection breaks.
 func TestNothingIsSentTwice(t *testing.T) {
 	t.Parallel()
 	for name, die := range map[string]http.HandlerFunc{"reset": reset, "closed": hangUp} {
@@ -102,7 +102,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
-// TestRedirectsAreNotFollowed: neither a token nor a reading goes to a host that was not configured.
+// TestRedirectsAreNotFollowed: neither a token nor a reading is sent to a host that was not configured.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {
@@ -149,7 +149,7 @@ func TestLargeRefusal(t *testing.T) {
 	}
 }
 
-// TestGarbageOnTheWire: what a broken server says in place of HTTP is not repeated in errors.
+// TestGarbageOnTheWire: an answer that is not HTTP is not quoted in the error.
 func TestGarbageOnTheWire(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -165,7 +165,7 @@ func TestGarbageOnTheWire(t *testing.T) {
 	e.checkLogs(t)
 }
 
-// TestTrustedTLS runs the whole path over https, HTTP/2 included.
+// TestTrustedTLS delivers over https, with HTTP/2.
 func TestTrustedTLS(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
