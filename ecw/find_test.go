@@ -102,7 +102,7 @@ func TestLookUp(t *testing.T) {
 			asked:   "i ci cip cdp",
 		},
 		{
-			name:    "no search by category and date",
+			name: "no search by category and date",
 			answers: answers{
 				alone:        refuse,
 				withCategory: refuse,
@@ -110,8 +110,8 @@ func TestLookUp(t *testing.T) {
 				around:       refuse,
 				aroundCode:   bundleOf(false, without("obs-1")),
 			},
-			asked:   "i ci cip cdp Cdp",
-			id:      "obs-1",
+			asked: "i ci cip cdp Cdp",
+			id:    "obs-1",
 		},
 		{
 			name:    "no search at all",

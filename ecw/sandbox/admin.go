@@ -24,13 +24,13 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 	}{s.faults.active(s.now()), faultKinds()}))
 }
 
-// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and what some kinds want besides: "delay": "2s",
-// "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault hits one
-// request.
+// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and the further fields of some kinds: "delay": "2s",
+// "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault
+// affects one request.
 func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: "the body cannot be read"}))
+		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: "the body cannot be read; send it again"}))
 		return
 	}
 	f, mistake := s.parseFault(data)
@@ -47,7 +47,7 @@ func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// faultRequest is the body of POST /admin/faults; a pointer tells absent from empty.
+// faultRequest is the body of POST /admin/faults. A nil pointer means that the field is absent.
 type faultRequest struct {
 	kind, target                 string
 	location, number             string
@@ -98,7 +98,7 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	return f, f.contents(req)
 }
 
-// contents sets what the kinds with an answer of their own want to be told.
+// contents sets the fields that say what the fault answers, which only some kinds take.
 func (f *fault) contents(req faultRequest) *adminError {
 	redirects, refuses := f.Kind == kindRedirect, f.Kind == kindNumber
 	target, err := url.Parse(req.location)
@@ -119,7 +119,7 @@ func (f *fault) contents(req faultRequest) *adminError {
 	return nil
 }
 
-// times sets the durations that some kinds take.
+// times sets the durations, which only some kinds take.
 func (f *fault) times(req faultRequest) *adminError {
 	slow := slices.Contains([]string{kindSlow, kindSlowAfter, kindSlowStart, kindLateIndex}, f.Kind)
 	shares := f.Kind == kindSharedCapacity
@@ -223,7 +223,7 @@ func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
 	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats(), s.capacity.busy())))
 }
 
-// reset returns to the state of a first start: no Observations (the file's are gone too), tokens, faults or counts.
+// reset returns to the state of a first start, without Observations, tokens, faults or counts. It empties the file too.
 func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	s.faults.clear()
 	s.capacity.release()
@@ -233,7 +233,8 @@ func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	err := s.store.reset()
 	s.stats.reset()
 	if err != nil {
-		s.send(w, jsonReply(http.StatusInternalServerError, typeJSON, adminError{Detail: "the file of Observations cannot be emptied: " + err.Error()}))
+		detail := "the file of Observations cannot be emptied: " + err.Error()
+		s.send(w, jsonReply(http.StatusInternalServerError, typeJSON, adminError{Detail: detail}))
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

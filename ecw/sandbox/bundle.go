@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// transactionBundle is what eCW's contracted write takes: a transaction with one Observation to create.
+// transactionBundle is the form of a write that some contracts of eCW demand: a transaction that creates one Observation.
 type transactionBundle struct {
 	ResourceType string             `json:"resourceType"`
 	Type         string             `json:"type"`
@@ -34,15 +34,15 @@ type responseEntry struct {
 }
 
 type entryResponse struct {
-	Status       string   `json:"status"` // eCW: a number of its own; "1" is success, "201" an error
+	Status       string   `json:"status"` // one of eCW's numbers; "1" is success, "201" an error
 	Location     string   `json:"location,omitempty"`
 	Etag         string   `json:"etag,omitempty"`
 	LastModified string   `json:"lastModified,omitempty"`
 	Outcome      *outcome `json:"outcome,omitempty"`
 }
 
-// transaction stores the Observation of a Bundle. As in eCW the HTTP status says only that the Bundle was understood; what
-// became of the Observation stands in entry[0].response.status.
+// transaction stores the Observation of a Bundle. As in eCW, the HTTP status only says that the Bundle was understood. The
+// outcome for the Observation is in entry[0].response.status.
 func (s *Server) transaction(c *call) reply {
 	entry, p := decodeTransaction(c.body)
 	if p != nil {
@@ -100,7 +100,7 @@ func decodeTransaction(data []byte) (transactionEntry, *problem) {
 	}
 
 	if err := json.Unmarshal(data, &b); err != nil {
-		return malformed("", "the body is no Bundle in JSON")
+		return malformed("", "the body is not a Bundle in JSON")
 	}
 
 	switch {
@@ -138,5 +138,9 @@ func refusedEntry(problems ...problem) reply {
 }
 
 func entryReply(r entryResponse) reply {
-	return jsonReply(http.StatusOK, typeFHIR, transactionResponse{ResourceType: "Bundle", Type: "transaction-response", Entry: []responseEntry{{r}}})
+	return jsonReply(http.StatusOK, typeFHIR, transactionResponse{
+		ResourceType: "Bundle",
+		Type:         "transaction-response",
+		Entry:        []responseEntry{{r}},
+	})
 }

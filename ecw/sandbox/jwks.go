@@ -17,8 +17,8 @@ const (
 	minKeyBits = 2048
 )
 
-// keySource fetches the app's public keys, keeps them for a minute, and fetches again when asked for a key that it does
-// not know, so that a rotated key works at once.
+// keySource fetches the app's public keys and keeps them for a minute. It fetches them again at once for a key that it does
+// not know, so that a rotated key works immediately.
 type keySource struct {
 	url    string
 	now    func() time.Time
@@ -33,7 +33,7 @@ func newKeySource(url string, now func() time.Time) *keySource {
 	return &keySource{url: url, now: now, client: &http.Client{Timeout: 5 * time.Second}}
 }
 
-// find returns the one RSA key with that id. Every failure is an invalid_client: the app has not shown who it is.
+// find returns the RSA key with that id. Every failure is an invalid_client, because the app has not proved its identity.
 func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -88,7 +88,7 @@ func (k *keySource) fetch(ctx context.Context) (jwk.Set, error) {
 
 	set, err := jwk.Parse(body)
 	if err != nil {
-		return nil, fmt.Errorf("no JSON Web Key Set")
+		return nil, fmt.Errorf("not a JSON Web Key Set")
 	}
 
 	for i := range set.Len() {
@@ -111,7 +111,7 @@ func rsaKey(key jwk.Key) (*rsa.PublicKey, error) {
 
 	var public rsa.PublicKey
 	if err := key.Raw(&public); err != nil {
-		return nil, invalidClient("the key is no RSA key")
+		return nil, invalidClient("the key is not an RSA key")
 	}
 	if bits := public.N.BitLen(); bits < minKeyBits {
 		return nil, invalidClient("the key has %d bits; it needs %d", bits, minKeyBits)

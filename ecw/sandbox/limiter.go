@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// limiter is eCW's limit on requests: a number in a clock minute, token and FHIR requests together, and after the first
-// one too many nothing at all until the top of the next minute.
+// limiter is eCW's limit on requests: a number in a clock minute, token and FHIR requests together. After the first request
+// too many, all requests are refused until the next minute begins.
 type limiter struct {
 	mu           sync.Mutex
 	perMinute    int // 0 = no limit
@@ -44,7 +44,7 @@ func (l *limiter) stats() LimitStats {
 	return l.seen
 }
 
-// block refuses everything until that time.
+// block refuses all requests until that time.
 func (l *limiter) block(until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -32,7 +32,7 @@ func (s *Server) createObservation(c *call) reply {
 	return s.observationReply(http.StatusCreated, created, c.Request)
 }
 
-// creation is what to store, which a fault may have changed.
+// creation is the Observation to store, changed by a fault if there is one.
 func (c *call) creation(resource json.RawMessage, body observationBody, unless *query[*observation]) creation {
 	if c.effects.has(kindDropIdentifier) {
 		resource, body.Identifier = withoutIdentifier(resource), nil
@@ -45,7 +45,7 @@ func (c *call) creation(resource json.RawMessage, body observationBody, unless *
 	}
 }
 
-// withoutIdentifier takes the identifiers off an Observation that was decoded before.
+// withoutIdentifier removes the identifiers of an Observation that was decoded before.
 func withoutIdentifier(resource json.RawMessage) json.RawMessage {
 	var elements map[string]json.RawMessage
 	if json.Unmarshal(resource, &elements) != nil {
@@ -69,7 +69,7 @@ func (s *Server) received(resource json.RawMessage) (observationBody, []problem)
 	return body, s.validate(resource, body)
 }
 
-// condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). Nil: there is none, or it is to be ignored.
+// condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). It returns nil if there is none, or if it is to be ignored.
 func (s *Server) condition(c *call, header []string) (*query[*observation], *problem) {
 	if len(header) == 0 || s.cfg.IgnoreIfNoneExist || c.effects.has(kindIgnoreIfNoneExist) || c.effects.has(kindStoreAgain) {
 		return nil, nil
@@ -104,7 +104,11 @@ func (s *Server) condition(c *call, header []string) (*query[*observation], *pro
 }
 
 func severalMatch() problem {
-	return problem{status: http.StatusPreconditionFailed, code: "multiple-matches", detail: "If-None-Exist matches several Observations"}
+	return problem{
+		status: http.StatusPreconditionFailed,
+		code:   "multiple-matches",
+		detail: "If-None-Exist matches several Observations",
+	}
 }
 
 func (s *Server) cannotStore(err error) problem {
@@ -210,7 +214,7 @@ func (s *Server) observationParams() map[string]matcher[*observation] {
 	}
 }
 
-// patientID takes the id out of a reference to a Patient, relative or below the base; "" if it is none.
+// patientID takes the id out of a reference to a Patient, relative or below the base; "" if it is not such a reference.
 func patientID(ref, base string) string {
 	if base != "" {
 		ref = strings.TrimPrefix(ref, base+"/")

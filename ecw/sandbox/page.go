@@ -12,13 +12,13 @@ import (
 //go:embed page.html
 var pageHTML string
 
-// shownRows bounds the flowsheet; the page is for looking, not for reading everything.
+// shownRows bounds the flowsheet; the page gives an impression and need not list everything.
 const shownRows = 100
 
 type pageView struct {
 	Practice string
 	Base     string
-	Patient  *patient // nil = everybody
+	Patient  *patient // nil = all patients
 	Columns  []string
 	Rows     []flowRow
 	Total    int
@@ -26,7 +26,7 @@ type pageView struct {
 	Patients []pagePatient
 }
 
-// flowRow is what one patient's devices measured at one moment.
+// flowRow shows what one patient's devices measured at one moment.
 type flowRow struct {
 	When    string
 	Patient *patient
@@ -43,7 +43,11 @@ type pagePatient struct {
 
 // page shows the flowsheet of the practice, or of one patient with ?patient=id.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	view := pageView{Practice: s.cfg.PracticeCode, Base: s.FHIRBaseURL(), Columns: pageColumns()}
+	view := pageView{
+		Practice: s.cfg.PracticeCode,
+		Base:     s.FHIRBaseURL(),
+		Columns:  pageColumns(),
+	}
 	if id := r.URL.Query().Get("patient"); id != "" {
 		p, ok := s.patients.byID[id]
 		if !ok {
@@ -103,8 +107,8 @@ func pageColumns() []string {
 	return columns
 }
 
-// flowsheet puts the newest arrivals first, and what one patient measured at one moment into one row. It also returns how
-// many Observations the rows show.
+// flowsheet returns a row for each patient and moment, the newest arrivals first, and the number of Observations that the
+// rows show.
 func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int) {
 	var rows []flowRow
 	index := map[string]int{}
@@ -145,7 +149,7 @@ func (row *flowRow) fill(o *observation, columns []string) {
 		if i := slices.Index(columns, column); i >= 0 && row.Cells[i] == "" {
 			row.Cells[i] = text
 		} else if i >= 0 {
-			row.Cells[i] += "; " + text // a second Observation at the same moment: a duplicate must be seen
+			row.Cells[i] += "; " + text // a second Observation of the same moment is a duplicate and must be visible
 		}
 	}
 
@@ -181,7 +185,7 @@ func quantityText(q *quantity, withUnit bool) string {
 	return string(q.Value)
 }
 
-// source is where the reading says it comes from: its tags.
+// source is the reading's origin, as its tags name it.
 func source(o *observation) string {
 	var names []string
 	for _, tag := range o.body.Meta.Tag {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Systems of a patient's identifiers. Both are inventions of the sandbox; a client finds the MRN by its type MR.
+// Systems of a patient's identifiers. Both are made up; a client finds the MRN by its type MR.
 const (
 	MRNSystem     = "https://sandbox-ehr.example.com/mrn"
 	AccountSystem = "https://sandbox-ehr.example.com/account"
@@ -16,7 +16,7 @@ const (
 
 const patientsUpdated = "2026-01-05T08:00:00Z"
 
-// patients are the people of the practice with their resources, made once.
+// patients are the practice's patients with their FHIR resources, which are made once.
 type patients struct {
 	list []*patient
 	byID map[string]*patient
@@ -39,7 +39,7 @@ func newPatients(people []Person) (*patients, error) {
 		}
 
 		p.identifiers = []identifier{
-			// Not the MRN first: an EHR sends several identifiers, and an importer must choose by type.
+			// The MRN is not the first, so that an importer must choose by type, as with a real EHR.
 			{
 				Use:    "secondary",
 				Type:   identifierType("AN", "Account number"),
@@ -189,7 +189,8 @@ func (s *Server) readPatient(c *call) reply {
 	return rep
 }
 
-// mixedUp is a patient whose chart was overwritten with somebody else's demographics: the id and the identifiers stayed.
+// mixedUp is a patient whose chart was overwritten with another person's demographics; only the id and the identifiers
+// are unchanged.
 func (ps *patients) mixedUp(p *patient) *patient {
 	other := *p
 	for _, q := range ps.list {
@@ -198,6 +199,7 @@ func (ps *patients) mixedUp(p *patient) *patient {
 			break
 		}
 	}
+
 	other.FHIRID, other.MRN = p.FHIRID, p.MRN
 	return &other
 }
@@ -208,13 +210,16 @@ func (s *Server) searchPatients(c *call) reply {
 	if err != nil {
 		return refuseSearch(err)
 	}
+
 	var matches []*patient
 	for _, p := range s.patients.list {
 		if q.matches(p) && !c.effects.has(kindEmptySearch) {
 			matches = append(matches, p)
 		}
 	}
-	return searchReply(s.FHIRBaseURL(), "Patient", values, q, matches, func(p *patient) (string, json.RawMessage) { return p.FHIRID, p.resource })
+
+	return searchReply(s.FHIRBaseURL(), "Patient", values, q, matches,
+		func(p *patient) (string, json.RawMessage) { return p.FHIRID, p.resource })
 }
 
 func patientParams() map[string]matcher[*patient] {
@@ -242,7 +247,7 @@ func patientParams() map[string]matcher[*patient] {
 	}
 }
 
-// startsWith is FHIR's search on strings: the start of a field, whatever its case and accents.
+// startsWith is FHIR's search on strings: it matches the start of a field, without regard to case and accents.
 func startsWith(fields func(*patient) []string) matcher[*patient] {
 	return func(v string) (func(*patient) bool, error) {
 		want := fold(v)
@@ -252,7 +257,8 @@ func startsWith(fields func(*patient) []string) matcher[*patient] {
 	}
 }
 
-// fold lowers the case and drops the accents that occur in the sample's names.
+// fold lowers the case and removes the accents that occur in the sample's names.
 func fold(s string) string {
-	return strings.NewReplacer("á", "a", "é", "e", "í", "i", "ñ", "n", "ö", "o", "ø", "o", "ú", "u", "ễ", "e", "ë", "e").Replace(strings.ToLower(s))
+	accents := strings.NewReplacer("á", "a", "é", "e", "í", "i", "ñ", "n", "ö", "o", "ø", "o", "ú", "u", "ễ", "e", "ë", "e")
+	return accents.Replace(strings.ToLower(s))
 }

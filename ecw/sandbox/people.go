@@ -14,18 +14,18 @@ var patientsTSV string
 //go:embed data/vitals.tsv
 var vitalsTSV string
 
-// Person is a patient that the sandbox knows. None of them exists: the demographics are made up.
+// Person is a patient of the sandbox. The demographics are made up.
 type Person struct {
 	FHIRID    string // id of the Patient resource, "ecw-patient-2004454"
 	MRN       string // medical record number, "ECW-10042"
-	SampleID  string // PID in patients.tsv, which joins with Visit.SampleID; "" for the people added to the sample
+	SampleID  string // PID in patients.tsv, equal to Visit.SampleID; "" for the people added to the sample
 	FirstName string
 	Initial   string // of the middle name; may be empty
 	LastName  string
 	BirthDate string // YYYY-MM-DD
 	Gender    string // FHIR administrative gender: male, female, other, unknown
 	Active    bool   // false: the practice keeps the chart but no longer treats the patient
-	Mobile    string // as written by the practice, may be empty, as are the fields below
+	Mobile    string // as written by the practice; this and the following fields may be empty
 	HomePhone string
 	Email     string
 	Street    string
@@ -35,12 +35,12 @@ type Person struct {
 	PostCode  string
 }
 
-// Visit is one row of vitals.tsv: what was measured at one time. The nine measurements are the characters of the file,
-// because a decimal is the device's precision; an empty string means not measured.
+// Visit is one row of vitals.tsv: the measurements of one moment. Each is the text of the file, because its decimals show the
+// device's precision; an empty string means not measured.
 type Visit struct {
 	ID               string    // of the row
-	SampleID         string    // whose: Person.SampleID
-	Time             time.Time // UTC; midnight where the file has only a date
+	SampleID         string    // the patient: Person.SampleID
+	Time             time.Time // UTC; midnight if the file has only a date
 	HeartRate        string    // /min
 	RespiratoryRate  string    // /min
 	Temperature      string    // Cel
@@ -60,13 +60,13 @@ const (
 // People returns the 142 patients of the sandbox, always the same ones in the same order: those of patients.tsv, then
 // 99 added ones. The slice is the caller's.
 func People() []Person {
-	people, _ := allPeople() // the table is embedded and a test reads it, so it cannot fail at run time
+	people, _ := allPeople() // cannot fail at run time: the table is embedded, and a test reads it
 	return people
 }
 
 // Vitals returns the 602 visits of vitals.tsv in the order of the file. The slice is the caller's.
 func Vitals() []Visit {
-	visits, _ := allVisits() // as in People
+	visits, _ := allVisits() // cannot fail at run time, as in People
 	return visits
 }
 
@@ -141,7 +141,7 @@ func allVisits() ([]Visit, error) {
 	return visits, nil
 }
 
-// visitTime reads the file's three ways to write a time; one without a zone is UTC.
+// visitTime reads a time in any of the file's three forms. A time without a zone is in UTC.
 func visitTime(s string) (time.Time, error) {
 	switch {
 	case len(s) == len(time.DateOnly):
@@ -153,7 +153,7 @@ func visitTime(s string) (time.Time, error) {
 	}
 }
 
-// table reads a tab-separated text with names in its first line, one map a row.
+// table reads a tab-separated text whose first line has the names of the columns. It returns a map for each row.
 func table(text string) ([]map[string]string, error) {
 	r := csv.NewReader(strings.NewReader(text))
 	r.Comma = '\t'
@@ -177,8 +177,9 @@ func table(text string) ([]map[string]string, error) {
 	return rows, nil
 }
 
-// The people added to the sample: enough of them for several pages, with the names that trip software up (apostrophes,
-// accents, hyphens, blanks, one letter), telephone numbers of the range reserved for fiction and example.com addresses.
+// addedPerson makes one of the people added to the sample. There are enough of them for several pages. They have names that
+// software often mishandles (with apostrophes, accents, hyphens, blanks, of one letter), telephone numbers of the range
+// reserved for fiction, and addresses at example.com.
 func addedPerson(i int) Person {
 	families := strings.Split("Abernathy,Bergström,Castellanos,D'Angelo,Eriksen,Fitzgerald,García-Núñez,Hathaway,Ivanova,Jørgensen,"+
 		"Kowalczyk,Lindqvist,MacAllister,Nguyễn,O'Brien,Pemberton,Quintanilla,Rasmussen,St. Clair,Thibodeaux,Underhill,Van der Berg,"+
@@ -193,12 +194,19 @@ func addedPerson(i int) Person {
 	given, family := givens[i%len(givens)], families[i%len(families)]
 	town := strings.Split(towns[i%len(towns)], ",")
 	p := Person{
-		// 7,919 is prime to the width of the range, so that neighbours have distant ids and none comes twice.
+		// 7,919 is coprime to the width of the range, so that no id occurs twice, and neighbours have distant ids.
 		FHIRID:    fmt.Sprintf("ecw-patient-%d", 3000000+(i*7919+271)%900000),
-		FirstName: given, LastName: family, Gender: []string{"female", "male"}[i%2], Active: i%33 != 32,
+		FirstName: given,
+		LastName:  family,
+		Gender:    []string{"female", "male"}[i%2],
+		Active:    i%33 != 32,
 		BirthDate: time.Date(1931+(i*37)%78, time.January, 1+(i*53)%365, 0, 0, 0, 0, time.UTC).Format(time.DateOnly),
-		Mobile:    fmt.Sprintf("918-555-01%02d", i), Email: fmt.Sprintf("patient%03d@example.com", i+1),
-		Street: fmt.Sprintf("%d %s", 3+(i*29)%180, streets[i%len(streets)]), City: town[0], State: town[1], PostCode: town[2],
+		Mobile:    fmt.Sprintf("918-555-01%02d", i),
+		Email:     fmt.Sprintf("patient%03d@example.com", i+1),
+		Street:    fmt.Sprintf("%d %s", 3+(i*29)%180, streets[i%len(streets)]),
+		City:      town[0],
+		State:     town[1],
+		PostCode:  town[2],
 	}
 
 	switch i % 25 {

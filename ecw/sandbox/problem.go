@@ -3,7 +3,7 @@ package sandbox
 import "net/http"
 
 // errorNumbers is the code system of eCW's numbers in OperationOutcome.issue.details. eCW publishes the numbers for its
-// transaction Bundle only; where a plain create would carry them, and under which system, is a choice of this sandbox.
+// transaction Bundle only. Where they are in the answer to a plain create, and under which system, is this sandbox's choice.
 const errorNumbers = "https://vantrexia.com/fhir/CodeSystem/ecw-write-error"
 
 // eCW's numbers for the outcome of a write.
@@ -58,12 +58,12 @@ func numberText(number string) string {
 	}
 }
 
-// problem is a refusal. Its detail goes into OperationOutcome.diagnostics and may hold patient data, as in real EHRs:
-// a client that logs it is at fault.
+// problem is a refusal. Its detail goes into OperationOutcome.diagnostics and may contain patient data, as in real EHRs, so
+// a client must not log it.
 type problem struct {
 	status int    // HTTP
 	code   string // FHIR issue type (http://hl7.org/fhir/R4/valueset-issue-type.html)
-	number string // eCW's, if there is one
+	number string // eCW's number, if there is one
 	at     string // FHIRPath of the element
 	detail string
 }
@@ -102,7 +102,7 @@ func outcomeReply(status int, problems ...problem) reply {
 	return jsonReply(status, typeFHIR, outcomeOf(problems...))
 }
 
-// oauth is the refusal of a token request for a reason outside of OAuth, such as the limit on requests.
+// oauth makes the refusal of a token request for a reason outside of OAuth, such as the limit on requests.
 func (p problem) oauth() reply {
 	code := "temporarily_unavailable"
 	switch p.status {
@@ -117,5 +117,9 @@ func (p problem) oauth() reply {
 }
 
 func throttled() problem {
-	return problem{status: http.StatusTooManyRequests, code: "throttled", detail: "too many requests; the practice is blocked until the top of the next minute"}
+	return problem{
+		status: http.StatusTooManyRequests,
+		code:   "throttled",
+		detail: "too many requests; the practice is blocked until the top of the next minute",
+	}
 }

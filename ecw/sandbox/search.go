@@ -15,14 +15,14 @@ const (
 	maxPage     = 200
 )
 
-// query is a parsed FHIR search for things of type T. Repeated parameters must all match, the comma-separated values of
-// one need only one match (FHIR R4 §3.1.1.5).
+// query is a parsed FHIR search for things of type T. All repeated parameters must match; of the comma-separated values of a
+// parameter one must match (FHIR R4 §3.1.1.5).
 type query[T any] struct {
 	filters []func(T) bool
 	count   int
 	offset  int
 
-	// identifier is set when the search names one by system and value, so that a store can start from its index.
+	// identifier is set if the search names one by system and value, so that a store can use its index.
 	identifier *identifier
 }
 
@@ -33,8 +33,8 @@ func (q query[T]) matches(item T) bool {
 // matcher makes the test for one value of a search parameter.
 type matcher[T any] func(value string) (func(T) bool, error)
 
-// parseQuery reads search parameters. A parameter that is not known is refused, although FHIR lets a server ignore it:
-// a filter that is silently dropped finds too much.
+// parseQuery reads search parameters. It refuses an unknown parameter. FHIR lets a server ignore it, but then the search
+// would find too much.
 func parseQuery[T any](values url.Values, known map[string]matcher[T]) (query[T], error) {
 	q := query[T]{count: defaultPage}
 	for _, name := range sortedKeys(values) {
@@ -87,7 +87,7 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 	return nil
 }
 
-// intParam reads a number that is not negative; one above the limit becomes the limit (0 = no limit).
+// intParam reads a number of 0 or more. A number above the limit becomes the limit (0 = no limit).
 func intParam(name, value string, into *int, limit int) error {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 {
@@ -154,10 +154,10 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// resourceOf is what a search result shows of each match.
+// resourceOf returns what a search result shows of a match.
 type resourceOf[T any] func(T) (id string, resource json.RawMessage)
 
-// searchReply answers with one page of the matches, and links to the pages beside it.
+// searchReply answers with one page of the matches, and links to the pages before and after it.
 func searchReply[T any](base, resourceType string, values url.Values, q query[T], matches []T, show resourceOf[T]) reply {
 	set := searchset{ResourceType: "Bundle", Type: "searchset", Total: len(matches)}
 	page := func(offset int) string {

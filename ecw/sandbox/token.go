@@ -29,7 +29,7 @@ const (
 type tokens struct {
 	mu     sync.Mutex
 	issued map[string]accessToken
-	seen   map[string]time.Time // jti of accepted assertions → their exp, after which they are refused anyway
+	seen   map[string]time.Time // jti of accepted assertions → their exp, after which they are refused in any case
 }
 
 type accessToken struct {
@@ -41,7 +41,7 @@ func newTokens() *tokens {
 	return &tokens{issued: map[string]accessToken{}, seen: map[string]time.Time{}}
 }
 
-// useOnce says whether the jti is new, and remembers it.
+// useOnce remembers the jti and reports whether it is new.
 func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,6 +50,7 @@ func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 			delete(t.seen, id)
 		}
 	}
+
 	if _, used := t.seen[jti]; used {
 		return false
 	}
@@ -60,8 +61,9 @@ func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 // issue makes an opaque token.
 func (t *tokens) issue(scopes []string, expires, now time.Time) string {
 	random := make([]byte, 32)
-	_, _ = rand.Read(random) // never fails, says its documentation
+	_, _ = rand.Read(random) // never fails, according to its documentation
 	token := base64.RawURLEncoding.EncodeToString(random)
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for old, a := range t.issued {
@@ -73,7 +75,7 @@ func (t *tokens) issue(scopes []string, expires, now time.Time) string {
 	return token
 }
 
-// find returns the token's grant if it is still good.
+// find returns the token's grant if the token is valid.
 func (t *tokens) find(token string, now time.Time) (accessToken, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +89,7 @@ func (t *tokens) revoke(token string) {
 	delete(t.issued, token)
 }
 
-// reset forgets the access tokens. The assertions seen stay seen: a reset of the server is no excuse to replay one.
+// reset forgets the access tokens. It does not forget the assertions seen, so that none can be used again.
 func (t *tokens) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,13 +105,13 @@ func invalidRequest(format string, args ...any) error {
 	return &oauthFailure{"invalid_request", fmt.Sprintf(format, args...)}
 }
 
-// invalidClient is for an assertion that does not prove who the client is.
+// invalidClient is the answer to an assertion that does not prove the client's identity.
 func invalidClient(format string, args ...any) error {
 	return &oauthFailure{"invalid_client", fmt.Sprintf(format, args...)}
 }
 
-// invalidGrant is what eCW answers to an expired or malformed assertion and to a bad scope, where SMART asks for
-// invalid_client and invalid_scope.
+// invalidGrant is eCW's answer to an expired or malformed assertion and to a bad scope. SMART demands invalid_client and
+// invalid_scope.
 func invalidGrant(format string, args ...any) error {
 	return &oauthFailure{"invalid_grant", fmt.Sprintf(format, args...)}
 }
@@ -163,7 +165,7 @@ func (f *oauthFailure) reply(usedHeader bool) reply {
 		status = http.StatusUnauthorized
 	}
 	rep := oauthError(status, f.code, f.description)
-	if status == http.StatusUnauthorized && usedHeader { // RFC 6749 §5.2 demands it only then
+	if status == http.StatusUnauthorized && usedHeader { // RFC 6749 §5.2 demands it only in this case
 		rep.header.Set("WWW-Authenticate", `Basic realm="sandbox"`)
 	}
 	return rep
@@ -232,8 +234,8 @@ func tokenForm(c *call) (url.Values, error) {
 	}
 }
 
-// oneClientAuthentication enforces RFC 6749 §2.3: a request uses one method. This sandbox knows only apps of the type
-// backend_service, so that method is the assertion.
+// oneClientAuthentication checks that the request uses one method of client authentication (RFC 6749 §2.3). It must be the
+// assertion, because the sandbox's app is of the type backend_service.
 func oneClientAuthentication(c *call, form url.Values) error {
 	secret := form.Has("client_secret") || c.Header.Get("Authorization") != ""
 	assertion := form.Has("client_assertion") || form.Has("client_assertion_type")
@@ -253,7 +255,7 @@ func oneClientAuthentication(c *call, form url.Values) error {
 	return nil
 }
 
-// checkAssertion verifies the JWT by SMART Backend Services and RFC 7523 §3.
+// checkAssertion verifies the JWT as SMART Backend Services and RFC 7523 §3 demand.
 func (s *Server) checkAssertion(c *call, assertion string) error {
 	now := s.now()
 	claims := jwt.RegisteredClaims{}
@@ -296,7 +298,7 @@ func (s *Server) assertionFailure(err error) error {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return invalidGrant("the assertion is no JWT")
+		return invalidGrant("the assertion is not a JWT")
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid): // also an algorithm outside of the valid methods
 		return invalidClient("the assertion's signature does not verify with RS384 and the published key")
 	case errors.Is(err, jwt.ErrTokenExpired):
@@ -335,7 +337,11 @@ func (s *Server) authorize(c *call, resource string, interaction rune) (reply, b
 	case !ok:
 		return unauthorized("invalid_token", "the access token is unknown or has expired"), false
 	case !permits(access.scopes, resource, interaction):
-		return problem{status: http.StatusForbidden, code: "forbidden", detail: "the access token's scopes do not allow this"}.outcome(), false
+		return problem{
+			status: http.StatusForbidden,
+			code:   "forbidden",
+			detail: "the access token's scopes do not allow this",
+		}.outcome(), false
 	}
 	return reply{}, true
 }
@@ -345,7 +351,7 @@ func bearer(r *http.Request) (string, bool) {
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
 
-// unauthorized is the 401 of RFC 6750 §3; a request without any token gets no error code.
+// unauthorized is the 401 of RFC 6750 §3. A request without a token gets no error code.
 func unauthorized(code, detail string) reply {
 	rep := problem{status: http.StatusUnauthorized, code: "login", detail: detail}.outcome()
 	challenge := `Bearer realm="sandbox"`

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// maxAhead is how far in the future a reading may lie: more than any time zone mistaken for UTC.
+// maxAhead is how far in the future a reading may be: more than the error of a local time that is taken for UTC.
 const maxAhead = 24 * time.Hour
 
-// decodeObservation reads the resource and refuses what is no R4 Observation by its form.
+// decodeObservation decodes the resource, and refuses one that does not have the form of an R4 Observation.
 func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	malformed := func(at, detail string) *problem {
 		return &problem{
@@ -32,7 +32,7 @@ func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	case errors.As(err, &wrongType) && wrongType.Field != "":
 		return body, malformed("Observation."+wrongType.Field, "a JSON "+wrongType.Value+" does not belong here")
 	case err != nil:
-		return body, malformed("", "the body is no JSON object")
+		return body, malformed("", "the body is not a JSON object")
 	case body.ResourceType != "Observation":
 		return body, malformed("resourceType", fmt.Sprintf("%q is not Observation", body.ResourceType))
 	case body.ID != nil:
@@ -46,7 +46,7 @@ func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	return body, nil
 }
 
-// review collects what is wrong with an Observation.
+// review collects the problems of an Observation.
 type review struct {
 	problems []problem
 }
@@ -61,8 +61,8 @@ func (r *review) refuse(code, number, at, format string, args ...any) {
 	})
 }
 
-// validate checks an Observation by US Core and by what eCW accepts. It returns everything that is wrong, in the order in
-// which eCW's one number is chosen.
+// validate checks an Observation by the rules of US Core and of eCW. It returns all problems. eCW's answer has the number of
+// the first.
 func (s *Server) validate(resource json.RawMessage, o observationBody) []problem {
 	r := &review{}
 	r.subject(s, o)
@@ -86,7 +86,7 @@ func (r *review) subject(s *Server, o observationBody) {
 
 	id := patientID(o.Subject.Reference, s.FHIRBaseURL())
 	if id == "" {
-		r.refuse("value", numberPatient, at+".reference", "%q is no reference to a Patient of this practice", o.Subject.Reference)
+		r.refuse("value", numberPatient, at+".reference", "%q is not a reference to a Patient of this practice", o.Subject.Reference)
 		return
 	}
 
@@ -157,7 +157,8 @@ func (r *review) category(o observationBody, kind vital) {
 		}
 	}
 	if matches != 1 {
-		r.refuse("required", numberCategory, "Observation.category", "%d of %d categories are %s|%s; exactly one must be", matches, len(o.Category), categorySystem, kind.category)
+		r.refuse("required", numberCategory, "Observation.category", "%d of %d categories are %s|%s; exactly one must be",
+			matches, len(o.Category), categorySystem, kind.category)
 	}
 }
 
@@ -205,7 +206,7 @@ func (r *review) value(resource json.RawMessage, o observationBody, kind vital) 
 	r.panel(o)
 }
 
-// panel checks the components: exactly one systolic and one diastolic pressure; others are welcome.
+// panel checks the components. There must be one systolic and one diastolic pressure; there may be others.
 func (r *review) panel(o observationBody) {
 	count := map[string]int{}
 	for i, part := range o.Component {
@@ -232,7 +233,7 @@ func (r *review) panel(o observationBody) {
 	}
 }
 
-// measured checks that there is a value or a reason for its absence, and not both (obs-6, vs-2).
+// measured checks that there is either a value or a reason for its absence (obs-6, vs-2).
 func (r *review) measured(at string, q *quantity, absent *codeableConcept, kind vital) {
 	switch {
 	case q == nil && absent == nil:
@@ -248,14 +249,14 @@ func (r *review) measured(at string, q *quantity, absent *codeableConcept, kind 
 	}
 }
 
-// quantity checks the four parts that US Core demands of a measured value.
+// quantity checks the four elements that US Core demands of a measured value.
 func (r *review) quantity(at string, q quantity, kind vital) {
 	var number float64
 	value := bytes.TrimSpace(q.Value)
 	if len(value) == 0 || value[0] == '"' || json.Unmarshal(value, &number) != nil || string(value) == "null" {
 		r.refuse("required", numberValue, at+".value", "a JSON number is missing")
 	} else if number < 0 || number > kind.most {
-		r.refuse("value", numberValue, at+".value", "%s is no possible value of LOINC %s", value, kind.codes[0])
+		r.refuse("value", numberValue, at+".value", "%s is not a possible value of LOINC %s", value, kind.codes[0])
 	}
 
 	if q.Unit == "" {
@@ -265,11 +266,12 @@ func (r *review) quantity(at string, q quantity, kind vital) {
 		r.refuse("code-invalid", numberUnit, at+".system", "%q is not %s", q.System, ucum)
 	}
 	if !slices.Contains(kind.units, q.Code) {
-		r.refuse("code-invalid", numberUnit, at+".code", "%q is no UCUM code for LOINC %s; use %s", q.Code, kind.codes[0], strings.Join(kind.units, " or "))
+		r.refuse("code-invalid", numberUnit, at+".code", "%q is not a UCUM code for LOINC %s; use %s",
+			q.Code, kind.codes[0], strings.Join(kind.units, " or "))
 	}
 }
 
-// choices returns the elements that are present of a choice such as value[x].
+// choices returns the elements of a choice, such as value[x], that are present.
 func choices(resource json.RawMessage, name string) []string {
 	var elements map[string]json.RawMessage
 	_ = json.Unmarshal(resource, &elements) // decoded before
