@@ -24,9 +24,9 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 	}{s.faults.active(s.now()), faultKinds()}))
 }
 
-// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and the further fields of some kinds: "delay": "2s",
-// "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault
-// affects one request.
+// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and the further fields of some kinds:
+// "delay": "2s", "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without
+// count and for, the fault affects one request.
 func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -223,7 +223,8 @@ func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
 	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats(), s.capacity.busy())))
 }
 
-// reset returns to the state of a first start, without Observations, tokens, faults or counts. It empties the file too.
+// reset returns to the state of a first start, without Observations, tokens, faults or counts. It empties the
+// file too.
 func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	s.faults.clear()
 	s.capacity.release()

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// transactionBundle is the form of a write that some contracts of eCW demand: a transaction that creates one Observation.
+// transactionBundle is the form of a write that some contracts of eCW demand: a transaction that creates one
+// Observation.
 type transactionBundle struct {
 	ResourceType string             `json:"resourceType"`
 	Type         string             `json:"type"`
@@ -41,8 +42,8 @@ type entryResponse struct {
 	Outcome      *outcome `json:"outcome,omitempty"`
 }
 
-// transaction stores the Observation of a Bundle. As in eCW, the HTTP status only says that the Bundle was understood. The
-// outcome for the Observation is in entry[0].response.status.
+// transaction stores the Observation of a Bundle. As in eCW, the HTTP status only says that the Bundle was
+// understood. The outcome for the Observation is in entry[0].response.status.
 func (s *Server) transaction(c *call) reply {
 	entry, p := decodeTransaction(c.body)
 	if p != nil {

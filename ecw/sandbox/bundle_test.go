@@ -11,7 +11,8 @@ func bundle(resource, ifNoneExist string) string {
 	if ifNoneExist != "" {
 		condition = fmt.Sprintf(`,"ifNoneExist":"identifier=%s|%s"`, idSystem, ifNoneExist)
 	}
-	return `{"resourceType":"Bundle","type":"transaction","entry":[{"fullUrl":"urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a","resource":` + resource +
+	return `{"resourceType":"Bundle","type":"transaction","entry":[` +
+		`{"fullUrl":"urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a","resource":` + resource +
 		`,"request":{"method":"POST","url":"Observation"` + condition + `}}]}`
 }
 
@@ -43,7 +44,8 @@ func TestTransaction(t *testing.T) {
 	}
 
 	unconditional := r.transact(token, bundle(weight("w-1"), ""))
-	if unconditional.status != 200 || unconditional.entryStatus() != "201" || unconditional.str("entry", 0, "response", "outcome", "issue", 0, "code") != "duplicate" {
+	if unconditional.status != 200 || unconditional.entryStatus() != "201" ||
+		unconditional.str("entry", 0, "response", "outcome", "issue", 0, "code") != "duplicate" {
 		t.Errorf("without ifNoneExist: got %d %s", unconditional.status, unconditional.text)
 	}
 
@@ -54,7 +56,8 @@ func TestTransaction(t *testing.T) {
 	if n := r.stored("w-1"); n != 1 {
 		t.Errorf("stored %d", n)
 	}
-	if slash := r.do("POST", base("/"), bundle(weight("w-2"), ""), "Authorization", "Bearer "+token, "Content-Type", fhirJSON); slash.entryStatus() != "1" {
+	slash := r.do("POST", base("/"), bundle(weight("w-2"), ""), "Authorization", "Bearer "+token, "Content-Type", fhirJSON)
+	if slash.entryStatus() != "1" {
 		t.Errorf("base with a slash: got %d %s", slash.status, slash.text)
 	}
 

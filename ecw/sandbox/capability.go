@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// capability returns the CapabilityStatement. Like eCW's it does not list conditional create, although the sandbox supports
-// it, so that a client cannot rely on the statement.
+// capability returns the CapabilityStatement. Like eCW's it does not list conditional create, although the
+// sandbox supports it, so that a client cannot rely on the statement.
 func (s *Server) capability(*call) reply {
 	type object = map[string]any
 	params := func(kind string, names ...string) []object {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// capacity is the work that a server can do, shared equally by the requests under way (processor sharing): each of n
-// requests advances at 1/n of full speed, even if its client has gone. It runs on the real clock, because requests wait for
-// it.
+// capacity is the work that a server can do, shared equally by the requests under way (processor sharing):
+// each of n requests advances at 1/n of full speed, even if its client has gone. It runs on the real clock,
+// because requests wait for it.
 type capacity struct {
 	mu     sync.Mutex
 	shared sharing
@@ -50,8 +50,8 @@ func (c *capacity) proceed() {
 	c.rearm()
 }
 
-// rearm sets the timer to the end of the next request. If the timer has fired already and proceed waits for the lock,
-// proceed finds nothing to do.
+// rearm sets the timer to the end of the next request. If the timer has fired already and proceed waits for
+// the lock, proceed finds nothing to do.
 func (c *capacity) rearm() {
 	if left, busy := c.shared.next(); busy {
 		c.timer.Reset(left)
@@ -93,9 +93,9 @@ func (c *capacity) forget() {
 	c.shared.busy = 0
 }
 
-// sharing is the arithmetic of a capacity. Its virtual time runs at 1/n of real time while n requests are under way, so it
-// measures the work that each of them gets. A request is done when virtual time has advanced by the request's work since its
-// arrival, however many other requests come and go meanwhile.
+// sharing is the arithmetic of a capacity. Its virtual time runs at 1/n of real time while n requests are
+// under way, so it measures the work that each of them gets. A request is done when virtual time has advanced
+// by the request's work since its arrival, however many other requests come and go meanwhile.
 type sharing struct {
 	under   shares
 	virtual float64   // nanoseconds; a time.Duration would lose a fraction with every division
@@ -117,8 +117,8 @@ func (s *sharing) enter(now time.Time, work time.Duration) <-chan struct{} {
 	return done
 }
 
-// advance does the work of the time that has passed, and ends the requests that are done. After each end the others
-// advance faster.
+// advance does the work of the time that has passed, and ends the requests that are done. After each end the
+// others advance faster.
 func (s *sharing) advance(now time.Time) {
 	for len(s.under) > 0 {
 		passed := now.Sub(s.at)

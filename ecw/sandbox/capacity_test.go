@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestSharing holds the ends of requests against processor sharing worked out by hand, in whatever steps time is looked at.
+// TestSharing compares the ends of requests with results worked out by hand, for several sizes of the steps
+// of time.
 func TestSharing(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
@@ -65,7 +66,8 @@ func isClosed(done <-chan struct{}) bool {
 	}
 }
 
-// TestCapacityServesManyAtOnce: two thousand requests share it, and all of them end when their work is done.
+// TestCapacityServesManyAtOnce: many requests share the capacity, and all of them end when their work is
+// done.
 func TestCapacityServesManyAtOnce(t *testing.T) {
 	t.Parallel()
 	const n, work = 2000, 200 * time.Microsecond

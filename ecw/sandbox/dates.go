@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// span is the period that a FHIR date or dateTime means, from ≤ t < to, such as a day, a month or a second. A date without
-// a zone is in UTC.
+// span is the period that a FHIR date or dateTime means, from ≤ t < to, such as a day, a month or a second. A
+// date without a zone is in UTC.
 type span struct{ from, to time.Time }
 
-// datePattern is FHIR R4's dateTime (§2.24.0.1): a year, month or day, or a time with seconds and a zone. Go's parser alone
-// would accept "T8:00:00Z".
+// datePattern is FHIR R4's dateTime (§2.24.0.1): a year, month or day, or a time with seconds and a zone.
+// Go's parser alone would accept "T8:00:00Z".
 var datePattern = regexp.MustCompile(`^\d{4}(-\d\d(-\d\d(T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?)?)?$`)
 
 func parseDate(s string) (span, error) {

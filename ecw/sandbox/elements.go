@@ -14,8 +14,9 @@ type element struct {
 	types map[string]string
 }
 
-// elementsOf is the part of FHIR R4 that an Observation of a vital sign may contain. The table is needed because Go's decoder
-// accepts "effectivedatetime" for effectiveDateTime and skips unknown elements; a FHIR server does neither.
+// elementsOf is the part of FHIR R4 that an Observation of a vital sign may contain. The table is needed
+// because Go's decoder accepts "effectivedatetime" for effectiveDateTime and skips unknown elements; a FHIR
+// server does neither.
 func elementsOf(fhirType string) (element, bool) {
 	const (
 		common = " id extension "

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The kinds of fault. Several faults of the first group, which change how a request is handled, may apply together. Of the
-// second and third group only the oldest matching fault applies.
+// The kinds of fault. Several faults of the first group, which change how a request is handled, may apply
+// together. Of the second and third group only the oldest matching fault applies.
 const (
 	kindSlow              = "slow"
 	kindSlowAfter         = "slow_after"

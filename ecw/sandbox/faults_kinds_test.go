@@ -33,7 +33,7 @@ func TestFaultsOnIdentifiers(t *testing.T) {
 	}
 }
 
-func TestSomebodyElseUnderAPatientsID(t *testing.T) {
+func TestOtherPersonUnderAPatientsID(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	token := r.token(allScopes)
@@ -72,7 +72,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// TestReadmeNamesEveryKind keeps the list of faults whole.
+// TestReadmeNamesEveryKind: README.md lists all kinds of faults.
 func TestReadmeNamesEveryKind(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")

@@ -12,7 +12,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
-// TestFaultsOnCreate asks for each kind once and looks at the answer to a create, and at what was stored.
+// TestFaultsOnCreate asks for each kind once, and checks the answer to a create and what was stored.
 func TestFaultsOnCreate(t *testing.T) {
 	t.Parallel()
 	for kind, c := range map[string]struct {
@@ -76,7 +76,7 @@ func TestFaultsOnCreate(t *testing.T) {
 				t.Errorf("stored %d, want %d", n, c.stored)
 			}
 			if kind == "unauthorized" || kind == "throttle" {
-				return // these outlast the request that met them
+				return // these last longer than one request
 			}
 
 			after := r.createOnce(token, weight("w"), "w")
@@ -107,7 +107,8 @@ func TestFaultsOnTokens(t *testing.T) {
 
 	r := start(t)
 	r.fault(`{"kind": "narrow_scope"}`)
-	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("scope") != "system/Patient.read system/Observation.read" || r.create(a.str("access_token"), weight("w")).status != 403 {
+	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("scope") != "system/Patient.read system/Observation.read" ||
+		r.create(a.str("access_token"), weight("w")).status != 403 {
 		t.Errorf("narrow_scope: %s", a.text)
 	}
 
@@ -147,7 +148,11 @@ func TestFaultsOnSearch(t *testing.T) {
 	}
 
 	r.fault(`{"kind": "strict_search", "count": 3}`)
-	for search, want := range map[string]int{"identifier=w": 400, "category=vital-signs&_count=1": 400, "identifier=w&category=vital-signs": 200} {
+	for search, want := range map[string]int{
+		"identifier=w":                      400,
+		"category=vital-signs&_count=1":     400,
+		"identifier=w&category=vital-signs": 200,
+	} {
 		if a := r.fhirGet(token, "/Observation?"+search); a.status != want {
 			t.Errorf("strict_search %s: got %d", search, a.status)
 		}
@@ -199,7 +204,8 @@ func TestFaultLifetimes(t *testing.T) {
 	}
 
 	r.fault(`{"kind": "error_500", "target": "any", "for": "30s"}`)
-	if list := r.do("GET", "/admin/faults", ""); list.str("faults", 0, "until") != "2026-02-06T10:30:45Z" || list.str("faults", 0, "kind") != "error_500" {
+	if list := r.do("GET", "/admin/faults", ""); list.str("faults", 0, "until") != "2026-02-06T10:30:45Z" ||
+		list.str("faults", 0, "kind") != "error_500" {
 		t.Errorf("list: %s", list.text)
 	}
 	if status() != 500 || r.askToken(form(r.assertion(nil), allScopes)).status != 500 {
@@ -234,7 +240,7 @@ func TestSlowDelaysAndEndsWithTheServer(t *testing.T) {
 	r.fault(`{"kind": "slow", "target": "read", "delay": "1h"}`)
 	done := make(chan answer)
 	go func() { done <- r.fhirGet(token, "/Patient/"+patientID) }()
-	for r.do("GET", "/admin/faults", "").get("faults", 0) != nil { // until the request has met the fault
+	for r.do("GET", "/admin/faults", "").get("faults", 0) != nil { // until the fault has affected the request
 	}
 
 	if err := r.server.Close(); err != nil {
@@ -259,7 +265,7 @@ func TestSlowIsHandledAfterTheClientGaveUp(t *testing.T) {
 	r.client.Timeout = 0
 	deadline := time.Now().Add(5 * time.Second)
 	for r.stored("w") == 0 && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond) // nothing tells a client that gave up
+		time.Sleep(5 * time.Millisecond) // a client that gave up gets no answer, so the store is polled
 	}
 
 	if n := r.stored("w"); n != 1 {

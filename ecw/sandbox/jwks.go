@@ -17,8 +17,8 @@ const (
 	minKeyBits = 2048
 )
 
-// keySource fetches the app's public keys and keeps them for a minute. It fetches them again at once for a key that it does
-// not know, so that a rotated key works immediately.
+// keySource fetches the app's public keys and keeps them for a minute. It fetches them again at once for a
+// key that it does not know, so that a rotated key works immediately.
 type keySource struct {
 	url    string
 	now    func() time.Time
@@ -33,7 +33,8 @@ func newKeySource(url string, now func() time.Time) *keySource {
 	return &keySource{url: url, now: now, client: &http.Client{Timeout: 5 * time.Second}}
 }
 
-// find returns the RSA key with that id. Every failure is an invalid_client, because the app has not proved its identity.
+// find returns the RSA key with that id. Every failure is an invalid_client, because the app has not proved
+// its identity.
 func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

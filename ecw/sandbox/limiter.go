@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// limiter is eCW's limit on requests: a number in a clock minute, token and FHIR requests together. After the first request
-// too many, all requests are refused until the next minute begins.
+// limiter is eCW's limit on requests: a number in a clock minute, token and FHIR requests together. After the
+// first request too many, all requests are refused until the next minute begins.
 type limiter struct {
 	mu           sync.Mutex
 	perMinute    int // 0 = no limit

@@ -69,7 +69,8 @@ func (s *Server) received(resource json.RawMessage) (observationBody, []problem)
 	return body, s.validate(resource, body)
 }
 
-// condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). It returns nil if there is none, or if it is to be ignored.
+// condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). It returns nil if there is none, or if it is to be
+// ignored.
 func (s *Server) condition(c *call, header []string) (*query[*observation], *problem) {
 	if len(header) == 0 || s.cfg.IgnoreIfNoneExist || c.effects.has(kindIgnoreIfNoneExist) || c.effects.has(kindStoreAgain) {
 		return nil, nil
@@ -214,7 +215,8 @@ func (s *Server) observationParams() map[string]matcher[*observation] {
 	}
 }
 
-// patientID takes the id out of a reference to a Patient, relative or below the base; "" if it is not such a reference.
+// patientID takes the id out of a reference to a Patient, relative or below the base; "" if it is not such a
+// reference.
 func patientID(ref, base string) string {
 	if base != "" {
 		ref = strings.TrimPrefix(ref, base+"/")

@@ -24,7 +24,8 @@ func TestCreateAndRead(t *testing.T) {
 	if want := r.server.FHIRBaseURL() + "/Observation/" + id + "/_history/1"; id == "" || a.header.Get("Location") != want {
 		t.Errorf("Location is %q, want %q", a.header.Get("Location"), want)
 	}
-	if a.str("meta", "versionId") != "1" || a.str("meta", "lastUpdated") != "2026-02-06T10:30:15.000Z" || a.str("meta", "tag", 0, "display") != "Vantrexia RPM" {
+	if a.str("meta", "versionId") != "1" || a.str("meta", "lastUpdated") != "2026-02-06T10:30:15.000Z" ||
+		a.str("meta", "tag", 0, "display") != "Vantrexia RPM" {
 		t.Errorf("meta: %v", a.get("meta"))
 	}
 
@@ -89,7 +90,8 @@ func glucose(t *testing.T) string {
 	t.Helper()
 	g := with(t, weight("g"), `"vital-signs"`, `"laboratory"`)
 	g = with(t, g, "29463-7", "41653-7")
-	return with(t, g, `"unit":"kg","system":"http://unitsofmeasure.org","code":"kg"`, `"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"`)
+	return with(t, g, `"unit":"kg","system":"http://unitsofmeasure.org","code":"kg"`,
+		`"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"`)
 }
 
 func TestCreateRefuses(t *testing.T) {
@@ -280,7 +282,8 @@ func TestConditionalCreate(t *testing.T) {
 	token := r.token(allScopes)
 	first := r.createOnce(token, weight("w-1"), "w-1")
 	second := r.createOnce(token, weight("w-1"), "w-1")
-	if first.status != 201 || second.status != 200 || first.str("id") != second.str("id") || second.header.Get("Location") != first.header.Get("Location") {
+	if first.status != 201 || second.status != 200 || first.str("id") != second.str("id") ||
+		second.header.Get("Location") != first.header.Get("Location") {
 		t.Fatalf("got %d %s, then %d %s", first.status, first.text, second.status, second.text)
 	}
 

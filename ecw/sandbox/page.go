@@ -85,7 +85,8 @@ func (s *Server) sendPage(w http.ResponseWriter, view pageView) {
 	}
 
 	h := http.Header{}
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "+
+		"frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 
@@ -107,8 +108,8 @@ func pageColumns() []string {
 	return columns
 }
 
-// flowsheet returns a row for each patient and moment, the newest arrivals first, and the number of Observations that the
-// rows show.
+// flowsheet returns a row for each patient and moment, the newest arrivals first, and the number of
+// Observations that the rows show.
 func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int) {
 	var rows []flowRow
 	index := map[string]int{}

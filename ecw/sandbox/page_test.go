@@ -8,7 +8,8 @@ import (
 func TestPage(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	if a := r.do("GET", "/", ""); a.status != 200 || !strings.Contains(a.text, "No Observation has arrived yet") || !strings.Contains(a.text, "O&#39;Brien") {
+	if a := r.do("GET", "/", ""); a.status != 200 || !strings.Contains(a.text, "No Observation has arrived yet") ||
+		!strings.Contains(a.text, "O&#39;Brien") {
 		t.Errorf("empty: got %d %s", a.status, a.text)
 	}
 
@@ -18,7 +19,10 @@ func TestPage(t *testing.T) {
 	r.create(token, pressure("p"))
 	a := r.do("GET", "/", "")
 
-	for _, shown := range []string{"Lee, Kevin", "ECW-10001", "81.60 kg", "142/92", ">78<", "2026-02-06 10:30:00", "Vantrexia RPM", "obs-fhir-10001", "&lt;script&gt;", "2 Observations"} {
+	for _, shown := range []string{
+		"Lee, Kevin", "ECW-10001", "81.60 kg", "142/92", ">78<", "2026-02-06 10:30:00", "Vantrexia RPM", "obs-fhir-10001",
+		"&lt;script&gt;", "2 Observations",
+	} {
 		if !strings.Contains(a.text, shown) {
 			t.Errorf("the page does not show %s", shown)
 		}

@@ -189,8 +189,8 @@ func (s *Server) readPatient(c *call) reply {
 	return rep
 }
 
-// mixedUp is a patient whose chart was overwritten with another person's demographics; only the id and the identifiers
-// are unchanged.
+// mixedUp is a patient whose chart was overwritten with another person's demographics; only the id and the
+// identifiers are unchanged.
 func (ps *patients) mixedUp(p *patient) *patient {
 	other := *p
 	for _, q := range ps.list {
@@ -247,7 +247,8 @@ func patientParams() map[string]matcher[*patient] {
 	}
 }
 
-// startsWith is FHIR's search on strings: it matches the start of a field, without regard to case and accents.
+// startsWith is FHIR's search on strings: it matches the start of a field, without regard to case and
+// accents.
 func startsWith(fields func(*patient) []string) matcher[*patient] {
 	return func(v string) (func(*patient) bool, error) {
 		want := fold(v)

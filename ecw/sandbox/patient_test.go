@@ -15,7 +15,8 @@ func TestPeople(t *testing.T) {
 		t.Fatalf("%d people, want 142", len(people))
 	}
 
-	if first := people[0]; first.FHIRID != patientID || first.MRN != "ECW-10001" || first.FirstName != "Kevin" || first.LastName != "Lee" || first.BirthDate != "2007-07-15" || first.SampleID != "2004454" {
+	if first := people[0]; first.FHIRID != patientID || first.MRN != "ECW-10001" || first.FirstName != "Kevin" ||
+		first.LastName != "Lee" || first.BirthDate != "2007-07-15" || first.SampleID != "2004454" {
 		t.Errorf("the first is %+v", first)
 	}
 
@@ -96,7 +97,8 @@ func TestVitals(t *testing.T) {
 		t.Errorf("got %+v", visits[1])
 	}
 
-	if last := visits[601]; last.Temperature != "37" || last.BMI != "16.2" || last.RespiratoryRate != "16" || last.OxygenSaturation != "99" || !last.Time.Equal(time.Date(2010, 8, 12, 4, 0, 0, 0, time.UTC)) {
+	if last := visits[601]; last.Temperature != "37" || last.BMI != "16.2" || last.RespiratoryRate != "16" ||
+		last.OxygenSaturation != "99" || !last.Time.Equal(time.Date(2010, 8, 12, 4, 0, 0, 0, time.UTC)) {
 		t.Errorf("got %+v", last)
 	}
 }
@@ -108,10 +110,31 @@ func TestPatientRead(t *testing.T) {
 	a := r.fhirGet(token, "/Patient/"+patientID)
 
 	want := `{"resourceType":"Patient","id":"ecw-patient-2004454",
-		"meta":{"versionId":"1","lastUpdated":"2026-01-05T08:00:00Z","profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"]},
+		"meta":{
+			"versionId":"1",
+			"lastUpdated":"2026-01-05T08:00:00Z",
+			"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"]
+		},
 		"identifier":[
-			{"use":"secondary","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"AN","display":"Account number"}],"text":"Account number"},"system":"https://sandbox-ehr.example.com/account","value":"A2004454"},
-			{"use":"usual","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"MR","display":"Medical record number"}],"text":"Medical record number"},"system":"https://sandbox-ehr.example.com/mrn","value":"ECW-10001"}],
+			{
+				"use":"secondary",
+				"type":{
+					"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"AN","display":"Account number"}],
+					"text":"Account number"
+				},
+				"system":"https://sandbox-ehr.example.com/account",
+				"value":"A2004454"
+			},
+			{
+				"use":"usual",
+				"type":{
+					"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"MR","display":"Medical record number"}],
+					"text":"Medical record number"
+				},
+				"system":"https://sandbox-ehr.example.com/mrn",
+				"value":"ECW-10001"
+			}
+		],
 		"active":true,
 		"name":[{"use":"official","text":"Kevin Lee","family":"Lee","given":["Kevin","H"]}],
 		"telecom":[{"system":"email","value":"kevin.lee@example.com"}],
@@ -198,7 +221,8 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("got %s", a.text)
 	}
 	b := r.do("GET", base("/.well-known/smart-configuration"), "")
-	if b.status != 200 || b.str("token_endpoint") != r.server.TokenURL() || b.str("token_endpoint_auth_signing_alg_values_supported", 0) != "RS384" {
+	if b.status != 200 || b.str("token_endpoint") != r.server.TokenURL() ||
+		b.str("token_endpoint_auth_signing_alg_values_supported", 0) != "RS384" {
 		t.Errorf("got %d %s", b.status, b.text)
 	}
 }

@@ -35,8 +35,8 @@ type Person struct {
 	PostCode  string
 }
 
-// Visit is one row of vitals.tsv: the measurements of one moment. Each is the text of the file, because its decimals show the
-// device's precision; an empty string means not measured.
+// Visit is one row of vitals.tsv: the measurements of one moment. Each is the text of the file, because its
+// decimals show the device's precision; an empty string means not measured.
 type Visit struct {
 	ID               string    // of the row
 	SampleID         string    // the patient: Person.SampleID
@@ -57,8 +57,8 @@ const (
 	addedCount  = 99
 )
 
-// People returns the 142 patients of the sandbox, always the same ones in the same order: those of patients.tsv, then
-// 99 added ones. The slice is the caller's.
+// People returns the 142 patients of the sandbox, always the same ones in the same order: those of
+// patients.tsv, then 99 added ones. The slice is the caller's.
 func People() []Person {
 	people, _ := allPeople() // cannot fail at run time: the table is embedded, and a test reads it
 	return people
@@ -153,7 +153,8 @@ func visitTime(s string) (time.Time, error) {
 	}
 }
 
-// table reads a tab-separated text whose first line has the names of the columns. It returns a map for each row.
+// table reads a tab-separated text whose first line has the names of the columns. It returns a map for each
+// row.
 func table(text string) ([]map[string]string, error) {
 	r := csv.NewReader(strings.NewReader(text))
 	r.Comma = '\t'
@@ -177,9 +178,9 @@ func table(text string) ([]map[string]string, error) {
 	return rows, nil
 }
 
-// addedPerson makes one of the people added to the sample. There are enough of them for several pages. They have names that
-// software often mishandles (with apostrophes, accents, hyphens, blanks, of one letter), telephone numbers of the range
-// reserved for fiction, and addresses at example.com.
+// addedPerson makes one of the people added to the sample. There are enough of them for several pages. They
+// have names that software often mishandles (with apostrophes, accents, hyphens, blanks, of one letter),
+// telephone numbers of the range reserved for fiction, and addresses at example.com.
 func addedPerson(i int) Person {
 	families := strings.Split("Abernathy,Bergström,Castellanos,D'Angelo,Eriksen,Fitzgerald,García-Núñez,Hathaway,Ivanova,Jørgensen,"+
 		"Kowalczyk,Lindqvist,MacAllister,Nguyễn,O'Brien,Pemberton,Quintanilla,Rasmussen,St. Clair,Thibodeaux,Underhill,Van der Berg,"+

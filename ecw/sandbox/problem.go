@@ -2,8 +2,9 @@ package sandbox
 
 import "net/http"
 
-// errorNumbers is the code system of eCW's numbers in OperationOutcome.issue.details. eCW publishes the numbers for its
-// transaction Bundle only. Where they are in the answer to a plain create, and under which system, is this sandbox's choice.
+// errorNumbers is the code system of eCW's numbers in OperationOutcome.issue.details. eCW publishes the
+// numbers for its transaction Bundle only. Where they are in the answer to a plain create, and under which
+// system, is this sandbox's choice.
 const errorNumbers = "https://vantrexia.com/fhir/CodeSystem/ecw-write-error"
 
 // eCW's numbers for the outcome of a write.
@@ -58,8 +59,8 @@ func numberText(number string) string {
 	}
 }
 
-// problem is a refusal. Its detail goes into OperationOutcome.diagnostics and may contain patient data, as in real EHRs, so
-// a client must not log it.
+// problem is a refusal. Its detail goes into OperationOutcome.diagnostics and may contain patient data, as in
+// real EHRs, so a client must not log it.
 type problem struct {
 	status int    // HTTP
 	code   string // FHIR issue type (http://hl7.org/fhir/R4/valueset-issue-type.html)

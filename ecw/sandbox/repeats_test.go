@@ -65,7 +65,8 @@ func TestLateIndexHidesFromSearches(t *testing.T) {
 	}
 }
 
-// TestLateIndexHidesFromTheChecksOfACreate: what lags behind cannot keep the same from being stored again.
+// TestLateIndexHidesFromTheChecksOfACreate: an Observation that is not indexed yet does not prevent a second
+// one.
 func TestLateIndexHidesFromTheChecksOfACreate(t *testing.T) {
 	t.Parallel()
 	r := start(t)

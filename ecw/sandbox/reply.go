@@ -50,7 +50,8 @@ const (
 
 type endpoint func(*call) reply
 
-// ehr makes a handler of an endpoint of the EHR itself. Its requests are counted, limited and subject to faults.
+// ehr makes a handler of an endpoint of the EHR itself. Its requests are counted, limited and subject to
+// faults.
 func (s *Server) ehr(route string, op operation, next endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.now()
@@ -64,7 +65,8 @@ func (s *Server) ehr(route string, op operation, next endpoint) http.Handler {
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, next endpoint) reply {
-	// The body is read first, because a real server handles a request even if its client gives up after sending it.
+	// The body is read first, because a real server handles a request even if its client gives up after
+	// sending it.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	c := &call{Request: r, op: op, body: body}
 	var tooLarge *http.MaxBytesError
@@ -104,8 +106,8 @@ func (s *Server) admit(c *call) (reply, bool) {
 	return c.fail(throttled()), false
 }
 
-// wait sleeps until the time is over or the server closes. It does not end with the request, because a slow server goes on
-// working after its client has given up.
+// wait sleeps until the time is over or the server closes. It does not end with the request, because a slow
+// server goes on working after its client has given up.
 func (s *Server) wait(d time.Duration) {
 	if d <= 0 {
 		return

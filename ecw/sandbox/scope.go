@@ -2,8 +2,8 @@ package sandbox
 
 import "strings"
 
-// grant is one scope of an access token: a type of resource, and what may be done with it in the letters of SMART 2 (create,
-// read, update, delete, search).
+// grant is one scope of an access token: a type of resource, and what may be done with it in the letters of
+// SMART 2 (create, read, update, delete, search).
 type grant struct {
 	resource string // a FHIR type or "*"
 	allowed  string // some of "cruds"
@@ -37,7 +37,8 @@ func parseScope(scope string) (grant, bool) {
 	return grant{resource: resource, allowed: verbs}, true
 }
 
-// inOrder reports whether s consists of letters of order, each at most once and in that order, as SMART 2 demands.
+// inOrder reports whether s consists of letters of order, each at most once and in that order, as SMART 2
+// demands.
 func inOrder(s, order string) bool {
 	for _, letter := range s {
 		i := strings.IndexRune(order, letter)

@@ -15,8 +15,8 @@ const (
 	maxPage     = 200
 )
 
-// query is a parsed FHIR search for things of type T. All repeated parameters must match; of the comma-separated values of a
-// parameter one must match (FHIR R4 §3.1.1.5).
+// query is a parsed FHIR search for things of type T. All repeated parameters must match; of the
+// comma-separated values of a parameter one must match (FHIR R4 §3.1.1.5).
 type query[T any] struct {
 	filters []func(T) bool
 	count   int
@@ -33,8 +33,8 @@ func (q query[T]) matches(item T) bool {
 // matcher makes the test for one value of a search parameter.
 type matcher[T any] func(value string) (func(T) bool, error)
 
-// parseQuery reads search parameters. It refuses an unknown parameter. FHIR lets a server ignore it, but then the search
-// would find too much.
+// parseQuery reads search parameters. It refuses an unknown parameter. FHIR lets a server ignore it, but then
+// the search would find too much.
 func parseQuery[T any](values url.Values, known map[string]matcher[T]) (query[T], error) {
 	q := query[T]{count: defaultPage}
 	for _, name := range sortedKeys(values) {
@@ -119,7 +119,8 @@ func splitOr(value string) []string {
 	return parts
 }
 
-// tokenParam is a value of a search parameter of type token: code, system|code, |code (no system), system| (any code).
+// tokenParam is a value of a search parameter of type token: code, system|code, |code (no system), system|
+// (any code).
 type tokenParam struct {
 	system, code string
 	anySystem    bool

@@ -1,11 +1,11 @@
-// Package sandbox is a stand-in for the EHR eClinicalWorks (eCW), for development, demonstrations and tests: a token
-// endpoint that verifies SMART Backend Services assertions, a FHIR R4 server with Patient and Observation, sample
-// patients, a page that shows what arrived, and faults on demand.
+// Package sandbox is a stand-in for the EHR eClinicalWorks (eCW), for development, demonstrations and tests:
+// a token endpoint that verifies SMART Backend Services assertions, a FHIR R4 server with Patient and
+// Observation, sample patients, a page that shows what arrived, and faults on demand.
 //
-// It is written from the specifications and from what is publicly known of eCW, and is strict where eCW is strict. It
-// shares no code with package ecw, the client, so that each tests the other. Where eCW's behaviour is not public, the
-// sandbox makes a choice, and a comment says so. It is not meant for patient data: its administration and its page ask for
-// no password.
+// It is written from the specifications and from what is publicly known of eCW, and is strict where eCW is
+// strict. It shares no code with package ecw, the client, so that each tests the other. Where eCW's behaviour
+// is not public, the sandbox makes a choice, and a comment says so. It is not meant for patient data: its
+// administration and its page ask for no password.
 package sandbox
 
 import (
@@ -27,30 +27,32 @@ type Config struct {
 	ClientID     string // of the registered app; required
 	PracticeCode string // last part of the FHIR base URL; required
 
-	// JWKSURL is where the app publishes its public keys; required. They are fetched for token requests and kept for a
-	// minute.
+	// JWKSURL is where the app publishes its public keys; required. They are fetched for token requests and
+	// kept for a minute.
 	JWKSURL string
-	// PublicURL is the address of this server for clients, such as "http://127.0.0.1:8090"; required. The audience of an
-	// assertion is PublicURL + TokenPath.
+	// PublicURL is the address of this server for clients, such as "http://127.0.0.1:8090"; required. The
+	// audience of an assertion is PublicURL + TokenPath.
 	PublicURL string
 
 	Scopes        []string      // that the app may ask for; default DefaultScopes
 	TokenLifetime time.Duration // default 5 minutes
 	RatePerMinute int           // token and FHIR requests in a clock minute before 429 until its end; 0 = no limit (eCW: 250)
 
-	// DataDir is the folder of observations.ndjson, which keeps the accepted Observations. They are written before the
-	// request is answered, and New reads them again. Only one process may use it at a time. Empty means memory only.
+	// DataDir is the folder of observations.ndjson, which keeps the accepted Observations. They are written
+	// before the request is answered, and New reads them again. Only one process may use it at a time. Empty
+	// means memory only.
 	DataDir string
 
-	// IgnoreIfNoneExist makes this an EHR without conditional create: it ignores the header and creates again. A Bundle
-	// with a known identifier gets eCW's 201, ALREADY_EXIST.
+	// IgnoreIfNoneExist makes this an EHR without conditional create: it ignores the header and creates
+	// again. A Bundle with a known identifier gets eCW's 201, ALREADY_EXIST.
 	IgnoreIfNoneExist bool
 	RefuseGlucose     bool // refuse glucose with eCW's 613, as practices of eCW may
 
 	Logger *slog.Logger // default: none
 
-	// Now is the EHR's own clock, which may be wrong on purpose. It dates answers and Observations, and decides when tokens
-	// and faults end and when a minute of the limit begins. Delays run on the real clock. Default time.Now.
+	// Now is the EHR's own clock, which may be wrong on purpose. It dates answers and Observations, and
+	// decides when tokens and faults end and when a minute of the limit begins. Delays run on the real clock.
+	// Default time.Now.
 	Now func() time.Time
 }
 
@@ -85,8 +87,8 @@ type Server struct {
 	close   sync.Once
 }
 
-// New checks the configuration, reads the Observations kept in DataDir and returns the server. The error names every wrong
-// field.
+// New checks the configuration, reads the Observations kept in DataDir and returns the server. The error
+// names every wrong field.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -178,15 +180,16 @@ func (s *Server) TokenURL() string { return s.cfg.PublicURL + TokenPath }
 // FHIRBaseURL is the base of the practice's FHIR resources, without a slash at the end.
 func (s *Server) FHIRBaseURL() string { return s.cfg.PublicURL + FHIRPath + s.cfg.PracticeCode }
 
-// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /. The header Date has the time of
-// Config.Now.
+// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /. The header Date has the
+// time of Config.Now.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	s.handler.ServeHTTP(w, r)
 }
 
-// Close ends the waits of slow answers and closes the file of Observations. A later create is answered with 500. Call it
-// before http.Server.Shutdown, which would wait for the slow answers. A second call does nothing.
+// Close ends the waits of slow answers and closes the file of Observations. A later create is answered with
+// 500. Call it before http.Server.Shutdown, which would wait for the slow answers. A second call does
+// nothing.
 func (s *Server) Close() error {
 	var err error
 	s.close.Do(func() {
@@ -232,8 +235,8 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// fhir makes a handler of a FHIR interaction (a letter of "cruds") with a type of resource. It demands a valid token whose
-// scope allows the interaction.
+// fhir makes a handler of a FHIR interaction (a letter of "cruds") with a type of resource. It demands a
+// valid token whose scope allows the interaction.
 func (s *Server) fhir(route string, op operation, resource string, interaction rune, next endpoint) http.Handler {
 	return s.ofPractice(route, op, func(c *call) reply {
 		if rep, ok := s.authorize(c, resource, interaction); !ok {

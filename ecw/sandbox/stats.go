@@ -33,8 +33,8 @@ type TokenStats struct {
 	Refused map[string]int `json:"refused"` // by OAuth error
 }
 
-// CreateStats count the creates received and the Observations stored. An identifier stored more than once is a duplicate
-// reading in the chart.
+// CreateStats count the creates received and the Observations stored. An identifier stored more than once is
+// a duplicate reading in the chart.
 type CreateStats struct {
 	Received map[string]int `json:"received"` // creates with a valid token, refused ones included
 	Stored   map[string]int `json:"stored"`
@@ -47,7 +47,8 @@ type LimitStats struct {
 	BusiestMinute int `json:"busiest_minute"` // most requests accepted in one clock minute
 }
 
-// LoadStats say how many requests are under way at once. A request whose client has gone is under way until it is handled.
+// LoadStats say how many requests are under way at once. A request whose client has gone is under way until
+// it is handled.
 type LoadStats struct {
 	InFlight     int     `json:"in_flight"`      // requests under way now
 	MostInFlight int     `json:"most_in_flight"` // most of them at once
@@ -101,8 +102,8 @@ func (st *stats) begin() {
 	st.mostInFlight = max(st.mostInFlight, st.inFlight)
 }
 
-// end is called before the answer is sent. Otherwise a client that sends one request after the other could seem to have two
-// under way.
+// end is called before the answer is sent. Otherwise a client that sends one request after the other could
+// seem to have two under way.
 func (st *stats) end(route string, rep reply) {
 	status := strconv.Itoa(rep.status)
 	if rep.reset {

@@ -27,9 +27,9 @@ type observation struct {
 
 func (o *observation) findable(now time.Time) bool { return !now.Before(o.indexed) }
 
-// store holds the accepted Observations in the order of their arrival, and keeps them in a file if there is one. A line is
-// written before the create is answered, so that an accepted Observation survives the end of the process. It may not survive
-// a power cut, because there is no fsync.
+// store holds the accepted Observations in the order of their arrival, and keeps them in a file if there is
+// one. A line is written before the create is answered, so that an accepted Observation survives the end of
+// the process. It may not survive a power cut, because there is no fsync.
 type store struct {
 	mu           sync.RWMutex
 	now          func() time.Time
@@ -83,8 +83,8 @@ func (st *store) empty() {
 	st.list, st.byID, st.byIdentifier, st.next = nil, map[string]*observation{}, map[string][]*observation{}, firstNumber
 }
 
-// replay reads the file. A last line without a line break is the remains of a write that a crash interrupted. It is dropped,
-// because its create was never answered. Any other line that cannot be read is an error.
+// replay reads the file. A last line without a line break is the remains of a write that a crash interrupted.
+// It is dropped, because its create was never answered. Any other line that cannot be read is an error.
 func (st *store) replay() error {
 	data, err := io.ReadAll(st.file)
 	if err != nil {
@@ -165,8 +165,8 @@ type creation struct {
 	indexDelay time.Duration // until searches find it
 }
 
-// create stores the Observation and returns it, or stores nothing and returns the Observations that prevent it. Of two
-// creates with the same condition only one stores.
+// create stores the Observation and returns it, or stores nothing and returns the Observations that prevent
+// it. Of two creates with the same condition only one stores.
 func (st *store) create(c creation) (*observation, []*observation, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -302,8 +302,8 @@ func (st *store) close() error {
 	return st.file.Close()
 }
 
-// withServerElements adds the elements that a server assigns. The others stay as they were sent, including their decimals and
-// the order of the elements inside them.
+// withServerElements adds the elements that a server assigns. The others stay as they were sent, including
+// their decimals and the order of the elements inside them.
 func withServerElements(resource json.RawMessage, id string, at time.Time) (json.RawMessage, error) {
 	var elements map[string]json.RawMessage
 	if err := json.Unmarshal(resource, &elements); err != nil {

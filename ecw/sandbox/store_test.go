@@ -140,7 +140,8 @@ func TestStatsCountRequests(t *testing.T) {
 		}
 	}
 
-	if stats.num("tokens", "issued") != 1 || stats.num("tokens", "refused", "invalid_grant") != 1 || r.received("w") != 2 || r.received("x") != 1 || stats.num("creates", "total") != 1 {
+	if stats.num("tokens", "issued") != 1 || stats.num("tokens", "refused", "invalid_grant") != 1 || r.received("w") != 2 ||
+		r.received("x") != 1 || stats.num("creates", "total") != 1 {
 		t.Errorf("stats: %s", stats.text)
 	}
 }

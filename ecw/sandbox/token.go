@@ -110,8 +110,8 @@ func invalidClient(format string, args ...any) error {
 	return &oauthFailure{"invalid_client", fmt.Sprintf(format, args...)}
 }
 
-// invalidGrant is eCW's answer to an expired or malformed assertion and to a bad scope. SMART demands invalid_client and
-// invalid_scope.
+// invalidGrant is eCW's answer to an expired or malformed assertion and to a bad scope. SMART demands
+// invalid_client and invalid_scope.
 func invalidGrant(format string, args ...any) error {
 	return &oauthFailure{"invalid_grant", fmt.Sprintf(format, args...)}
 }
@@ -234,8 +234,8 @@ func tokenForm(c *call) (url.Values, error) {
 	}
 }
 
-// oneClientAuthentication checks that the request uses one method of client authentication (RFC 6749 §2.3). It must be the
-// assertion, because the sandbox's app is of the type backend_service.
+// oneClientAuthentication checks that the request uses one method of client authentication (RFC 6749 §2.3).
+// It must be the assertion, because the sandbox's app is of the type backend_service.
 func oneClientAuthentication(c *call, form url.Values) error {
 	secret := form.Has("client_secret") || c.Header.Get("Authorization") != ""
 	assertion := form.Has("client_assertion") || form.Has("client_assertion_type")
@@ -327,7 +327,8 @@ func (s *Server) checkScopes(scope string) ([]string, error) {
 	return asked, nil
 }
 
-// authorize finds the bearer token of a FHIR request and checks that it allows the interaction (a letter of "cruds").
+// authorize finds the bearer token of a FHIR request and checks that it allows the interaction (a letter of
+// "cruds").
 func (s *Server) authorize(c *call, resource string, interaction rune) (reply, bool) {
 	token, given := bearer(c.Request)
 	access, ok := s.tokens.find(token, s.now())

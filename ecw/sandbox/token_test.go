@@ -18,7 +18,8 @@ func TestTokenGranted(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	a := r.askToken(form(r.assertion(nil), "system/Patient.read"))
-	if a.status != http.StatusOK || a.str("access_token") == "" || a.str("token_type") != "bearer" || a.num("expires_in") != 300 || a.str("scope") != "system/Patient.read" {
+	if a.status != http.StatusOK || a.str("access_token") == "" || a.str("token_type") != "bearer" ||
+		a.num("expires_in") != 300 || a.str("scope") != "system/Patient.read" {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
 	if a.header.Get("Cache-Control") != "no-store" {
@@ -247,7 +248,8 @@ func TestBearer(t *testing.T) {
 	}
 
 	r.clock.advance(time.Second)
-	if a := r.fhirGet(readOnly, "/Patient/"+patientID); a.status != 401 || !strings.Contains(a.header.Get("WWW-Authenticate"), "invalid_token") {
+	if a := r.fhirGet(readOnly, "/Patient/"+patientID); a.status != 401 ||
+		!strings.Contains(a.header.Get("WWW-Authenticate"), "invalid_token") {
 		t.Errorf("after the expiry: got %d %s", a.status, a.text)
 	}
 }

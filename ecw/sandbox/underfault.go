@@ -116,7 +116,8 @@ func gatewayPage(status int) reply {
 // largeBody is many times the size of any sound answer.
 const largeBody = 10 << 20
 
-// spoil removes from a successful answer what the client would need. A refusal stays as it is, unless the connection is cut.
+// spoil removes from a successful answer what the client would need. A refusal stays as it is, unless the
+// connection is cut.
 func spoil(kind string, rep reply) reply {
 	switch {
 	case kind == kindResetAfter:

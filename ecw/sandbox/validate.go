@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// maxAhead is how far in the future a reading may be: more than the error of a local time that is taken for UTC.
+// maxAhead is how far in the future a reading may be: more than the error of a local time that is taken for
+// UTC.
 const maxAhead = 24 * time.Hour
 
 // decodeObservation decodes the resource, and refuses one that does not have the form of an R4 Observation.
@@ -61,8 +62,8 @@ func (r *review) refuse(code, number, at, format string, args ...any) {
 	})
 }
 
-// validate checks an Observation by the rules of US Core and of eCW. It returns all problems. eCW's answer has the number of
-// the first.
+// validate checks an Observation by the rules of US Core and of eCW. It returns all problems. eCW's answer
+// has the number of the first.
 func (s *Server) validate(resource json.RawMessage, o observationBody) []problem {
 	r := &review{}
 	r.subject(s, o)

@@ -23,8 +23,8 @@ type vital struct {
 	most     float64  // a value above it in any of the units, or below 0, counts as a mistake
 }
 
-// vitals are the codes of vital signs that eCW is known to accept, and those of glucose, which a practice may refuse
-// (Config.RefuseGlucose). US Core demands both codes of a pulse oximetry.
+// vitals are the codes of vital signs that eCW is known to accept, and those of glucose, which a practice may
+// refuse (Config.RefuseGlucose). US Core demands both codes of a pulse oximetry.
 func vitals() []vital {
 	const vitalSigns, laboratory = "vital-signs", "laboratory"
 	return []vital{
@@ -45,7 +45,8 @@ func vitals() []vital {
 	}
 }
 
-// componentVital describes a component of a blood pressure. Other codes may occur, because US Core permits them.
+// componentVital describes a component of a blood pressure. Other codes may occur, because US Core permits
+// them.
 func componentVital(code string) (vital, bool) {
 	switch code {
 	case codeSystolic, codeDiastolic:

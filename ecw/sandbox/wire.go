@@ -33,8 +33,8 @@ type reference struct {
 	Display   string `json:"display,omitempty"`
 }
 
-// quantity keeps its value as text, because 98.60 and 98.6 differ to a clinician, and because a string must be recognised
-// as not being a number.
+// quantity keeps its value as text, because 98.60 and 98.6 differ to a clinician, and because a string must
+// be recognised as not being a number.
 type quantity struct {
 	Value      json.RawMessage `json:"value"`
 	Comparator string          `json:"comparator"`
@@ -53,7 +53,8 @@ type meta struct {
 	Tag []coding `json:"tag"`
 }
 
-// observationBody is a received Observation, decoded for checks and searches. The resource itself is kept as text.
+// observationBody is a received Observation, decoded for checks and searches. The resource itself is kept as
+// text.
 type observationBody struct {
 	ResourceType      string            `json:"resourceType"`
 	ID                *string           `json:"id"`
