@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-// TestBoundsOfEveryUnit: both ends of what is taken, in each unit of each type, and what lies just beyond them. A height of
-// 170 cm that is sent as inches would be charted as 4.3 m. The numbers are written out here, so that a change of the
-// catalogue is a decision made twice; a unit that is missing here is found.
+// TestBoundsOfEveryUnit: in each unit of each type the lowest and the highest value are accepted, and the
+// values just beyond them are refused. Otherwise a height of 170 cm that is sent as inches would be charted
+// as 4.3 m. The numbers are repeated here, so that a bound of the catalogue is not changed by accident. The
+// test fails if a unit is missing here.
 func TestBoundsOfEveryUnit(t *testing.T) {
 	t.Parallel()
 	bounds := []struct {

@@ -16,7 +16,7 @@ const (
 	BloodGlucose     Type = "blood_glucose"
 )
 
-// Systems and profiles. US Core 6.1.0 to 9.0.0 agree on them.
+// Systems and profiles. They are the same in US Core 6.1.0 to 9.0.0.
 const (
 	loincSystem       = "http://loinc.org"
 	ucumSystem        = "http://unitsofmeasure.org"
@@ -39,14 +39,15 @@ var (
 
 // unit is one unit that a quantity may be measured in.
 //
-// The display is ASCII: eCW refuses a resource for "unsupported characters" (its error 108), so no degree sign. min and max
-// are the limits of what a living person and a home device can produce, wide on purpose: a crisis must get through, while a
-// slip of the finger, a wrong unit or a broken sensor must not.
+// The display is in ASCII, without a degree sign, because eCW refuses a resource for "unsupported characters"
+// (its error 108). min and max are the limits of what a living person and a home device can produce. They are
+// wide, because a reading of a person in a crisis must be accepted; a typing error, a wrong unit or a broken
+// sensor must be refused.
 type unit struct {
 	ucum      string // valueQuantity.code, case-sensitive UCUM
 	display   string // valueQuantity.unit, for people
 	min, max  float64
-	spellings []string // what people and devices write instead; compared without case
+	spellings []string // other spellings of people and devices; compared without case
 }
 
 // component is one part of a panel.
@@ -54,7 +55,8 @@ type component struct {
 	field string // its name in Reading.Values
 	code  coding
 	unit  unit
-	// optional: left out of the resource when not measured. The others are stated as absent, as US Core demands.
+	// optional components are left out of the resource if not measured. The others are declared absent, as US
+	// Core demands.
 	optional bool
 }
 
@@ -69,8 +71,8 @@ type entry struct {
 	components []component
 }
 
-// catalogue is the home of everything that tells one type of reading from another. It is never written to.
-// A type has more than one row where the unit or the method changes the code.
+// catalogue has everything in which the types of reading differ. It is never changed. A type has more than
+// one row if the code depends on the unit or the method.
 var catalogue = []entry{
 	{
 		typ:      BloodPressure,
@@ -103,10 +105,12 @@ var catalogue = []entry{
 		units:    []unit{{"/min", "breaths/minute", 3, 150, []string{"breaths/min", "{breaths}/min", "br/min", "brpm", "1/min"}}},
 	},
 	{
-		typ: Temperature, profile: usCore + "us-core-body-temperature", category: vitalSigns,
-		codes: []coding{{"8310-5", "Body temperature"}},
+		typ:      Temperature,
+		profile:  usCore + "us-core-body-temperature",
+		category: vitalSigns,
+		codes:    []coding{{"8310-5", "Body temperature"}},
 		units: []unit{
-			// In UCUM, C is the coulomb and F the farad; nobody has a temperature in either.
+			// In UCUM, C is the coulomb and F the farad, but no temperature is measured in either.
 			{"Cel", "Cel", 20, 45, []string{"C", "°C", "℃", "degC", "Celsius"}},
 			{"[degF]", "degF", 68, 113, []string{"F", "°F", "℉", "Fahrenheit"}},
 		},
@@ -165,7 +169,7 @@ var catalogue = []entry{
 		codes:    []coding{{"14743-9", "Glucose [Moles/volume] in Capillary blood by Glucometer"}},
 		units:    []unit{{"mmol/L", "mmol/L", 0.2, 111.1, nil}},
 	},
-	// HL7's CGM guide fixes the display of the unit too, with a small l.
+	// HL7's CGM guide also prescribes the display of the unit, with a small l.
 	{
 		typ:      BloodGlucose,
 		method:   methodCGM,
@@ -188,14 +192,14 @@ var catalogue = []entry{
 func Types() []Type {
 	var types []Type
 	for _, e := range catalogue {
-		if n := len(types); n == 0 || types[n-1] != e.typ { // the rows of a type stand together
+		if n := len(types); n == 0 || types[n-1] != e.typ { // the rows of a type are adjacent
 			types = append(types, e.typ)
 		}
 	}
 	return types
 }
 
-// ParseType returns the type of that name, or FieldErrors for "observation_type" listing the names there are.
+// ParseType returns the type of that name, or FieldErrors for "observation_type" that list the names.
 func ParseType(name string) (Type, error) {
 	if len(entriesOf(Type(name))) == 0 {
 		return "", FieldErrors{unknownType(name)}

@@ -10,7 +10,7 @@ import (
 	"github.com/fastenhealth/gofhir-models/fhir401"
 )
 
-// The four differences, and nothing else.
+// The result has the four differences of ForDelivery, and no other.
 func TestForDelivery(t *testing.T) {
 	view := observe(t, reading(BloodPressure, `{"systolic":142,"diastolic":92,"heart_rate":78}`))
 	before := judge(t, view)
@@ -31,13 +31,16 @@ func TestForDelivery(t *testing.T) {
 		{"system": "https://vantrexia.com/fhir/CodeSystem/source", "code": "vantrexia-rpm", "display": "Vantrexia RPM"},
 		{"system": "http://hl7.org/fhir/us/core/CodeSystem/us-core-tags", "code": "patient-supplied"}]`))
 	want["subject"] = tree(t, []byte(`{"reference": "Patient/ecw-patient-fhir-id-001"}`))
-	want["identifier"] = tree(t, []byte(`[{"system": "https://vantrexia.com/fhir/sid/observation", "value": "d4e5f6a7-b8c9-0123-defa-234567890123"}]`))
+	want["identifier"] = tree(t, []byte(`[{
+		"system": "https://vantrexia.com/fhir/sid/observation",
+		"value": "d4e5f6a7-b8c9-0123-defa-234567890123"
+	}]`))
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
 
-// Neither writes to the other: the stored view must not change because something was sent.
+// The input and the result share no memory: a change of one must not change the other.
 func TestForDeliveryCopies(t *testing.T) {
 	view := observe(t, reading(BloodPressure, `{"systolic":142,"diastolic":92}`))
 	before := judge(t, view)
@@ -135,7 +138,8 @@ func TestCheckNamesTheRule(t *testing.T) {
 	}
 
 	var stored fhir401.Observation
-	if err := json.Unmarshal([]byte(`{"meta":{"profile":["x"]},"code":{"coding":[{}]},"component":[{}]}`), &stored); err != nil || Check(&stored) == nil {
+	err := json.Unmarshal([]byte(`{"meta":{"profile":["x"]},"code":{"coding":[{}]},"component":[{}]}`), &stored)
+	if err != nil || Check(&stored) == nil {
 		t.Errorf("accepted an Observation of nothing (%v)", err)
 	}
 }

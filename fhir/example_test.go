@@ -87,7 +87,7 @@ func ExampleObservation() {
 	// }
 }
 
-// What leaves for the EHR names its patient by the EHR's id only, and carries the reading's id as an identifier.
+// The resource for the EHR names the patient by the EHR's id only, and has the reading's id as an identifier.
 func ExampleForDelivery() {
 	reading := fhir.Reading{
 		ID:          "d4e5f6a7-b8c9-0123-defa-234567890123",
@@ -123,7 +123,7 @@ func ExampleForDelivery() {
 	// [{"system":"https://vantrexia.com/fhir/sid/observation","value":"d4e5f6a7-b8c9-0123-defa-234567890123"}]
 }
 
-// A sender is told every field that is wrong, and the remedy.
+// The error names every invalid field, and the remedy.
 func ExampleReading_Validate() {
 	now := time.Date(2026, 2, 6, 10, 31, 0, 0, time.UTC)
 	reading := fhir.Reading{
@@ -144,7 +144,7 @@ func ExampleReading_Validate() {
 	// effective_at: is in the future; check the clock of the device
 }
 
-// The demographics of an EHR's Patient; of its identifiers, the one of type MR is the MRN.
+// The identifier of type MR becomes the MRN of the demographics.
 func ExampleParsePatient() {
 	patient, err := fhir.ParsePatient(json.RawMessage(`{
 		"resourceType": "Patient",

@@ -12,8 +12,8 @@ import (
 	"github.com/google/fhir/go/jsonformat"
 )
 
-// judge holds every resource that this package emits against rules that it did not write: google/fhir's strict R4 reader
-// (unknown elements, types, patterns, required elements), the list of valid UCUM codes, and our own Check.
+// judge checks a resource of this package with independent rules: google/fhir's strict R4 reader (unknown
+// elements, types, patterns, required elements) and the list of valid UCUM codes. It also runs our own Check.
 func judge(t testing.TB, o *fhir401.Observation) json.RawMessage {
 	t.Helper()
 	raw, err := Marshal(o)
@@ -77,7 +77,7 @@ func TestJudgeRefuses(t *testing.T) {
 	}
 }
 
-// tree decodes JSON for comparison, numbers as written.
+// tree decodes JSON for a comparison, with numbers as written.
 func tree(t testing.TB, raw []byte) any {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(raw))

@@ -9,15 +9,16 @@ import (
 	"testing"
 )
 
-// TestEveryListOfAPatientIsBounded: a Patient costs no more than a few times the 8 MiB that it may have, whichever of the
-// lists that we read it fills with empty elements. It measures the process, so it runs alone.
+// TestEveryListOfAPatientIsBounded: a Patient takes no more memory than a few times the 8 MiB that it may
+// have, whichever list it fills with empty elements. The test measures the whole process, so it does not run
+// in parallel.
 func TestEveryListOfAPatientIsBounded(t *testing.T) {
 	const (
 		size    = 8 << 20
 		allowed = 4 * size
 	)
 
-	// filled is a list of as many equal elements as fit into so many bytes.
+	// filled is a list of equal elements that has about size bytes.
 	filled := func(element string, bytes int) string {
 		return "[" + element + strings.Repeat(","+element, bytes/(len(element)+1)-1) + "]"
 	}
@@ -68,7 +69,7 @@ func TestEveryListOfAPatientIsBounded(t *testing.T) {
 	}
 }
 
-// listsOf names all lists of a type and of what it holds.
+// listsOf names all lists of a type and of its elements.
 func listsOf(of reflect.Type, within string) []string {
 	var found []string
 	for f := range of.Fields() {

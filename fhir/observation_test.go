@@ -46,7 +46,7 @@ func observe(t testing.TB, r Reading) *fhir401.Observation {
 	return o
 }
 
-// The example "Get FHIR Observation" of the API reference, every field and every number as written there.
+// The resource equals the example "Get FHIR Observation" of the API reference in every field and number.
 func TestObservationOfTheAPIReference(t *testing.T) {
 	want, err := os.ReadFile("testdata/observation.json")
 	if err != nil {
@@ -58,7 +58,8 @@ func TestObservationOfTheAPIReference(t *testing.T) {
 	}
 }
 
-// Every type in every unit, in both views, written out by hand and not taken from the catalogue.
+// Every type in every unit becomes the expected resources, both for the API and for the EHR. The expectations
+// are written out and not taken from the catalogue.
 func TestEveryTypeAndUnit(t *testing.T) {
 	const us, cgm = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-", "http://hl7.org/fhir/uv/cgm/StructureDefinition/"
 	tests := []struct {
@@ -124,7 +125,8 @@ func TestEveryTypeAndUnit(t *testing.T) {
 				}
 
 				q := o.ValueQuantity
-				got := []string{o.Meta.Profile[0], *o.Category[0].Coding[0].Code, strings.Join(codes, " "), string(*q.Value) + " " + *q.Unit + " " + *q.Code}
+				quantity := string(*q.Value) + " " + *q.Unit + " " + *q.Code
+				got := []string{o.Meta.Profile[0], *o.Category[0].Coding[0].Code, strings.Join(codes, " "), quantity}
 				if want := []string{test.profile, test.category, test.codes, test.quantity}; !slices.Equal(got, want) {
 					t.Errorf("got  %q\nwant %q", got, want)
 				}
@@ -133,7 +135,7 @@ func TestEveryTypeAndUnit(t *testing.T) {
 	}
 }
 
-// Rows and units that are added to the catalogue later are tested from the day they are added.
+// Every row, unit and spelling of the catalogue can be transformed, including those that are added later.
 func TestEveryRowAndSpellingTransforms(t *testing.T) {
 	for _, e := range catalogue {
 		for _, u := range e.units {
@@ -157,7 +159,7 @@ func TestEveryRowAndSpellingTransforms(t *testing.T) {
 	}
 }
 
-// A blood pressure with a part missing says so; it does not guess, and it does not leave the part out.
+// If a part of a blood pressure is missing, the resource declares it absent.
 func TestMissingComponents(t *testing.T) {
 	tests := []struct{ values, want string }{
 		{`{"systolic":120,"diastolic":80}`, "8480-6=120 8462-4=80"},
@@ -247,7 +249,7 @@ func isFieldErrors(err error) bool {
 	return ok
 }
 
-// What the database gives back is what went in.
+// A resource that is stored and read again is unchanged.
 func TestMarshalRoundTrip(t *testing.T) {
 	raw := judge(t, observe(t, reading(Temperature, `{"value":98.60,"unit":"F"}`)))
 	o, err := fhir401.UnmarshalObservation(raw)

@@ -11,9 +11,11 @@ import (
 func TestParsePatient(t *testing.T) {
 	const full = `{
 		"resourceType": "Patient", "id": "ecw-patient-fhir-id-001", "active": false, "gender": "female", "birthDate": "1961-04-09",
-		"extension": [{"url": "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race", "extension": [{"url": "text", "valueString": "White"}]}],
+		"extension": [{"url": "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race",
+			"extension": [{"url": "text", "valueString": "White"}]}],
 		"identifier": [
-			{"system": "http://hl7.org/fhir/sid/us-ssn", "value": "999-12-3456", "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "SS"}]}},
+			{"system": "http://hl7.org/fhir/sid/us-ssn", "value": "999-12-3456",
+				"type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "SS"}]}},
 			{"use": "usual", "value": "7", "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "PI"}]}},
 			{"use": "old", "value": "ECW-1", "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]}},
 			{"use": "primary", "value": " ECW-10087 ", "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]}}],
@@ -29,7 +31,8 @@ func TestParsePatient(t *testing.T) {
 		"address": [
 			{"use": "old", "line": ["1 Past St"], "city": "Before"},
 			{"use": "billing", "line": ["PO Box 1"], "city": "Billing"},
-			{"use": "home", "line": ["80 Mill St", "", "Apt 21"], "city": "Sand Springs", "state": "OK", "postalCode": "74063", "country": "USA"}]
+			{"use": "home", "line": ["80 Mill St", "", "Apt 21"], "city": "Sand Springs", "state": "OK", "postalCode": "74063",
+				"country": "USA"}]
 	}`
 
 	tests := []struct {
@@ -37,9 +40,21 @@ func TestParsePatient(t *testing.T) {
 		want          Demographics
 	}{
 		{"full", full, Demographics{
-			ID: "ecw-patient-fhir-id-001", FirstName: "Sarah", LastName: "Johnson", BirthDate: "1961-04-09", Gender: "female",
-			MRN: "ECW-10087", Phone: "555-0102", Email: "sarah@example.com",
-			Address: Address{Lines: []string{"80 Mill St", "Apt 21"}, City: "Sand Springs", State: "OK", PostalCode: "74063", Country: "USA"},
+			ID:        "ecw-patient-fhir-id-001",
+			FirstName: "Sarah",
+			LastName:  "Johnson",
+			BirthDate: "1961-04-09",
+			Gender:    "female",
+			MRN:       "ECW-10087",
+			Phone:     "555-0102",
+			Email:     "sarah@example.com",
+			Address: Address{
+				Lines:      []string{"80 Mill St", "Apt 21"},
+				City:       "Sand Springs",
+				State:      "OK",
+				PostalCode: "74063",
+				Country:    "USA",
+			},
 		}},
 		{"the least", `{}`, Demographics{Active: true}},
 		{"nulls", `{"identifier":null,"name":[{"given":null}],"telecom":null,"address":null}`, Demographics{Active: true}},
@@ -71,8 +86,11 @@ func TestParsePatient(t *testing.T) {
 			Demographics{MRN: "2", Active: true},
 		},
 		{"no MRN of a licence", `{"identifier":[{"value":"1","use":"usual","type":{"coding":[{"code":"DL"}]}}]}`, Demographics{Active: true}},
-		{"ranked phone", `{"telecom":[{"system":"phone","use":"mobile","value":"1"},{"system":"phone","use":"work","rank":2,"value":"2"},{"system":"phone","rank":1,"value":"3"}]}`,
-			Demographics{Phone: "3", Active: true}},
+		{
+			"ranked phone",
+			`{"telecom":[{"system":"phone","use":"mobile","value":"1"},{"system":"phone","use":"work","rank":2,"value":"2"},{"system":"phone","rank":1,"value":"3"}]}`,
+			Demographics{Phone: "3", Active: true},
+		},
 		{
 			"first of equals",
 			`{"telecom":[{"system":"email","value":"a@example.com"},{"system":"email","value":"b@example.com"}]}`,
@@ -101,7 +119,8 @@ func TestParsePatient(t *testing.T) {
 	}
 }
 
-// TestMRN: which of a patient's identifiers is the medical record number, and which systems are named where none is.
+// TestMRN lists which of a patient's identifiers is the medical record number, and which systems are returned
+// if none is.
 func TestMRN(t *testing.T) {
 	t.Parallel()
 	const ours = "urn:oid:1.2.840.114350.1.13.1"
@@ -156,12 +175,24 @@ func TestMRN(t *testing.T) {
 			[]string{"http://ehr.example/b"},
 		},
 		{"an old one of the system", `{"system":"` + ours + `","value":"1","use":"old"}`, ours, "", nil},
-		{"systems that are no URIs", `{"system":"John Smith","value":"1"},{"system":"smith","value":"2"},{"system":"http://john@ehr.example/","value":"3"},` +
-			`{"system":"http://ehr.example/?name=smith","value":"4"},{"system":"mailto:john@ehr.example","value":"5"},{"system":"http://ehr.example/#john","value":"6"},` +
-			`{"system":"http://ehr.example/\u0007","value":"7"},{"system":"urn:","value":"8"},{"system":"http:///x","value":"9"},{"system":"urn:John Smith:1","value":"9"}`, "", "", nil},
+		{
+			"systems that are no URIs",
+			`{"system":"John Smith","value":"1"},{"system":"smith","value":"2"},{"system":"http://john@ehr.example/","value":"3"},` +
+				`{"system":"http://ehr.example/?name=smith","value":"4"},{"system":"mailto:john@ehr.example","value":"5"},{"system":"http://ehr.example/#john","value":"6"},` +
+				`{"system":"http://ehr.example/\u0007","value":"7"},{"system":"urn:","value":"8"},{"system":"http:///x","value":"9"},{"system":"urn:John Smith:1","value":"9"}`,
+			"",
+			"",
+			nil,
+		},
 		{"the same system twice", `{"system":"urn:a:b","value":"1"},{"system":"urn:a:b","value":"2"}`, "", "", []string{"urn:a:b"}},
-		{"many systems", `{"system":"urn:a:1","value":"1"},{"system":"urn:a:2","value":"1"},{"system":"urn:a:3","value":"1"},{"system":"urn:a:4","value":"1"},` +
-			`{"system":"urn:a:5","value":"1"},{"system":"urn:a:6","value":"1"}`, "", "", []string{"urn:a:1", "urn:a:2", "urn:a:3", "urn:a:4", "urn:a:5"}},
+		{
+			"many systems",
+			`{"system":"urn:a:1","value":"1"},{"system":"urn:a:2","value":"1"},{"system":"urn:a:3","value":"1"},{"system":"urn:a:4","value":"1"},` +
+				`{"system":"urn:a:5","value":"1"},{"system":"urn:a:6","value":"1"}`,
+			"",
+			"",
+			[]string{"urn:a:1", "urn:a:2", "urn:a:3", "urn:a:4", "urn:a:5"},
+		},
 		{
 			"a long system",
 			`{"system":"urn:a:` + strings.Repeat("x", 200) + `","value":"1"},{"system":"urn:a:2","value":"1"}`,

@@ -9,7 +9,8 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// TestReadingIDSaysWhatTheReadingIs also pins one id: charts hold them, so they must never change.
+// TestReadingIDSaysWhatTheReadingIs: each part of the identity changes the id, and the same reading has the
+// same id. One id is written out, because charts contain these ids and they must never change.
 func TestReadingIDSaysWhatTheReadingIs(t *testing.T) {
 	t.Parallel()
 	patient := uuid.MustParse("d290f1ee-6c54-4b01-90e6-d701748f0851")

@@ -14,7 +14,7 @@ func TestValidateAccepts(t *testing.T) {
 		typ    Type
 		values string
 	}{
-		// The ends of what was measured on real people (0.753 kg is a newborn), then what is extreme and possible.
+		// The extremes that were measured on real people (0.753 kg is a newborn), then extreme but possible values.
 		{BloodPressure, `{"systolic":40,"diastolic":25}`},
 		{BloodPressure, `{"systolic":182,"diastolic":121}`},
 		{BloodPressure, `{"systolic":260,"diastolic":150,"heart_rate":220}`},
@@ -308,8 +308,8 @@ func TestDecimal(t *testing.T) {
 	}
 }
 
-// FuzzReading: nothing panics, and what Validate accepts becomes resources, in both views, that stand before the judge and
-// still carry the numbers that were sent.
+// FuzzReading: nothing panics, and a reading that Validate accepts becomes resources for the API and for the
+// EHR that pass judge and contain the numbers that were sent.
 func FuzzReading(f *testing.F) {
 	for i, values := range []string{
 		`{"systolic":142,"diastolic":92,"heart_rate":78}`, `{"value":72}`, `{"value":1.6e1,"unit":"breaths/min"}`,
