@@ -7,8 +7,8 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// BenchmarkDelivery is what the gate costs a delivery of one request, from Admit to Report, with all
-// processes at the practice's one row.
+// BenchmarkDelivery measures the gate's part in a delivery of one request, from Admit to Report. All
+// processes compete for the practice's one row.
 func BenchmarkDelivery(b *testing.B) {
 	r := newRig(b)
 	g := r.gate(limit(1<<30), places(1<<20))
@@ -43,7 +43,7 @@ func BenchmarkDelivery(b *testing.B) {
 	})
 }
 
-// BenchmarkSingleRequest is what it costs a request that belongs to no delivery.
+// BenchmarkSingleRequest measures the gate's part in a request that belongs to no delivery.
 func BenchmarkSingleRequest(b *testing.B) {
 	r := newRig(b)
 	g := r.gate(limit(1<<30), places(1<<20))
@@ -61,7 +61,7 @@ func BenchmarkSingleRequest(b *testing.B) {
 	})
 }
 
-// backlog puts so many transmissions into the queue.
+// backlog puts n transmissions into the queue.
 func (r *rig) backlog(n int) {
 	r.tb.Helper()
 	like := r.transmission().ObservationID
@@ -79,7 +79,7 @@ func (r *rig) backlog(n int) {
 	r.exec("ANALYZE ecw_places")
 }
 
-// BenchmarkCallNext is what it costs to call the next of a long queue when a place is free.
+// BenchmarkCallNext measures a call of the next transmission of a long queue when a place is free.
 func BenchmarkCallNext(b *testing.B) {
 	r := newRig(b)
 	g := r.gate()
@@ -104,7 +104,7 @@ func BenchmarkCallNext(b *testing.B) {
 	}
 }
 
-// BenchmarkNewcomer is what it costs to find that a long queue goes first.
+// BenchmarkNewcomer measures the admission of a newcomer that has to wait behind a long queue.
 func BenchmarkNewcomer(b *testing.B) {
 	r := newRig(b)
 	g := r.gate()

@@ -93,7 +93,7 @@ func TestAnOpenCircuitHolds(t *testing.T) {
 	r.goes(g, first)
 }
 
-// A place that was kept for a transmission is free when the circuit opens before it comes.
+// If the circuit opens before a called transmission comes, the place that was kept for it becomes free.
 func TestWhatWasCalledIsHeldByACircuitThatOpened(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -139,7 +139,7 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 	}
 }
 
-// Reports of many processes at once are all heard.
+// Concurrent reports of many processes are all counted.
 func TestReportsOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -170,7 +170,8 @@ func TestReportsOfManyProcesses(t *testing.T) {
 	}
 }
 
-// A process that has just started records many outcomes at once: none may need a second connection meanwhile.
+// A report needs no second connection of the pool. Otherwise a process that has just started, and records
+// many outcomes at once, could block itself.
 func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -194,11 +195,11 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	}
 }
 
-// outage is what may have become of readings when an outage of ten minutes ends.
+// outage lists the states in which readings may be when an outage of ten minutes ends.
 var outage = []struct {
 	name  string
-	ago   time.Duration // its last delivery began
-	state string        // what is different from a failed one
+	ago   time.Duration // since the beginning of its last delivery
+	state string        // the columns in which it differs from a failed one
 	freed bool
 }{
 	{"failed in the outage", 5 * time.Minute, "", true},
@@ -208,14 +209,14 @@ var outage = []struct {
 	{"forbidden before it", 11 * time.Minute, "status = 'pending', error_class = 'permanent_credentials'", false},
 	{"throttled in the outage", 5 * time.Minute, "status = 'pending', error_class = 'throttled'", false},
 	{"failed for good", 5 * time.Minute, "next_retry_at = NULL", false},
-	{"due", 5 * time.Minute, "next_retry_at = now() - interval '1 second'", false}, // goes by itself
+	{"due", 5 * time.Minute, "next_retry_at = now() - interval '1 second'", false}, // its retry is due in any case
 	{"unknown since a short time", 9 * time.Minute, "error_class = 'unknown', updated_at = now() - interval '4 minutes'", false},
 	{"unknown since a long time", 9 * time.Minute, "error_class = 'unknown', updated_at = now() - interval '6 minutes'", true},
 	{"under way", 5 * time.Minute, "status = 'processing', next_retry_at = NULL", false},
 	{"delivered", 5 * time.Minute, "status = 'transmitted', next_retry_at = NULL, ecw_observation_id = 'obs-1'", false},
 }
 
-// openOutage makes all of those.
+// openOutage stores a reading in each of those states.
 func (r *rig) openOutage(g *gate.Gate) (names map[uuid.UUID]string) {
 	r.tb.Helper()
 	r.openCircuit(g, 10*time.Minute)
@@ -231,8 +232,8 @@ func (r *rig) openOutage(g *gate.Gate) (names map[uuid.UUID]string) {
 	return names
 }
 
-// A reading that failed in the outage need not wait for its retry. One that may have arrived gets the
-// schedule's first wait, until eCW's searches show it.
+// A reading that failed during the outage is delivered at once and does not wait for its retry. One that may
+// have arrived waits for the first interval of the schedule, until eCW's searches show it.
 func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -240,7 +241,7 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	names := r.openOutage(g)
 	held := r.hold(g, 2)
 	since := *r.row().FailingSince
-	r.must(g.Release(t.Context(), since)) // the circuit is still open: nobody is called
+	r.must(g.Release(t.Context(), since)) // the circuit is still open, so no transmission is called
 	r.expectCalls("the circuit is open")
 
 	r.exec("UPDATE ecw_gates SET circuit = 'closed', reason = '', opened_at = NULL")
@@ -270,7 +271,7 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	r.expectCalls("released again, all of them are called already")
 }
 
-// Without an outage that is over, only what was held is released.
+// If no outage has ended, only transmissions that were held are released.
 func TestOnlyWhatWasHeldIsReleased(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -288,13 +289,13 @@ func TestOnlyWhatWasHeldIsReleased(t *testing.T) {
 	}
 }
 
-// warnings keeps what a gate writes into its log.
+// warnings keeps the log of a gate.
 type warnings struct{ strings.Builder }
 
 func (w *warnings) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
-// The delivery that closed the circuit releases, and the circuit breaker does so too, at the same time; each
-// may come to the rows in another order, as its plan is.
+// The delivery that closed the circuit and the circuit breaker may both release at the same time. PostgreSQL
+// may choose a different plan for each, so that they lock the rows in different orders.
 func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -304,7 +305,7 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	r.must(err)
 	list := r.transmissions(3)
 
-	for i, failed := range list { // the index on when they were opened shows them the other way round than the table
+	for i, failed := range list { // the index by creation time has them in the opposite order of the table
 		r.fail(failed, time.Minute)
 		r.exec("UPDATE transmissions SET created_at = now() + $2 * interval '1 day' WHERE id = $1", failed.TransmissionID, i)
 	}
@@ -331,7 +332,7 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	}
 }
 
-// A report frees a place that has expired, while somebody else clears away those that have.
+// A report frees a place that has expired, while another transaction removes expired places.
 func TestAReportAndACallDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

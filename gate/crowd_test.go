@@ -18,19 +18,19 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// crowd is many deliveries, imports and people before one eCW, by several processes.
+// crowd is many deliveries, imports and people's requests to one eCW, from several processes.
 type crowd struct {
 	*rig
 	gates []*gate.Gate
 	log   lockedLog
-	desks map[uuid.UUID]chan gate.Call // where each delivery hears that it is called
+	desks map[uuid.UUID]chan gate.Call // on which each delivery receives its call
 
 	under, imports, mostUnder, mostImports atomic.Int64
-	outages                                atomic.Int64 // how many deliveries still fail
+	outages                                atomic.Int64 // how many more deliveries fail
 	opened                                 atomic.Int64
 }
 
-// lockedLog counts what the gates warn of.
+// lockedLog counts the warnings of the gates.
 type lockedLog struct {
 	mu   sync.Mutex
 	text string
@@ -56,12 +56,12 @@ func newCrowd(t *testing.T, processes int, change ...func(*gate.Config)) *crowd 
 func (c *crowd) call(_ context.Context, _ string, observationID uuid.UUID, call gate.Call) error {
 	select {
 	case c.desks[observationID] <- call:
-	default: // it was called already, and has not heard it yet
+	default: // it was called already, and has not received the call yet
 	}
 	return nil
 }
 
-// enters counts what is under way, never more than there is.
+// enters counts a request in n, the number under way, and keeps the highest number in most.
 func (c *crowd) enters(n, most *atomic.Int64) {
 	for now := n.Add(1); ; {
 		seen := most.Load()
@@ -95,7 +95,7 @@ func (c *crowd) deliver(ctx context.Context, g *gate.Gate, t gate.Request) error
 	}
 }
 
-// attempt is a delivery of two requests.
+// attempt makes a delivery of two requests.
 func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, number int32) (done bool, err error) {
 	err = db.Written(c.store.StartAttempt(ctx, db.StartAttemptParams{
 		TransmissionID: t.TransmissionID,
@@ -168,7 +168,7 @@ func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, numbe
 		return finding == gate.Answers, nil
 	}
 
-	group, ctx := errgroup.WithContext(ctx) // the circuit breaker does it as well
+	group, ctx := errgroup.WithContext(ctx) // the circuit breaker releases too
 	for _, g := range c.gates {
 		group.Go(func() error { return g.Release(ctx, change.FailingSince) })
 	}
@@ -196,7 +196,7 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 			c.enters(&c.imports, &c.mostImports)
 		}
 
-		time.Sleep(time.Millisecond) // it is under way
+		time.Sleep(time.Millisecond) // the request is under way
 		if imports {
 			c.imports.Add(-1)
 		}
@@ -208,7 +208,7 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 	return nil
 }
 
-// breaker tries an open circuit, as its workflow does.
+// breaker chooses trials for an open circuit, as the workflow of the circuit breaker does.
 func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 	for ctx.Err() == nil {
 		state, err := g.State(ctx)
@@ -230,8 +230,8 @@ func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 	return nil
 }
 
-// run brings so many readings to eCW, while imports and people ask it too. Nobody sweeps: a call that is lost
-// is a reading that waits for ever.
+// run delivers readings to eCW, while imports and people send requests too. There is no sweep, so a reading
+// whose call is lost waits for ever and the test fails.
 func (c *crowd) run(readings int) {
 	c.tb.Helper()
 	list := c.transmissions(readings)
@@ -290,8 +290,8 @@ func TestACrowdIsDeliveredWithinThePlaces(t *testing.T) {
 	}
 }
 
-// Outages in the middle: the circuit opens and closes, and nobody is forgotten. Only the trial may come on
-// top.
+// Deliveries fail in between, so the circuit opens and closes; still every reading is delivered. Only a trial
+// may be under way in addition to the places.
 func TestACrowdIsDeliveredThroughOutages(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t, 3, places(4))

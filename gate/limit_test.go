@@ -16,8 +16,8 @@ import (
 // burst is how many requests may leave at once.
 const burst = 10
 
-// within holds moments against the limit: in no stretch of time are there more than it lets through, and the
-// burst. For 60 seconds that is limit+10.
+// within checks moments against the limit: no period has more of them than the limit permits for its length,
+// plus the burst. For 60 seconds that is limit+10.
 func within(t *testing.T, moments []time.Time, interval time.Duration) {
 	t.Helper()
 	slices.SortFunc(moments, time.Time.Compare)
@@ -30,8 +30,8 @@ func within(t *testing.T, moments []time.Time, interval time.Duration) {
 	}
 }
 
-// However many processes ask, and however often: together they get the burst, and then one after the other at
-// the limit's pace, without a gap while there is a backlog.
+// However many processes ask, and however often, together they get the burst and then one request after the
+// other at the limit's pace, without a gap while there is a backlog.
 func TestManyProcessesShareOneLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -73,7 +73,7 @@ func TestManyProcessesShareOneLimit(t *testing.T) {
 	}
 }
 
-// The same by the requests themselves, which wait for their moments.
+// The same as above with real requests, which wait for their moments.
 func TestRequestsLeaveAtTheLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -127,7 +127,7 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 	r.must(err)
 
 	for name, test := range map[string]struct {
-		fullIn    time.Duration // the bucket
+		fullIn    time.Duration // until the bucket is full
 		goes      bool
 		waitAbout time.Duration
 	}{
@@ -191,7 +191,7 @@ func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
 	}
 }
 
-// Go's transport repeats a search by itself: eCW counts that, and so do we.
+// Go's transport may repeat a search by itself. eCW counts the repetition, so the gate must count it too.
 func TestRepeatsAreCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -207,7 +207,7 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(3)
-	r.must(gates[0].Pause(t.Context(), 40*time.Second)) // the first that this database hears of the practice
+	r.must(gates[0].Pause(t.Context(), 40*time.Second)) // the practice has no row yet
 	full := r.row().BucketFullAt
 
 	for i, g := range gates {
@@ -218,7 +218,7 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 		}
 	}
 
-	r.must(gates[1].Pause(t.Context(), time.Second)) // eCW names less: the block stands
+	r.must(gates[1].Pause(t.Context(), time.Second)) // a shorter pause does not shorten the block
 	if _, wait, err := gates[2].Begin(t.Context()); err != nil || wait < 20*time.Second {
 		t.Errorf("told to wait %s (%v), want the longer block to stand", wait, err)
 	}
@@ -232,7 +232,7 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 	}
 }
 
-// All requests that are under way meet one block: it lasts as long as eCW says, not the sum.
+// If several requests under way are refused in one block, the block lasts as long as eCW says, not the sum.
 func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -252,8 +252,8 @@ func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	}
 }
 
-// Requests that waited for their moment when eCW blocked us must not all leave together when the block ends,
-// with the burst on top: their moments have passed, and each takes another.
+// The moments of requests that wait pass while eCW blocks us. When the block ends, each takes a new moment,
+// so that they do not all leave together in addition to the burst.
 func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -283,8 +283,8 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	}
 }
 
-// The database's clock was ahead and was set right: requests that are counted for a time to come hold nobody
-// back.
+// If the database's clock was ahead and was corrected, requests that are counted for a future time hold back
+// no other.
 func TestACountFromTheFutureIsForgotten(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

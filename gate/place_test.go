@@ -13,7 +13,7 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// bears sets how many requests may be under way.
+// bears sets how many requests may be under way at once.
 func (r *rig) bears(g *gate.Gate, parallel float64) {
 	r.tb.Helper()
 	_, err := g.State(r.tb.Context())
@@ -21,7 +21,7 @@ func (r *rig) bears(g *gate.Gate, parallel float64) {
 	r.exec("UPDATE ecw_gates SET parallel = $1, reduced_at = 'epoch'", parallel)
 }
 
-// expectParallel holds how many may be under way against what it should be.
+// expectParallel checks how many requests may be under way at once.
 func (r *rig) expectParallel(why string, want float64) {
 	r.tb.Helper()
 	if got := r.row().Parallel; math.Abs(got-want) > 1e-9 {
@@ -29,8 +29,8 @@ func (r *rig) expectParallel(why string, want float64) {
 	}
 }
 
-// later begins a request in the background, which has to wait for its place; done returns when it has left,
-// or was sent back, and ends it.
+// later begins a request in the background, which has to wait for its place. done waits until it has left or
+// was refused, and ends it.
 func (r *rig) later(ctx context.Context, g *gate.Gate) (done func() (left bool, err error)) {
 	r.tb.Helper()
 	type result struct {
@@ -104,7 +104,7 @@ func TestImportsTakeHalfOfThePlaces(t *testing.T) {
 		t.Errorf("imports take %d places, want %d", n, parallel/2)
 	}
 
-	for range parallel / 2 { // the others are free for everybody else
+	for range parallel / 2 { // the others are free for other requests
 		r.begin(t.Context(), g)
 	}
 
@@ -129,7 +129,7 @@ func TestAnImportHasOnePlaceAtLeast(t *testing.T) {
 	}
 }
 
-// The process of a request has died: its place is free when it would have been over.
+// If the process of a request has died, its place is free when the request's time is over.
 func TestAPlaceThatExpiredIsFree(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -173,7 +173,7 @@ func TestARequestThatIsGivenUpLeavesItsPlace(t *testing.T) {
 	}
 }
 
-// All requests of a delivery share the place that it was admitted to, and each keeps it for longer.
+// All requests of a delivery share the place that it was admitted to, and each renews it.
 func TestADeliverysRequestsShareItsPlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -184,7 +184,7 @@ func TestADeliverysRequestsShareItsPlace(t *testing.T) {
 
 	for range 2 {
 		r.exec("UPDATE ecw_places SET expires_at = clock_timestamp() + interval '30 seconds'")
-		first, second := r.begin(ctx, g), r.begin(ctx, g) // a token for it and others, while it looks up
+		first, second := r.begin(ctx, g), r.begin(ctx, g) // a token request and a look-up at the same time
 		var renewed bool
 		r.must(r.sql.QueryRow(ctx, "SELECT expires_at > clock_timestamp() + interval '30 seconds' FROM ecw_places").Scan(&renewed))
 
@@ -205,7 +205,7 @@ func TestADeliverysRequestsShareItsPlace(t *testing.T) {
 	}
 }
 
-// A delivery that was long between two requests may have lost its place.
+// A delivery that waited long between two requests may have lost its place.
 func TestADeliveryWhosePlaceExpired(t *testing.T) {
 	t.Parallel()
 	t.Run("takes a free one", func(t *testing.T) {
@@ -246,8 +246,8 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 	})
 }
 
-// eCW that answers in good time is given more, up to the most; one at a time for all that were under way
-// together.
+// While eCW answers in good time the number of places grows up to the maximum, by one for all requests that
+// were under way together.
 func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -259,7 +259,7 @@ func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 		r.expectParallel("an answer in good time", want)
 	}
 
-	for range 2 { // places are rounded down
+	for range 2 { // the number of places is rounded down
 		r.begin(t.Context(), g)
 	}
 
@@ -280,7 +280,7 @@ func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 	r.expectParallel("a hundred answers", parallel)
 }
 
-// Requests that time out together are one sign that they were too many.
+// Requests that time out together count as one overload.
 func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -312,7 +312,7 @@ func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	}
 }
 
-// The most that may be under way is a setting: it may be less than what the database remembers.
+// The maximum of requests under way is a setting, and may be less than the number in the database.
 func TestTheMostIsASetting(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -327,7 +327,7 @@ func TestTheMostIsASetting(t *testing.T) {
 	r.expectParallel("half of the most", 2)
 }
 
-// After an outage eCW is not met with all that waits at once.
+// After an outage not all waiting deliveries are sent to eCW at once.
 func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -359,14 +359,13 @@ func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	r.expectCalls("then two", waiting[1], waiting[2])
 }
 
-// reserve stands for a single request that waits for a place, on a machine that is never late with looking
-// for it.
+// reserve simulates a single request that waits for a place and always polls in time.
 func (r *rig) reserve() {
 	r.tb.Helper()
 	r.exec("UPDATE ecw_gates SET reserved_until = clock_timestamp() + interval '1 hour'")
 }
 
-// fill takes so many places by deliveries.
+// fill takes n places by deliveries.
 func (r *rig) fill(g *gate.Gate, n int) []gate.Request {
 	r.tb.Helper()
 	list := r.transmissions(n)
@@ -376,8 +375,7 @@ func (r *rig) fill(g *gate.Gate, n int) []gate.Request {
 	return list
 }
 
-// A backlog takes every place that is left at once. A single request that waits gets the next one all the
-// same.
+// A backlog takes every free place at once. Still a single request that waits gets the next place.
 func TestABacklogDoesNotStarveSingleRequests(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1, parallel} {
@@ -391,7 +389,7 @@ func TestABacklogDoesNotStarveSingleRequests(t *testing.T) {
 		r.expectCalls("the place is kept for the single request")
 
 		end := r.begin(t.Context(), g)
-		if most > 1 { // one is enough for them
+		if most > 1 { // a single place is enough for them
 			r.delivered(g, under[1])
 			r.expectCalls("a single request has a place", waiting[0])
 		}
@@ -411,7 +409,7 @@ func TestSingleRequestsDoNotStarveABacklog(t *testing.T) {
 		end := r.begin(t.Context(), g)
 		waiting := r.transmissions(2)
 		r.waits(g, waiting...)
-		r.reserve() // another one waits already
+		r.reserve() // another single request waits already
 		end(t.Context(), prompt)
 		r.expectCalls("the queue's turn", waiting[0])
 
@@ -423,8 +421,8 @@ func TestSingleRequestsDoNotStarveABacklog(t *testing.T) {
 	}
 }
 
-// The same with real ones, which look for a place every now and then: each gets one in its patience, and so
-// does each delivery.
+// The same with real requests, which poll for a place: each gets a place within its patience, and so does
+// each delivery.
 func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -476,8 +474,8 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	}
 }
 
-// A single request that gives up had kept a place free: a delivery that waits must not wait for the next one
-// to come by.
+// A single request that gives up had reserved a place. The next delivery in the queue is called at once, and
+// does not have to wait for another request.
 func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -497,9 +495,9 @@ func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	r.expectCalls("the single request has given up", waiting)
 }
 
-// A place is kept free for as long as a single request waits, and no longer: after that nobody might come by
-// for minutes.
-func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
+// A place is reserved only as long as a single request waits. After that the place could stay unused for
+// minutes.
+func TestNoPlaceIsKeptAfterTheRequestGaveUp(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]func(*rig, *gate.Gate){
 		"it has left": func(r *rig, g *gate.Gate) { r.begin(t.Context(), g)(t.Context(), prompt) },
@@ -524,7 +522,7 @@ func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
 	}
 }
 
-// Report frees the place of the reported delivery only.
+// A report frees only the place of its delivery.
 func TestAReportFreesOnePlace(t *testing.T) {
 	t.Parallel()
 	for name, finding := range map[string]gate.Finding{

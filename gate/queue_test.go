@@ -52,7 +52,7 @@ func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	}
 }
 
-// With a free place, what a person asks for goes ahead of all that wait.
+// If a place is free, a delivery that a person asks for goes ahead of all that wait.
 func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -64,8 +64,8 @@ func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
 	r.goes(g, asked(list[3]))
 }
 
-// The transmission had to wait in the queue, and comes once it was called, too late for the place that was
-// kept for it: its workflow no longer says that a person asked, but the queue knows.
+// A transmission that a person asked for waits in the queue, is called, and comes too late for the place that
+// was kept for it. Its workflow no longer says that a person asked, but the queue remembers it.
 func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -78,7 +78,7 @@ func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
 	r.goes(g, list[3])
 }
 
-// A delivery that was begun and comes back to wait was never sent: it is not counted any more.
+// A delivery that has begun and returns to the queue was never sent, so it is no longer counted.
 func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*rig, *gate.Gate){
@@ -105,8 +105,7 @@ func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 	}
 }
 
-// A delivery that our own limit holds back in the middle returns to where it was in the queue, and frees its
-// place.
+// A delivery that our own limit holds back returns to its position in the queue, and frees its place.
 func TestADeliveryThatIsHeldBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -133,7 +132,8 @@ func TestADeliveryThatIsHeldBack(t *testing.T) {
 	r.expectCalls("the older one comes first", list[0])
 }
 
-// A database that was restored, or another writer that came first: nothing is written, and no place is taken.
+// If the database was restored to an earlier state, or another writer came first, nothing is written and no
+// place is taken.
 func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 	t.Parallel()
 	for state, prepare := range map[string]func(*rig, *gate.Gate){
@@ -180,8 +180,8 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 	}
 }
 
-// First in, first out by when the transmission was opened, however late it came before the gate; but for what
-// a person asked for.
+// The order is that of the transmissions' creation, however late each comes to the gate. What a person asked
+// for goes first.
 func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -211,8 +211,8 @@ func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	r.expectCalls("the queue is empty")
 }
 
-// A place may be free while others wait: its process has died, or they are being called. A newcomer goes
-// behind them then, and sees to it that they are called.
+// A place may be free while transmissions wait, because its process has died or because they are being
+// called. A newcomer then waits behind them, and has them called.
 func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -225,7 +225,7 @@ func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	r.waits(g, newcomer)
 	r.expectCalls("the newcomer calls", waiting[0], waiting[1])
 
-	r.goes(g, waiting[1]) // they come in any order
+	r.goes(g, waiting[1]) // the called ones come in any order
 	r.goes(g, waiting[0])
 	r.delivered(g, waiting[0])
 	r.expectCalls("a place is free", waiting[2])
@@ -234,8 +234,8 @@ func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	r.expectCalls("a place is free", newcomer)
 }
 
-// A retry that is older than all that wait goes ahead of them, as it would in the queue; but not ahead of
-// what a person asked for, nor where no place is free.
+// A retry that is older than all that wait goes ahead of them, as it would in the queue. It does not go ahead
+// of what a person asked for, and it waits if no place is free.
 func TestAnOlderOneThatComesLate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -263,7 +263,7 @@ func TestAsManyAreCalledAsThereAreFreePlaces(t *testing.T) {
 	r.expire(under[0].TransmissionID, under[1].TransmissionID, under[2].TransmissionID)
 
 	group := errgroup.Group{}
-	for range 4 { // each is called once, whichever process leaves a place
+	for range 4 { // each is called once, whichever process frees a place
 		for _, g := range gates {
 			group.Go(func() error { g.CallNext(t.Context()); return nil })
 		}
@@ -291,7 +291,7 @@ func TestAsManyAreCalledAsThereAreFreePlaces(t *testing.T) {
 	}
 }
 
-// Places are kept for those that are called, for as long as they are told to wait.
+// Places are kept for called transmissions as long as the limit makes them wait.
 func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -337,12 +337,12 @@ func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 				t.Errorf("called %+v, want what a person asks for first, and later", c)
 			}
 
-			r.goes(g, newcomer) // it has a place: the request itself asks the limit
+			r.goes(g, newcomer) // it gets a place; its request asks the limit
 		})
 	}
 }
 
-// A short wait is the request's own.
+// A short wait for the limit is left to the request.
 func TestAShortWaitIsLeftToTheRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -377,7 +377,7 @@ func TestACallThatFailsFreesThePlace(t *testing.T) {
 	r.expectCalls("again", waiting...)
 }
 
-// A call was lost, with the process that was to make it or with the worker that was to hear it.
+// A call may be lost with the process that makes it, or with the worker that receives it.
 func TestACalledOneThatNeverComesIsCalledAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -413,7 +413,7 @@ func TestNobodyIsCalledWhileTheCircuitIsNotClosed(t *testing.T) {
 	}
 }
 
-// The queues of practices have nothing to do with each other.
+// The queues of practices are independent of each other.
 func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -432,8 +432,8 @@ func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
 	}
 }
 
-// A retry that was brought forward is called like one that waits; when it may not go after all, it waits as
-// before.
+// A retry that was brought forward is called like a waiting transmission. If it may not go after all, it
+// waits for its retry as before.
 func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 	t.Parallel()
 	for name, comes := range map[string]struct {
@@ -486,7 +486,7 @@ func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 	}
 }
 
-// loseThePlace lets the place of whoever was called expire, and somebody else take it.
+// loseThePlace makes the places of called transmissions expire, and gives a place to another one.
 func loseThePlace(r *rig, g *gate.Gate) {
 	r.expire()
 	r.goes(g, asked(r.transmission()))
@@ -494,7 +494,7 @@ func loseThePlace(r *rig, g *gate.Gate) {
 
 func same(t gate.Request) gate.Request { return t }
 
-// A retry that is due waits in the queue; its schedule is over.
+// A retry that is due waits in the queue, and no longer for its time.
 func TestARetryThatIsDueWaitsInTheQueue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

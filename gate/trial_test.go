@@ -22,8 +22,7 @@ func (r *rig) nextTrial(g *gate.Gate) gate.Request {
 	return gate.Request{TransmissionID: next.TransmissionID, ObservationID: next.ObservationID}
 }
 
-// A reading that eCW cannot handle must not keep the circuit open for the others: each is the trial in its
-// turn.
+// The trials rotate, so that a reading that eCW cannot handle does not keep the circuit open for the others.
 func TestTrialsRotate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -31,7 +30,7 @@ func TestTrialsRotate(t *testing.T) {
 	r.openCircuit(gates[0], time.Minute)
 	held := r.hold(gates[0], 3)
 	tried := r.transmission()
-	r.fail(tried, 30*time.Second) // in the outage, so that it may be tried too
+	r.fail(tried, 30*time.Second) // during the outage, so that it may be a trial too
 	r.fail(r.transmission(), time.Hour)
 	want := append(slices.Clone(held), tried)
 
@@ -90,8 +89,8 @@ func TestThePlannedTrialIsShown(t *testing.T) {
 	}
 }
 
-// The trial is one of those that would be released, and no other.
-func TestWhoMayBeTheTrial(t *testing.T) {
+// Only a transmission that would be released may be the trial.
+func TestOnlyWhatWouldBeReleasedIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
@@ -114,7 +113,8 @@ func TestWhoMayBeTheTrial(t *testing.T) {
 	}
 }
 
-// With nobody waiting there is no trial to choose: of those who come next, at the same time, one is it.
+// If no transmission waits, none can be chosen as the trial. Of those that come next at the same time, one
+// becomes it.
 func TestTheNextToComeIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -162,7 +162,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 	}
 }
 
-// item is one of an import.
+// item is an item of an import.
 func item(ordinal int32) uuid.UUID {
 	return gate.ImportItem(uuid.MustParse("d4e5f6a7-b8c9-0123-defa-234567890123"), ordinal)
 }
@@ -174,7 +174,7 @@ func (r *rig) admitImport(g *gate.Gate, item uuid.UUID) gate.Admission {
 	return a
 }
 
-// findNobody chooses a trial, as the circuit breaker does, while nobody waits.
+// findNobody chooses a trial, as the circuit breaker does, and must find no transmission that waits.
 func (r *rig) findNobody(g *gate.Gate) {
 	r.tb.Helper()
 	if next, found, err := g.NextTrial(r.tb.Context()); found || err != nil {
@@ -182,7 +182,7 @@ func (r *rig) findNobody(g *gate.Gate) {
 	}
 }
 
-// Where nothing else is sent to eCW, an import opens the circuit, tries it, and closes it.
+// If nothing else is sent to eCW, an import alone opens the circuit, is the trial, and closes it.
 func TestAnImportAloneIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -243,7 +243,7 @@ func TestAnImportLeavesTheTrialToTransmissions(t *testing.T) {
 	}
 }
 
-// An import whose trial was lost, with its worker or because a person ended it, does not stay the trial.
+// An import does not stay the trial if its trial was lost with its worker, or because a person ended it.
 func TestAnImportsTrialThatWasLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -251,7 +251,7 @@ func TestAnImportsTrialThatWasLost(t *testing.T) {
 	r.report(g, item(1), gate.Refuses)
 	r.findNobody(g)
 	r.admitImport(g, item(1))
-	r.findNobody(g) // the circuit breaker, which each that waits makes sure of
+	r.findNobody(g) // the circuit breaker runs, because every waiting import makes sure of it
 	if a := r.admitImport(g, item(2)); !a.Trial {
 		t.Errorf("the next to come is admitted with %+v", a)
 	}

@@ -14,7 +14,7 @@ func (r *rig) load(name string) float64 {
 	return n
 }
 
-// until polls until done is true, and fails the test after some time.
+// until polls until holds returns true, and fails the test after some time.
 func (r *rig) until(what string, holds func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
