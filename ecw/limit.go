@@ -46,27 +46,22 @@ func (w *wire) begin(ctx context.Context, op string) (end func(context.Context, 
 	}
 
 	end, wait, err := w.limiter.Begin(ctx)
-	switch {
-	case err != nil:
-		return nil, &Error{
-			Class:   ClassThrottled,
-			Op:      op,
-			Code:    CodeRateLimited,
-			RetryAt: w.now().Add(limiterRetry),
-			Message: "the limit of requests to eCW could not be asked, so nothing was sent",
-			Err:     err,
-		}
-	case wait > 0:
-		return nil, &Error{
-			Class:   ClassThrottled,
-			Op:      op,
-			Code:    CodeRateLimited,
-			RetryAt: w.now().Add(wait),
-			Message: "our own limit of requests to eCW is reached; nothing was sent",
-		}
+	if err == nil && wait <= 0 {
+		return end, nil
 	}
 
-	return end, nil
+	message := "our own limit of requests to eCW is reached; nothing was sent"
+	if err != nil {
+		wait, message = limiterRetry, "the limit of requests to eCW could not be asked, so nothing was sent"
+	}
+	return nil, &Error{
+		Class:   ClassThrottled,
+		Op:      op,
+		Code:    CodeRateLimited,
+		RetryAt: w.now().Add(wait),
+		Message: message,
+		Err:     err,
+	}
 }
 
 // pause makes the limiter hold back all other requests after a 429. Its error is ignored: at worst each of

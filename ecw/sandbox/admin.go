@@ -160,7 +160,7 @@ func decodeFault(data []byte) (faultRequest, *adminError) {
 	var req faultRequest
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
-		return req, &adminError{Detail: `the body is no JSON object such as {"kind": "slow", "target": "create", "count": 3}`}
+		return req, &adminError{Detail: `the body is not a JSON object such as {"kind": "slow", "target": "create", "count": 3}`}
 	}
 	for _, name := range sortedKeys(fields) {
 		if err := req.set(name, fields[name]); err != nil {
