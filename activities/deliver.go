@@ -36,7 +36,7 @@ type FirstDelivery struct {
 // Begun reports whether the delivery has begun, or waits. Otherwise the transmission is open at most.
 func (d FirstDelivery) Begun() bool { return !d.StartedAt.IsZero() || d.Admission.Waits() }
 
-// Deliver carries an observation into eCW at once: Open, Transform, Admit, Authenticate, Post and Record in one, for the
+// Deliver makes the first delivery of an observation, at once or when it was called from the queue: Open, Transform, Admit, Authenticate, Post and Record in one, for the
 // first delivery, with one transaction before the send and one after it. Whatever stands in the way it leaves to the
 // workflow, and whatever but success comes of it. While eCW answers slowly, or has to give a token first, Deliver only
 // opens the transmission: a workflow task should not last as long as that.
@@ -53,13 +53,9 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
 	}
-	if row.Known {
-		return a.takeUp(ctx, ref, row)
-	}
-	if row.Patient.ECWFHIRID == nil || row.Patient.MismatchSince != nil {
+	if row.Patient.ECWFHIRID == nil {
 		return FirstDelivery{}, nil
 	}
-
 	d := first{
 		Transmission: a,
 		ref:          ref,
@@ -68,47 +64,67 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 		now:          time.Now().UTC(),
 		atOnce:       a.EHR.HoldsToken() && !a.Gate.AnswersSlowly(),
 	}
-	if err := d.transform(); err != nil {
+	switch {
+	case row.Known:
+		return d.takeUp(ctx)
+	case row.Patient.MismatchSince != nil, d.transform() != nil:
 		return FirstDelivery{}, nil
 	}
 	return d.deliver(ctx)
 }
 
-// takeUp is for an observation that something was done for already: an earlier run of Deliver has, unless it is the
-// workflow step by step.
-func (a *Transmission) takeUp(ctx context.Context, ref ObservationRef, row db.GetUndeliveredRow) (FirstDelivery, error) {
-	open, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+// takeUp is for an observation that something was done for already: by Deliver, which held it in the queue, or was lost in
+// the middle of the delivery; else by the workflow step by step.
+func (d *first) takeUp(ctx context.Context) (FirstDelivery, error) {
+	t, err := d.Store.LatestTransmission(ctx, db.LatestTransmissionParams{
+		PracticeCode:  d.ref.PracticeCode,
+		ObservationID: d.ref.ObservationID,
+	})
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load transmission: %w", err)
 	}
-	made, err := a.Store.ListAttempts(ctx, open.ID)
+	made, err := d.Store.ListAttempts(ctx, t.ID)
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load attempts: %w", err)
 	}
-
-	inFirst := open.Status == db.StatusProcessing && len(made) == 1 && made[0].SentAt != nil && made[0].FinishedAt == nil
-	if !inFirst || row.Observation.TransformedAt == nil {
+	if d.row.Observation.TransformedAt == nil {
 		return FirstDelivery{}, nil
 	}
-	lost := workerLost()
-	return FirstDelivery{
-		Opened:        a.opened(open, row),
-		TransformedAt: *row.Observation.TransformedAt,
-		StartedAt:     made[0].StartedAt,
-		Authenticated: true,
-		Failure:       &lost,
-	}, nil
+
+	d.now = *d.row.Observation.TransformedAt
+	out := d.opened(t.ID, t.Number)
+	switch {
+	case t.HeldAt != nil && len(made) == 0 && d.atOnce && !d.row.Shut:
+		return d.resume(ctx, out)
+	case t.Status == db.StatusProcessing && len(made) == 1 && made[0].SentAt != nil && made[0].FinishedAt == nil:
+		lost := workerLost()
+		out.StartedAt, out.Authenticated, out.Failure = made[0].StartedAt, true, &lost
+		return out, nil
+	}
+	return FirstDelivery{}, nil
 }
 
-func (a *Transmission) opened(t db.Transmission, row db.GetUndeliveredRow) Opened {
-	return Opened{
-		TransmissionID:  t.ID,
-		Number:          t.Number,
-		PatientID:       row.Patient.ID,
-		ObservationType: row.Observation.ObservationType,
-		MaxAttempts:     int(t.MaxAttempts),
-		RetryDelays:     a.RetryDelays,
+// resume makes the first delivery of a transmission that was called from the queue.
+func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, error) {
+	sent, err := outgoing(d.row.Observation, d.chart)
+	if err != nil {
+		return FirstDelivery{}, nil
 	}
+	d.sent = sent
+	out.StartedAt, err = d.Store.ResumeDelivery(ctx, db.ResumeDeliveryParams{
+		ID:            out.Opened.TransmissionID,
+		ObservationID: d.ref.ObservationID,
+		Lease:         d.Gate.Lease().Seconds(),
+		PatientID:     d.row.Patient.ID,
+		ECWPatientID:  d.chart,
+	})
+	if db.IsNotFound(err) {
+		return FirstDelivery{}, nil
+	}
+	if err != nil {
+		return FirstDelivery{}, fmt.Errorf("begin the delivery: %w", err)
+	}
+	return d.send(gate.Delivering(ctx, out.Opened.TransmissionID), out), nil
 }
 
 // first is one Deliver.
@@ -324,6 +340,7 @@ func (d *first) record(ctx context.Context, out FirstDelivery) bool {
 	if err != nil {
 		return false
 	}
+	d.Gate.Passed()
 	if queued {
 		d.Gate.CallNext(ctx)
 	}

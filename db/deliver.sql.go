@@ -226,6 +226,65 @@ func (q *Queries) RecordDelivered(ctx context.Context, arg RecordDeliveredParams
 	return queued, err
 }
 
+const resumeDelivery = `-- name: ResumeDelivery :one
+WITH place AS (
+    UPDATE ecw_places
+    SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
+    WHERE ecw_places.id = $2
+      AND expires_at > clock_timestamp()
+    RETURNING ecw_places.id
+), resumed AS (
+    UPDATE transmissions
+    SET status = 'processing',
+        attempt_count = 1,
+        held_at = NULL,
+        asked = false,
+        first_attempted_at = now(),
+        last_attempted_at = now(),
+        updated_at = now()
+    FROM place
+    WHERE transmissions.id = place.id
+      AND transmissions.observation_id = $3
+      AND transmissions.held_at IS NOT NULL
+      AND transmissions.attempt_count = 0
+    RETURNING transmissions.id
+), chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT $4::uuid, $5::text
+    FROM resumed
+    ON CONFLICT DO NOTHING
+), attempt AS (
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
+    SELECT resumed.id, 1, 1, now(), now(), $5::text
+    FROM resumed
+)
+SELECT now()::timestamptz AS began_at
+FROM resumed
+`
+
+type ResumeDeliveryParams struct {
+	Lease         float64
+	ID            uuid.UUID
+	ObservationID uuid.UUID
+	PatientID     uuid.UUID
+	ECWPatientID  string
+}
+
+// Marks the first delivery of a transmission as sent that was called from the queue, where its place is kept. No row comes
+// back, and nothing is sent, when the place is not kept any more, or when the transmission does not wait in the queue.
+func (q *Queries) ResumeDelivery(ctx context.Context, arg ResumeDeliveryParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, resumeDelivery,
+		arg.Lease,
+		arg.ID,
+		arg.ObservationID,
+		arg.PatientID,
+		arg.ECWPatientID,
+	)
+	var began_at time.Time
+	err := row.Scan(&began_at)
+	return began_at, err
+}
+
 const takePlaces = `-- name: TakePlaces :exec
 INSERT INTO ecw_places (id, practice_code, kind, expires_at)
 SELECT unnest($1::uuid[]), $2, 'delivery', clock_timestamp() + $3::float8 * interval '1 second'

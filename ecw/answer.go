@@ -9,8 +9,8 @@ import (
 	"regexp"
 )
 
-// answer is as much as we read of any FHIR resource eCW answers with: an Observation, an OperationOutcome, or
-// a Bundle with a transaction's response or a search's result.
+// answer is the part that we read of any FHIR resource that eCW answers with: an Observation, an
+// OperationOutcome, or a Bundle that is the response to a transaction or the result of a search.
 type answer struct {
 	ResourceType string       `json:"resourceType"`
 	ID           string       `json:"id"`
@@ -34,12 +34,12 @@ type link struct {
 	URL      string `json:"url"`
 }
 
-// maxElements is more than any list in an answer to us has. A list of a million empty elements fits into the
-// limit of an answer's size, and would cost a hundred times that when decoded.
+// maxElements is more than any list in a sound answer has. A list of a million empty elements is within the
+// limit of an answer's size, but would take a hundred times that in memory when decoded.
 const maxElements = 1000
 
-// short is a list of at most maxElements. A longer one is an error: what is not read must not be taken for
-// absent.
+// short is a list of at most maxElements. A longer one is an error and is not cut: elements that were dropped
+// would be taken for absent.
 type short[T any] []T
 
 func (s *short[T]) UnmarshalJSON(data []byte) error {
@@ -70,7 +70,7 @@ type entry struct {
 	Response *entryResponse  `json:"response"`
 }
 
-// head is what the entry's resource is; nothing where there is none.
+// head decodes the entry's resource; it is empty if there is none.
 func (e entry) head() answer {
 	var a answer
 	if json.Unmarshal(e.Resource, &a) != nil {
@@ -86,11 +86,11 @@ type entryResponse struct {
 	Outcome  answer      `json:"outcome"`
 }
 
-// entryStatus is a string in FHIR. A number of eCW's that comes as a JSON number is the same number.
+// entryStatus is a string in FHIR. One of eCW's numbers may come as a JSON number, which means the same.
 type entryStatus string
 
 func (s *entryStatus) UnmarshalJSON(data []byte) error {
-	var number json.Number // it takes null too, which leaves it empty
+	var number json.Number // null is accepted too and leaves it empty
 	if json.Unmarshal(data, &number) == nil {
 		*s = entryStatus(number)
 		return nil
@@ -98,7 +98,7 @@ func (s *entryStatus) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*string)(s))
 }
 
-// issue is one of an OperationOutcome's. Its diagnostics and details.text are left out on purpose: they may
+// issue is one issue of an OperationOutcome. Its diagnostics and details.text are not read, because they may
 // hold patient data.
 type issue struct {
 	Severity string  `json:"severity"`
@@ -106,8 +106,8 @@ type issue struct {
 	Details  concept `json:"details"`
 }
 
-// isIssueType reports whether a code is of FHIR R4's value set issue-type. Any other word is the server's
-// own, and could be somebody's name.
+// isIssueType reports whether a code is of FHIR R4's value set issue-type. Any other word is the server's own
+// and is not shown: it could be a person's name.
 func isIssueType(code string) bool {
 	switch code {
 	case "invalid", "structure", "required", "value", "invariant",
@@ -120,8 +120,9 @@ func isIssueType(code string) bool {
 	return false
 }
 
-// name is eCW's number if the issue carries one that we know, else the FHIR issue type, which says more than
-// eCW's generic failure; "processing", the most general one, in place of a word that is no issue type.
+// name is the code by which the issue is classed and shown. It is eCW's number if the issue carries one that
+// we know, other than the generic failure; else the FHIR issue type; else "processing", the most general
+// issue type.
 func (i issue) name() string {
 	for _, c := range i.Details.Coding {
 		if _, known := numberRule(c.Code); c.Code != numberGeneric && (known || c.Code == numberExists) {
@@ -134,7 +135,7 @@ func (i issue) name() string {
 	return i.Code
 }
 
-// isGeneric reports whether the issue carries eCW's generic failure and nothing that says more.
+// isGeneric reports whether the issue carries eCW's generic failure and nothing more specific.
 func (i issue) isGeneric() bool {
 	for _, c := range i.Details.Coding {
 		if c.Code == numberGeneric {
@@ -144,7 +145,7 @@ func (i issue) isGeneric() bool {
 	return false
 }
 
-// firstError returns the first issue that is not a mere hint.
+// firstError returns the first issue that is an error and not a hint.
 func firstError(issues []issue) (issue, bool) {
 	for _, i := range issues {
 		switch i.Severity {
@@ -156,10 +157,10 @@ func firstError(issues []issue) (issue, bool) {
 	return issue{}, false
 }
 
-// idForm is FHIR's id, with room for the longer ones that servers hand out.
+// idForm is FHIR's id, but longer and with more characters, because servers hand out such ids.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 
-// issues are those of an OperationOutcome; none when the answer is anything else.
+// issues are those of an OperationOutcome; there are none if the answer is anything else.
 func (r *response) issues() []issue {
 	var a answer
 	if r.bodyErr != nil || !r.isJSON() || json.Unmarshal(r.body, &a) != nil || a.ResourceType != "OperationOutcome" {
@@ -177,17 +178,15 @@ func (r *response) decode(op string) (answer, error) {
 	case len(r.body) == 0:
 		return a, nil
 	case !r.isJSON(), json.Unmarshal(r.body, &a) != nil, a.ResourceType == "":
-		return answer{}, &Error{
-			Class:      settle(op, ClassUnknown),
-			Op:         op,
-			Code:       "malformed_response",
-			HTTPStatus: r.status,
-			Message:    "eCW's answer is not FHIR; check ECW_FHIR_BASE_URL and any proxy in between",
-		}
+		return answer{}, r.failed(ClassUnknown, op, "malformed_response",
+			"eCW's answer is not FHIR; check ECW_FHIR_BASE_URL and any proxy in between")
 	}
 
 	return a, nil
 }
+
+// errUnexpected marks an answer that is not the resource asked for.
+var errUnexpected = errors.New("not the resource asked for")
 
 // judgeRead reads the answer to a GET into v. Anything but a resource of that type is an [*Error].
 func (c *Client) judgeRead(res *response, op, resourceType string, v any) error {
@@ -201,40 +200,31 @@ func (c *Client) judgeRead(res *response, op, resourceType string, v any) error 
 	var head struct {
 		ResourceType string `json:"resourceType"`
 	}
-	isFHIR := res.isJSON() && json.Unmarshal(res.body, &head) == nil
-	if isFHIR && head.ResourceType == "OperationOutcome" {
-		if bad, is := firstError(res.issues()); is {
-			return wordedForRead(issueError(op, res, bad, c.now()))
+	err := errUnexpected
+	if res.isJSON() && json.Unmarshal(res.body, &head) == nil {
+		switch head.ResourceType {
+		case resourceType:
+			err = json.Unmarshal(res.body, v)
+		case "OperationOutcome":
+			if bad, is := firstError(res.issues()); is {
+				return wordedForRead(issueError(op, res, bad, c.now()))
+			}
 		}
 	}
 
-	var err error
-	if isFHIR = isFHIR && head.ResourceType == resourceType; isFHIR {
-		err = json.Unmarshal(res.body, v)
-	}
 	switch {
 	case errors.Is(err, errTooLarge):
-		return &Error{
-			Class:      ClassRetryable,
-			Op:         op,
-			Code:       "response_too_large",
-			HTTPStatus: res.status,
-			Message:    fmt.Sprintf("a list in eCW's answer has more than %d elements and was not read", maxElements),
-		}
-	case err != nil, !isFHIR:
-		return &Error{
-			Class:      ClassRetryable,
-			Op:         op,
-			Code:       "malformed_response",
-			HTTPStatus: res.status,
-			Message:    "eCW's answer is not a " + resourceType + "; check ECW_FHIR_BASE_URL and any proxy in between",
-		}
+		return res.failed(ClassRetryable, op, "response_too_large",
+			fmt.Sprintf("a list in eCW's answer has more than %d elements and was not read", maxElements))
+	case err != nil:
+		return res.failed(ClassRetryable, op, "malformed_response",
+			"eCW's answer is not a "+resourceType+"; check ECW_FHIR_BASE_URL and any proxy in between")
 	}
 
 	return nil
 }
 
-// wordedForRead replaces the messages that speak of an Observation.
+// wordedForRead replaces the messages that mention an Observation.
 func wordedForRead(e *Error) *Error {
 	if e.Class == ClassPermanentData {
 		e.Message = "eCW refuses the request (" + e.Code + "); check ECW_FHIR_BASE_URL and ECW_PRACTICE_CODE"

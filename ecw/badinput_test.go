@@ -15,7 +15,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
-// operations are what asks eCW for something, by the sandbox's names.
+// operations are the client's requests to eCW, by the sandbox's names.
 var operations = map[string]func(*ecw.Client) error{
 	"token": func(c *ecw.Client) error { return c.Authenticate(context.Background()) },
 	"create": func(c *ecw.Client) error {
@@ -34,12 +34,13 @@ var operations = map[string]func(*ecw.Client) error{
 	},
 }
 
-// TestMalformedAnswers: an answer that is not what it should be gives an error with a class, tells nobody else a token or
-// an assertion, and leaves the client in order.
+// TestMalformedAnswers: after a malformed answer the client returns an error with a class, sends neither the
+// token nor the assertion to another host, and works as before.
 func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()
 	codes := map[string]string{"html": "malformed_response", "malformed_json": "malformed_response", "wrong_type": "malformed_response",
 		"truncated": "reset", "large_body": "response_too_large", "redirect": "redirect"}
+
 	for kind, code := range codes {
 		for target, ask := range operations {
 			for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
@@ -48,14 +49,17 @@ func TestMalformedAnswers(t *testing.T) {
 					stranger, reached := recorder(t)
 					client, url := start(t, mode)
 					more := ""
+
 					if kind == "redirect" {
 						more = `,"location":"` + stranger + `/oauth/oauth2/token"`
 					}
+
 					breakSandbox(t, url, `{"kind":"`+kind+`","target":"`+target+`","count":1`+more+`}`)
 					var e *ecw.Error
 					if err := ask(client); !errors.As(err, &e) {
 						t.Fatalf("got %v", err)
 					}
+
 					want := ecw.Error{Class: ecw.ClassRetryable, Code: code}
 					switch {
 					case target == "create":
@@ -63,6 +67,7 @@ func TestMalformedAnswers(t *testing.T) {
 					case target == "token" && kind == "redirect":
 						want.Code = "http_307"
 					}
+
 					if e.Class != want.Class || e.Code != want.Code {
 						t.Errorf("got %v, want %s %s", e, want.Class, want.Code)
 					}
@@ -78,7 +83,7 @@ func TestMalformedAnswers(t *testing.T) {
 	}
 }
 
-// recorder is another host; it counts what it gets.
+// recorder is another host, which counts the requests that it gets.
 func recorder(t *testing.T) (string, *atomic.Int32) {
 	t.Helper()
 	var reached atomic.Int32
@@ -105,13 +110,14 @@ func TestTokenWithoutExpiry(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: what an answer costs depends on the limit of its size, not on its size or its form. It measures the
-// process, so it runs alone.
+// TestMemoryIsBounded: the memory that an answer takes is bounded by the limit of its size, whatever its size
+// and form. The test measures the whole process, so it does not run in parallel.
 func TestMemoryIsBounded(t *testing.T) {
 	const (
 		sent    = 256 << 20
 		allowed = 32 << 20
 	)
+
 	endless := func(w http.ResponseWriter, start, part string) {
 		chunk := []byte(strings.Repeat(part, 64<<10/len(part)))
 		_, err := io.WriteString(w, start)
@@ -119,6 +125,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			_, err = w.Write(chunk)
 		}
 	}
+
 	for name, answer := range map[string]http.HandlerFunc{
 		"spaces": func(w http.ResponseWriter, _ *http.Request) { endless(w, "{}", " ") },
 		"arrays": func(w http.ResponseWriter, _ *http.Request) { endless(w, "", "[") },
@@ -129,13 +136,15 @@ func TestMemoryIsBounded(t *testing.T) {
 		"entries, closed": closed(`{"resourceType":"Bundle","entry":[{}`, ",{}", `]}`),
 		"issues, closed":  closed(`{"resourceType":"OperationOutcome","issue":[{}`, ",{}", `]}`),
 		"links, closed":   closed(`{"resourceType":"Bundle","link":[{}`, ",{}", `],"entry":{}}`),
-		"parts, closed":   closed(`{"resourceType":"Bundle","link":[{"relation":"next"}],"entry":[{"resource":{"resourceType":"Observation","id":"a","component":[{}`, ",{}", `]}}]}`),
-		"arrays, closed":  closed("", "[", ""),
+		"parts, closed": closed(`{"resourceType":"Bundle","link":[{"relation":"next"}],`+
+			`"entry":[{"resource":{"resourceType":"Observation","id":"a","component":[{}`, ",{}", `]}}]}`),
+		"arrays, closed": closed("", "[", ""),
 	} {
 		for target, ask := range operations {
 			if target == "read" {
 				continue // bounded by a higher limit
 			}
+
 			t.Run(name+"/"+target, func(t *testing.T) {
 				client := answering(t, target, answer)
 				var before, after runtime.MemStats
@@ -146,6 +155,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				if !errors.As(err, &e) || e.Class == "" {
 					t.Errorf("got %v", err)
 				}
+
 				if cost := after.TotalAlloc - before.TotalAlloc; cost > allowed {
 					t.Errorf("allocated %d MB in all, want at most %d", cost>>20, allowed>>20)
 				}
@@ -154,13 +164,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// closed is an answer just below the limit, in a form that costs as much as possible to decode.
+// closed is an answer just below the limit, in the form that takes the most memory to decode.
 func closed(start, part, end string) http.HandlerFunc {
 	body := start + strings.Repeat(part, (1<<20-len(start)-len(end))/len(part)) + end
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
 }
 
-// answering is a client of a server that answers the target so, and grants tokens otherwise.
+// answering is a client of a server that gives this answer to requests of the target, and otherwise grants
+// tokens.
 func answering(t *testing.T, target string, answer http.HandlerFunc) *ecw.Client {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -172,10 +183,18 @@ func answering(t *testing.T, target string, answer http.HandlerFunc) *ecw.Client
 		}
 		answer(w, r)
 	}))
+
 	t.Cleanup(s.Close)
-	client, err := ecw.New(ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), TokenURL: s.URL + "/token", FHIRBaseURL: s.URL})
+	client, err := ecw.New(ecw.Config{
+		ClientID:     "client-1",
+		PracticeCode: "FFHEDD",
+		Key:          sharedKey(),
+		TokenURL:     s.URL + "/token",
+		FHIRBaseURL:  s.URL,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return client
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// rule is what a code means: the class, and the sentence for people.
+// rule is what a code means: its class, and the sentence that people read.
 type rule struct {
 	class   Class
 	message string
@@ -19,8 +19,8 @@ const (
 	checkFHIRURL    = "check ECW_FHIR_BASE_URL, ECW_PRACTICE_CODE and ECW_WRITE_MODE"
 )
 
-// settle turns "unknown" into "retryable" for everything but a write: a read or a token request that may have been
-// carried out has changed nothing.
+// settle turns [ClassUnknown] into [ClassRetryable] for everything but a create: a read or a token request
+// changes nothing in eCW, so it may be repeated even if it was carried out.
 func settle(op string, class Class) Class {
 	if class == ClassUnknown && op != OpCreate {
 		return ClassRetryable
@@ -28,7 +28,8 @@ func settle(op string, class Class) Class {
 	return class
 }
 
-// statusRule is the table of HTTP statuses (401, 409 and 429 need more than a table, see refusal).
+// statusRule is the table of HTTP statuses. 409 and 429 are handled in [refusal], because they need more than
+// a rule.
 func statusRule(status int, hasOutcome bool) rule {
 	n := " (HTTP " + strconv.Itoa(status) + ")"
 	switch {
@@ -39,7 +40,8 @@ func statusRule(status int, hasOutcome bool) rule {
 	case status == http.StatusNotFound && hasOutcome:
 		return rule{ClassPermanentData, patientNotFound}
 	case status == http.StatusNotFound:
-		// No FHIR server speaks here: a wrong address, or a proxy whose application is being replaced.
+		// A FHIR server would send an OperationOutcome. This is a wrong address, or a proxy whose application is
+		// being replaced.
 		return rule{ClassRetryable, "there is no FHIR server at this address" + n + "; " + checkFHIRURL}
 	case status == http.StatusMethodNotAllowed, status == http.StatusUnsupportedMediaType:
 		return rule{ClassPermanentData, "eCW does not take requests at this address" + n + "; " + checkFHIRURL}
@@ -54,25 +56,26 @@ func statusRule(status int, hasOutcome bool) rule {
 	case status >= 300:
 		return rule{ClassUnknown, "eCW redirects elsewhere" + n + ", which is not followed; " + checkFHIRURL}
 	}
+
 	return rule{ClassUnknown, "eCW gave an answer that is not a final one" + n}
 }
 
-// The eCW numbers that more than a table knows.
+// The eCW numbers that are handled outside of the table.
 const (
 	numberSuccess = "1"
 	numberGeneric = "2"
 	numberExists  = "201" // ALREADY_EXIST, where HTTP would say Created
 
-	// maxNumber bounds the numbers that are shown although we do not know them. A longer one could be somebody's.
+	// maxNumber bounds the unknown numbers that are shown. A longer one could be a person's, such as an MRN.
 	maxNumber = 999
 )
 
-// numberRule is the table of eCW's write error numbers. They come from third-party captures of eCW's documents.
+// numberRule is the table of eCW's write error numbers, taken from third-party captures of eCW's documents.
 func numberRule(number string) (rule, bool) {
 	data := func(message string) (rule, bool) { return rule{ClassPermanentData, message}, true }
 	switch number {
 	case numberGeneric:
-		// A failure without a reason: eCW may have got as far as storing it, so it is looked up before a repeat.
+		// eCW gives no reason, so it may have stored the Observation: the class makes the next delivery look it up.
 		return rule{ClassUnknown, "eCW reports a failure without a reason; if it lasts, ask eCW's support what it logged"}, true
 	case "100":
 		return data("eCW does not accept the patient; check the patient's ecw_fhir_id")
@@ -81,8 +84,9 @@ func numberRule(number string) (rule, bool) {
 	case "102":
 		return data("eCW does not support a coding system of the Observation; check the observation type")
 	case "103":
-		// Nothing is stored. eCW's documents are said to allow one retry; the schedule makes its usual five, hours apart,
-		// since a mapping that a person mends meanwhile is worth them, and each is looked up first like any other.
+		// Nothing is stored. eCW's documents are said to allow one retry. The schedule makes its usual five
+		// over some hours, because a person may correct the mapping meanwhile; each is preceded by a look-up
+		// like any other.
 		return rule{ClassRetryable, "eCW reports an unknown mapping error; if it lasts, have this vital sign mapped in the practice's eCW"}, true
 	case "108":
 		return data("eCW does not accept a character in the Observation; check the device's name")
@@ -109,11 +113,13 @@ func numberRule(number string) (rule, bool) {
 	case "613":
 		return data("eCW does not accept this type of observation; ask eCW which vital signs the practice may write")
 	}
+
 	return rule{}, false
 }
 
-// issueRule is the table of FHIR issue types (R4 value set issue-type): transient ones may work later, security ones
-// need a person with access, the rest will not work unchanged.
+// issueRule is the table of FHIR issue types (R4 value set issue-type). After a transient one the same
+// request may work later, after a security one only when a person has given us access, and after any other
+// one never.
 func issueRule(code string) rule {
 	switch code {
 	case "lock-error", "no-store":
@@ -129,10 +135,12 @@ func issueRule(code string) rule {
 	case "multiple-matches":
 		return rule{ClassPermanentData, "several Observations in eCW match this reading; look at them in the chart"}
 	}
+
 	return rule{ClassPermanentData, "eCW refuses the Observation (" + code + "); " + checkReading}
 }
 
-// refusal classes an answer that is not a success. status is the answer's own, or that of its Bundle entry.
+// refusal makes the error of an answer that is not a success. status is the answer's own, or that of its
+// Bundle entry.
 func refusal(op string, res *response, status int, issues []issue, now time.Time) *Error {
 	bad, has := firstError(issues)
 	switch status {
@@ -145,31 +153,35 @@ func refusal(op string, res *response, status int, issues []issue, now time.Time
 			return issueError(op, res, bad, now)
 		}
 	}
-	r := statusRule(status, has)
-	e := &Error{Class: settle(op, r.class), Op: op, Code: "http_" + strconv.Itoa(status), HTTPStatus: res.status, Message: r.message}
+
+	code := "http_" + strconv.Itoa(status)
 	switch {
 	case status >= 300 && status < 400:
-		e.Code = "redirect"
+		code = "redirect"
 	case status == http.StatusUnauthorized:
-		e.Code = "unauthorized"
+		code = "unauthorized"
 	case status == http.StatusForbidden:
-		e.Code = "forbidden"
+		code = "forbidden"
 	case has:
-		e.Code = bad.name()
+		code = bad.name()
 	}
-	return e
+
+	r := statusRule(status, has)
+	return res.failed(r.class, op, code, r.message)
 }
 
-// issueError classes an OperationOutcome's issue: by eCW's number where it carries one, else by the issue type. A create
-// that failed for no reason but eCW's generic one is that failure, whatever the status, as where the number stands alone.
+// issueError makes the error of an OperationOutcome's issue: by eCW's number if the issue carries one, else
+// by its type. A create whose issue carries eCW's generic failure and nothing more is that failure, whatever
+// the HTTP status.
 func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	code := bad.name()
 	if op == OpCreate && bad.isGeneric() {
-		return genericFailure(res)
+		code = numberGeneric
 	}
 	if code == "duplicate" || code == numberExists {
 		return duplicate(op, res)
 	}
+
 	r, ok := numberRule(code)
 	if !ok {
 		r = issueRule(code)
@@ -177,34 +189,35 @@ func issueError(op string, res *response, bad issue, now time.Time) *Error {
 	if r.class == ClassThrottled {
 		return throttled(op, res, now)
 	}
-	return &Error{Class: settle(op, r.class), Op: op, Code: code, HTTPStatus: res.status, Message: r.message}
-}
 
-func genericFailure(res *response) *Error {
-	r, _ := numberRule(numberGeneric)
-	return &Error{Class: r.class, Op: OpCreate, Code: numberGeneric, HTTPStatus: res.status, Message: r.message}
+	return res.failed(r.class, op, code, r.message)
 }
 
 func duplicate(op string, res *response) *Error {
-	return &Error{Class: settle(op, ClassUnknown), Op: op, Code: "duplicate", HTTPStatus: res.status, Err: errDuplicate,
-		Message: "eCW reports a duplicate, but the Observation cannot be found by its identifier; look at the chart"}
+	e := res.failed(ClassUnknown, op, "duplicate",
+		"eCW reports a duplicate, but the Observation cannot be found by its identifier; look at the chart")
+	e.Err = errDuplicate
+	return e
 }
 
 func throttled(op string, res *response, now time.Time) *Error {
-	return &Error{Class: ClassThrottled, Op: op, Code: "throttled", HTTPStatus: res.status, RetryAt: retryAt(res.header, now),
-		Message: "eCW's request limit is used up"}
+	e := res.failed(ClassThrottled, op, "throttled", "eCW's request limit is used up")
+	e.RetryAt = retryAt(res.header, now)
+	return e
 }
 
-// maxRetryAfter bounds what a Retry-After can ask for; eCW's own block never lasts beyond the minute.
+// maxRetryAfter is the longest Retry-After that is honoured; eCW's own block never lasts beyond the minute.
 const maxRetryAfter = time.Hour
 
-// retryAt is when a throttled request may be repeated: after Retry-After (RFC 9110 §10.2.3), else at the top of eCW's
-// next minute, when its limit starts anew. Times are taken on eCW's clock (Date) and turned to ours.
+// retryAt is when a throttled request may be repeated: after Retry-After (RFC 9110 §10.2.3), else at the
+// start of eCW's next minute, when its count of requests begins again. Both are read on eCW's clock (the
+// header Date) and converted to ours.
 func retryAt(h http.Header, now time.Time) time.Time {
 	theirs, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
 		theirs = now
 	}
+
 	wait := theirs.Truncate(time.Minute).Add(time.Minute).Sub(theirs)
 	if after := h.Get("Retry-After"); after != "" {
 		if seconds, err := strconv.ParseUint(after, 10, 31); err == nil {
@@ -213,43 +226,43 @@ func retryAt(h http.Header, now time.Time) time.Time {
 			wait = at.Sub(theirs)
 		}
 	}
+
 	return now.Add(min(max(wait, time.Second), maxRetryAfter))
 }
 
-// tokenRefusal classes an answer of the token endpoint other than 200: by its OAuth error first (RFC 6749 §5.2; eCW
-// also sends access_denied with HTTP 500), else by its status.
+// tokenRefusal makes the error of an answer of the token endpoint other than 200.
 func tokenRefusal(res *response, now time.Time) *Error {
 	if res.status == http.StatusTooManyRequests {
 		return throttled(OpToken, res, now)
 	}
-	e := &Error{Op: OpToken, Code: oauthError(res), HTTPStatus: res.status}
-	var r rule
-	switch e.Code {
-	case "invalid_client":
-		r = rule{ClassPermanentCredentials, "eCW does not know us (invalid_client); check ECW_CLIENT_ID, ECW_TOKEN_URL, " +
-			"and that eCW can reach the JWKS URL and finds our key there under ECW_KEY_ID"}
-	case "invalid_grant":
-		r = rule{ClassPermanentCredentials, "eCW rejects the client assertion (invalid_grant); " +
-			"check that the JWKS URL is public, the kid matches and the clock is right"}
-	case "invalid_scope":
-		r = rule{ClassPermanentCredentials, "eCW does not grant the scopes (invalid_scope); check ECW_SCOPE against the app's registration"}
-	case "key_not_found":
-		r = rule{ClassPermanentCredentials, "eCW finds no key or secret of ours (key_not_found); " +
-			"check ECW_CLIENT_SECRET, ECW_KEY_ID and that eCW can reach the JWKS URL"}
-	case "unauthorized_client", "invalid_request", "unsupported_grant_type":
-		r = rule{ClassPermanentCredentials, "eCW refuses the token request (" + e.Code + "); check ECW_APP_TYPE and the app's registration"}
-	case "access_denied":
-		// It may be permanent, but it comes as a server fault and has been seen to pass: the schedule decides.
-		r = rule{ClassRetryable, "eCW denies access (access_denied); if it lasts, check that the practice has activated the app"}
-	default:
-		r = tokenStatusRule(res.status)
-	}
-	e.Class, e.Message = r.class, r.message
-	return e
+
+	code := oauthError(res)
+	r := tokenRule(code, res.status)
+	return res.failed(r.class, OpToken, code, r.message)
 }
 
-// tokenStatusRule is for answers without an OAuth error.
-func tokenStatusRule(status int) rule {
+// tokenRule is the table of OAuth errors (RFC 6749 §5.2; eCW also sends access_denied with HTTP 500). An
+// answer without one is judged by its HTTP status.
+func tokenRule(code string, status int) rule {
+	switch code {
+	case "invalid_client":
+		return rule{ClassPermanentCredentials, "eCW does not know us (invalid_client); check ECW_CLIENT_ID, ECW_TOKEN_URL, " +
+			"and that eCW can reach the JWKS URL and finds our key there under ECW_KEY_ID"}
+	case "invalid_grant":
+		return rule{ClassPermanentCredentials, "eCW rejects the client assertion (invalid_grant); " +
+			"check that the JWKS URL is public, the kid matches and the clock is right"}
+	case "invalid_scope":
+		return rule{ClassPermanentCredentials, "eCW does not grant the scopes (invalid_scope); check ECW_SCOPE against the app's registration"}
+	case "key_not_found":
+		return rule{ClassPermanentCredentials, "eCW finds no key or secret of ours (key_not_found); " +
+			"check ECW_CLIENT_SECRET, ECW_KEY_ID and that eCW can reach the JWKS URL"}
+	case "unauthorized_client", "invalid_request", "unsupported_grant_type":
+		return rule{ClassPermanentCredentials, "eCW refuses the token request (" + code + "); check ECW_APP_TYPE and the app's registration"}
+	case "access_denied":
+		// It may be permanent, but eCW sends it as a server fault and it has been seen to pass, so it is retried.
+		return rule{ClassRetryable, "eCW denies access (access_denied); if it lasts, check that the practice has activated the app"}
+	}
+
 	n := " (HTTP " + strconv.Itoa(status) + ")"
 	switch {
 	case status == http.StatusBadRequest, status == http.StatusUnauthorized, status == http.StatusForbidden:
@@ -258,12 +271,13 @@ func tokenStatusRule(status int) rule {
 	case status == http.StatusRequestTimeout, status >= 500:
 		return rule{ClassRetryable, "eCW's token endpoint is unavailable" + n}
 	}
-	// A redirect or a 404 is not OAuth's way to refuse us: a wrong URL, or a proxy during maintenance.
+	// OAuth refuses with neither a redirect nor a 404: this is a wrong URL, or a proxy during maintenance.
 	return rule{ClassRetryable, "no token endpoint answers at this address" + n + "; check ECW_TOKEN_URL"}
 }
 
-// isOAuthError reports whether a code is one of RFC 6749 (§5.2, and those of §4.1.2.1 that eCW and others send here too), or
-// eCW's own key_not_found. Any other word is the server's own, and could be somebody's name.
+// isOAuthError reports whether a code is one of RFC 6749 (§5.2, and those of §4.1.2.1 that eCW and others
+// send here too), or eCW's own key_not_found. Any other word is the server's own and is not shown: it could
+// be a person's name.
 func isOAuthError(code string) bool {
 	switch code {
 	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",

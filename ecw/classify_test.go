@@ -10,6 +10,7 @@ func TestRetryAt(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 2, 6, 12, 0, 40, 500e6, time.UTC)
 	ahead := now.Add(10 * time.Second) // eCW's clock, when it differs from ours
+
 	for _, tc := range []struct {
 		name, retryAfter, date string
 		want                   time.Duration

@@ -1,13 +1,13 @@
-// Package ecw is the client of eClinicalWorks (eCW): it proves who we are (SMART Backend Services), creates
-// FHIR R4 Observations there, looks them up again, reads the practice's patients, and says of every failure
-// what it means for the reading (see [Class]).
+// Package ecw is the client of eClinicalWorks (eCW). It authenticates with SMART Backend Services, creates
+// FHIR R4 Observations, looks them up again, and reads the practice's patients. The error of every failure
+// says what it means for the reading (see [Class]).
 //
-// It never repeats a write on its own, except once after a 401, which eCW answers before it stores anything,
-// and once when eCW refuses the condition of a conditional create. Whether, when and after what a delivery is
-// repeated is the caller's decision, and [Error.Class] is all it needs to take it.
+// The client repeats a write by itself in two cases only, in both of which eCW has stored nothing: once after
+// a 401, and once when eCW refuses the condition of a conditional create. Whether and when a delivery is
+// repeated is the caller's decision, and [Error.Class] is all that it needs for that.
 //
-// Nothing here was checked against the live eCW service; where public sources and FHIR's specification
-// differ, the comment at that place says so.
+// Nothing here was checked against the live eCW service. Where public sources and FHIR's specification
+// differ, a comment says so.
 package ecw
 
 import (
@@ -19,20 +19,20 @@ import (
 	"time"
 )
 
-// Client talks to one practice of eCW. It is safe for concurrent use and meant to be shared: the access token
-// and the connections live in it, in memory only.
+// Client talks to one practice of eCW. It is safe for concurrent use and should be shared, because it holds
+// the access token and the connections. It keeps both in memory only.
 type Client struct {
 	wire      *wire
 	tokens    *tokenSource
 	baseURL   string // without a trailing slash
 	writeMode WriteMode
-	habits    *habits
+	habits    habits
 	log       *slog.Logger
 	now       func() time.Time
 }
 
-// Identifier is the business identifier that makes a reading recognisable in the EHR: a URI of ours and a
-// value fixed before the first delivery.
+// Identifier is the business identifier by which a reading is recognised in the EHR: a URI of ours as the
+// system, and a value that is fixed before the first delivery.
 type Identifier struct {
 	System string
 	Value  string
@@ -42,14 +42,15 @@ type Identifier struct {
 type Delivered struct {
 	// ID is the id of the FHIR Observation in eCW.
 	ID string
-	// HTTPStatus is that of the answer that showed it (in bundle mode the transaction's, not the entry's).
+	// HTTPStatus is that of the answer that contained the id (in bundle mode the transaction's, not the
+	// entry's).
 	HTTPStatus int
-	// Existing is true when eCW had the Observation already: an earlier delivery had arrived. In bundle mode
-	// eCW's "1" does not tell, and Existing is false; a "200 OK" does.
+	// Existing is true if eCW had the Observation already, from an earlier delivery. In bundle mode it is false
+	// after eCW's "1", which does not distinguish the two, and true after "200 OK".
 	Existing bool
 }
 
-// New checks cfg, fills in what its environment defines, and returns a client. It sends nothing. The error
+// New checks cfg, fills in the defaults of its environment, and returns a client. It sends nothing. The error
 // names every setting that is wrong by its environment variable, one a line.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.complete()
@@ -64,21 +65,20 @@ func New(cfg Config) (*Client, error) {
 		tokens:    newTokenSource(cfg, w, logger),
 		baseURL:   cfg.FHIRBaseURL,
 		writeMode: cfg.WriteMode,
-		habits:    &habits{now: cfg.Now},
 		log:       logger,
 		now:       cfg.Now,
 	}, nil
 }
 
-// String says where the client writes to; the credentials inside it are never printed.
+// String names the server; it never prints the credentials.
 func (c *Client) String() string { return "eCW client for " + c.baseURL }
 
 // GoString keeps the credentials out of %#v.
 func (c *Client) GoString() string { return c.String() }
 
-// Authenticate makes sure that a valid access token with the scope asked for is held, and asks eCW for one if
-// not. Concurrent callers share one request; each waits no longer than its own ctx. The token stays inside
-// the client. The error is an [*Error] with Op "token".
+// Authenticate asks eCW for an access token with the scope of the configuration, unless the client holds a
+// valid one. Concurrent callers share one request; each waits no longer than its own ctx. The token stays
+// inside the client. The error is an [*Error] with Op "token".
 func (c *Client) Authenticate(ctx context.Context) error {
 	_, err := c.tokens.get(ctx)
 	return err
@@ -92,19 +92,21 @@ func (c *Client) HoldsToken() bool {
 
 // CreateObservation stores resource, an Observation that carries id among its identifiers, unless eCW holds
 // one with that identifier already (conditional create; see [Delivered.Existing]). When eCW reports a
-// duplicate, the result is confirmed by reading it back.
+// duplicate, the client looks the Observation up to confirm it.
 //
-// A server that does not support conditional create ("not-supported") is asked whether it holds the
-// Observation, and if not, to create it without the condition; for an hour after that the condition is left
-// out at once. That leaves a small window: a write that arrives between the two requests, or is not yet
-// visible to the search, is not seen, and the reading would stand in the chart twice.
+// If the server does not support conditional create (it answers "not-supported"), the client searches for the
+// Observation and, if it is absent, creates it without the condition. For the next hour it leaves out the
+// condition at once. The search does not show a write that arrives between the two requests, or that is not
+// indexed yet; the reading would then be in the chart twice.
 //
-// One call makes one request as a rule, two where conditional create is not supported, and 12 when eCW
-// refuses all but the last form of everything; after a 401 each is made once more, with a new token. Each is
-// bounded by [Config.Timeout], their sum by ctx. The error is an [*Error] and has Op "create", or "token"
-// when no token could be had and so nothing was sent, or "find" when nothing was stored because the search in
-// place of the condition failed, or when reading a duplicate back was throttled. After [ClassUnknown] the
-// caller must ask [Client.FindDelivered] before the next call.
+// A call usually makes one request, two if conditional create is not supported, and at most 12, if eCW
+// refuses all but the last form of everything. After a 401 a request is repeated once with a new token. Each
+// request is bounded by [Config.Timeout], all of them together by ctx.
+//
+// The error is an [*Error]. Its Op is "create"; "token" if there was no token, and so nothing was sent; or
+// "find". With "find" the search in place of the condition failed and nothing was stored, or the look-up of a
+// duplicate was throttled. After [ClassUnknown] the caller must ask [Client.FindDelivered] before the next
+// call.
 func (c *Client) CreateObservation(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
 	start := c.now()
 	d, err := c.create(ctx, resource, id)
@@ -112,18 +114,21 @@ func (c *Client) CreateObservation(ctx context.Context, resource json.RawMessage
 	return d, err
 }
 
-// FindDelivered looks for what an earlier [Client.CreateObservation] of the same resource and id has left in
-// eCW: for an Observation that carries id, whichever patient it belongs to, else, where the server cannot
-// search by identifier or has not shown yet that it keeps ours, for one of the resource's patient and time.
-// Of the latter, one without an identifier of our system counts if its code, its time and every value are the
-// resource's; anything less is another reading.
+// FindDelivered looks for the Observation that an earlier [Client.CreateObservation] of the same resource and
+// id has stored in eCW. It searches by id, whatever the patient. If the server cannot search by identifier,
+// or has not shown yet that it keeps ours, it also searches by the resource's patient and time. An
+// Observation found in that way counts if it carries no identifier of our system and its code, its time and
+// every value are the resource's; any other is another reading.
 //
-// A server that wants a patient in every search hides what was delivered before the patient was linked to
-// another chart. False does not prove absence: eCW may hold a new write in a queue for a while. An error (an
-// [*Error] with Op "find" or "token", or "create" for a resource that does not carry id) tells nothing about
-// the reading, whatever its class: what was unknown before the call still is.
+// False does not prove absence. eCW may hold a new write in a queue for a while. And a server that wants a
+// patient in every search does not show what was delivered to another chart, before the patient's link was
+// changed.
 //
-// One call makes one request, as a rule, or two, and at most five.
+// An error is an [*Error] with Op "find" or "token", or "create" for a resource that does not carry id.
+// Whatever its class, it says nothing about the reading: an outcome that was unknown before the call is still
+// unknown.
+//
+// A call usually makes one or two requests, and at most five.
 func (c *Client) FindDelivered(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, bool, error) {
 	about, err := readable(resource, id)
 	if err != nil {
@@ -132,15 +137,15 @@ func (c *Client) FindDelivered(ctx context.Context, resource json.RawMessage, id
 	return c.logged(ctx, id, func() (Delivered, bool, error) { return c.lookUp(ctx, id, about, true) })
 }
 
-// FindObservation looks for the Observation that carries id when nothing else is known of it; ecwPatientID
-// (the Patient's FHIR id in eCW) is used where eCW wants a patient in its searches, and may be "". What
-// [Client.FindDelivered] says of absence and of errors holds here too.
+// FindObservation looks for the Observation that carries id, without its resource. ecwPatientID, the
+// Patient's FHIR id in eCW, is used if eCW wants a patient in its searches; it may be "". Absence and errors
+// mean the same as those of [Client.FindDelivered].
 func (c *Client) FindObservation(ctx context.Context, id Identifier, ecwPatientID string) (Delivered, bool, error) {
 	about := observation{head: head{Subject: reference{Reference: "Patient/" + ecwPatientID}}}
 	return c.logged(ctx, id, func() (Delivered, bool, error) { return c.findByIdentifier(ctx, id, about) })
 }
 
-// logged writes down what a look-up found, unless it found nothing.
+// logged runs a look-up and logs its result, unless it found nothing.
 func (c *Client) logged(ctx context.Context, id Identifier, lookUp func() (Delivered, bool, error)) (Delivered, bool, error) {
 	start := c.now()
 	d, found, err := lookUp()
@@ -150,9 +155,9 @@ func (c *Client) logged(ctx context.Context, id Identifier, lookUp func() (Deliv
 	return d, found, err
 }
 
-// authorized sends a FHIR request with the access token. A 401 drops the token; the first one also gets
-// another token and sends the request once more at once, which is safe because a server refuses a token
-// before it stores anything.
+// authorized sends a FHIR request with the access token. A 401 drops the token. After the first one the
+// request is sent once more with a new token, which is safe because a server refuses a token before it stores
+// anything.
 func (c *Client) authorized(ctx context.Context, req request) (*response, error) {
 	for again := false; ; again = true {
 		t, err := c.tokens.get(ctx)
@@ -196,14 +201,15 @@ func (c *Client) readRequest(op, path string, query url.Values) request {
 	return req
 }
 
-// logResult writes a line with ids and statuses, nothing of the patient: a warning when the request failed, else for debugging, since
-// what was delivered is for the caller to log.
+// logResult writes a line with ids and statuses and nothing of the patient. A failure is a warning. A success
+// is at level debug, because the caller logs what was delivered.
 func (c *Client) logResult(ctx context.Context, op string, id Identifier, d Delivered, err error, took time.Duration) {
 	attrs := []slog.Attr{
 		slog.String("op", op),
 		slog.String("observation_id", id.Value),
 		slog.Int64("duration_ms", took.Milliseconds()),
 	}
+
 	if err == nil {
 		attrs = append(attrs, slog.Int("http_status", d.HTTPStatus),
 			slog.String("fhir_observation_id", d.ID), slog.Bool("existing", d.Existing))

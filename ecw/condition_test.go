@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// conditional answers a create that carries a condition with a, one without it with b.
+// conditional answers a create with a condition by a, and one without by b.
 func conditional(a, b http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
@@ -22,7 +22,7 @@ func conditional(a, b http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// TestServerWithoutConditionalCreate is the table of what happens when eCW refuses the condition.
+// TestServerWithoutConditionalCreate lists what happens if eCW refuses the condition of a create.
 func TestServerWithoutConditionalCreate(t *testing.T) {
 	t.Parallel()
 	unsupported := outcome("error", "not-supported")
@@ -30,6 +30,7 @@ func TestServerWithoutConditionalCreate(t *testing.T) {
 	created := reply(201, "Location: Observation/obs-1", "")
 	found := reply(200, "", searchset(stored("obs-9")))
 	fresh, existing := Delivered{ID: "obs-1", HTTPStatus: 201}, Delivered{ID: "obs-9", HTTPStatus: 200, Existing: true}
+
 	for _, mode := range []WriteMode{WriteObservation, WriteBundle} {
 		runWriteCases(t, mode, []writeCase{
 			{name: "400, not there", write: conditional(refuse, created), want: fresh, posts: 2, finds: 1},
@@ -37,20 +38,52 @@ func TestServerWithoutConditionalCreate(t *testing.T) {
 			{name: "412", write: conditional(reply(412, "", unsupported), created), want: fresh, posts: 2, finds: 1},
 			{name: "422", write: conditional(reply(422, "", unsupported), created), want: fresh, posts: 2, finds: 1},
 			{name: "501", write: conditional(reply(501, "", unsupported), created), want: fresh, posts: 2, finds: 1},
-			{name: "in the entry", write: conditional(reply(200, "", entryAnswer("400 Bad Request", "", unsupported)), created), want: fresh, posts: 2, finds: 1},
+			{
+				name:  "in the entry",
+				write: conditional(reply(200, "", entryAnswer("400 Bad Request", "", unsupported)), created),
+				want:  fresh,
+				posts: 2,
+				finds: 1,
+			},
 			{name: "search fails", write: conditional(refuse, created), find: reply(503, "", ""), class: ClassRetryable, code: "http_503", finds: 1},
-			{name: "search throttled", write: conditional(refuse, created), find: reply(429, "", ""), class: ClassThrottled, code: "throttled", finds: 1},
-			{name: "the second create is refused", write: conditional(refuse, reply(422, "", outcome("error", "invariant"))), class: ClassPermanentData, code: "invariant", posts: 2, finds: 1},
+			{
+				name:  "search throttled",
+				write: conditional(refuse, created),
+				find:  reply(429, "", ""),
+				class: ClassThrottled,
+				code:  "throttled",
+				finds: 1,
+			},
+			{
+				name:  "the second create is refused",
+				write: conditional(refuse, reply(422, "", outcome("error", "invariant"))),
+				class: ClassPermanentData,
+				code:  "invariant",
+				posts: 2,
+				finds: 1,
+			},
 			{name: "something else is not supported", write: refuse, class: ClassPermanentData, code: "not-supported", posts: 2, finds: 1},
 			{name: "the second create is lost", write: conditional(refuse, reset), class: ClassUnknown, code: "reset", posts: 2, finds: 1},
-			{name: "the second create is late", write: conditional(refuse, reply(409, "", "")), find: first(reply(200, "", searchset("")), found), want: existing, posts: 2, finds: 2},
-			{name: "412 because several match", write: conditional(reply(412, "", outcome("error", "multiple-matches")), created), class: ClassPermanentData, code: "multiple-matches"},
+			{
+				name:  "the second create is late",
+				write: conditional(refuse, reply(409, "", "")),
+				find:  first(reply(200, "", searchset("")), found),
+				want:  existing,
+				posts: 2,
+				finds: 2,
+			},
+			{
+				name:  "412 because several match",
+				write: conditional(reply(412, "", outcome("error", "multiple-matches")), created),
+				class: ClassPermanentData,
+				code:  "multiple-matches",
+			},
 			{name: "wrong address", write: conditional(reply(405, "", unsupported), created), class: ClassPermanentData, code: "not-supported"},
 		})
 	}
 }
 
-// TestUnconditionalCreateIsTheSameOtherwise: the second create differs in nothing but the condition.
+// TestUnconditionalCreateIsTheSameOtherwise: the second create differs from the first only by the condition.
 func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -58,6 +91,7 @@ func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
 	if _, err := e.client(t).CreateObservation(context.Background(), testResource, testID); err != nil {
 		t.Fatal(err)
 	}
+
 	posts := e.requests("POST")
 	posts[0].header.Del("If-None-Exist")
 	for _, p := range posts {
@@ -66,10 +100,12 @@ func TestUnconditionalCreateIsTheSameOtherwise(t *testing.T) {
 			t.Errorf("sent %s %s %v", p.url, p.body, p.header)
 		}
 	}
+
 	e.checkLogs(t)
 }
 
-// TestRefusedConditionIsRemembered: the condition is left out for an hour, but never the look-up in its place.
+// TestRefusedConditionIsRemembered: for an hour the client leaves out the condition and looks the Observation
+// up first.
 func TestRefusedConditionIsRemembered(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -77,6 +113,7 @@ func TestRefusedConditionIsRemembered(t *testing.T) {
 	e.write = conditional(reply(400, "", outcome("error", "not-supported")), created)
 	clk := newClock(time.Now())
 	c := e.client(t, withClock(clk))
+
 	deliver := func(when string, posts, finds int) {
 		t.Helper()
 		postsBefore, findsBefore := len(e.requests("POST")), len(e.requests("GET"))
@@ -87,9 +124,11 @@ func TestRefusedConditionIsRemembered(t *testing.T) {
 			t.Errorf("%s: %d creates and %d searches, want %d and %d", when, p, f, posts, finds)
 		}
 	}
+
 	deliver("first", 2, 1)
 	deliver("second", 1, 1)
 	var all sync.WaitGroup
+
 	for range 8 {
 		all.Go(func() {
 			if _, err := c.CreateObservation(context.Background(), testResource, testID); err != nil {
@@ -97,10 +136,12 @@ func TestRefusedConditionIsRemembered(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 	if n := len(e.requests("POST")); n != 11 {
 		t.Errorf("%d creates, want one for each of 8 at once", n)
 	}
+
 	e.find = reply(200, "", searchset(stored("obs-9")))
 	deliver("there already", 0, 1)
 	clk.advance(rememberFor)
@@ -109,7 +150,8 @@ func TestRefusedConditionIsRemembered(t *testing.T) {
 	deliver("and from then on", 1, 0)
 }
 
-// TestRefusalOfSomethingElseIsNotRemembered: only a create that works without the condition proves that it was the condition.
+// TestRefusalOfSomethingElseIsNotRemembered: only if the create succeeds without the condition was the
+// condition the cause.
 func TestRefusalOfSomethingElseIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)

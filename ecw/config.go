@@ -21,13 +21,13 @@ const (
 	Production Environment = "production"
 )
 
-// AppType is how the application is registered in eCW's developer portal; it decides how we prove who we are.
+// AppType is how the application is registered in eCW's developer portal; it decides how we authenticate.
 type AppType string
 
 const (
-	// BackendService proves itself with an assertion signed by our key; the client secret is never sent.
+	// BackendService authenticates with an assertion signed by our key; the client secret is never sent.
 	BackendService AppType = "backend_service"
-	// ConfidentialClient proves itself with the client secret (RFC 6749 §2.3.1).
+	// ConfidentialClient authenticates with the client secret (RFC 6749 §2.3.1).
 	ConfidentialClient AppType = "confidential_client"
 )
 
@@ -37,23 +37,23 @@ type WriteMode string
 const (
 	// WriteObservation POSTs the Observation itself to {base}/Observation.
 	WriteObservation WriteMode = "observation"
-	// WriteBundle POSTs a transaction Bundle of one entry to {base}, as some production contracts of eCW want it.
+	// WriteBundle POSTs a transaction Bundle of one entry to {base}, as some production contracts of eCW demand.
 	WriteBundle WriteMode = "bundle"
 )
 
-// DefaultScope is asked for when [Config.Scope] is empty. Production may want SMART v2 names instead, such as
-// "system/Observation.c system/Observation.rs".
+// DefaultScope is the scope if [Config.Scope] is empty. Production may want the names of SMART v2 instead,
+// such as "system/Observation.c system/Observation.rs".
 const DefaultScope = "system/Patient.read system/Observation.write system/Observation.read"
 
-// DefaultTimeout bounds one request when [Config.Timeout] is zero.
+// DefaultTimeout bounds one request if [Config.Timeout] is zero.
 const DefaultTimeout = 30 * time.Second
 
-// practicePlaceholder may stand in FHIRBaseURL for the practice code.
+// practicePlaceholder in FHIRBaseURL is replaced by the practice code.
 const practicePlaceholder = "{practice_code}"
 
 var practiceForm = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// Config says how to reach eCW and as whom. Empty fields take the default that is named; the rest is required.
+// Config says how to reach eCW and how to authenticate. A field is required unless a default is named.
 type Config struct {
 	ClientID     string      // ECW_CLIENT_ID
 	ClientSecret string      `json:"-"` // ECW_CLIENT_SECRET, for ConfidentialClient only
@@ -66,11 +66,11 @@ type Config struct {
 	WriteMode    WriteMode   // ECW_WRITE_MODE, default WriteObservation
 	Key          *Key        // ECW_PRIVATE_KEY, required for BackendService
 
-	// AllowHTTPHost (ECW_ALLOW_HTTP_HOST) is the one host beside this machine that is asked without TLS: a sandbox EHR in a
-	// container of its own. Refused in Production.
+	// AllowHTTPHost (ECW_ALLOW_HTTP_HOST) is the one host, apart from this machine, that may be reached
+	// without TLS: a sandbox EHR in a container of its own. It is refused in Production.
 	AllowHTTPHost string
 
-	// Limiter is asked before every request, token requests included; default: none, nothing is limited.
+	// Limiter is asked before every request, token requests included. Without one nothing is limited.
 	Limiter Limiter
 
 	Timeout time.Duration    // of one request, answer included; default DefaultTimeout
@@ -90,7 +90,7 @@ func (c Config) GoString() string { return "ecw.Config{" + c.String() + "}" }
 // LogValue keeps the secret out of structured logs.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// complete returns c with the defaults in place, or all that is wrong with it.
+// complete returns c with its defaults, and an error that lists everything that is wrong with it.
 func (c Config) complete() (Config, error) {
 	c.AppType = orDefault(c.AppType, BackendService)
 	c.Environment = orDefault(c.Environment, Staging)
@@ -103,11 +103,13 @@ func (c Config) complete() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+
 	pair := c.checkPair()
 	tokenURL, baseURL := defaultURLs(c.Environment)
 	c.TokenURL = orDefault(c.TokenURL, tokenURL)
 	c.FHIRBaseURL = strings.ReplaceAll(orDefault(c.FHIRBaseURL, baseURL), practicePlaceholder, c.PracticeCode)
 	c.FHIRBaseURL = strings.TrimRight(c.FHIRBaseURL, "/")
+
 	return c, errors.Join(
 		c.checkIdentity(),
 		c.checkNames(),
@@ -135,16 +137,18 @@ func defaultURLs(env Environment) (tokenURL, baseURL string) {
 		"https://sandbox-fhir4.eclinicalworks.com/fhir/r4/" + practicePlaceholder
 }
 
-// checkIdentity checks who we are and how we prove it.
+// checkIdentity checks the settings by which we authenticate.
 func (c Config) checkIdentity() error {
 	var errs []error
 	if c.ClientID == "" {
 		errs = append(errs, errors.New("ECW_CLIENT_ID is empty; copy the client id from eCW's developer portal"))
 	}
+
 	if !practiceForm.MatchString(c.PracticeCode) {
 		errs = append(errs, fmt.Errorf("ECW_PRACTICE_CODE %q is not a practice code; set the one eCW assigned, for example FFHEDD",
 			c.PracticeCode))
 	}
+
 	switch c.AppType {
 	case BackendService:
 		if c.Key == nil {
@@ -152,16 +156,17 @@ func (c Config) checkIdentity() error {
 		}
 	case ConfidentialClient:
 		if c.ClientSecret == "" {
-			errs = append(errs, errors.New("ECW_APP_TYPE confidential_client needs ECW_CLIENT_SECRET; set it"))
+			errs = append(errs, errors.New("ECW_APP_TYPE confidential_client needs a client secret; set ECW_CLIENT_SECRET"))
 		}
 	default:
 		errs = append(errs, fmt.Errorf("ECW_APP_TYPE %q is unknown; use backend_service or confidential_client", c.AppType))
 	}
+
 	return errors.Join(errs...)
 }
 
-// checkPair demands both URLs or none, before the defaults are filled in: with one of them, the token of one EHR would be
-// sent to another.
+// checkPair demands both URLs or neither. It must run before the defaults are filled in: if only one were
+// replaced, the token of one EHR would be sent to another.
 func (c Config) checkPair() error {
 	switch {
 	case c.TokenURL == "" && c.FHIRBaseURL != "":
@@ -187,10 +192,12 @@ func (c Config) checkNames() error {
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("the eCW timeout %s is negative; use for example 30s", c.Timeout))
 	}
+
 	return errors.Join(errs...)
 }
 
-// checkURL demands https except on this machine and AllowHTTPHost: a token in the clear opens every chart of the practice.
+// checkURL demands https, except for this machine and AllowHTTPHost: a token that is read on its way gives
+// access to every chart of the practice.
 func (c Config) checkURL(setting, raw string) error {
 	u, err := url.Parse(raw)
 	switch {

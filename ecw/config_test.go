@@ -27,12 +27,14 @@ func TestConfigDefaults(t *testing.T) {
 			t.Errorf("%q: %v", tc.env, got)
 		}
 	}
+
 	cfg := base
 	cfg.FHIRBaseURL, cfg.TokenURL, cfg.Scope = "http://127.0.0.1:8090/fhir/r4/{practice_code}/", "http://localhost:8090/token", " a  b "
 	got, err := cfg.complete()
 	if err != nil || got.FHIRBaseURL != "http://127.0.0.1:8090/fhir/r4/FFHEDD" || got.TokenURL != cfg.TokenURL || got.Scope != "a b" {
 		t.Errorf("overrides: %v %v", got, err)
 	}
+
 	cfg.AllowHTTPHost, cfg.FHIRBaseURL = "sandbox", "http://sandbox:8090/fhir"
 	if _, err := cfg.complete(); err != nil {
 		t.Errorf("the sandbox's host, allowed without TLS: %v", err)
@@ -73,6 +75,7 @@ func TestConfigRefusals(t *testing.T) {
 			t.Errorf("got %v, want %q", err, tc.want)
 		}
 	}
+
 	_, err := New(Config{AppType: "x"})
 	if n := len(strings.Split(err.Error(), "\n")); n != 3 {
 		t.Errorf("not every broken setting is named: %v", err)

@@ -14,15 +14,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// create sends a conditional create, or, to a server that refuses the condition, looks first and creates
-// without.
+// create sends a conditional create. If the server refuses the condition, it searches for the Observation
+// instead, and creates it without the condition if it is not found.
 func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identifier) (Delivered, error) {
 	about, err := readable(resource, id)
 	if err != nil {
 		return Delivered{}, err
 	}
 
-	conditional := !c.habits.refusesConditions()
+	conditional := !c.habits.refusesConditions.get(c.now())
 	if conditional {
 		d, err := c.post(ctx, resource, ifNoneExist(id))
 		if !refusesCondition(err) {
@@ -38,12 +38,13 @@ func (c *Client) create(ctx context.Context, resource json.RawMessage, id Identi
 
 	d, err := c.post(ctx, resource, "")
 	if conditional && err == nil {
-		c.habits.noteRefusedCondition() // it was the condition, and nothing else, that was refused
+		c.habits.refusesConditions.learn(true, c.now()) // without the condition it worked, so the condition was refused
 	}
+
 	return c.confirmed(ctx, id, about, d, err)
 }
 
-// readable reads what is to be sent. Without its identifier an Observation could never be looked up again.
+// readable decodes the resource to send, and refuses one that does not carry id: it could never be looked up.
 func readable(resource json.RawMessage, id Identifier) (observation, error) {
 	var o observation
 	if json.Unmarshal(resource, &o) != nil || o.ResourceType != "Observation" || id.Value == "" || !carries(o.Identifier, id) {
@@ -61,8 +62,8 @@ func invalidResource() *Error {
 	}
 }
 
-// refusesCondition reports whether eCW may have refused a create for its condition. It has stored nothing
-// then.
+// refusesCondition reports whether eCW may have refused a create because of its condition. If so, it has
+// stored nothing.
 func refusesCondition(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.Code != "not-supported" {
@@ -90,13 +91,14 @@ func (c *Client) post(ctx context.Context, resource json.RawMessage, condition s
 	d, err := judgeCreate(res, c.now())
 	var e *Error
 	if errors.As(err, &e) && e.Class == ClassThrottled && res.status != http.StatusTooManyRequests {
-		c.wire.pause(ctx, res.header) // it stood in the body
+		c.wire.pause(ctx, res.header) // send pauses by the HTTP status only, and this refusal came in the body
 	}
+
 	return d, err
 }
 
-// createRequest asks for a create in the form of the write mode, a conditional one (FHIR R4 §3.1.0.8.1)
-// unless condition is empty.
+// createRequest prepares a create in the form of the write mode. It is a conditional create (FHIR R4
+// §3.1.0.8.1) unless condition is empty.
 func (c *Client) createRequest(resource json.RawMessage, condition string) (request, error) {
 	req := c.fhirRequest(OpCreate, http.MethodPost, "/Observation", nil)
 	req.body = resource
@@ -111,22 +113,23 @@ func (c *Client) createRequest(resource json.RawMessage, condition string) (requ
 	}
 
 	req.header.Set("Content-Type", mediaFHIR)
-	// Asked for because some servers answer a conditional create that matched with neither Location nor body,
-	// and the id would be lost.
+	// Without this, some servers answer a conditional create that matched with neither Location nor body, and
+	// the id would be lost.
 	req.header.Set("Prefer", "return=representation")
 	return req, nil
 }
 
-// ifNoneExist is the search that decides whether the Observation is there already.
+// ifNoneExist is the condition: the search by which the server finds an Observation that it holds already.
 func ifNoneExist(id Identifier) string { return "identifier=" + url.QueryEscape(searchToken(id)) }
 
-// transaction wraps the resource into the Bundle that production contracts ask for.
+// transaction wraps the resource in a Bundle, the form that production contracts of eCW ask for.
 func transaction(resource json.RawMessage, condition string) (json.RawMessage, error) {
 	type bundleRequest struct {
 		Method      string `json:"method"`
 		URL         string `json:"url"`
 		IfNoneExist string `json:"ifNoneExist,omitempty"`
 	}
+
 	type bundleEntry struct {
 		FullURL  string          `json:"fullUrl"`
 		Resource json.RawMessage `json:"resource"`
@@ -144,8 +147,8 @@ func transaction(resource json.RawMessage, condition string) (json.RawMessage, e
 	}}})
 }
 
-// judgeCreate reads eCW's answer to a create. A 2xx counts only when the body does not deny it and an id is
-// found.
+// judgeCreate reads eCW's answer to a create. A 2xx is a success only if its body reports no error and an id
+// is found.
 func judgeCreate(res *response, now time.Time) (Delivered, error) {
 	if res.status/100 != 2 {
 		return Delivered{}, refusal(OpCreate, res, res.status, res.issues(), now)
@@ -155,18 +158,20 @@ func judgeCreate(res *response, now time.Time) (Delivered, error) {
 	if err != nil {
 		return Delivered{}, err
 	}
+
 	if bad, is := firstError(a.Issue); is {
 		return Delivered{}, issueError(OpCreate, res, bad, now)
 	}
 	if len(a.Entry) > 0 && a.Entry[0].Response != nil {
 		return judgeEntry(res, a.Entry[0], now)
 	}
+
 	return delivered(res, res.header.Get("Location"), a, res.status == http.StatusOK)
 }
 
-// judgeEntry reads the answer to the one entry of our transaction. Its status is one of eCW's numbers ("1" is
-// success, and a bare "201" means ALREADY_EXIST) or, as FHIR has it, an HTTP status with its phrase ("201
-// Created").
+// judgeEntry reads the answer to the one entry of our transaction. Its status is one of eCW's numbers or, as
+// FHIR defines it, an HTTP status with its phrase. So "1" is a success, a bare "201" means ALREADY_EXIST, and
+// "201 Created" is a success.
 func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	issues := e.Response.Outcome.Issue
 	number, phrase, _ := strings.Cut(strings.TrimSpace(string(e.Response.Status)), " ")
@@ -176,9 +181,8 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	bad, hasBad := firstError(issues)
 
 	switch {
-	case hasBad && number == numberGeneric && bad.name() == "processing":
-		return Delivered{}, genericFailure(res)
-	case hasBad && (number == numberSuccess || number == numberGeneric || isHTTP && status/100 == 2):
+	case hasBad && number == numberGeneric && bad.name() != "processing",
+		hasBad && (number == numberSuccess || isHTTP && status/100 == 2):
 		return Delivered{}, issueError(OpCreate, res, bad, now)
 	case number == numberSuccess, isHTTP && status/100 == 2:
 		return delivered(res, e.Response.Location, e.head(), isHTTP && status == http.StatusOK)
@@ -187,48 +191,36 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 	case number == numberExists:
 		return Delivered{}, duplicate(OpCreate, res)
 	case known:
-		return Delivered{}, &Error{
-			Class:      rule.class,
-			Op:         OpCreate,
-			Code:       number,
-			HTTPStatus: res.status,
-			Message:    rule.message,
-		}
+		return Delivered{}, res.failed(rule.class, OpCreate, number, rule.message)
 	}
 
 	code := "unknown_status"
 	if err == nil && status > 0 && status <= maxNumber {
 		code = strconv.Itoa(status)
 	}
-	return Delivered{}, &Error{
-		Class:      ClassUnknown,
-		Op:         OpCreate,
-		Code:       code,
-		HTTPStatus: res.status,
-		Message:    "eCW answered the transaction with a status that is not known to us",
-	}
+
+	return Delivered{}, res.failed(ClassUnknown, OpCreate, code,
+		"eCW answered the transaction with an unknown status; if it lasts, ask eCW's support what it means")
 }
 
-// delivered needs the Observation's id: from the location, else from the resource itself.
+// delivered takes the Observation's id from the location, else from the resource itself. Without an id the
+// outcome is unknown.
 func delivered(res *response, location string, a answer, existing bool) (Delivered, error) {
 	id := idFromLocation(location)
 	if id == "" && a.ResourceType == "Observation" && idForm.MatchString(a.ID) {
 		id = a.ID
 	}
+
 	if id == "" {
-		return Delivered{}, &Error{
-			Class:      ClassUnknown,
-			Op:         OpCreate,
-			Code:       "no_id",
-			HTTPStatus: res.status,
-			Message:    "eCW accepted the Observation but did not say under which id",
-		}
+		return Delivered{}, res.failed(ClassUnknown, OpCreate, "no_id",
+			"eCW accepted the Observation but returned no id for it")
 	}
+
 	return Delivered{ID: id, HTTPStatus: res.status, Existing: existing}, nil
 }
 
-// idFromLocation takes the id out of ".../Observation/{id}" with or without "/_history/{version}", absolute
-// or not.
+// idFromLocation takes the id out of ".../Observation/{id}", absolute or relative, with or without
+// "/_history/{version}".
 func idFromLocation(location string) string {
 	u, err := url.Parse(location)
 	if err != nil {
@@ -242,9 +234,9 @@ func idFromLocation(location string) string {
 	return ""
 }
 
-// confirmed passes on what came of a create, except that it reads back what eCW called a duplicate. Until it
-// is seen, the outcome stays unknown; only a throttled search is passed on as such, since it costs no attempt
-// and repeating the create is refused as a duplicate again.
+// confirmed returns the outcome of a create. If eCW reported a duplicate, it first looks the Observation up,
+// and the outcome is unknown unless that finds it. A throttled search is returned as throttled: that uses up
+// no attempt, and if the create is repeated, eCW reports the duplicate again.
 func (c *Client) confirmed(ctx context.Context, id Identifier, about observation, created Delivered, err error) (Delivered, error) {
 	if !errors.Is(err, errDuplicate) {
 		return created, err

@@ -18,31 +18,39 @@ func TestCreateSendsConditionalCreate(t *testing.T) {
 		if _, err := e.client(t).CreateObservation(context.Background(), testResource, testID); err != nil {
 			t.Fatal(err)
 		}
+
 		r := e.requests("POST")[0]
 		if r.url != "/fhir/r4/FFHEDD/Observation" || string(r.body) != string(testResource) {
 			t.Errorf("sent %s %s", r.url, r.body)
 		}
+
 		for name, want := range map[string]string{"If-None-Exist": search, "Content-Type": "application/fhir+json",
 			"Accept": "application/fhir+json", "Authorization": "Bearer tok-1", "Prefer": "return=representation", "User-Agent": "vantrexia"} {
 			if got := r.header.Get(name); got != want {
 				t.Errorf("%s is %q, want %q", name, got, want)
 			}
 		}
+
 		if q, err := url.ParseQuery(search); err != nil || q.Get("identifier") != testID.System+"|"+testID.Value {
 			t.Errorf("If-None-Exist does not parse back: %v %v", q, err)
 		}
-		if log := e.logs.String(); !strings.Contains(log, `"fhir_observation_id":"obs-1"`) || !strings.Contains(log, `"http_status":201`) || !strings.Contains(log, testID.Value) {
-			t.Errorf("the log lacks the ids: %s", log)
+		for _, want := range []string{`"fhir_observation_id":"obs-1"`, `"http_status":201`, testID.Value} {
+			if log := e.logs.String(); !strings.Contains(log, want) {
+				t.Errorf("the log lacks %s: %s", want, log)
+			}
 		}
 	})
+
 	t.Run("bundle", func(t *testing.T) {
 		t.Parallel()
 		e := newEHR(t)
 		e.write = reply(200, "", entryAnswer("1", "Observation/obs-1", ""))
 		c := e.client(t, func(cfg *Config) { cfg.WriteMode = WriteBundle })
+
 		if _, err := c.CreateObservation(context.Background(), testResource, testID); err != nil {
 			t.Fatal(err)
 		}
+
 		r := e.requests("POST")[0]
 		var b struct {
 			ResourceType, Type string
@@ -52,17 +60,20 @@ func TestCreateSendsConditionalCreate(t *testing.T) {
 				Request  struct{ Method, URL, IfNoneExist string }
 			}
 		}
+
 		if err := json.Unmarshal(r.body, &b); err != nil {
 			t.Fatal(err)
 		}
 		if r.url != "/fhir/r4/FFHEDD" || b.ResourceType != "Bundle" || b.Type != "transaction" || len(b.Entry) != 1 {
 			t.Fatalf("sent %s %s", r.url, r.body)
 		}
+
 		en := b.Entry[0]
 		if !strings.HasPrefix(en.FullURL, "urn:uuid:") || en.Request.Method != "POST" || en.Request.URL != "Observation" ||
 			en.Request.IfNoneExist != search || string(en.Resource) != string(testResource) {
 			t.Errorf("entry %+v, resource %s", en, en.Resource)
 		}
+
 		if r.header.Get("If-None-Exist") != "" {
 			t.Error("If-None-Exist header on a transaction")
 		}

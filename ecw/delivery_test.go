@@ -13,27 +13,27 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
-// mishap is one fault that a create meets, and what must come of it.
+// mishap is one fault during a create, and the expected outcome.
 type mishap struct {
-	kind, more string    // of the sandbox's fault; more are further fields of it
+	kind, more string    // the kind of the sandbox's fault, and its further fields in JSON
 	class      ecw.Class // "": delivered
-	arrived    bool      // the EHR stored it, whatever it said
-	telling    bool      // tried with EHRs that are not standard too
+	arrived    bool      // the EHR stored it, whatever it answered
+	everywhere bool      // also tried with EHRs that lack something
 }
 
 func mishaps() []mishap {
 	const numbers = ecw.ClassPermanentData
 	return []mishap{
-		{kind: "none", arrived: true, telling: true},
-		{kind: "reset_before", class: ecw.ClassUnknown, telling: true},
-		{kind: "reset_after", class: ecw.ClassUnknown, arrived: true, telling: true},
+		{kind: "none", arrived: true, everywhere: true},
+		{kind: "reset_before", class: ecw.ClassUnknown, everywhere: true},
+		{kind: "reset_after", class: ecw.ClassUnknown, arrived: true, everywhere: true},
 		{kind: "slow_after", more: `"delay":"1h"`, class: ecw.ClassUnknown, arrived: true},
 		{kind: "unauthorized", arrived: true}, // renewed and sent once more
 		{kind: "forbidden", class: ecw.ClassPermanentCredentials},
 		{kind: "throttle", class: ecw.ClassThrottled},
 		{kind: "error_500", class: ecw.ClassUnknown},
 		{kind: "error_502", class: ecw.ClassUnknown},
-		{kind: "error_503", class: ecw.ClassUnknown, telling: true},
+		{kind: "error_503", class: ecw.ClassUnknown, everywhere: true},
 		{kind: "error_504", class: ecw.ClassUnknown},
 		{kind: "redirect", more: `"location":"https://elsewhere.example/"`, class: ecw.ClassUnknown},
 		{kind: "html", class: ecw.ClassUnknown},
@@ -41,8 +41,8 @@ func mishaps() []mishap {
 		{kind: "truncated", class: ecw.ClassUnknown, arrived: true},
 		{kind: "large_body", class: ecw.ClassUnknown, arrived: true},
 		{kind: "wrong_type", class: ecw.ClassUnknown, arrived: true},
-		{kind: "no_id", class: ecw.ClassUnknown, arrived: true, telling: true},
-		{kind: "duplicate", arrived: true, telling: true}, // confirmed by reading it back
+		{kind: "no_id", class: ecw.ClassUnknown, arrived: true, everywhere: true},
+		{kind: "duplicate", arrived: true, everywhere: true}, // confirmed by reading it back
 		{kind: "standard_status", arrived: true},
 		{kind: "ecw_number", more: `"number":"103"`, class: ecw.ClassRetryable},
 		{kind: "ecw_number", more: `"number":"308"`, class: ecw.ClassPermanentCredentials},
@@ -51,8 +51,8 @@ func mishaps() []mishap {
 	}
 }
 
-// TestExactlyOneObservation: whatever becomes of the first delivery, and whatever the EHR lacks, a look-up before the
-// second delivery finds what had arrived, and in the end one Observation stands in the EHR.
+// TestExactlyOneObservation: whatever happens to the first delivery, and whatever the EHR lacks, the look-up
+// before the second delivery finds an Observation that arrived, and in the end the EHR holds one.
 func TestExactlyOneObservation(t *testing.T) {
 	t.Parallel()
 	for name, lacks := range map[string][]string{
@@ -70,7 +70,7 @@ func TestExactlyOneObservation(t *testing.T) {
 	} {
 		for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
 			for _, m := range mishaps() {
-				if !standard(lacks) && !m.telling {
+				if !standard(lacks) && !m.everywhere {
 					continue
 				}
 				t.Run(name+"/"+string(mode)+"/"+m.kind+m.more, func(t *testing.T) {
@@ -82,9 +82,9 @@ func TestExactlyOneObservation(t *testing.T) {
 	}
 }
 
-// standard reports whether every mishap is tried with such an EHR: with a whole one, and with one as eCW may be, which does
-// not advertise conditional create. The latter stores again whatever it is sent again, and only the look-up, by identifier,
-// stands between a mishap and a duplicate.
+// standard reports whether every mishap is tried with an EHR that lacks these: one that lacks nothing, and
+// one without conditional create, as eCW may be. The latter stores again what it is sent again, so that only
+// the look-up by identifier prevents a duplicate.
 func standard(lacks []string) bool {
 	return len(lacks) == 0 || slices.Equal(lacks, []string{"store_again"})
 }
@@ -95,14 +95,17 @@ func oneObservation(t *testing.T, mode ecw.WriteMode, lacks []string, m mishap) 
 			c.Timeout = 500 * time.Millisecond
 		}
 	})
+
 	for _, kind := range lacks {
 		breakSandbox(t, url, `{"kind":"`+kind+`","for":"1h"}`)
 	}
+
 	// Another reading of the patient must never be taken for this one.
 	other, otherID := heartRate(patient)
 	if _, err := client.CreateObservation(context.Background(), withValue(other, "79"), otherID); err != nil {
 		t.Fatal(err)
 	}
+
 	if m.kind != "none" {
 		more := ""
 		if m.more != "" {
@@ -111,6 +114,7 @@ func oneObservation(t *testing.T, mode ecw.WriteMode, lacks []string, m mishap) 
 		// Where conditions are refused, the create that would arrive is the second one.
 		breakSandbox(t, url, `{"kind":"`+m.kind+`","target":"create","count":1`+more+`}`)
 	}
+
 	resource, id := heartRate(patient)
 	_, err := client.CreateObservation(context.Background(), resource, id)
 	if class := classOf(t, err); class != m.class {
@@ -122,20 +126,23 @@ func oneObservation(t *testing.T, mode ecw.WriteMode, lacks []string, m mishap) 
 	if m.kind == "slow_after" {
 		client = join(t, mode, url) // with the usual timeout
 	}
+
 	d, found, err := client.FindDelivered(context.Background(), resource, id)
 	if err != nil || found != m.arrived {
 		t.Fatalf("the look-up: %+v, %t, %v; want %t", d, found, err, m.arrived)
 	}
+
 	if !found {
 		if d, err = client.CreateObservation(context.Background(), resource, id); err != nil {
 			t.Fatalf("the second delivery: %v", err)
 		}
 	}
+
 	if again, found, err := client.FindDelivered(context.Background(), resource, id); err != nil || !found || again.ID != d.ID {
 		t.Errorf("in the end: %+v, %t, %v; want %s", again, found, err, d.ID)
 	}
 	if stats := statsOf(t, url); stats.Creates.Total != 2 {
-		t.Errorf("%d Observations stand in the EHR, want this one and the other", stats.Creates.Total)
+		t.Errorf("the EHR holds %d Observations, want this one and the other", stats.Creates.Total)
 	}
 }
 

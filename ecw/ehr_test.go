@@ -16,15 +16,17 @@ import (
 	"testing"
 )
 
-// personal stands in every free text that eCW sends in these tests; it must never come out of the client.
+// personal is contained in every free text that eCW sends in these tests. The client must never show it.
 const personal = "Jane Doe born 1950-01-01"
 
 var (
 	testID = Identifier{System: "https://vantrexia.com/fhir/sid/observation", Value: "d4e5f6a7-b8c9-0123-defa-234567890123"}
 
-	testResource = json.RawMessage(`{"resourceType":"Observation","identifier":[{"system":"` + testID.System + `","value":"` + testID.Value + `"}],` +
-		`"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],` +
-		`"code":{"coding":[{"system":"http://loinc.org","code":"8310-5"}]},"subject":{"reference":"Patient/pat-1"},"effectiveDateTime":"2026-02-06T10:30:00Z",` +
+	testResource = json.RawMessage(`{"resourceType":"Observation",` +
+		`"identifier":[{"system":"` + testID.System + `","value":"` + testID.Value + `"}],"status":"final",` +
+		`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],` +
+		`"code":{"coding":[{"system":"http://loinc.org","code":"8310-5"}]},` +
+		`"subject":{"reference":"Patient/pat-1"},"effectiveDateTime":"2026-02-06T10:30:00Z",` +
 		`"device":{"display":"TEMP-1"},"valueQuantity":{"value":98.60,"unit":"degrees F","system":"http://unitsofmeasure.org","code":"[degF]"}}`)
 
 	// testKey is made once: generating keys takes longer than all the rest.
@@ -37,7 +39,7 @@ var (
 	})
 )
 
-// ehr is an HTTP server whose wire behaviour each test decides. It records what it received.
+// ehr is an HTTP server whose answers each test sets. It records the requests.
 type ehr struct {
 	*httptest.Server
 	token http.HandlerFunc // POST /token
@@ -60,12 +62,14 @@ func newEHR(t *testing.T) *ehr {
 	t.Helper()
 	e := &ehr{logs: &syncBuffer{}, token: grant(`{"access_token":"tok-1","token_type":"Bearer","expires_in":300}`)}
 	e.find = reply(200, "", searchset(""))
+
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		e.mu.Lock()
 		e.received = append(e.received, received{r.Method, r.URL.String(), r.Header.Clone(), body})
 		e.mu.Unlock()
+
 		switch {
 		case r.URL.Path == "/token":
 			e.token(w, r)
@@ -75,15 +79,20 @@ func newEHR(t *testing.T) *ehr {
 			e.find(w, r)
 		}
 	}))
+
 	t.Cleanup(e.Close)
 	return e
 }
 
 func (e *ehr) config() Config {
 	return Config{
-		ClientID: "client-1", ClientSecret: "the-secret", PracticeCode: "FFHEDD", Key: testKey(),
-		TokenURL: e.URL + "/token", FHIRBaseURL: e.URL + "/fhir/r4/{practice_code}",
-		Logger: slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		ClientID:     "client-1",
+		ClientSecret: "the-secret",
+		PracticeCode: "FFHEDD",
+		Key:          testKey(),
+		TokenURL:     e.URL + "/token",
+		FHIRBaseURL:  e.URL + "/fhir/r4/{practice_code}",
+		Logger:       slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
 
@@ -101,11 +110,12 @@ func (e *ehr) client(t *testing.T, change ...func(*Config)) *Client {
 	return c
 }
 
-// requests returns what was received: "token", "POST", or "GET" by kind.
+// requests returns the requests of a kind: "token", "POST" or "GET".
 func (e *ehr) requests(kind string) []received {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var out []received
+
 	for _, r := range e.received {
 		k := r.method
 		if strings.HasPrefix(r.url, "/token") {
@@ -115,6 +125,7 @@ func (e *ehr) requests(kind string) []received {
 			out = append(out, r)
 		}
 	}
+
 	return out
 }
 
@@ -146,7 +157,7 @@ func first(a, b http.HandlerFunc) http.HandlerFunc {
 // hang answers nothing until the client gives up.
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// reset closes the connection hard.
+// reset ends the connection with a TCP reset.
 func reset(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -167,13 +178,15 @@ func hangUp(w http.ResponseWriter, _ *http.Request) {
 
 // outcome is an OperationOutcome with one issue and personal free text.
 func outcome(severity, code string) string {
-	return fmt.Sprintf(`{"resourceType":"OperationOutcome","text":{"status":"generated","div":"<div>%[3]s</div>"},"issue":[{"severity":%[1]q,"code":%[2]q,"diagnostics":%[3]q,"details":{"text":%[3]q}}]}`,
+	return fmt.Sprintf(`{"resourceType":"OperationOutcome","text":{"status":"generated","div":"<div>%[3]s</div>"},`+
+		`"issue":[{"severity":%[1]q,"code":%[2]q,"diagnostics":%[3]q,"details":{"text":%[3]q}}]}`,
 		severity, code, personal)
 }
 
 // numbered is an OperationOutcome that carries one of eCW's numbers.
 func numbered(number string) string {
-	return fmt.Sprintf(`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"processing","details":{"coding":[{"code":%q,"display":%q}]}}]}`, number, personal)
+	return fmt.Sprintf(`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"processing",`+
+		`"details":{"coding":[{"code":%q,"display":%q}]}}]}`, number, personal)
 }
 
 // entryAnswer is a transaction-response with one entry.
@@ -181,7 +194,8 @@ func entryAnswer(status, location, outcome string) string {
 	if outcome == "" {
 		outcome = "null"
 	}
-	return fmt.Sprintf(`{"resourceType":"Bundle","type":"transaction-response","identifier":{"value":"x"},"entry":[{"response":{"status":%q,"location":%q,"outcome":%s}}]}`,
+	return fmt.Sprintf(`{"resourceType":"Bundle","type":"transaction-response","identifier":{"value":"x"},`+
+		`"entry":[{"response":{"status":%q,"location":%q,"outcome":%s}}]}`,
 		status, location, outcome)
 }
 
@@ -198,7 +212,7 @@ func searchset(resource string) string {
 	return `{"resourceType":"Bundle","type":"searchset","total":1,"entry":[{"resource":` + resource + `,"search":{"mode":"match"}}]}`
 }
 
-// asError demands an *Error that tells nothing personal.
+// asError fails the test unless err is an *Error without personal text.
 func asError(t *testing.T, err error) *Error {
 	t.Helper()
 	var e *Error
@@ -209,7 +223,7 @@ func asError(t *testing.T, err error) *Error {
 		t.Errorf("incomplete error: %+v", e)
 	}
 	if strings.Contains(fmt.Sprintf("%v %+v %s", e, *e, e.LogValue()), "Jane") {
-		t.Errorf("error tells personal text: %v", e)
+		t.Errorf("the error contains personal text: %v", e)
 	}
 	return e
 }
@@ -218,7 +232,7 @@ func (e *ehr) checkLogs(t *testing.T) {
 	t.Helper()
 	for _, secret := range []string{"Jane", "tok-1", "tok-2", "the-secret", "98.6", "pat-1"} {
 		if strings.Contains(e.logs.String(), secret) {
-			t.Errorf("the logs tell %q:\n%s", secret, e.logs)
+			t.Errorf("the logs contain %q:\n%s", secret, e.logs)
 		}
 	}
 }

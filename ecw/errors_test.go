@@ -52,7 +52,13 @@ func TestUnavailable(t *testing.T) {
 		{OpCreate, ClassPermanentCredentials, "forbidden", 403, false},
 		{OpCreate, ClassPermanentCredentials, "308", 200, false},
 	} {
-		e := &Error{Op: tc.op, Class: tc.class, Code: tc.code, HTTPStatus: tc.status}
+		e := &Error{
+			Op:         tc.op,
+			Class:      tc.class,
+			Code:       tc.code,
+			HTTPStatus: tc.status,
+		}
+
 		if got := e.Unavailable(); got != tc.want {
 			t.Errorf("%s %s %s %d: %v", tc.op, tc.class, tc.code, tc.status, got)
 		}

@@ -15,7 +15,8 @@ import (
 
 const exampleReading = "d4e5f6a7-b8c9-0123-defa-234567890123"
 
-// exampleObservation is a heart rate of a patient of the sandbox; package fhir makes such resources of readings.
+// exampleObservation is a heart rate of a patient of the sandbox; package fhir makes such resources of
+// readings.
 const exampleObservation = `{
 	"resourceType": "Observation",
 	"meta": {"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
@@ -34,10 +35,12 @@ func practice(key *ecw.Key) (url string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
+
 	url = "http://" + listener.Addr().String()
 	ehr, err := sandbox.New(sandbox.Config{
 		ClientID:     "client-1",
@@ -48,12 +51,14 @@ func practice(key *ecw.Key) (url string, stop func(), err error) {
 	if err != nil {
 		return "", nil, errors.Join(err, listener.Close())
 	}
+
 	routes := http.NewServeMux()
 	routes.Handle("/", ehr)
 	routes.HandleFunc("/.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(published)
 	})
+
 	server := &http.Server{Handler: routes}
 	go func() { _ = server.Serve(listener) }()
 	return url, func() { _ = errors.Join(ehr.Close(), server.Close()) }, nil
@@ -65,11 +70,13 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	url, stop, err := practice(key) // for a real one, register the key with eCW, and leave TokenURL and FHIRBaseURL out
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer stop()
+
 	client, err := ecw.New(ecw.Config{
 		ClientID:     "client-1",
 		PracticeCode: "FFHEDD",
@@ -96,9 +103,14 @@ func Example() {
 	// afterwards: true true <nil>
 }
 
-// What a failure means for the reading is its class; nothing else is needed to decide.
+// The class says what a failure means for the reading; the decision needs nothing else.
 func ExampleError() {
-	var err error = &ecw.Error{Class: ecw.ClassUnknown, Op: ecw.OpCreate, Code: "timeout", Message: "eCW did not answer in time"}
+	var err error = &ecw.Error{
+		Class:   ecw.ClassUnknown,
+		Op:      ecw.OpCreate,
+		Code:    "timeout",
+		Message: "eCW did not answer in time",
+	}
 	var failed *ecw.Error
 	if errors.As(err, &failed) && failed.Class == ecw.ClassUnknown {
 		fmt.Println("look it up before it is sent again:", failed.Code)
@@ -125,13 +137,16 @@ func ExamplePublicJWKS() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	next, err := ecw.GenerateKey("vantrexia-ecw-key-2")
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	set, err := ecw.PublicJWKS(now, next)
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Println(string(set))
 }

@@ -5,23 +5,25 @@ import (
 	"time"
 )
 
-// rememberFor is how long a client goes by what it has found out about its server. A server that learns better meanwhile
-// is asked again soon enough.
+// rememberFor is how long a client relies on what it has learned about its server. After that it tries again,
+// because the server may have changed.
 const rememberFor = time.Hour
 
-// habits are what a client has found out about its server, so that it does not ask in vain with every reading: each
-// request counts towards the practice's limit. It is safe for concurrent use.
+// habits are what a client has learned about its server. Without them each reading would cost requests that
+// the server is known to refuse, and every request counts towards the practice's limit.
 type habits struct {
-	now func() time.Time
-
-	mu               sync.Mutex
-	noConditionUntil time.Time
-	findsUntil       time.Time
-	contentUntil     time.Time
-	form             searchForm
-	formUntil        time.Time
-	offset           offsetHabit
-	offsetUntil      time.Time
+	// refusesConditions: the server does not support conditional create.
+	refusesConditions habit[bool]
+	// findsByIdentifier: a search has found an Observation by our identifier. From then on a search that finds
+	// nothing is evidence that the Observation is absent; a server that drops identifiers never finds any.
+	findsByIdentifier habit[bool]
+	// searchesByContentOnly: the server has refused every form of the search by identifier, or ignored the
+	// identifier, and has accepted the search by content.
+	searchesByContentOnly habit[bool]
+	// form is the first form of the search by identifier that is worth trying; the simpler ones were refused.
+	form habit[searchForm]
+	// offset is what the server does with an offset, if it gives no link to its next page.
+	offset habit[offsetHabit]
 }
 
 // offsetHabit is what a server that gives no link to its next page does with an offset.
@@ -33,75 +35,26 @@ const (
 	ignoresOffset
 )
 
-// refusesConditions tells whether the server does not support conditional create.
-func (h *habits) refusesConditions() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now().Before(h.noConditionUntil)
+// habit is one thing learned about the server: the zero T until it is learned, and again after [rememberFor].
+// It is safe for concurrent use.
+type habit[T any] struct {
+	mu    sync.Mutex
+	value T
+	until time.Time
 }
 
-func (h *habits) noteRefusedCondition() {
+func (h *habit[T]) get(now time.Time) T {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.noConditionUntil = h.now().Add(rememberFor)
-}
-
-// findsByIdentifier tells whether the server has shown that it keeps our identifiers and finds by them. Only then a
-// search that finds nothing says something.
-func (h *habits) findsByIdentifier() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now().Before(h.findsUntil)
-}
-
-func (h *habits) noteFound() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.findsUntil = h.now().Add(rememberFor)
-}
-
-// cannotSearchByIdentifier tells whether the server has refused every form of that search, or ignored the identifier, and
-// has taken the search for content.
-func (h *habits) cannotSearchByIdentifier() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now().Before(h.contentUntil)
-}
-
-func (h *habits) noteNoIdentifierSearch() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.contentUntil = h.now().Add(rememberFor)
-}
-
-// firstForm is the first form of an identifier search that is worth trying.
-func (h *habits) firstForm() searchForm {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.now().Before(h.formUntil) {
-		return h.form
+	if now.Before(h.until) {
+		return h.value
 	}
-	return byIdentifierAlone
+	var none T
+	return none
 }
 
-// noteForm remembers the form that was taken after simpler ones were refused.
-func (h *habits) noteForm(form searchForm) {
+func (h *habit[T]) learn(value T, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.form, h.formUntil = form, h.now().Add(rememberFor)
-}
-
-func (h *habits) offsets() offsetHabit {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.now().Before(h.offsetUntil) {
-		return h.offset
-	}
-	return unknownOffset
-}
-
-func (h *habits) noteOffsets(habit offsetHabit) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.offset, h.offsetUntil = habit, h.now().Add(rememberFor)
+	h.value, h.until = value, now.Add(rememberFor)
 }

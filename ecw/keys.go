@@ -19,21 +19,29 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
-// minKeyBits is the least that RFC 7518 §3.3 allows for RS384.
+// minKeyBits is the smallest size that RFC 7518 §3.3 allows for RS384, and the one eCW's registration asks
+// for.
 const minKeyBits = 2048
 
+var (
+	errNoKeyID      = errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
+	errKeyDamaged   = errors.New("the private key is damaged; make a new one with: vantrexia keys generate")
+	errKeyEncrypted = errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
+)
+
 // Key is the RSA key that signs our client assertions, with the id (kid) under which its public half is
-// published. It never prints its private part.
+// published. Its private part is never printed.
 type Key struct {
 	id      string
 	private *rsa.PrivateKey
 }
 
-// LoadKey reads an RSA private key in PEM, PKCS#1 or PKCS#8, unencrypted, of at least 2048 bits. Line breaks
-// may be written as \n, as environment variables often need them. kid is the id to publish it under.
+// LoadKey reads an unencrypted RSA private key of at least 2048 bits from PEM, PKCS#1 or PKCS#8. Line breaks
+// may be written as \n, because an environment variable often cannot contain one. kid is the id to publish
+// the key under.
 func LoadKey(data []byte, kid string) (*Key, error) {
 	if kid == "" {
-		return nil, errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
+		return nil, errNoKeyID
 	}
 
 	// A backslash never occurs in PEM, so this cannot damage a key.
@@ -46,10 +54,12 @@ func LoadKey(data []byte, kid string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if bits := private.N.BitLen(); bits < minKeyBits {
 		return nil, fmt.Errorf("the private key has %d bits; eCW needs at least %d, make one with: vantrexia keys generate",
 			bits, minKeyBits)
 	}
+
 	return &Key{id: kid, private: private}, nil
 }
 
@@ -66,10 +76,10 @@ func LoadKeyFile(path, kid string) (*Key, error) {
 	return key, nil
 }
 
-// GenerateKey makes a new 2048-bit key, the size that eCW's registration asks for.
+// GenerateKey makes a new key of 2048 bits.
 func GenerateKey(kid string) (*Key, error) {
 	if kid == "" {
-		return nil, errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
+		return nil, errNoKeyID
 	}
 	private, err := rsa.GenerateKey(rand.Reader, minKeyBits)
 	if err != nil {
@@ -78,30 +88,31 @@ func GenerateKey(kid string) (*Key, error) {
 	return &Key{id: kid, private: private}, nil
 }
 
-// parsePrivate keeps the parsers' errors to itself: they say nothing a person can use.
+// parsePrivate replaces the parsers' errors, which do not say what to do.
 func parsePrivate(block *pem.Block) (*rsa.PrivateKey, error) {
 	switch block.Type {
 	case "RSA PRIVATE KEY":
 		if block.Headers["DEK-Info"] != "" {
-			return nil, errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
+			return nil, errKeyEncrypted
 		}
 		key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 		if err != nil {
-			return nil, errors.New("the private key is damaged; make a new one with: vantrexia keys generate")
+			return nil, errKeyDamaged
 		}
 		return key, nil
 	case "PRIVATE KEY":
 		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		if err != nil {
-			return nil, errors.New("the private key is damaged; make a new one with: vantrexia keys generate")
+			return nil, errKeyDamaged
 		}
+
 		private, ok := key.(*rsa.PrivateKey)
 		if !ok {
 			return nil, errors.New("the private key is not RSA; eCW accepts RS384 only, make one with: vantrexia keys generate")
 		}
 		return private, nil
 	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("the private key is encrypted; decrypt it with: openssl pkey -in KEY -out PLAIN")
+		return nil, errKeyEncrypted
 	}
 
 	return nil, fmt.Errorf("the PEM block is a %q, not a private key; point the setting at the private key", block.Type)
@@ -128,9 +139,9 @@ func (k *Key) PEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW: kty,
-// kid, use, alg, n and e, nothing else. At least one key is needed and every kid must be its own, else eCW
-// rejects our assertions (SMART App Launch 2.2, client-confidential-asymmetric).
+// PublicJWKS returns the JSON Web Key Set (RFC 7517) of the keys' public halves, to be served to eCW. A key
+// has the members kty, kid, use, alg, n and e, nothing else. There must be at least one key, and no two with
+// the same kid, else eCW rejects our assertions (SMART App Launch 2.2, client-confidential-asymmetric).
 func PublicJWKS(keys ...*Key) ([]byte, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a key set needs a key; set ECW_PRIVATE_KEY_FILE or ECW_PRIVATE_KEY")
@@ -141,10 +152,12 @@ func PublicJWKS(keys ...*Key) ([]byte, error) {
 		if _, exists := set.LookupKeyID(k.id); exists {
 			return nil, fmt.Errorf("two keys have the id %q; give each its own", k.id)
 		}
+
 		public, err := publicJWK(k)
 		if err != nil {
 			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
 		}
+
 		if err := set.AddKey(public); err != nil {
 			return nil, fmt.Errorf("publish key %q: %w", k.id, err)
 		}
@@ -168,17 +181,18 @@ func publicJWK(k *Key) (jwk.Key, error) {
 const (
 	// assertionType is the client_assertion_type of RFC 7523 §2.2.
 	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	// assertionLifetime stays a minute below the five minutes eCW allows, so that a clock ahead of eCW's does
-	// not matter.
+	// assertionLifetime is a minute less than the five minutes that eCW allows, for the case that our clock
+	// is ahead of eCW's.
 	assertionLifetime = 4 * time.Minute
-	// issuedBefore dates an assertion back: a server whose clock is a second behind ours refuses one from the
-	// future. With assertionLifetime it stays below five minutes, for servers that measure from iat.
+	// issuedBefore dates an assertion back, because a server whose clock is a second behind ours refuses one
+	// from the future. Together with assertionLifetime it is below five minutes, for servers that count from
+	// iat.
 	issuedBefore = 30 * time.Second
 )
 
-// signAssertion makes the client assertion of SMART Backend Services. Every request needs a fresh one: eCW
-// rejects a jti that it has seen. There is no nbf and iat lies in the past, so a clock a little ahead of
-// eCW's does no harm.
+// signAssertion makes the client assertion of SMART Backend Services. Every request needs a new one, because
+// eCW rejects a jti that it has seen. The assertion has no nbf, and its iat is in the past, so that our clock
+// may be a little ahead of eCW's.
 func signAssertion(key *Key, clientID, tokenURL string, now time.Time) (string, error) {
 	t := jwt.NewWithClaims(jwt.SigningMethodRS384, jwt.MapClaims{
 		"iss": clientID,
@@ -188,10 +202,12 @@ func signAssertion(key *Key, clientID, tokenURL string, now time.Time) (string, 
 		"exp": now.Add(assertionLifetime).Unix(),
 		"jti": uuid.NewString(),
 	})
+
 	t.Header["kid"] = key.id
 	signed, err := t.SignedString(key.private)
 	if err != nil {
 		return "", fmt.Errorf("sign the client assertion: %w", err)
 	}
+
 	return signed, nil
 }

@@ -27,6 +27,7 @@ func TestLoadKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	pkcs1 := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key.private)})
 	for name, data := range map[string][]byte{
 		"PKCS#8": pkcs8, "PKCS#1": pkcs1, "one line": []byte(strings.ReplaceAll(string(pkcs8), "\n", `\n`)),
@@ -36,6 +37,7 @@ func TestLoadKey(t *testing.T) {
 			t.Errorf("%s: %v %v", name, got, err)
 		}
 	}
+
 	path := filepath.Join(t.TempDir(), "private.pem")
 	if err := os.WriteFile(path, pkcs8, 0o600); err != nil {
 		t.Fatal(err)
@@ -54,18 +56,22 @@ func TestLoadKeyRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	curve, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	curveDER, err := x509.MarshalPKCS8PrivateKey(curve)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	public, err := x509.MarshalPKIXPublicKey(&testKey().private.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
 	for _, tc := range []struct {
 		name, kid string
@@ -78,7 +84,12 @@ func TestLoadKeyRefusals(t *testing.T) {
 		{"curve", "k", block("PRIVATE KEY", curveDER), "not RSA"},
 		{"public", "k", block("PUBLIC KEY", public), "not a private key"},
 		{"encrypted", "k", block("ENCRYPTED PRIVATE KEY", []byte{1}), "decrypt it"},
-		{"encrypted PKCS#1", "k", []byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"), "decrypt it"},
+		{
+			"encrypted PKCS#1",
+			"k",
+			[]byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"),
+			"decrypt it",
+		},
 		{"damaged PKCS#1", "k", block("RSA PRIVATE KEY", []byte{1}), "damaged"},
 		{"damaged PKCS#8", "k", block("PRIVATE KEY", []byte{1}), "damaged"},
 	} {
@@ -95,10 +106,12 @@ func TestPublicJWKS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var set struct{ Keys []map[string]string }
 	if err := json.Unmarshal(data, &set); err != nil || len(set.Keys) != 2 {
 		t.Fatalf("%s: %v", data, err)
 	}
+
 	for _, k := range set.Keys {
 		if got := slices.Sorted(maps.Keys(k)); !slices.Equal(got, []string{"alg", "e", "kid", "kty", "n", "use"}) {
 			t.Errorf("members %v", got)
@@ -107,6 +120,7 @@ func TestPublicJWKS(t *testing.T) {
 			t.Errorf("key %v", k)
 		}
 	}
+
 	if set.Keys[0]["kid"] != "vantrexia-ecw-key-1" || set.Keys[1]["kid"] != "old" {
 		t.Errorf("kids %v", set.Keys)
 	}
@@ -118,7 +132,7 @@ func TestPublicJWKS(t *testing.T) {
 	}
 }
 
-// TestAssertion verifies an assertion as eCW does: with nothing but the published key set.
+// TestAssertion verifies an assertion as eCW does, with the published key set only.
 func TestAssertion(t *testing.T) {
 	t.Parallel()
 	const clientID, tokenURL = "client-1", "https://oauth.example/token"
@@ -126,10 +140,12 @@ func TestAssertion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	set, err := jwk.Parse(data)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	now := time.Now().Truncate(time.Second)
 	ids := map[string]bool{}
 	for range 3 {
@@ -137,27 +153,33 @@ func TestAssertion(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		claims := jwt.MapClaims{}
 		parsed, err := jwt.ParseWithClaims(signed, claims, func(tok *jwt.Token) (any, error) {
 			k, _ := set.LookupKeyID(tok.Header["kid"].(string))
 			var public rsa.PublicKey
 			return &public, k.Raw(&public)
-		}, jwt.WithValidMethods([]string{"RS384"}), jwt.WithExpirationRequired(), jwt.WithAudience(tokenURL), jwt.WithIssuer(clientID), jwt.WithSubject(clientID))
+		}, jwt.WithValidMethods([]string{"RS384"}), jwt.WithExpirationRequired(), jwt.WithAudience(tokenURL),
+			jwt.WithIssuer(clientID), jwt.WithSubject(clientID))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if got := slices.Sorted(maps.Keys(parsed.Header)); !slices.Equal(got, []string{"alg", "kid", "typ"}) || parsed.Header["typ"] != "JWT" {
 			t.Errorf("header %v", parsed.Header)
 		}
 		if got := slices.Sorted(maps.Keys(claims)); !slices.Equal(got, []string{"aud", "exp", "iat", "iss", "jti", "sub"}) {
 			t.Errorf("claims %v", got)
 		}
+
 		issued, expires := float64(now.Add(-30*time.Second).Unix()), float64(now.Add(4*time.Minute).Unix())
 		if claims["aud"] != tokenURL || claims["iat"] != issued || claims["exp"] != expires {
 			t.Errorf("claims %v", claims)
 		}
+
 		ids[claims["jti"].(string)] = true
 	}
+
 	if len(ids) != 3 {
 		t.Errorf("a jti was used twice: %v", ids)
 	}

@@ -6,54 +6,66 @@ import (
 	"time"
 )
 
-// CodeRateLimited is the [Error.Code] of a request that our own [Limiter] held back: nothing has left for eCW.
+// CodeRateLimited is the [Error.Code] of a request that our own [Limiter] held back. Nothing was sent to eCW.
 const CodeRateLimited = "rate_limited"
 
-// limiterRetry is when to ask again a limiter that could not answer.
+// limiterRetry is how long to wait before asking a limiter again that could not answer.
 const limiterRetry = 10 * time.Second
 
-// Limiter keeps a practice below eCW's limit of 250 requests a minute, which counts FHIR and token requests of every
-// process together, and bounds how many are under way at once. It must be safe for concurrent use.
+// Limiter keeps a practice below eCW's limit of 250 requests a minute, and bounds how many are under way at
+// once. eCW counts the FHIR and token requests of all processes together. A Limiter must be safe for
+// concurrent use.
 type Limiter interface {
-	// Begin lets one request leave, at once or after a short wait of its own, or says how long to wait before the next try;
-	// then nothing may be sent. end must be called when the request is over.
+	// Begin permits one request, at once or after a short wait of its own; end must be called when the
+	// request is over. If wait is above zero the request is not permitted, and the caller may ask again after
+	// that time.
 	Begin(ctx context.Context) (end func(context.Context, Observed), wait time.Duration, err error)
-	// Pause holds every request back for a while: eCW answered 429, and blocks all that we send until then.
+	// Pause holds back every request for a while. It is called after a 429, when eCW refuses all that we send.
 	Pause(ctx context.Context, wait time.Duration) error
 }
 
-// Observed is how eCW bore a request.
+// Observed says how eCW coped with a request.
 type Observed struct {
 	// Took is how long it was under way.
 	Took time.Duration
-	// Answered means that an answer came which is neither a fault of the server (5xx) nor a 429.
+	// Answered means that an answer came that is neither a fault of the server (5xx) nor a 429.
 	Answered bool
 	// Overloaded means that no answer came in time, or a fault of the server (5xx).
 	Overloaded bool
-	// Repeats counts the requests that Go's transport has sent again by itself: it does so with a GET that meets a broken
-	// connection.
+	// Repeats is how often Go's transport has sent the request again by itself, as it does with a GET on a
+	// broken connection.
 	Repeats int
 }
 
-// begin returns an error of [ClassThrottled] when the limiter holds the request back, or cannot answer: then nothing
-// is sent either, since a practice that is blocked for exceeding its limit is worse off than one that waits.
+// begin asks the limiter. It returns an error of [ClassThrottled] if the limiter holds the request back or
+// cannot answer. In the latter case nothing is sent either: to wait is better than to exceed the limit and be
+// blocked by eCW.
 func (w *wire) begin(ctx context.Context, op string) (end func(context.Context, Observed), err error) {
 	if w.limiter == nil {
 		return func(context.Context, Observed) {}, nil
 	}
+
 	end, wait, err := w.limiter.Begin(ctx)
-	switch {
-	case err != nil:
-		return nil, &Error{Class: ClassThrottled, Op: op, Code: CodeRateLimited, RetryAt: w.now().Add(limiterRetry),
-			Message: "the limit of requests to eCW could not be asked, so nothing was sent", Err: err}
-	case wait > 0:
-		return nil, &Error{Class: ClassThrottled, Op: op, Code: CodeRateLimited, RetryAt: w.now().Add(wait),
-			Message: "our own limit of requests to eCW is reached; nothing was sent"}
+	if err == nil && wait <= 0 {
+		return end, nil
 	}
-	return end, nil
+
+	message := "our own limit of requests to eCW is reached; nothing was sent"
+	if err != nil {
+		wait, message = limiterRetry, "the limit of requests to eCW could not be asked, so nothing was sent"
+	}
+	return nil, &Error{
+		Class:   ClassThrottled,
+		Op:      op,
+		Code:    CodeRateLimited,
+		RetryAt: w.now().Add(wait),
+		Message: message,
+		Err:     err,
+	}
 }
 
-// pause tells the others of a 429. If that fails, each of them meets its own.
+// pause makes the limiter hold back all other requests after a 429. Its error is ignored: at worst each of
+// them gets a 429 of its own.
 func (w *wire) pause(ctx context.Context, header http.Header) {
 	if w.limiter == nil {
 		return
@@ -62,7 +74,7 @@ func (w *wire) pause(ctx context.Context, header http.Header) {
 	_ = w.limiter.Pause(context.WithoutCancel(ctx), retryAt(header, now).Sub(now))
 }
 
-// observed is what an exchange tells of eCW's load.
+// observed describes an exchange for the limiter.
 func observed(took time.Duration, res *response, err error, repeats int) Observed {
 	o := Observed{Took: took, Repeats: repeats}
 	if err != nil {

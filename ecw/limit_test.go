@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// allowance lets some requests go, then asks for a wait, or fails. It keeps what it was told of each.
+// allowance is a limiter that permits some requests, then asks for a wait or fails. It records what was
+// observed.
 type allowance struct {
 	mu       sync.Mutex
 	left     int
@@ -46,7 +47,7 @@ func (a *allowance) Pause(_ context.Context, wait time.Duration) error {
 	return nil
 }
 
-// last is what was told of the latest request.
+// last is what was observed of the latest request.
 func (a *allowance) last(t *testing.T) Observed {
 	t.Helper()
 	a.mu.Lock()
@@ -59,7 +60,12 @@ func (a *allowance) last(t *testing.T) Observed {
 
 // post is a create, to be sent as it is.
 func (e *ehr) post() request {
-	return request{op: OpCreate, method: http.MethodPost, url: e.URL + "/Observation", header: http.Header{}}
+	return request{
+		op:     OpCreate,
+		method: http.MethodPost,
+		url:    e.URL + "/Observation",
+		header: http.Header{},
+	}
 }
 
 func limitedBy(a *allowance) func(*Config) { return func(cfg *Config) { cfg.Limiter = a } }
@@ -88,6 +94,7 @@ func TestNothingIsSentWithoutTheLimiter(t *testing.T) {
 			if !errors.As(err, &got) || got.Class != ClassThrottled || got.Code != CodeRateLimited || got.Op != tc.op {
 				t.Fatalf("got %v, want the %s held back", err, tc.op)
 			}
+
 			if wait := got.RetryAt.Sub(clk.now()); wait != tc.wait {
 				t.Errorf("retry in %s, want %s", wait, tc.wait)
 			}
@@ -102,8 +109,8 @@ func TestNothingIsSentWithoutTheLimiter(t *testing.T) {
 	}
 }
 
-// What the limiter is told of a request decides how much may be under way at once: only the server's own trouble reduces
-// it, and only its answers let it grow.
+// The observations decide how many requests may be under way at once: only trouble of the server reduces the
+// number, and only its answers raise it.
 func TestWhatIsObserved(t *testing.T) {
 	t.Parallel()
 	cutOff := func(w http.ResponseWriter, r *http.Request) {
@@ -112,11 +119,13 @@ func TestWhatIsObserved(t *testing.T) {
 		_, _ = io.WriteString(w, "{")
 		reset(w, r)
 	}
+
 	stall := func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		_ = http.NewResponseController(w).Flush()
 		hang(w, r)
 	}
+
 	for name, tc := range map[string]struct {
 		write   http.HandlerFunc
 		timeout time.Duration
@@ -144,6 +153,7 @@ func TestWhatIsObserved(t *testing.T) {
 			a := &allowance{left: 100}
 			c := e.client(t, limitedBy(a))
 			mustAuthenticate(t, c)
+
 			if tc.timeout > 0 {
 				c.wire.timeout = tc.timeout
 			}
@@ -152,10 +162,12 @@ func TestWhatIsObserved(t *testing.T) {
 			if (res == nil) == (err == nil) {
 				t.Fatalf("sent, with the answer %v and the error %v", res, err)
 			}
+
 			got, want := a.last(t), tc.want
 			if tc.timeout > 0 && got.Took < tc.timeout || tc.timeout == 0 && got.Took > DefaultTimeout/2 || got.Took <= 0 {
 				t.Errorf("took %s", got.Took)
 			}
+
 			want.Took = got.Took
 			if got != want {
 				t.Errorf("observed %+v, want %+v", got, want)
@@ -164,7 +176,7 @@ func TestWhatIsObserved(t *testing.T) {
 	}
 }
 
-// The token endpoint is bounded with the rest.
+// Token requests count towards the limit like all others.
 func TestTokenRequestsAreObserved(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -192,7 +204,7 @@ func TestTokenRequestsAreObserved(t *testing.T) {
 	}
 }
 
-// What we give up ourselves, and what finds no server, says nothing of eCW's load.
+// A request that we cancel, or that finds no server, says nothing about eCW's load.
 func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 	t.Parallel()
 	t.Run("the caller gives up", func(t *testing.T) {
@@ -204,6 +216,7 @@ func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		e.write = func(w http.ResponseWriter, r *http.Request) { cancel(); hang(w, r) }
 		_, err := c.wire.send(ctx, e.post())
+
 		if got := a.last(t); err == nil || got.Overloaded || got.Answered {
 			t.Errorf("observed %+v (%v), want neither an answer nor load", got, err)
 		}
@@ -216,13 +229,14 @@ func TestOurOwnTroubleIsNoLoad(t *testing.T) {
 		c := e.client(t, limitedBy(a))
 		e.Close()
 		err := c.Authenticate(t.Context())
+
 		if got := a.last(t); err == nil || got.Overloaded || got.Answered {
 			t.Errorf("observed %+v (%v), want neither an answer nor load", got, err)
 		}
 	})
 }
 
-// Go's transport sends a search again by itself when a connection that it kept breaks: eCW counts that too.
+// Go's transport repeats a search by itself if a kept connection breaks, and eCW counts the repetition.
 func TestRepeatsOfTheTransportCount(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -230,6 +244,7 @@ func TestRepeatsOfTheTransportCount(t *testing.T) {
 	c := e.client(t, limitedBy(a))
 	mustAuthenticate(t, c)
 	e.find = bundleOf(false)
+
 	if _, _, err := c.FindObservation(t.Context(), testID, "pat-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -244,10 +259,12 @@ func TestRepeatsOfTheTransportCount(t *testing.T) {
 	if got := a.last(t); got.Repeats == 0 || got.Answered || got.Overloaded {
 		t.Errorf("observed %+v, want it repeated, and nothing answered", got)
 	}
+
 	counted := a.asked
 	for _, o := range a.observed {
 		counted += o.Repeats
 	}
+
 	tokens, searches := len(e.requests("token")), len(e.requests(http.MethodGet))
 	if searches < 3 || counted != tokens+searches {
 		t.Errorf("%d requests counted, but %d tokens and %d searches were asked for; want every one counted", counted, tokens, searches)
@@ -264,6 +281,7 @@ func TestThrottlingPausesEverybody(t *testing.T) {
 	if !errors.As(err, &got) || got.Code != "throttled" {
 		t.Fatalf("got %v, want eCW's own throttling", err)
 	}
+
 	if len(a.paused) != 1 || a.paused[0] != 9*time.Second {
 		t.Errorf("paused for %v, want once for 9 s", a.paused)
 	}
@@ -272,7 +290,7 @@ func TestThrottlingPausesEverybody(t *testing.T) {
 	}
 }
 
-// Others may leave as soon as the place of this request is free: they must find the pause before that.
+// Other requests may leave as soon as this one ends, so the pause must be set before that.
 func TestThePauseComesBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -280,11 +298,11 @@ func TestThePauseComesBeforeTheEnd(t *testing.T) {
 	o := &ordered{}
 	_ = e.client(t, func(cfg *Config) { cfg.Limiter = o }).Authenticate(t.Context())
 	if len(o.calls) != 2 || o.calls[0] != "pause" || o.calls[1] != "end" {
-		t.Errorf("told of %v, want of the pause first", o.calls)
+		t.Errorf("called %v, want the pause first", o.calls)
 	}
 }
 
-// ordered keeps the order that a limiter is told things in.
+// ordered is a limiter that records the order of its calls.
 type ordered struct{ calls []string }
 
 func (o *ordered) Begin(context.Context) (func(context.Context, Observed), time.Duration, error) {

@@ -12,20 +12,22 @@ import (
 	"testing"
 )
 
-// TestEveryListIsBounded: a large answer costs no more than a few times its size, whichever of the lists
-// that we read it fills with empty elements. The lists are those of the types, so that a new one is measured too. It
-// measures the process, so it runs alone.
+// TestEveryListIsBounded: a large answer takes no more memory than a few times its size, whichever list it
+// fills with empty elements. The lists are found by reflection on the types, so that a new list is tested
+// too. The test measures the whole process, so it does not run in parallel.
 func TestEveryListIsBounded(t *testing.T) {
-	// In all, for each request. Reading the answer alone takes five times its size. A quarter of what an answer may have shows the
-	// same in less time.
+	// For each request in all; reading the answer alone takes five times its size. An answer of a quarter of the
+	// permitted size shows the same in less time.
 	allowed := map[int]uint64{maxBody / 4: 16 << 20, maxReadBody / 4: 112 << 20}
 	ctx := context.Background()
 	find := func(c *Client) error { _, _, err := c.FindDelivered(ctx, testResource, testID); return err }
+
 	type identified struct { // an Observation's identifiers are read in a second step
 		Identifier short[Identifier] `json:"identifier"`
 	}
+
 	for _, tc := range []struct {
-		read         any // what the answer, or what is wrapped in it, is decoded into
+		read         any // the type that the answer, or the resource in it, is decoded into
 		resourceType string
 		wrapped      string
 		size         int
@@ -38,7 +40,13 @@ func TestEveryListIsBounded(t *testing.T) {
 			_, err := c.SearchPatients(ctx, PatientQuery{Page: 1, PageSize: 20})
 			return err
 		}},
-		{capabilityStatement{}, "CapabilityStatement", "%s", maxReadBody / 4, func(c *Client) error { _, err := c.Capabilities(ctx); return err }},
+		{
+			capabilityStatement{},
+			"CapabilityStatement",
+			"%s",
+			maxReadBody / 4,
+			func(c *Client) error { _, err := c.Capabilities(ctx); return err },
+		},
 	} {
 		resource := reflect.TypeOf(tc.read)
 		start := `{"resourceType":"` + tc.resourceType + `","id":"a",`
@@ -46,15 +54,18 @@ func TestEveryListIsBounded(t *testing.T) {
 			if !list[len(list)-1].bounded {
 				t.Errorf("%s%s is a list without a bound", resource.Name(), list)
 			}
+
 			for _, spread := range []bool{false, true} {
 				if spread && !nested(list) {
 					continue
 				}
+
 				t.Run(fmt.Sprintf("%s%s, spread %v", resource.Name(), list, spread), func(t *testing.T) {
 					body := fmt.Sprintf(tc.wrapped, start+strings.TrimPrefix(fill(list, tc.size-1000, spread), "{"))
 					if !json.Valid([]byte(body)) || len(body) > tc.size {
 						t.Fatalf("%d bytes, %.100s", len(body), body)
 					}
+
 					e := newEHR(t)
 					serve := func(w http.ResponseWriter, _ *http.Request) {
 						w.Header().Set("Content-Type", mediaFHIR)
@@ -69,6 +80,7 @@ func TestEveryListIsBounded(t *testing.T) {
 					runtime.ReadMemStats(&after)
 					cost := after.TotalAlloc - before.TotalAlloc
 					t.Logf("%d MiB, %v", cost>>20, err)
+
 					if most := uint64(len(e.requests("POST"))+len(e.requests("GET"))) * allowed[tc.size]; cost > most {
 						t.Errorf("allocated %d MiB in all, want at most %d", cost>>20, most>>20)
 					}
@@ -78,17 +90,17 @@ func TestEveryListIsBounded(t *testing.T) {
 	}
 }
 
-// part is a step from a resource to one of its lists.
+// part is one element on the path from a resource to one of its lists.
 type part struct {
 	name    string
 	list    bool
-	bounded bool   // the list is a short one
-	element string // of the list: an empty one
+	bounded bool   // the list has the type short
+	element string // an empty element of the list, in JSON
 }
 
 func (p part) String() string { return "." + p.name }
 
-// listsOf are the ways to all lists of a type. One that holds itself is entered once.
+// listsOf are the paths to all lists of a type. A recursive type is entered once.
 func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 	var found [][]part
 	for _, t := range within {
@@ -96,6 +108,7 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 			return nil
 		}
 	}
+
 	within = append(within, of)
 	for f := range of.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -106,6 +119,7 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
+
 		if inner.Kind() == reflect.Slice {
 			step.list, step.bounded = true, strings.HasPrefix(inner.Name(), "short[")
 			inner = inner.Elem()
@@ -114,9 +128,11 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 			}
 			found = append(found, []part{step})
 		}
+
 		if inner.Kind() != reflect.Struct {
 			continue
 		}
+
 		for _, deeper := range listsOf(inner, within) {
 			if f.Anonymous {
 				found = append(found, deeper)
@@ -125,6 +141,7 @@ func listsOf(of reflect.Type, within []reflect.Type) [][]part {
 			}
 		}
 	}
+
 	return found
 }
 
@@ -138,21 +155,24 @@ func nested(way []part) bool {
 	return lists > 1
 }
 
-// fill is a resource of that size. Its last list holds all the empty elements, or, when they are spread, the last but one
-// holds lists of them, as many as can be.
+// fill is a resource of that size. All empty elements are in its last list. If they are spread, they are in
+// many lists, each as long as permitted, in the elements of the last list but one.
 func fill(way []part, size int, spread bool) string {
 	step := way[0]
 	if step.list && len(way) == 1 {
 		return wrap(step, repeat(step.element, size))
 	}
+
 	if spread && step.list && !nested(way[1:]) {
 		inner := fill(way[1:], maxElements*len(way[len(way)-1].element+","), false)
 		return wrap(step, repeat(inner, size))
 	}
+
 	inner := fill(way[1:], size, spread)
 	if step.list {
 		inner = "[" + inner + "]"
 	}
+
 	return wrap(step, inner)
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// observation is as much of an Observation as tells one reading from another: of ours before it is sent, and
-// of those that eCW's searches return.
+// observation is the part of an Observation by which readings are distinguished. It is decoded from ours
+// before it is sent, and from those that eCW's searches return.
 type observation struct {
 	head
 	Status            string           `json:"status"`
@@ -21,7 +21,7 @@ type observation struct {
 	Component         short[component] `json:"component"`
 }
 
-// head says which Observation it is, and whose.
+// head identifies an Observation and its patient.
 type head struct {
 	ResourceType string          `json:"resourceType"`
 	ID           string          `json:"id"`
@@ -62,8 +62,8 @@ func carries(identifiers json.RawMessage, want Identifier) bool {
 	return json.Unmarshal(identifiers, &list) == nil && slices.Contains(list, want)
 }
 
-// mayCarry reports whether an Observation's identifiers, as JSON, include one of that system, or cannot be
-// read.
+// mayCarry reports whether an Observation's identifiers, as JSON, include one of that system. It is true too
+// if they cannot be decoded.
 func mayCarry(identifiers json.RawMessage, system string) bool {
 	var list short[Identifier]
 	if len(identifiers) == 0 {
@@ -93,7 +93,7 @@ func (o observation) category() string {
 	return ""
 }
 
-// recognisable reports whether the Observation could be told from others without its identifier.
+// recognisable reports whether the Observation can be distinguished from others without its identifier.
 func (o observation) recognisable() bool {
 	_, err := o.effective()
 	return err == nil && o.patientID() != "" && len(o.Code.Coding) > 0 && len(o.values()) > 0
@@ -103,17 +103,17 @@ func (o observation) effective() (time.Time, error) {
 	return time.Parse(time.RFC3339, o.EffectiveDateTime)
 }
 
-// values are all measured values, that of the Observation itself and those of its components.
+// values are the measured value of the Observation itself and those of its components.
 func (o observation) values() []component {
 	values := []component{{o.Code, o.ValueQuantity}}
 	values = append(values, o.Component...)
 	return slices.DeleteFunc(values, func(c component) bool { return c.ValueQuantity == nil })
 }
 
-// sameReading reports whether other is this reading although it does not carry the reading's identifier,
-// because the EHR has dropped it: patient, status, code, the instant and every value must be equal, with no
-// value more, and the device if the EHR shows one. To take another reading for this one would lose it, so
-// what is not plainly equal is another.
+// sameReading reports whether other is this reading without its identifier, as an EHR that drops identifiers
+// holds it. Patient, status, code, instant and all values must be equal, other must have no further value,
+// and the device must be equal if the EHR shows one. If another reading were taken for this one, this one
+// would never be delivered, so anything that is not plainly equal counts as another.
 func (o observation) sameReading(other observation) bool {
 	ours, err := o.effective()
 	theirs, theirErr := other.effective()
@@ -123,7 +123,7 @@ func (o observation) sameReading(other observation) bool {
 		sameValues(o.values(), other.values())
 }
 
-// sameValues reports whether each of ours has its equal among theirs, and nothing is left over.
+// sameValues reports whether the two lists have equal values, in any order.
 func sameValues(ours, theirs []component) bool {
 	left := slices.Clone(theirs)
 	for _, our := range ours {
@@ -139,13 +139,13 @@ func sameValues(ours, theirs []component) bool {
 	return len(left) == 0
 }
 
-// shares reports whether two concepts have a coding in common. One is enough: an EHR adds codes of its own,
-// and may keep one of the two that US Core wants on a pulse oximetry.
+// shares reports whether two concepts have a coding in common. One is enough, because an EHR may add codes of
+// its own, and may keep only one of the two that US Core wants on a pulse oximetry.
 func (c concept) shares(other concept) bool {
 	return slices.ContainsFunc(c.Coding, func(mine coding) bool { return mine.Code != "" && slices.Contains(other.Coding, mine) })
 }
 
-// equals reports whether two quantities are the same number of the same unit; nothing is converted.
+// equals reports whether two quantities are the same number of the same unit. Units are not converted.
 func (q quantity) equals(other quantity) bool {
 	sameUnit := q.System == other.System && q.Code == other.Code
 	if other.Code == "" {
@@ -154,16 +154,16 @@ func (q quantity) equals(other quantity) bool {
 	return sameUnit && q.Comparator == other.Comparator && sameNumber(q.Value, other.Value)
 }
 
-// decimal is a number in the one form that equal numbers share: digits without zeros at either end, times ten
-// to the exponent. Unlike a float it tells 98.6 from 98.60000000000001, and unlike math/big it costs nothing
-// for 1e999999999.
+// decimal is a number in a form that is the same for equal numbers: digits without zeros at either end, times
+// ten to the exponent. Unlike float64 it distinguishes 98.6 from 98.60000000000001, and unlike math/big it
+// needs no memory for the zeros of 1e999999999.
 type decimal struct {
 	negative bool
 	digits   string // "" is zero
 	exponent int
 }
 
-// sameNumber compares by value, so that 98.60 equals 98.6.
+// sameNumber compares two numbers by value: 98.60 equals 98.6.
 func sameNumber(a, b json.Number) bool {
 	x, okX := parseDecimal(a)
 	y, okY := parseDecimal(b)
@@ -179,6 +179,7 @@ func parseDecimal(n json.Number) (decimal, bool) {
 			return decimal{}, false
 		}
 	}
+
 	mantissa, d.negative = strings.CutPrefix(mantissa, "-")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
 	all := whole + fraction
@@ -191,5 +192,6 @@ func parseDecimal(n json.Number) (decimal, bool) {
 	if d.digits = strings.TrimLeft(significant, "0"); d.digits == "" {
 		return decimal{}, true
 	}
+
 	return d, true
 }

@@ -13,23 +13,23 @@ import (
 )
 
 const (
-	// MaxPatientPageSize bounds [PatientQuery.PageSize], and what eCW is asked for at a time.
+	// MaxPatientPageSize bounds [PatientQuery.PageSize] and the number of patients that one request asks for.
 	MaxPatientPageSize = 200
-	// maxPatientDepth is how many patients into the list a page may reach. FHIR has no way to go to a page
-	// but over all pages before it, and every request counts towards the practice's limit of 250 a minute,
-	// which deliveries share.
+	// maxPatientDepth is how far into the list a page may reach. FHIR has no way to reach a page but through
+	// all pages before it, and every request counts towards the practice's limit of 250 a minute, which
+	// deliveries need.
 	maxPatientDepth = 20_000
-	// maxPatientRequests holds the same where eCW's pages are smaller than asked for.
+	// maxPatientRequests has the same purpose, for the case that eCW's pages are smaller than asked for.
 	maxPatientRequests = 100
 )
 
-// CodeInvalidPage is the [Error.Code] of a page that does not exist or lies too deep: the caller's mistake,
-// not eCW's.
+// CodeInvalidPage is the [Error.Code] of a page that does not exist or is too far into the list. The mistake
+// is the caller's, not eCW's.
 const CodeInvalidPage = "invalid_page"
 
 // PatientQuery selects patients and one page of them.
 type PatientQuery struct {
-	Name     string // the start of any part of the name (FHIR's search parameter "name"); "" is everybody
+	Name     string // the start of any part of the name (FHIR's search parameter "name"); "" selects all patients
 	Page     int    // the first is 1
 	PageSize int    // 1 to MaxPatientPageSize
 }
@@ -37,14 +37,14 @@ type PatientQuery struct {
 // PatientPage is one page of eCW's patients.
 type PatientPage struct {
 	Patients []json.RawMessage // FHIR Patient resources, as eCW sent them
-	Total    int               // of all pages; -1 when eCW does not say
-	More     bool              // eCW has patients beyond this page, or at least a link to some
-	// Cut is true when eCW counts more patients than it lets anybody list: it gives neither a link to its
-	// next page nor takes an offset. Total is the number that it lists then.
+	Total    int               // of all pages; -1 if eCW does not say
+	More     bool              // eCW has patients beyond this page, or at least a link to a further page
+	// Cut is true if eCW counts more patients than it lists, because it neither gives a link to its next page
+	// nor honours an offset. Total is then the number that it lists.
 	Cut bool
 }
 
-// patientBundle is as much of a search's result as we need.
+// patientBundle is the part of a search's result that we read.
 type patientBundle struct {
 	Total *int         `json:"total"`
 	Link  short[link]  `json:"link"`
@@ -56,9 +56,9 @@ type match struct {
 }
 
 // SearchPatients returns a page of the patients that q selects, in eCW's order. A page beyond the end is
-// empty. eCW's own pages may be of another size: as many of them are read as the page asked for takes. They
-// are found by eCW's links, or, when it gives none and counts more patients than it has shown, by offset, if
-// it is seen to take one.
+// empty. eCW's own pages may have another size, so it reads as many of them as the page takes. It follows
+// eCW's links to the next page. If eCW gives no link but counts more patients than it has shown, it asks for
+// the rest by offset, provided that eCW is seen to honour one.
 //
 // The error is an [*Error] with Op "patients" or "token". A page or a page size out of bounds is of
 // [ClassPermanentData] with Code [CodeInvalidPage].
@@ -67,67 +67,42 @@ func (c *Client) SearchPatients(ctx context.Context, q PatientQuery) (PatientPag
 		return PatientPage{}, err
 	}
 
-	page := PatientPage{Patients: []json.RawMessage{}, Total: -1}
-	start := (q.Page - 1) * q.PageSize
-	at, linked := 0, false // where eCW's page begins, and whether a link led there
-	var seen []string
+	w := newPatientWalk(q)
 	bundle, err := c.patientsFrom(ctx, q, c.firstCount(q), 0)
 	for requests := 1; err == nil; requests++ {
-		page.Total = max(page.Total, bundle.total())
-		found, ids := bundle.patients()
-		seen = append(seen, ids...)
-		skipped := min(max(start+len(page.Patients)-at, 0), len(found))
-		found = found[skipped:]
-		missing := q.PageSize - len(page.Patients)
-		taken := min(missing, len(found))
-		page.Patients = append(page.Patients, found[:taken]...)
-		missing -= taken
-		at += len(ids)
-
+		w.take(bundle)
 		next, hasNext := bundle.next()
-		linked = linked || hasNext
-		ended := linked || page.Total <= at
-		page.More = hasNext || taken < len(found) || !ended
-		if missing == 0 && (ended || c.habits.offsets() == takesOffset) || ended && !hasNext {
-			return page, nil
-		}
-		if requests == maxPatientRequests {
+		w.linked = w.linked || hasNext
+		w.page.More = hasNext || w.surplus || !w.needsNoOffset()
+
+		offsets := c.habits.offset.get(c.now())
+		switch {
+		case w.missing() == 0 && (w.needsNoOffset() || offsets == takesOffset), w.needsNoOffset() && !hasNext:
+			return w.page, nil
+		case requests == maxPatientRequests:
 			return PatientPage{}, invalidPage(fmt.Sprintf(
 				"page %d is too far into eCW's list, whose own pages are small; narrow it with a name", q.Page))
-		}
-		if hasNext {
+		case hasNext:
 			bundle, err = c.nextPatients(ctx, next)
 			continue
+		case offsets == ignoresOffset:
+			return w.cut(), nil
+		case offsets == takesOffset && w.beyondTheEnd():
+			w.page.More = false
+			return w.page, nil
 		}
 
-		beyond := start >= page.Total
-		switch c.habits.offsets() {
-		case ignoresOffset:
-			page.Total, page.Cut, page.More = at, true, taken < len(found)
-			return page, nil
-		case takesOffset:
-			if beyond {
-				page.More = false
-				return page, nil
-			}
-		}
-
-		if !beyond {
-			at = max(at, start)
-		}
-		bundle, err = c.patientsFrom(ctx, q, max(missing, 1), at)
-		if err != nil && !refusedAsInvalid(err) {
-			return PatientPage{}, err
-		}
-		if err != nil || !bundle.goesOn(seen) {
-			c.habits.noteOffsets(ignoresOffset)
+		bundle, err = c.patientsFrom(ctx, q, max(w.missing(), 1), w.nextOffset())
+		switch {
+		case refusedAsInvalid(err), err == nil && !bundle.goesOn(w.seen):
+			c.habits.offset.learn(ignoresOffset, c.now())
 			return c.SearchPatients(ctx, q) // from the start, with the largest page there is
-		}
-
-		c.habits.noteOffsets(takesOffset)
-		if missing == 0 || beyond {
-			page.More = missing == 0
-			return page, nil
+		case err == nil:
+			c.habits.offset.learn(takesOffset, c.now())
+			if w.missing() == 0 || w.beyondTheEnd() {
+				w.page.More = w.missing() == 0
+				return w.page, nil
+			}
 		}
 	}
 
@@ -155,18 +130,19 @@ func invalidPage(message string) *Error {
 	}
 }
 
-// firstCount is how many patients to ask for at first: all up to the page's end, as far as one request may,
-// which is fewer requests than pages of the page's size would take. A server that has one page only is asked
-// for its largest.
+// firstCount is how many patients the first request asks for: all up to the end of the page, as far as one
+// request may, because that takes fewer requests than pages of the page's size. From a server that gives one
+// page only, the client asks for the largest page.
 func (c *Client) firstCount(q PatientQuery) int {
-	if c.habits.offsets() == ignoresOffset {
+	if c.habits.offset.get(c.now()) == ignoresOffset {
 		return MaxPatientPageSize
 	}
 	return min(q.Page*q.PageSize, MaxPatientPageSize)
 }
 
-// patientsFrom asks for so many patients. The offset is no parameter of FHIR's, but one that servers without
-// links know. A server that refuses _count, as eCW's does in places, chooses the size itself.
+// patientsFrom asks for count patients from an offset on. The offset is not a parameter of FHIR, but servers
+// without links know it. If the server refuses _count, as eCW does for some resources, the request is
+// repeated without.
 func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset int) (patientBundle, error) {
 	query := url.Values{"_count": {strconv.Itoa(count)}}
 	if offset > 0 {
@@ -175,11 +151,13 @@ func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset
 	if name := strings.TrimSpace(q.Name); name != "" {
 		query.Set("name", searchValue(name))
 	}
+
 	bundle, err := c.patients(ctx, c.readRequest(OpPatients, "/Patient", query))
 	if refusedAsInvalid(err) {
 		query.Del("_count")
 		return c.patients(ctx, c.readRequest(OpPatients, "/Patient", query))
 	}
+
 	return bundle, err
 }
 
@@ -200,8 +178,8 @@ func (c *Client) nextPatients(ctx context.Context, link string) (patientBundle, 
 	return c.patients(ctx, req)
 }
 
-// below resolves a link of eCW's and reports whether it stays below the FHIR base URL, so that the access
-// token goes nowhere else.
+// below resolves a link of eCW's and reports whether it is below the FHIR base URL. The access token must not
+// be sent anywhere else.
 func (c *Client) below(link string) (string, bool) {
 	base, err := url.Parse(c.baseURL + "/")
 	if err != nil {
@@ -225,7 +203,8 @@ func (c *Client) patients(ctx context.Context, req request) (patientBundle, erro
 	return bundle, err
 }
 
-// patients leaves out what a search may hold beside its matches, such as an OperationOutcome with hints.
+// patients returns the Patients of a search's result, without what else it may hold, such as an
+// OperationOutcome with hints.
 func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 	for _, e := range b.Entry {
 		var head struct {
@@ -239,14 +218,14 @@ func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 	return list, ids
 }
 
-// goesOn reports whether the bundle has patients, and none of those that were seen: a server that ignores the
-// offset shows its first ones again.
+// goesOn reports whether the bundle has patients and none of those seen. A server that ignores the offset
+// returns its first patients again.
 func (b patientBundle) goesOn(seen []string) bool {
 	_, ids := b.patients()
 	return len(ids) > 0 && !slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(seen, id) })
 }
 
-// total is -1 when eCW does not say.
+// total is -1 if eCW does not say.
 func (b patientBundle) total() int {
 	if b.Total == nil || *b.Total < 0 {
 		return -1
@@ -263,69 +242,18 @@ func (b patientBundle) next() (string, bool) {
 	return "", false
 }
 
-// CountPatients returns how many patients the practice has, -1 when eCW does not say. The errors are those of
+// CountPatients returns how many patients the practice has, -1 if eCW does not say. The errors are those of
 // [Client.SearchPatients].
 func (c *Client) CountPatients(ctx context.Context) (int, error) {
 	bundle, err := c.patientsFrom(ctx, PatientQuery{}, 1, 0)
 	if err != nil || bundle.total() >= 0 {
 		return max(bundle.total(), 0), err
 	}
-	// Servers that find it costly to count do so only when asked (FHIR R4 §3.1.1.5.11).
+
+	// A server to which counting is costly does it only on this request (FHIR R4 §3.1.1.5.11).
 	bundle, err = c.patients(ctx, c.readRequest(OpPatients, "/Patient", url.Values{"_summary": {"count"}}))
 	if err != nil && !refusedAsInvalid(err) {
 		return 0, err
 	}
 	return bundle.total(), nil
-}
-
-// ReadPatient returns the FHIR Patient with that id, the resource as eCW sent it. One that does not exist, or
-// no longer, is an [*Error] of [ClassPermanentData] with Code "not_found"; an id that cannot be one has Code
-// "invalid_id" and is not asked for. Op is "read" or "token".
-func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, error) {
-	if !isPatientID(id) {
-		return nil, &Error{
-			Class:   ClassPermanentData,
-			Op:      OpRead,
-			Code:    "invalid_id",
-			Message: "the id is not one of a FHIR resource; use the id that eCW's patient list shows",
-		}
-	}
-
-	res, err := c.authorized(ctx, c.readRequest(OpRead, "/Patient/"+id, nil))
-	if err != nil {
-		return nil, err
-	}
-	// A page that is not even JSON does not come from the FHIR server, so it says nothing about the patient.
-	if res.status == http.StatusGone || res.status == http.StatusNotFound && res.isJSON() {
-		return nil, &Error{
-			Class:      ClassPermanentData,
-			Op:         OpRead,
-			Code:       "not_found",
-			HTTPStatus: res.status,
-			Message:    "Patient not found in eCW; check the id",
-		}
-	}
-
-	var patient struct {
-		ID string `json:"id"`
-	}
-	if err := c.judgeRead(res, OpRead, "Patient", &patient); err != nil {
-		return nil, err
-	}
-	if patient.ID != id {
-		// Linking somebody else's chart would be worse than any failure.
-		return nil, &Error{
-			Class:      ClassPermanentData,
-			Op:         OpRead,
-			Code:       "other_patient",
-			HTTPStatus: res.status,
-			Message:    "eCW answered with another patient than asked for; look at the chart",
-		}
-	}
-	return res.body, nil
-}
-
-// isPatientID keeps out what is a path or an operation of FHIR's ("..", "_history").
-func isPatientID(id string) bool {
-	return idForm.MatchString(id) && strings.Trim(id, ".") != "" && !strings.HasPrefix(id, "_")
 }

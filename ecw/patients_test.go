@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// practice is a server with so many patients; its ways of paging are those that FHIR leaves open.
+// practice is a server with a number of patients. Its fields choose among the ways of paging that FHIR
+// permits.
 type practice struct {
 	patients    int
 	largest     int  // page it gives, whatever _count says; 0: no limit
@@ -34,44 +35,62 @@ func (p practice) serve(w http.ResponseWriter, r *http.Request) {
 		reply(400, "", outcome("error", "invalid"))(w, r)
 		return
 	}
+
 	type object = map[string]any
 	if q.Get("_summary") == "count" {
 		p.send(w, object{"resourceType": "Bundle", "total": p.patients})
 		return
 	}
+
 	size, err := strconv.Atoi(q.Get("_count"))
 	if err != nil {
 		size = 10
 	}
+
 	if p.largest > 0 {
 		size = min(size, p.largest)
 	}
+
 	from, opaque := 0, q.Get("cursor")
 	if opaque != "" {
 		_, _ = fmt.Sscanf(opaque, "c%dx%d", &from, &size) // nothing else of the search is in the link
 	}
+
 	if p.refuses && q.Has("_offset") {
 		reply(400, "", outcome("error", "invalid"))(w, r)
 		return
 	}
+
 	if p.offset {
 		_, _ = fmt.Sscan(q.Get("_offset"), &from)
 	}
+
 	bundle := object{"resourceType": "Bundle", "type": "searchset"}
 	if !p.noTotal && !p.countOnly {
 		bundle["total"] = p.patients
 	}
+
 	var entries []object
 	if p.hints {
-		entries = append(entries, object{"resource": json.RawMessage(outcome("warning", "informational"))}, object{"resource": object{"resourceType": "Patient"}}, object{})
+		entries = append(entries, object{"resource": json.RawMessage(outcome("warning", "informational"))},
+			object{"resource": object{"resourceType": "Patient"}}, object{})
 	}
+
 	for n := from; n < min(from+size, p.patients); n++ {
 		entries = append(entries, object{"resource": object{"resourceType": "Patient", "id": fmt.Sprintf("p%d", n)}})
 	}
+
 	bundle["entry"] = entries
 	if from+size < p.patients && !p.noLinks {
-		bundle["link"] = []object{{"relation": "self", "url": "https://elsewhere.example/"}, {"relation": "next", "url": p.link(r, from+size, size)}}
+		bundle["link"] = []object{{
+			"relation": "self",
+			"url":      "https://elsewhere.example/",
+		}, {
+			"relation": "next",
+			"url":      p.link(r, from+size, size),
+		}}
 	}
+
 	p.send(w, bundle)
 }
 
@@ -138,18 +157,22 @@ func TestSearchPatientsPages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			var want []string
 			for n := range tc.n {
 				want = append(want, fmt.Sprintf("p%d", tc.first+n))
 			}
+
 			if ids := patientIDs(t, got.Patients); !slices.Equal(ids, want) || got.More != tc.more || got.Total != tc.total || got.Patients == nil {
 				t.Errorf("got %v, more %v, total %d; want %v", ids, got.More, got.Total, want)
 			}
+
 			for _, r := range e.requests("GET") {
 				if r.header.Get("Authorization") != "Bearer tok-1" || r.header.Get("Accept") != mediaFHIR {
 					t.Errorf("asked with %v", r.header)
 				}
 			}
+
 			if n := len(e.requests("GET")); n != tc.gets {
 				t.Errorf("%d requests, want %d", n, tc.gets)
 			}
@@ -157,8 +180,9 @@ func TestSearchPatientsPages(t *testing.T) {
 	}
 }
 
-// TestServerWithoutLinks: without a link to the next page the rest is asked for by offset, once it is seen that the server
-// honours it. Where it does not, the list ends where the server ends it, on every page, and says so.
+// TestServerWithoutLinks: if the server gives no link to the next page, the client asks for the rest by
+// offset, provided that the server is seen to honour one. If not, every page reports the list as cut where
+// the server ends it.
 func TestServerWithoutLinks(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -191,19 +215,23 @@ func TestServerWithoutLinks(t *testing.T) {
 			tc.server.noLinks = true
 			e.find = tc.server.serve
 			c := e.client(t)
+
 			for range 2 {
 				got, err := c.SearchPatients(context.Background(), PatientQuery{Page: tc.page, PageSize: tc.size})
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				var want []string
 				for n := range tc.n {
 					want = append(want, fmt.Sprintf("p%d", tc.first+n))
 				}
+
 				if ids := patientIDs(t, got.Patients); !slices.Equal(ids, want) || got.Total != tc.total || got.More != tc.more || got.Cut != tc.cut {
 					t.Errorf("got %d of %d, more %v, cut %v: %v", len(ids), got.Total, got.More, got.Cut, ids)
 				}
 			}
+
 			if n := len(e.requests("GET")); n != tc.gets {
 				t.Errorf("%d requests, want %d", n, tc.gets)
 			}
@@ -225,6 +253,7 @@ func TestSearchPatientsByName(t *testing.T) {
 		if err != nil || len(got.Patients) != 0 || got.More || got.Total != 0 {
 			t.Errorf("%q: %+v %v", name, got, err)
 		}
+
 		u, err := url.Parse(e.requests("GET")[0].url)
 		if err != nil || u.Path != "/fhir/r4/FFHEDD/Patient" || u.Query().Encode() != want.Encode() {
 			t.Errorf("%q asked %s, want %s", name, u, want.Encode())
@@ -236,6 +265,7 @@ func TestSearchPatientsRefusesPages(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
 	c := e.client(t)
+
 	for _, tc := range []struct {
 		page, size int
 		names      string
@@ -248,12 +278,14 @@ func TestSearchPatientsRefusesPages(t *testing.T) {
 			t.Errorf("page %d of %d: %v", tc.page, tc.size, ee)
 		}
 	}
+
 	if len(e.requests("token"))+len(e.requests("GET")) != 0 {
 		t.Error("something was sent")
 	}
 }
 
-// TestSearchPatientsGivesUp: small pages do not use up the practice's limit.
+// TestSearchPatientsGivesUp: the number of requests is bounded, so that small pages do not use up the
+// practice's limit.
 func TestSearchPatientsGivesUp(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -267,7 +299,7 @@ func TestSearchPatientsGivesUp(t *testing.T) {
 	}
 }
 
-// TestSearchPatientsFailsOnALaterPage: half a page is no answer.
+// TestSearchPatientsFailsOnALaterPage: if a request fails, there is an error and no part of the page.
 func TestSearchPatientsFailsOnALaterPage(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -278,12 +310,13 @@ func TestSearchPatientsFailsOnALaterPage(t *testing.T) {
 	}
 }
 
-// TestTheTokenStaysBelowTheBase: a link of eCW's that leads elsewhere is not followed, wherever that is.
+// TestTheTokenStaysBelowTheBase: a link that leads out of the FHIR base URL is not followed.
 func TestTheTokenStaysBelowTheBase(t *testing.T) {
 	t.Parallel()
 	var reached atomic.Int32
 	stranger := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
 	t.Cleanup(stranger.Close)
+
 	for _, link := range []string{
 		stranger.URL + "/fhir/r4/FFHEDD/Patient?page=2",
 		strings.Replace(stranger.URL, "http:", "", 1) + "/fhir/r4/FFHEDD/Patient",
@@ -306,16 +339,19 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 			t.Parallel()
 			e := newEHR(t)
 			link := strings.NewReplacer("{origin}", e.URL, "{host}", strings.TrimPrefix(e.URL, "http://")).Replace(link)
-			e.find = reply(200, "", fmt.Sprintf(`{"resourceType":"Bundle","link":[{"relation":"next","url":%q}],"entry":[{"resource":{"resourceType":"Patient","id":"p1"}}]}`, link))
+			e.find = reply(200, "", fmt.Sprintf(`{"resourceType":"Bundle","link":[{"relation":"next","url":%q}],`+
+				`"entry":[{"resource":{"resourceType":"Patient","id":"p1"}}]}`, link))
 			c := e.client(t)
 			_, err := c.SearchPatients(context.Background(), PatientQuery{Page: 1, PageSize: 2})
+
 			if ee := asError(t, err); ee.Class != ClassPermanentData || ee.Code != "foreign_link" {
 				t.Errorf("got %v", ee)
 			}
 			if n := len(e.requests("GET")); n != 1 || reached.Load() != 0 {
 				t.Errorf("%d requests, and %d elsewhere", n, reached.Load())
 			}
-			// The page that needs no link is served.
+
+			// A page that needs no link is still returned.
 			page, err := c.SearchPatients(context.Background(), PatientQuery{Page: 1, PageSize: 1})
 			if err != nil || len(page.Patients) != 1 || !page.More {
 				t.Errorf("got %+v %v", page, err)
@@ -324,7 +360,7 @@ func TestTheTokenStaysBelowTheBase(t *testing.T) {
 	}
 }
 
-// TestLinksBelowTheBase are the forms that servers give their links.
+// TestLinksBelowTheBase tests the forms of links that servers give.
 func TestLinksBelowTheBase(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ base, link, want string }{
@@ -367,6 +403,7 @@ func TestCountPatients(t *testing.T) {
 			if err != nil || got != tc.want {
 				t.Errorf("got %d %v, want %d", got, err, tc.want)
 			}
+
 			if n := len(e.requests("GET")); n != tc.gets {
 				t.Errorf("%d requests, want %d", n, tc.gets)
 			}

@@ -23,7 +23,7 @@ func reads() map[string]func(*Client) error {
 	}
 }
 
-// TestReadFailures is the table of failures that mean the same for every read.
+// TestReadFailures lists the failures that mean the same for every read.
 func TestReadFailures(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -36,7 +36,13 @@ func TestReadFailures(t *testing.T) {
 	}{
 		{name: "401 twice", find: reply(401, "", ""), class: ClassPermanentCredentials, code: "unauthorized", status: 401, tokens: 2},
 		{name: "403", find: reply(403, "", outcome("error", "forbidden")), class: ClassPermanentCredentials, code: "forbidden", status: 403},
-		{name: "404 of a gateway", find: reply(404, "Content-Type: text/html", "<html>"+personal), class: ClassRetryable, code: "http_404", status: 404},
+		{
+			name:   "404 of a gateway",
+			find:   reply(404, "Content-Type: text/html", "<html>"+personal),
+			class:  ClassRetryable,
+			code:   "http_404",
+			status: 404,
+		},
 		{name: "405", find: reply(405, "", ""), class: ClassPermanentData, code: "http_405", status: 405},
 		{name: "408", find: reply(408, "", ""), class: ClassRetryable, code: "http_408", status: 408},
 		{name: "429", find: reply(429, "Retry-After: 7", ""), class: ClassThrottled, code: "throttled", status: 429},
@@ -45,13 +51,37 @@ func TestReadFailures(t *testing.T) {
 		{name: "refused", find: reply(400, "", outcome("error", "invalid")), class: ClassPermanentData, code: "invalid", status: 400},
 		{name: "redirect", find: reply(302, "Location: https://elsewhere.example/", ""), class: ClassRetryable, code: "redirect", status: 302},
 		{name: "outcome with 200", find: reply(200, "", outcome("error", "exception")), class: ClassRetryable, code: "exception", status: 200},
-		{name: "hint instead of an answer", find: reply(200, "", outcome("information", "informational")), class: ClassRetryable, code: "malformed_response", status: 200},
+		{
+			name:   "hint instead of an answer",
+			find:   reply(200, "", outcome("information", "informational")),
+			class:  ClassRetryable,
+			code:   "malformed_response",
+			status: 200,
+		},
 		{name: "another resource", find: reply(200, "", stored("obs-1")), class: ClassRetryable, code: "malformed_response", status: 200},
-		{name: "HTML", find: reply(200, "Content-Type: text/html", "<html>"+personal), class: ClassRetryable, code: "malformed_response", status: 200},
+		{
+			name:   "HTML",
+			find:   reply(200, "Content-Type: text/html", "<html>"+personal),
+			class:  ClassRetryable,
+			code:   "malformed_response",
+			status: 200,
+		},
 		{name: "empty", find: reply(200, "", ""), class: ClassRetryable, code: "malformed_response", status: 200},
 		{name: "204", find: reply(204, "", ""), class: ClassRetryable, code: "http_204", status: 204},
-		{name: "cut short", find: reply(200, "Content-Length: 5000", `{"resourceType":"Bundle"`), class: ClassRetryable, code: "reset", status: 200},
-		{name: "endless", find: reply(200, "", strings.Repeat(" ", maxReadBody+1)), class: ClassRetryable, code: "response_too_large", status: 200},
+		{
+			name:   "cut short",
+			find:   reply(200, "Content-Length: 5000", `{"resourceType":"Bundle"`),
+			class:  ClassRetryable,
+			code:   "reset",
+			status: 200,
+		},
+		{
+			name:   "endless",
+			find:   reply(200, "", strings.Repeat(" ", maxReadBody+1)),
+			class:  ClassRetryable,
+			code:   "response_too_large",
+			status: 200,
+		},
 		{name: "reset", find: reset, class: ClassRetryable, code: "reset"},
 		{name: "timeout", find: hang, class: ClassRetryable, code: "timeout"},
 	} {
@@ -62,29 +92,33 @@ func TestReadFailures(t *testing.T) {
 				e.find = tc.find
 				c := e.client(t)
 				mustAuthenticate(t, c)
+
 				if tc.code == "timeout" {
 					c.wire.timeout = 50 * time.Millisecond
 				}
+
 				ee := asError(t, read(c))
 				if ee.Class != tc.class || ee.Code != tc.code || ee.HTTPStatus != tc.status || ee.Op != op && op != "count" {
 					t.Errorf("got %+v, want %s %s", ee, tc.class, tc.code)
 				}
 				if ee.Class == ClassPermanentData && strings.Contains(ee.Message, "reading") {
-					t.Errorf("the message speaks of a reading: %s", ee.Message)
+					t.Errorf("the message mentions a reading: %s", ee.Message)
 				}
+
 				if (ee.Class == ClassThrottled) == ee.RetryAt.IsZero() {
 					t.Errorf("retry at %s", ee.RetryAt)
 				}
 				if n := len(e.requests("token")); n != max(tc.tokens, 1) {
 					t.Errorf("%d token requests", n)
 				}
+
 				e.checkLogs(t)
 			})
 		}
 	}
 }
 
-// TestReadsWithoutAToken: the token's failure is the answer, and nothing is asked without one.
+// TestReadsWithoutAToken: without a token the error is that of the token request, and nothing else is sent.
 func TestReadsWithoutAToken(t *testing.T) {
 	t.Parallel()
 	for op, read := range reads() {
@@ -107,6 +141,7 @@ func TestCapabilities(t *testing.T) {
 	statement := func(rest string) string {
 		return `{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1","rest":[` + rest + `]}`
 	}
+
 	for _, tc := range []struct {
 		name, rest string
 		want       []string
@@ -128,6 +163,7 @@ func TestCapabilities(t *testing.T) {
 			if err != nil || got.FHIRBaseURL != e.URL+"/fhir/r4/FFHEDD" || got.FHIRVersion != "4.0.1" || !slices.Equal(got.Interactions, tc.want) {
 				t.Errorf("got %+v %v, want %v", got, err, tc.want)
 			}
+
 			r := e.requests("GET")[0]
 			if r.url != "/fhir/r4/FFHEDD/metadata" || r.header.Get("Accept") != mediaFHIR {
 				t.Errorf("asked %s %v", r.url, r.header)
@@ -138,7 +174,8 @@ func TestCapabilities(t *testing.T) {
 
 func TestReadPatient(t *testing.T) {
 	t.Parallel()
-	resource := `{"resourceType":"Patient","id":"pat-1","link":[{"other":{"reference":"Patient/x"},"type":"seealso"}],"birthDate":"1950-01-01"}`
+	resource := `{"resourceType":"Patient","id":"pat-1",` +
+		`"link":[{"other":{"reference":"Patient/x"},"type":"seealso"}],"birthDate":"1950-01-01"}`
 	for _, tc := range []struct {
 		name  string
 		find  http.HandlerFunc
@@ -150,7 +187,12 @@ func TestReadPatient(t *testing.T) {
 		{name: "404", find: reply(404, "", outcome("error", "not-found")), class: ClassPermanentData, code: "not_found"},
 		{name: "404 empty", find: reply(404, "Content-Type: ", ""), class: ClassPermanentData, code: "not_found"},
 		{name: "410", find: reply(410, "Content-Type: text/html", ""), class: ClassPermanentData, code: "not_found"},
-		{name: "another patient", find: reply(200, "", strings.Replace(resource, "pat-1", "pat-2", 1)), class: ClassPermanentData, code: "other_patient"},
+		{
+			name:  "another patient",
+			find:  reply(200, "", strings.Replace(resource, "pat-1", "pat-2", 1)),
+			class: ClassPermanentData,
+			code:  "other_patient",
+		},
 		{name: "no id", find: reply(200, "", `{"resourceType":"Patient"}`), class: ClassPermanentData, code: "other_patient"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -158,6 +200,7 @@ func TestReadPatient(t *testing.T) {
 			e := newEHR(t)
 			e.find = tc.find
 			got, err := e.client(t).ReadPatient(context.Background(), "pat-1")
+
 			if tc.class != "" {
 				if ee := asError(t, err); ee.Class != tc.class || ee.Code != tc.code || ee.Op != OpRead || got != nil {
 					t.Errorf("got %s %v, want %s %s", got, ee, tc.class, tc.code)
@@ -165,28 +208,36 @@ func TestReadPatient(t *testing.T) {
 			} else if err != nil || string(got) != resource {
 				t.Errorf("got %s %v", got, err)
 			}
+
 			if url := e.requests("GET")[0].url; url != "/fhir/r4/FFHEDD/Patient/pat-1" {
 				t.Errorf("asked %s", url)
 			}
+
 			e.checkLogs(t)
 		})
 	}
 }
 
-// TestReadPatientChecksTheID: what is no id never becomes part of a URL.
+// TestReadPatientChecksTheID: a text that is not a FHIR id never becomes part of a URL.
 func TestReadPatientChecksTheID(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
 	c := e.client(t)
-	for _, id := range []string{"", ".", "..", "_history", "_search", "$everything", "a/b", "../Observation", "a b", "a?b", "a%2fb", "ä", strings.Repeat("a", 129)} {
+
+	for _, id := range []string{
+		"", ".", "..", "_history", "_search", "$everything", "a/b", "../Observation", "a b", "a?b", "a%2fb", "ä",
+		strings.Repeat("a", 129),
+	} {
 		_, err := c.ReadPatient(context.Background(), id)
 		if ee := asError(t, err); ee.Class != ClassPermanentData || ee.Code != "invalid_id" {
 			t.Errorf("%q: %v", id, ee)
 		}
 	}
+
 	if len(e.requests("token"))+len(e.requests("GET")) != 0 {
 		t.Error("something was sent")
 	}
+
 	for _, id := range []string{"a", "ecw-patient-2004454", "Lt2IFR6yjd.s2BvQWYZQ0IMk7JiNQ7sYwEGZL7TvWLY", strings.Repeat("a", 128)} {
 		e.find = reply(200, "", `{"resourceType":"Patient","id":"`+id+`"}`)
 		if _, err := c.ReadPatient(context.Background(), id); err != nil {

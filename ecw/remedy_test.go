@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestRemediesNameTheCause: a remedy names what can be the cause of the code, and nothing that cannot.
+// TestRemediesNameTheCause: a remedy names the possible causes of the code, and nothing else.
 func TestRemediesNameTheCause(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -28,8 +28,9 @@ func TestRemediesNameTheCause(t *testing.T) {
 				t.Errorf("%s: %q is missing: %s", tc.code, name, remedy)
 			}
 		}
+
 		if strings.Contains(remedy, tc.not) {
-			t.Errorf("%s: speaks of %s: %s", tc.code, tc.not, remedy)
+			t.Errorf("%s: mentions %s: %s", tc.code, tc.not, remedy)
 		}
 	}
 }

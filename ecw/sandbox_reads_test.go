@@ -11,7 +11,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
-// TestReadsAgainstSandbox reads from the stand-in EHR what the connection tests and the import need.
+// TestReadsAgainstSandbox reads from the sandbox EHR what the connection tests and the import need.
 func TestReadsAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	client, url := start(t, ecw.WriteObservation)
@@ -21,28 +21,33 @@ func TestReadsAgainstSandbox(t *testing.T) {
 	if err != nil || report.TokenType == "" || report.ExpiresIn <= 0 || report.Scope != ecw.DefaultScope || report.IssuedAt.IsZero() {
 		t.Errorf("report %+v %v", report, err)
 	}
+
 	capabilities, err := client.Capabilities(ctx)
-	if want := []string{"Observation.read", "Observation.write", "Patient.read"}; err != nil || capabilities.FHIRVersion != "4.0.1" || !slices.Equal(capabilities.Interactions, want) {
+	want := []string{"Observation.read", "Observation.write", "Patient.read"}
+	if err != nil || capabilities.FHIRVersion != "4.0.1" || !slices.Equal(capabilities.Interactions, want) {
 		t.Errorf("capabilities %+v %v", capabilities, err)
 	}
 	if n, err := client.CountPatients(ctx); n != 142 || err != nil {
 		t.Errorf("counted %d %v", n, err)
 	}
+
 	raw, err := client.ReadPatient(ctx, patient)
 	if err != nil || resourceID(t, raw) != patient {
 		t.Errorf("read %s %v", raw, err)
 	}
+
 	var e *ecw.Error
 	if _, err := client.ReadPatient(ctx, "nobody"); !errors.As(err, &e) || e.Class != ecw.ClassPermanentData || e.Code != "not_found" {
 		t.Errorf("nobody: %v", err)
 	}
+
 	fault(t, url, "unauthorized", "read")
 	if _, err := client.ReadPatient(ctx, patient); err != nil {
 		t.Errorf("after the token was revoked: %v", err)
 	}
 }
 
-// TestPagesAgainstSandbox walks over all patients: everybody once, whatever the size of a page.
+// TestPagesAgainstSandbox goes through all pages and must see each patient once, whatever the size of a page.
 func TestPagesAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	client, _ := start(t, ecw.WriteObservation)
@@ -53,21 +58,25 @@ func TestPagesAgainstSandbox(t *testing.T) {
 			if err != nil || got.Total != 142 {
 				t.Fatalf("page %d of %d: %d %v", page, size, got.Total, err)
 			}
+
 			for _, raw := range got.Patients {
 				seen[resourceID(t, raw)] = true
 			}
+
 			if want := min(page*size, 142); len(seen) != want {
 				t.Fatalf("page %d of %d: %d patients so far, want %d", page, size, len(seen), want)
 			}
+
 			more = got.More
 		}
+
 		if len(seen) != 142 {
 			t.Errorf("pages of %d: %d patients", size, len(seen))
 		}
 	}
 }
 
-// TestNamesAgainstSandbox finds a patient by the name in the chart, and nobody by one that no chart has.
+// TestNamesAgainstSandbox finds a patient by the name in the chart, and no patient by another name.
 func TestNamesAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	client, _ := start(t, ecw.WriteObservation)
@@ -75,22 +84,26 @@ func TestNamesAgainstSandbox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var chart struct{ Name []struct{ Family string } }
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		t.Fatal(err)
 	}
+
 	found, err := client.SearchPatients(context.Background(), ecw.PatientQuery{Name: chart.Name[0].Family, Page: 1, PageSize: 200})
-	if err != nil || found.Total >= 142 || !slices.ContainsFunc(found.Patients, func(p json.RawMessage) bool { return resourceID(t, p) == patient }) {
+	isPatient := func(p json.RawMessage) bool { return resourceID(t, p) == patient }
+	if err != nil || found.Total >= 142 || !slices.ContainsFunc(found.Patients, isPatient) {
 		t.Errorf("by name: %d of %d %v", len(found.Patients), found.Total, err)
 	}
-	// With a comma that were a list, a first name alone would do.
+
+	// If the comma were taken for an "or", the first name alone would match.
 	none, err := client.SearchPatients(context.Background(), ecw.PatientQuery{Name: chart.Name[0].Family + ",A", Page: 1, PageSize: 200})
 	if err != nil || len(none.Patients) != 0 || none.Total != 0 || none.More {
 		t.Errorf("nobody: %+v %v", none, err)
 	}
 }
 
-// TestConnectionFailuresAgainstSandbox is what the connection tests must be able to tell apart.
+// TestConnectionFailuresAgainstSandbox lists the failures that the connection tests must distinguish.
 func TestConnectionFailuresAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -99,6 +112,7 @@ func TestConnectionFailuresAgainstSandbox(t *testing.T) {
 		"read":   func(c *ecw.Client) error { _, err := c.Capabilities(ctx); return err },
 		"search": func(c *ecw.Client) error { _, err := c.CountPatients(ctx); return err },
 	}
+
 	for _, tc := range []struct {
 		kind, target string
 		class        ecw.Class
@@ -121,6 +135,7 @@ func TestConnectionFailuresAgainstSandbox(t *testing.T) {
 			if err := client.Authenticate(ctx); err != nil {
 				t.Fatal(err)
 			}
+
 			fault(t, url, tc.kind, tc.target)
 			var e *ecw.Error
 			if err := calls[tc.target](client); !errors.As(err, &e) || e.Class != tc.class || e.Code != tc.code || e.HTTPStatus != tc.status {

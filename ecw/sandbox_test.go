@@ -40,6 +40,7 @@ func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(jwks)
@@ -49,21 +50,29 @@ func start(t *testing.T, mode ecw.WriteMode, adjust ...func(*ecw.Config)) (*ecw.
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := sandbox.New(sandbox.Config{ClientID: "client-1", PracticeCode: "FFHEDD", JWKSURL: app.URL, PublicURL: "http://" + listener.Addr().String()})
+
+	server, err := sandbox.New(sandbox.Config{
+		ClientID:     "client-1",
+		PracticeCode: "FFHEDD",
+		JWKSURL:      app.URL,
+		PublicURL:    "http://" + listener.Addr().String(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server}}
 	web.Start()
 	t.Cleanup(func() {
 		_ = server.Close()
 		web.Close()
 	})
+
 	return join(t, mode, web.URL, adjust...), web.URL
 }
 
-// TestClocksThatDiffer: eCW takes our assertions, and we its tokens and answers, while the clocks differ as those of machines
-// do that are synchronised now and then.
+// TestClocksThatDiffer: eCW accepts our assertions, and we its tokens and answers, if the clocks differ as
+// much as those of machines that are synchronised now and then.
 func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-30 * time.Second, -time.Second, time.Second, 20 * time.Second} {
@@ -83,19 +92,28 @@ func TestClocksThatDiffer(t *testing.T) {
 // join returns a client of a sandbox that runs.
 func join(t *testing.T, mode ecw.WriteMode, url string, adjust ...func(*ecw.Config)) *ecw.Client {
 	t.Helper()
-	cfg := ecw.Config{ClientID: "client-1", PracticeCode: "FFHEDD", Key: sharedKey(), WriteMode: mode,
-		TokenURL: url + sandbox.TokenPath, FHIRBaseURL: url + sandbox.FHIRPath + "FFHEDD"}
+	cfg := ecw.Config{
+		ClientID:     "client-1",
+		PracticeCode: "FFHEDD",
+		Key:          sharedKey(),
+		WriteMode:    mode,
+		TokenURL:     url + sandbox.TokenPath,
+		FHIRBaseURL:  url + sandbox.FHIRPath + "FFHEDD",
+	}
+
 	for _, a := range adjust {
 		a(&cfg)
 	}
+
 	client, err := ecw.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return client
 }
 
-// fault asks the sandbox for one fault at the next request that it fits.
+// fault asks the sandbox for one fault at the next matching request.
 func fault(t *testing.T, url, kind, target string) {
 	t.Helper()
 	breakSandbox(t, url, fmt.Sprintf(`{"kind":%q,"target":%q,"count":1}`, kind, target))
@@ -121,7 +139,8 @@ func withValue(resource json.RawMessage, value string) json.RawMessage {
 
 func heartRate(patient string) (json.RawMessage, ecw.Identifier) {
 	id := ecw.Identifier{System: idSystem, Value: uuid.NewString()}
-	return json.RawMessage(`{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
+	return json.RawMessage(`{"resourceType":"Observation",
+		"meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]},
 		"identifier":[{"system":"` + id.System + `","value":"` + id.Value + `"}],"status":"final",
 		"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],
 		"code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"subject":{"reference":"Patient/` + patient + `"},
@@ -129,7 +148,7 @@ func heartRate(patient string) (json.RawMessage, ecw.Identifier) {
 		"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}`), id
 }
 
-// TestAgainstSandbox delivers to the stand-in EHR, which shares no code with the client, in both write modes.
+// TestAgainstSandbox delivers to the sandbox EHR, which shares no code with the client, in both write modes.
 func TestAgainstSandbox(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []ecw.WriteMode{ecw.WriteObservation, ecw.WriteBundle} {
@@ -137,6 +156,7 @@ func TestAgainstSandbox(t *testing.T) {
 			t.Parallel()
 			client, _ := start(t, mode)
 			t.Run("once", func(t *testing.T) { deliverTwice(t, client) })
+
 			t.Run("unknown patient", func(t *testing.T) {
 				resource, id := heartRate("nobody")
 				_, err := client.CreateObservation(context.Background(), resource, id)
@@ -154,14 +174,17 @@ func deliverTwice(t *testing.T, client *ecw.Client) {
 	if _, found, err := client.FindDelivered(context.Background(), resource, id); found || err != nil {
 		t.Fatalf("before: %v %v", found, err)
 	}
+
 	first, err := client.CreateObservation(context.Background(), resource, id)
 	if err != nil || first.ID == "" || first.Existing {
 		t.Fatalf("first: %+v %v", first, err)
 	}
+
 	second, err := client.CreateObservation(context.Background(), resource, id)
 	if err != nil || second.ID != first.ID {
 		t.Errorf("second: %+v %v, want id %s", second, err, first.ID)
 	}
+
 	found, ok, err := client.FindDelivered(context.Background(), resource, id)
 	if err != nil || !ok || found.ID != first.ID {
 		t.Errorf("find: %+v %v %v", found, ok, err)

@@ -4,8 +4,8 @@ import "strings"
 
 const createScope = "system/Observation.c"
 
-// MayCreate reports whether the token held lets us create Observations, as far as its scope says; true while
-// none is held.
+// MayCreate reports whether the scope of the access token allows to create Observations. It is true while the
+// client holds no token.
 func (c *Client) MayCreate() bool {
 	t, held := c.tokens.held()
 	return !held || len(missingScopes(createScope, t.scope)) == 0
@@ -13,9 +13,9 @@ func (c *Client) MayCreate() bool {
 
 // missingScopes returns the scopes of asked that granted does not cover. Both are separated by spaces.
 //
-// A server may grant in another spelling than it was asked: SMART v1 says read, write and *, SMART v2 says
-// which of c, r, u, d and s (SMART App Launch 2.2, "Scopes for requesting FHIR Resources"). An asked write is
-// covered by c, because we never update or delete.
+// A server may grant a scope in another spelling than that of the request: SMART v1 has read, write and *,
+// SMART v2 the letters c, r, u, d and s (SMART App Launch 2.2, "Scopes for requesting FHIR Resources"). A
+// wanted write is covered by c, because we never update or delete.
 func missingScopes(asked, granted string) []string {
 	grants := strings.Fields(granted)
 	var missing []string
@@ -32,13 +32,14 @@ func covered(want string, grants []string) bool {
 	if strings.HasSuffix(want, ".write") {
 		need = "c"
 	}
+
 	var have strings.Builder
 	for _, g := range grants {
 		if g == want {
 			return true
 		}
 		target, letters, isResource := splitScope(g)
-		// A grant with a query covers a part of the resource type only.
+		// A grant with a query covers only a part of the resource type.
 		if isResource && !strings.Contains(g, "?") && targetCovers(target, wantTarget) {
 			have.WriteString(letters)
 		}
@@ -57,8 +58,8 @@ func covered(want string, grants []string) bool {
 	return true
 }
 
-// splitScope takes "system/Observation.rs?x=y" apart into "system/Observation" and its permissions as letters
-// of "cruds". False: not a scope on a resource type.
+// splitScope splits "system/Observation.rs?x=y" into "system/Observation" and its permissions as letters of
+// "cruds". It returns false if the scope is not one on a resource type.
 func splitScope(scope string) (target, letters string, ok bool) {
 	scope, _, _ = strings.Cut(scope, "?")
 	dot := strings.LastIndexByte(scope, '.')
@@ -79,10 +80,11 @@ func splitScope(scope string) (target, letters string, ok bool) {
 	if letters == "" || strings.Trim(letters, "cruds") != "" {
 		return "", "", false
 	}
+
 	return target, letters, true
 }
 
-// targetCovers knows that system/* covers every resource type.
+// targetCovers reports whether a grant on one target covers another: system/* covers every resource type.
 func targetCovers(granted, wanted string) bool {
 	level, isWildcard := strings.CutSuffix(granted, "/*")
 	return granted == wanted || isWildcard && strings.HasPrefix(wanted, level+"/")

@@ -37,3 +37,28 @@ func TestMissingScopes(t *testing.T) {
 		}
 	}
 }
+
+// TestMayCreate: a token whose scope does not allow creating Observations is recognised before a reading
+// fails.
+func TestMayCreate(t *testing.T) {
+	t.Parallel()
+	for scope, want := range map[string]bool{
+		"system/Patient.read system/Observation.write": true,
+		"system/Patient.rs system/Observation.crs":     true,
+		"system/*.*": true,
+		"system/Patient.read system/Observation.read": false,
+		"system/Patient.write":                        false,
+	} {
+		e := newEHR(t)
+		e.token = grant(`{"access_token":"tok-1","token_type":"Bearer","expires_in":300,"scope":"` + scope + `"}`)
+		c := e.client(t, func(cfg *Config) { cfg.Scope = scope })
+		if !c.MayCreate() {
+			t.Errorf("%s: refused before there is a token", scope)
+		}
+
+		mustAuthenticate(t, c)
+		if got := c.MayCreate(); got != want {
+			t.Errorf("%s: %v", scope, got)
+		}
+	}
+}

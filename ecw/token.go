@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way.
-	// Tokens of less than five times that are renewed after 80 % of their life.
+	// renewBefore is how long before its expiry a token is renewed, so that it does not expire on the way. A
+	// token that lives less than five times as long is renewed after 80 % of its life.
 	renewBefore = 30 * time.Second
-	// unstatedLifetime is assumed when the answer has no expires_in, which RFC 6749 §5.1 only recommends.
+	// unstatedLifetime is assumed if the answer has no expires_in, which RFC 6749 §5.1 recommends but does
+	// not demand.
 	unstatedLifetime = time.Minute
-	// maxLifetime guards against nonsense in expires_in.
+	// maxLifetime bounds a nonsensical expires_in.
 	maxLifetime = 24 * time.Hour
-	// toleratedDrift is how far our clock may be off eCW's before a warning; assertions fail at about four
+	// toleratedDrift is how far our clock may differ from eCW's without a warning. Assertions fail at about four
 	// minutes.
 	toleratedDrift = time.Minute
 )
 
-// token is an access token. It prints as "[access token]" everywhere; the value is behind a pointer because
-// fmt does not ask an unexported field for its String method.
+// token is an access token. It prints as "[access token]" everywhere. The value is behind a pointer, because
+// fmt prints an unexported field without calling its String method.
 type token struct {
 	value    *string
 	kind     string // as eCW spells it, such as "Bearer"
@@ -70,7 +71,7 @@ func newTokenSource(cfg Config, w *wire, logger *slog.Logger) *tokenSource {
 	}
 }
 
-// get returns a token that is good for a while. Concurrent callers share one request, and each waits no
+// get returns a token that is valid for a while. Concurrent callers share one request, and each waits no
 // longer than its own ctx; the request goes on for the others.
 func (s *tokenSource) get(ctx context.Context) (token, error) {
 	if t, ok := s.held(); ok {
@@ -78,7 +79,7 @@ func (s *tokenSource) get(ctx context.Context) (token, error) {
 	}
 
 	done := s.renewal.DoChan("", func() (any, error) {
-		// The caller before us may have renewed it between our look and our turn.
+		// Another caller may have renewed the token after we looked.
 		if t, ok := s.held(); ok {
 			return t, nil
 		}
@@ -88,6 +89,7 @@ func (s *tokenSource) get(ctx context.Context) (token, error) {
 		}
 		return t, err
 	})
+
 	select {
 	case r := <-done:
 		return r.Val.(token), r.Err
@@ -96,7 +98,7 @@ func (s *tokenSource) get(ctx context.Context) (token, error) {
 			Class:   ClassRetryable,
 			Op:      OpToken,
 			Code:    "canceled",
-			Message: "the wait for an access token was given up",
+			Message: "the wait for an access token was cancelled",
 			Err:     ctx.Err(),
 		}
 	}
@@ -114,7 +116,7 @@ func (s *tokenSource) hold(t token) {
 	s.current = t
 }
 
-// drop forgets t after a 401. A token that somebody else renewed meanwhile stays.
+// drop forgets t after a 401. It keeps a newer token, which another caller has got meanwhile.
 func (s *tokenSource) drop(t token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +125,8 @@ func (s *tokenSource) drop(t token) {
 	}
 }
 
-// renew asks the token endpoint once. said is what it says of a refusal in its own words, which are kept
-// apart from the error, because that is logged and stored.
+// renew asks the token endpoint once. said is the endpoint's own text in a refusal. It is not part of the
+// error, which is logged and stored.
 func (s *tokenSource) renew(ctx context.Context) (t token, said string, err error) {
 	asked := s.now()
 	req, err := s.request(asked)
@@ -158,6 +160,7 @@ func (s *tokenSource) request(now time.Time) (request, error) {
 		"Accept":       {"application/json"},
 		"Content-Type": {"application/x-www-form-urlencoded"},
 	}}
+
 	switch s.appType {
 	case ConfidentialClient:
 		hr.SetBasicAuth(url.QueryEscape(s.clientID), url.QueryEscape(s.secret)) // encoded: RFC 6749 §2.3.1
@@ -179,7 +182,8 @@ func (s *tokenSource) request(now time.Time) (request, error) {
 	}, nil
 }
 
-// tokenResponse is RFC 6749 §5.1; a json.Number also takes the quoted numbers some servers send.
+// tokenResponse is that of RFC 6749 §5.1. A json.Number also accepts the quoted numbers that some servers
+// send.
 type tokenResponse struct {
 	AccessToken string      `json:"access_token"`
 	TokenType   string      `json:"token_type"`
@@ -187,7 +191,7 @@ type tokenResponse struct {
 	Scope       string      `json:"scope"`
 }
 
-// accept reads a token response. asked is when the request was made: the token's life is counted from there.
+// accept reads a token response. The token's life is counted from asked, the time of the request.
 func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time) (token, error) {
 	if res.bodyErr != nil {
 		return token{}, res.bodyErr
@@ -195,35 +199,21 @@ func (s *tokenSource) accept(ctx context.Context, res *response, asked time.Time
 
 	var tr tokenResponse
 	if !res.isJSON() || json.Unmarshal(res.body, &tr) != nil || !isBearerValue(tr.AccessToken) {
-		return token{}, &Error{
-			Class:      ClassRetryable,
-			Op:         OpToken,
-			Code:       "malformed_response",
-			HTTPStatus: res.status,
-			Message:    "the token endpoint's answer is not a token response; check ECW_TOKEN_URL",
-		}
+		return token{}, res.failed(ClassRetryable, OpToken, "malformed_response",
+			"the token endpoint's answer is not a token response; check ECW_TOKEN_URL")
 	}
+
 	if !strings.EqualFold(tr.TokenType, "bearer") {
-		return token{}, &Error{
-			Class:      ClassPermanentCredentials,
-			Op:         OpToken,
-			Code:       "unsupported_token_type",
-			HTTPStatus: res.status,
-			Message:    "eCW issued a token that is not a bearer token; ask eCW to check the app's registration",
-		}
+		return token{}, res.failed(ClassPermanentCredentials, OpToken, "unsupported_token_type",
+			"eCW issued a token that is not a bearer token; ask eCW to check the app's registration")
 	}
 
 	// An answer without scope grants what was asked (RFC 6749 §5.1).
 	granted := orDefault(tr.Scope, s.scope)
 	if missing := missingScopes(s.scope, granted); len(missing) > 0 {
-		return token{}, &Error{
-			Class:      ClassPermanentCredentials,
-			Op:         OpToken,
-			Code:       "insufficient_scope",
-			HTTPStatus: res.status,
-			Message: "eCW granted less than was asked: " + strings.Join(missing, " ") + " is missing; " +
-				"have it granted in eCW's developer portal",
-		}
+		return token{}, res.failed(ClassPermanentCredentials, OpToken, "insufficient_scope",
+			"eCW granted less than was asked: "+strings.Join(missing, " ")+" is missing; "+
+				"have it granted in eCW's developer portal")
 	}
 
 	life := lifetime(tr.ExpiresIn)

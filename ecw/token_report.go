@@ -14,25 +14,26 @@ const (
 	previewEnd    = "...truncated"
 )
 
-// TokenReport is what a test of the authentication found. It never carries the access token.
+// TokenReport is the result of a test of the authentication. It never contains the access token.
 type TokenReport struct {
 	TokenEndpoint string
-	// Preview is the start of the access token, at most 20 characters and never more than half of it, and
-	// "...truncated".
+	// Preview is the start of the access token and "...truncated". It shows at most 20 characters, and never
+	// more than half of the token.
 	Preview   string
 	TokenType string // as eCW spells it
-	// ExpiresIn is in seconds; 60, which the client then goes by, when eCW does not say.
+	// ExpiresIn is in seconds. It is 60, which the client then assumes, if eCW does not say.
 	ExpiresIn int
 	Scope     string    // granted, separated by spaces
 	IssuedAt  time.Time // UTC, on our clock
-	// Refusal is what eCW said in its own words (error_description) when it gave no token. It is for the eyes
-	// of the person who asked for the test: it may name anything, and goes into no log, history or database.
+	// Refusal is eCW's own text (error_description) if it gave no token. It may contain anything, so it is
+	// shown only to the person who asked for the test and must not be stored or logged.
 	Refusal string
 }
 
-// TestAuthentication signs a new assertion and asks eCW for a new access token, whether or not one is held. A
-// good one replaces the one held. The error is an [*Error] with Op "token"; a token of too narrow a scope is
-// one too ("insufficient_scope"). With an error only [TokenReport.Refusal] is set.
+// TestAuthentication signs a new assertion and asks eCW for a new access token, even if the client holds one.
+// If it gets one, that replaces the old one. The error is an [*Error] with Op "token"; it has Code
+// "insufficient_scope" if the scope of the token is too narrow. With an error only [TokenReport.Refusal] is
+// set.
 func (c *Client) TestAuthentication(ctx context.Context) (TokenReport, error) {
 	t, said, err := c.tokens.renew(ctx)
 	if err != nil {
@@ -50,16 +51,16 @@ func (c *Client) TestAuthentication(ctx context.Context) (TokenReport, error) {
 	}, nil
 }
 
-// preview shows enough of an access token to recognise its kind. A short token is shown less of: twenty
-// characters could be all of it. The value is ASCII (see isBearerValue).
+// preview shows enough of an access token to recognise its kind. It shows less of a short token, of which
+// twenty characters could be the whole. The value is ASCII (see isBearerValue).
 func preview(accessToken string) string {
 	return accessToken[:min(previewLength, len(accessToken)/2)] + previewEnd
 }
 
-// maxSaid is how many characters of eCW's words are shown.
+// maxSaid is how many characters of eCW's own text are shown.
 const maxSaid = 300
 
-// said is the error_description of a refusal, without what a server may repeat of our credentials.
+// said is the error_description of a refusal, without any credentials of ours that the server repeats in it.
 func (s *tokenSource) said(res *response) string {
 	var body struct {
 		Description string `json:"error_description"`
@@ -72,6 +73,7 @@ func (s *tokenSource) said(res *response) string {
 	if s.secret != "" {
 		text = strings.ReplaceAll(text, s.secret, "[secret]")
 	}
+
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
 			return ' '
@@ -81,12 +83,14 @@ func (s *tokenSource) said(res *response) string {
 		}
 		return r
 	}, text)
+
 	text = strings.Join(strings.Fields(text), " ")
 	if runes := []rune(text); len(runes) > maxSaid {
 		return string(runes[:maxSaid]) + "..."
 	}
+
 	return text
 }
 
-// jwtForm is how a JSON Web Token begins: "{" and a quotation mark in base64.
+// jwtForm matches a JSON Web Token, which begins with "{" and a quotation mark in base64.
 var jwtForm = regexp.MustCompile(`eyJ[A-Za-z0-9_.=-]+`)

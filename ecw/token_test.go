@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// clock is a time that tests move.
+// clock is a clock that tests move.
 type clock struct{ nanos atomic.Int64 }
 
 func newClock(at time.Time) *clock {
@@ -54,9 +54,11 @@ func TestTokenIsRenewedBeforeItExpires(t *testing.T) {
 			mustAuthenticate(t, c)
 			clk.advance(tc.renewed - time.Nanosecond)
 			mustAuthenticate(t, c)
+
 			if n := len(e.requests("token")); n != 1 {
 				t.Fatalf("%d token requests before %s", n, tc.renewed)
 			}
+
 			clk.advance(time.Nanosecond)
 			mustAuthenticate(t, c)
 			if n := len(e.requests("token")); n != 2 {
@@ -71,6 +73,7 @@ func TestTokenRequestsAreShared(t *testing.T) {
 	e := newEHR(t)
 	clk := newClock(time.Now())
 	c := e.client(t, withClock(clk))
+
 	for want := 1; want <= 2; want++ { // the first token, and its renewal
 		var wg sync.WaitGroup
 		for range 50 {
@@ -80,25 +83,30 @@ func TestTokenRequestsAreShared(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 		if n := len(e.requests("token")); n != want {
 			t.Errorf("%d token requests, want %d", n, want)
 		}
+
 		clk.advance(270 * time.Second)
 	}
 }
 
-// TestRefusedTokenIsRenewedOnce: many deliveries meet the same revoked token; one renewal serves them all.
+// TestRefusedTokenIsRenewedOnce: many deliveries are refused with the same token, and one renewal serves them
+// all.
 func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	t.Parallel()
 	const n = 10
 	e := newEHR(t)
 	var issued atomic.Int32
+
 	e.token = func(w http.ResponseWriter, r *http.Request) {
 		grant(fmt.Sprintf(`{"access_token":"tok-%d","token_type":"Bearer","expires_in":300}`, issued.Add(1)))(w, r)
 	}
 	var arrived sync.WaitGroup
 	arrived.Add(n)
+
 	e.write = func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "Bearer tok-1" {
 			arrived.Done()
@@ -108,6 +116,7 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 		}
 		reply(201, "Location: Observation/obs-1", "")(w, r)
 	}
+
 	c := e.client(t)
 	var wg sync.WaitGroup
 	for range n {
@@ -117,14 +126,17 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if issued.Load() != 2 {
 		t.Errorf("%d tokens issued, want 2", issued.Load())
 	}
+
 	e.checkLogs(t)
 }
 
-// TestLateRefusalKeepsTheNewToken: a 401 for the old token that comes after the renewal does not cost the new one.
+// TestLateRefusalKeepsTheNewToken: a 401 for the old token that arrives after the renewal does not drop the
+// new token.
 func TestLateRefusalKeepsTheNewToken(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -133,25 +145,30 @@ func TestLateRefusalKeepsTheNewToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	c.tokens.drop(old)
 	mustAuthenticate(t, c)
 	c.tokens.drop(old)
 	mustAuthenticate(t, c)
+
 	if n := len(e.requests("token")); n != 2 {
 		t.Errorf("%d token requests, want 2", n)
 	}
 }
 
-// TestWaitingForATokenHonoursTheCaller: a caller may leave, the first one included; the request goes on for the rest.
+// TestWaitingForATokenHonoursTheCaller: any caller may stop waiting, even the first; the request goes on for
+// the others.
 func TestWaitingForATokenHonoursTheCaller(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
 	asked, release := make(chan struct{}), make(chan struct{})
+
 	e.token = func(w http.ResponseWriter, r *http.Request) {
 		close(asked)
 		<-release
 		grant(`{"access_token":"tok-1","token_type":"Bearer","expires_in":300}`)(w, r)
 	}
+
 	c := e.client(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	firstDone, secondDone := make(chan error, 1), make(chan error, 1)
@@ -160,9 +177,11 @@ func TestWaitingForATokenHonoursTheCaller(t *testing.T) {
 	go func() { secondDone <- c.Authenticate(context.Background()) }()
 	cancel()
 	err := <-firstDone
+
 	if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != "canceled" || !errors.Is(err, context.Canceled) {
 		t.Errorf("first caller: %v", ee)
 	}
+
 	close(release)
 	if err := <-secondDone; err != nil {
 		t.Errorf("second caller: %v", err)
@@ -177,6 +196,7 @@ func TestTokenRefusals(t *testing.T) {
 	oauth := func(status int, code string) http.HandlerFunc {
 		return reply(status, "", `{"error":"`+code+`","error_description":"`+personal+`"}`)
 	}
+
 	for _, tc := range []struct {
 		name  string
 		token http.HandlerFunc
@@ -202,13 +222,23 @@ func TestTokenRefusals(t *testing.T) {
 		{"204", reply(204, "", ""), ClassRetryable, "http_204"},
 		{"reset", reset, ClassRetryable, "reset"},
 		{"HTML", grant("<html>"), ClassRetryable, "malformed_response"},
-		{"wrong content type", reply(200, "Content-Type: text/html", `{"access_token":"tok-1","token_type":"bearer"}`), ClassRetryable, "malformed_response"},
+		{
+			"wrong content type",
+			reply(200, "Content-Type: text/html", `{"access_token":"tok-1","token_type":"bearer"}`),
+			ClassRetryable,
+			"malformed_response",
+		},
 		{"truncated", grant(`{"access_token":"tok-1"`), ClassRetryable, "malformed_response"},
 		{"no token", grant(`{"token_type":"bearer"}`), ClassRetryable, "malformed_response"},
 		{"token that breaks a header", grant(`{"access_token":"tok\r\nX: y","token_type":"bearer"}`), ClassRetryable, "malformed_response"},
 		{"no token type", grant(`{"access_token":"tok-1"}`), ClassPermanentCredentials, "unsupported_token_type"},
 		{"mac token", grant(`{"access_token":"tok-1","token_type":"mac"}`), ClassPermanentCredentials, "unsupported_token_type"},
-		{"narrower scope", grant(`{"access_token":"tok-1","token_type":"bearer","scope":"system/Patient.read system/Observation.read"}`), ClassPermanentCredentials, "insufficient_scope"},
+		{
+			"narrower scope",
+			grant(`{"access_token":"tok-1","token_type":"bearer","scope":"system/Patient.read system/Observation.read"}`),
+			ClassPermanentCredentials,
+			"insufficient_scope",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -219,12 +249,14 @@ func TestTokenRefusals(t *testing.T) {
 			if ee.Class != tc.class || ee.Code != tc.code || ee.Op != OpToken {
 				t.Errorf("got %v, want %s %s", ee, tc.class, tc.code)
 			}
+
 			if len(e.requests("POST")) != 0 {
 				t.Error("written without a token")
 			}
 			if tc.code == "insufficient_scope" && !strings.Contains(ee.Message, "system/Observation.write is missing") {
 				t.Errorf("the message does not name the scope: %s", ee.Message)
 			}
+
 			e.checkLogs(t)
 		})
 	}
@@ -250,18 +282,23 @@ func TestTokenRequestForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if ct := r.header.Get("Content-Type"); ct != "application/x-www-form-urlencoded" || r.method != http.MethodPost {
 			t.Errorf("%s %s", r.method, ct)
 		}
 		if form.Get("grant_type") != "client_credentials" || form.Get("scope") != DefaultScope {
 			t.Errorf("form %v", form)
 		}
+
 		return form, r.header
 	}
+
 	form, header := send(func(*Config) {})
-	if form.Get("client_assertion_type") != assertionType || form.Get("client_assertion") == "" || form.Has("client_secret") || header.Get("Authorization") != "" {
+	if form.Get("client_assertion_type") != assertionType || form.Get("client_assertion") == "" ||
+		form.Has("client_secret") || header.Get("Authorization") != "" {
 		t.Errorf("backend service: %v %v", form, header)
 	}
+
 	form, header = send(func(cfg *Config) { cfg.AppType, cfg.Key, cfg.ClientSecret = ConfidentialClient, nil, "a b:c" })
 	r := http.Request{Header: header}
 	if id, secret, _ := r.BasicAuth(); id != "client-1" || secret != "a+b%3Ac" || form.Has("client_assertion") {
@@ -280,7 +317,8 @@ func TestClockDriftIsLogged(t *testing.T) {
 	}
 }
 
-// TestSecretsDoNotPrint: no way of printing what holds a token, a key or the secret shows it.
+// TestSecretsDoNotPrint: a value that contains a token, a key or the client secret can be printed without
+// showing it.
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -290,6 +328,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	cfg := e.config()
 	out := &syncBuffer{}
 	log := slog.New(slog.NewJSONHandler(out, nil))
+
 	for _, v := range []any{held, &held, struct{ T token }{held}, struct{ t token }{held}, cfg, &cfg, testKey(), c} {
 		fmt.Fprintf(out, "%v %+v %#v %s\n", v, v, v, v)
 		log.Info("x", "v", v)
@@ -297,6 +336,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			_, _ = out.Write(b)
 		}
 	}
+
 	for _, secret := range []string{"tok-1", "the-secret", testKey().private.D.String()} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("printed %.10s…:\n%s", secret, out)

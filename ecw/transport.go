@@ -20,13 +20,13 @@ import (
 const (
 	// connectTimeout bounds the dial and, once more, the TLS handshake.
 	connectTimeout = 10 * time.Second
-	// idleTimeout is short of what servers and load balancers allow, because a POST that meets a connection just
-	// closed by the other side ends with an unknown outcome.
+	// idleTimeout is shorter than that of servers and load balancers. A POST on a connection that the other
+	// side is just closing would have an unknown outcome.
 	idleTimeout = 30 * time.Second
 	idlePerHost = 32
-	// maxBody bounds what is held of an answer; an Observation or a search for one is a few kilobytes.
+	// maxBody bounds an answer in bytes; an Observation or the result of a search for one has a few kilobytes.
 	maxBody = 1 << 20
-	// maxReadBody is for a CapabilityStatement, a page of patients, or a patient with a photograph.
+	// maxReadBody is the bound of a CapabilityStatement, a page of patients, or a patient with a photograph.
 	maxReadBody    = 8 << 20
 	maxHeaderBytes = 64 << 10
 
@@ -36,10 +36,12 @@ const (
 
 var errTooLarge = errors.New("the answer is too large")
 
-// wire sends single HTTP requests and reads their answers whole. It follows no redirect, so a token never reaches a
-// host that was not configured, and no write is carried out twice: Go's transport repeats a POST by itself only when
-// nothing of it was written, or when an HTTP/2 server says that it did not touch it. (Never set an Idempotency-Key
-// header: with it, Go repeats a POST that may have arrived.)
+// wire sends single HTTP requests and reads their answers whole. It follows no redirect, so that a token
+// never reaches a host that was not configured.
+//
+// It never carries out a write twice: Go's transport repeats a POST by itself only if nothing of it was
+// written, or if an HTTP/2 server says that it did not process it. Never set the header Idempotency-Key: with
+// it Go repeats a POST that may have arrived.
 type wire struct {
 	http    *http.Client
 	timeout time.Duration
@@ -84,8 +86,8 @@ type response struct {
 	bodyErr *Error
 }
 
-// send sends req once, if the limiter lets it, and reads the answer, whatever its status. The error is an *Error: no
-// answer came.
+// send sends req once, if the limiter permits it, and reads the answer, whatever its status. The error is an
+// *Error and means that no answer came.
 func (w *wire) send(ctx context.Context, req request) (*response, error) {
 	end, err := w.begin(ctx, req.op)
 	if err != nil {
@@ -104,7 +106,14 @@ func (w *wire) send(ctx context.Context, req request) (*response, error) {
 func (w *wire) exchange(ctx context.Context, req request) (out *response, repeats int, err error) {
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	f := &flight{op: req.op, caller: ctx, timeout: w.timeout, limit: orDefault(req.limit, maxBody)}
+
+	f := &flight{
+		op:      req.op,
+		caller:  ctx,
+		timeout: w.timeout,
+		limit:   orDefault(req.limit, maxBody),
+	}
+
 	defer func() { repeats = int(f.repeats.Load()) }()
 	hr, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, f.trace()), req.method, req.url, bytes.NewReader(req.body))
 	if err != nil {
@@ -115,6 +124,7 @@ func (w *wire) exchange(ctx context.Context, req request) (out *response, repeat
 			Message: "the request to eCW cannot be built; check ECW_TOKEN_URL and ECW_FHIR_BASE_URL",
 		}
 	}
+
 	hr.Header = req.header.Clone()
 	hr.Header.Set("User-Agent", userAgent)
 	res, err := w.http.Do(hr)
@@ -128,6 +138,7 @@ func (w *wire) exchange(ctx context.Context, req request) (out *response, repeat
 		out.bodyErr = f.failure(err)
 		out.bodyErr.HTTPStatus = res.StatusCode
 	}
+
 	return out, 0, nil
 }
 
@@ -142,7 +153,7 @@ func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// isJSON tells whether the answer says it is JSON. An answer without a content type gets the benefit of the doubt.
+// isJSON reports whether the answer's content type is JSON. An answer without a content type counts as JSON.
 func (r *response) isJSON() bool {
 	ct := r.header.Get("Content-Type")
 	if ct == "" {
@@ -152,21 +163,22 @@ func (r *response) isJSON() bool {
 	return err == nil && (media == "application/json" || strings.HasSuffix(media, "+json"))
 }
 
-// flight watches one request on its way. Its flags are set on the transport's goroutines.
+// flight observes one request on its way. Its flags are set by the transport's goroutines.
 type flight struct {
 	op      string
 	caller  context.Context
 	timeout time.Duration
 	limit   int64
 
-	left      atomic.Bool // the header was written: the server may have acted on the request
+	left      atomic.Bool // the header was written, so the server may have acted on the request
 	repeats   atomic.Int32
 	tlsFailed atomic.Bool
 }
 
 func (f *flight) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		// A second connection is asked for when nothing was written to the first, or for a GET when the first broke.
+		// The transport asks for a second connection if nothing was written to the first, or if the first broke and
+		// the request is a GET.
 		GetConn: func(string) {
 			if f.left.Swap(false) {
 				f.repeats.Add(1)
@@ -187,11 +199,12 @@ func (f *flight) failure(err error) *Error {
 	if f.left.Load() {
 		e.Class = settle(f.op, ClassUnknown)
 	}
+
 	var dns *net.DNSError
 	var netErr net.Error
 	switch {
 	case f.caller.Err() != nil:
-		e.Code, e.Message, e.Err = "canceled", "the request to eCW was given up before eCW answered", f.caller.Err()
+		e.Code, e.Message, e.Err = "canceled", "the request was cancelled before eCW answered", f.caller.Err()
 	case errors.Is(err, errTooLarge):
 		e.Code, e.Message = "response_too_large", fmt.Sprintf("eCW's answer is larger than %d bytes and was not read", f.limit)
 	case errors.As(err, &dns) && !f.left.Load():
@@ -207,16 +220,18 @@ func (f *flight) failure(err error) *Error {
 	default:
 		e.Code, e.Message = "connect", "eCW cannot be reached; check the network and the eCW URLs"
 	}
+
 	return e
 }
 
-// printable returns the part of a transport's error that may be shown: neither the URL, which holds a patient's id,
-// nor what the server sent, which an HTTP parser quotes in its errors.
+// printable returns the part of a transport's error that may be shown. It leaves out the URL, which may
+// contain a patient's id, and the server's data, which Go's HTTP parser quotes in its errors.
 func printable(err error) error {
 	var op *net.OpError
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
+
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return context.DeadlineExceeded
@@ -233,5 +248,6 @@ func printable(err error) error {
 	case errors.Is(err, io.EOF):
 		return io.EOF
 	}
+
 	return nil
 }

@@ -25,8 +25,8 @@ func untrusted(t *testing.T) *httptest.Server {
 	return s
 }
 
-// TestSearchWithoutAnswer: a search that gets no answer has changed nothing, whether it left or not, and its error does not
-// tell the patient's id, which stands in its URL.
+// TestSearchWithoutAnswer: a search without an answer is retryable, because it changes nothing. Its error
+// does not contain the patient's id, which is part of the URL.
 func TestSearchWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	for _, tc := range lostCases() {
@@ -37,10 +37,12 @@ func TestSearchWithoutAnswer(t *testing.T) {
 			c := e.client(t)
 			mustAuthenticate(t, c)
 			c.wire.http.CloseIdleConnections()
+
 			if tc.prepare != nil {
 				tc.prepare(t, c)
 			}
-			c.habits.noteForm(byIdentifierCategoryAndPatient)
+
+			c.habits.form.learn(byIdentifierCategoryAndPatient, c.now())
 			_, _, err := c.FindDelivered(context.Background(), testResource, testID)
 			if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != tc.code || strings.Contains(ee.Error(), "pat-1") {
 				t.Errorf("got %v, want retryable %s", ee, tc.code)
@@ -62,7 +64,7 @@ func TestTimeoutSaysHowLong(t *testing.T) {
 	}
 }
 
-// TestCallerGivesUp: cancelling after the request left leaves the outcome unknown.
+// TestCallerGivesUp: if the caller cancels after the request has left, the outcome is unknown.
 func TestCallerGivesUp(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -78,7 +80,7 @@ func TestCallerGivesUp(t *testing.T) {
 	}
 }
 
-// TestNothingIsSentTwice: a connection that dies under a POST is where a transport may repeat it silently.
+// TestNothingIsSentTwice: Go's transport does not repeat a POST whose connection breaks.
 func TestNothingIsSentTwice(t *testing.T) {
 	t.Parallel()
 	for name, die := range map[string]http.HandlerFunc{"reset": reset, "closed": hangUp} {
@@ -89,6 +91,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 			c := e.client(t)
 			mustAuthenticate(t, c) // leaves a connection for the create to reuse
 			_, err := c.CreateObservation(context.Background(), testResource, testID)
+
 			if ee := asError(t, err); ee.Class != ClassUnknown || ee.Code != "reset" {
 				t.Errorf("got %v", ee)
 			}
@@ -99,7 +102,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
-// TestRedirectsAreNotFollowed: neither a token nor a reading goes to a host that was not configured.
+// TestRedirectsAreNotFollowed: neither a token nor a reading is sent to a host that was not configured.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {
@@ -113,13 +116,16 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			e.write, e.find = away, away
 			c := e.client(t)
 			_, err := c.CreateObservation(context.Background(), testResource, testID)
+
 			if ee := asError(t, err); ee.Class != ClassUnknown || ee.Code != "redirect" {
 				t.Errorf("create: %v", ee)
 			}
+
 			_, _, err = c.FindObservation(context.Background(), testID, "")
 			if ee := asError(t, err); ee.Class != ClassRetryable || ee.Code != "redirect" {
 				t.Errorf("find: %v", ee)
 			}
+
 			e.token = away
 			err = e.client(t).Authenticate(context.Background())
 			if ee := asError(t, err); ee.Class != ClassRetryable {
@@ -143,7 +149,7 @@ func TestLargeRefusal(t *testing.T) {
 	}
 }
 
-// TestGarbageOnTheWire: what a broken server says in place of HTTP is not repeated in errors.
+// TestGarbageOnTheWire: an answer that is not HTTP is not quoted in the error.
 func TestGarbageOnTheWire(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -159,7 +165,7 @@ func TestGarbageOnTheWire(t *testing.T) {
 	e.checkLogs(t)
 }
 
-// TestTrustedTLS runs the whole path over https, HTTP/2 included.
+// TestTrustedTLS delivers over https, with HTTP/2.
 func TestTrustedTLS(t *testing.T) {
 	t.Parallel()
 	e := newEHR(t)
@@ -170,9 +176,11 @@ func TestTrustedTLS(t *testing.T) {
 	t.Cleanup(s.Close)
 	c := e.client(t, func(cfg *Config) { cfg.TokenURL, cfg.FHIRBaseURL = s.URL+"/token", s.URL })
 	c.transport().TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+
 	if d, err := c.CreateObservation(context.Background(), testResource, testID); err != nil || d.ID != "obs-1" {
 		t.Fatalf("got %+v %v", d, err)
 	}
+
 	e.write = hang
 	c.wire.timeout = 150 * time.Millisecond
 	_, err := c.CreateObservation(context.Background(), testResource, testID)

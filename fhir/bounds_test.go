@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-// TestBoundsOfEveryUnit: both ends of what is taken, in each unit of each type, and what lies just beyond them. A height of
-// 170 cm that is sent as inches would be charted as 4.3 m. The numbers are written out here, so that a change of the
-// catalogue is a decision made twice; a unit that is missing here is found.
+// TestBoundsOfEveryUnit: in each unit of each type the lowest and the highest value are accepted, and the
+// values just beyond them are refused. Otherwise a height of 170 cm that is sent as inches would be charted
+// as 4.3 m. The numbers are repeated here, so that a bound of the catalogue is not changed by accident. The
+// test fails if a unit is missing here.
 func TestBoundsOfEveryUnit(t *testing.T) {
 	t.Parallel()
 	bounds := []struct {
@@ -34,22 +35,26 @@ func TestBoundsOfEveryUnit(t *testing.T) {
 		{BloodGlucose, `{"value":%s,"unit":"mg/dL","method":"cgm"}`, "4.9", "5", "2000", "2000.1"},
 		{BloodGlucose, `{"value":%s,"unit":"mmol/L","method":"cgm"}`, "0.19", "0.2", "111.1", "111.2"},
 	}
+
 	for _, b := range bounds {
 		for _, number := range []string{b.least, b.most} {
 			if err := reading(b.typ, fmt.Sprintf(b.values, number)).Validate(updated); err != nil {
 				t.Errorf("%s %s at %s: %v", b.typ, b.values, number, err)
 			}
 		}
+
 		for _, number := range []string{b.below, b.far, "0", "-" + b.least} {
 			if err := reading(b.typ, fmt.Sprintf(b.values, number)).Validate(updated); err == nil {
 				t.Errorf("%s %s takes %s", b.typ, b.values, number)
 			}
 		}
 	}
+
 	known := 0
 	for _, e := range catalogue {
 		known += len(e.units) + len(e.components)
 	}
+
 	if known != len(bounds) {
 		t.Errorf("the catalogue has %d units, %d are tested", known, len(bounds))
 	}

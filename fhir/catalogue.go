@@ -16,7 +16,7 @@ const (
 	BloodGlucose     Type = "blood_glucose"
 )
 
-// Systems and profiles. US Core 6.1.0 to 9.0.0 agree on them.
+// Systems and profiles. They are the same in US Core 6.1.0 to 9.0.0.
 const (
 	loincSystem       = "http://loinc.org"
 	ucumSystem        = "http://unitsofmeasure.org"
@@ -39,14 +39,15 @@ var (
 
 // unit is one unit that a quantity may be measured in.
 //
-// The display is ASCII: eCW refuses a resource for "unsupported characters" (its error 108), so no degree sign. min and max
-// are the limits of what a living person and a home device can produce, wide on purpose: a crisis must get through, while a
-// slip of the finger, a wrong unit or a broken sensor must not.
+// The display is in ASCII, without a degree sign, because eCW refuses a resource for "unsupported characters"
+// (its error 108). min and max are the limits of what a living person and a home device can produce. They are
+// wide, because a reading of a person in a crisis must be accepted; a typing error, a wrong unit or a broken
+// sensor must be refused.
 type unit struct {
 	ucum      string // valueQuantity.code, case-sensitive UCUM
 	display   string // valueQuantity.unit, for people
 	min, max  float64
-	spellings []string // what people and devices write instead; compared without case
+	spellings []string // other spellings of people and devices; compared without case
 }
 
 // component is one part of a panel.
@@ -54,7 +55,8 @@ type component struct {
 	field string // its name in Reading.Values
 	code  coding
 	unit  unit
-	// optional: left out of the resource when not measured. The others are stated as absent, as US Core demands.
+	// optional components are left out of the resource if not measured. The others are declared absent, as US
+	// Core demands.
 	optional bool
 }
 
@@ -69,40 +71,55 @@ type entry struct {
 	components []component
 }
 
-// catalogue is the home of everything that tells one type of reading from another. It is never written to.
-// A type has more than one row where the unit or the method changes the code.
+// catalogue has everything in which the types of reading differ. It is never changed. A type has more than
+// one row if the code depends on the unit or the method.
 var catalogue = []entry{
 	{
-		typ: BloodPressure, profile: usCore + "us-core-blood-pressure", category: vitalSigns,
-		codes: []coding{{"85354-9", "Blood pressure panel with all children optional"}},
+		typ:      BloodPressure,
+		profile:  usCore + "us-core-blood-pressure",
+		category: vitalSigns,
+		codes:    []coding{{"85354-9", "Blood pressure panel with all children optional"}},
 		components: []component{
 			{field: "systolic", code: coding{"8480-6", "Systolic blood pressure"}, unit: unit{"mm[Hg]", "mmHg", 30, 300, nil}},
 			{field: "diastolic", code: coding{"8462-4", "Diastolic blood pressure"}, unit: unit{"mm[Hg]", "mmHg", 10, 200, nil}},
-			{field: "heart_rate", code: coding{"8867-4", "Heart rate"}, unit: unit{"/min", "beats/minute", 20, 300, nil}, optional: true},
+			{
+				field:    "heart_rate",
+				code:     coding{"8867-4", "Heart rate"},
+				unit:     unit{"/min", "beats/minute", 20, 300, nil},
+				optional: true,
+			},
 		},
 	},
 	{
-		typ: HeartRate, profile: usCore + "us-core-heart-rate", category: vitalSigns,
-		codes: []coding{{"8867-4", "Heart rate"}},
-		units: []unit{{"/min", "beats/minute", 20, 300, []string{"bpm", "beats/min", "{beats}/min", "1/min"}}},
+		typ:      HeartRate,
+		profile:  usCore + "us-core-heart-rate",
+		category: vitalSigns,
+		codes:    []coding{{"8867-4", "Heart rate"}},
+		units:    []unit{{"/min", "beats/minute", 20, 300, []string{"bpm", "beats/min", "{beats}/min", "1/min"}}},
 	},
 	{
-		typ: RespiratoryRate, profile: usCore + "us-core-respiratory-rate", category: vitalSigns,
-		codes: []coding{{"9279-1", "Respiratory rate"}},
-		units: []unit{{"/min", "breaths/minute", 3, 150, []string{"breaths/min", "{breaths}/min", "br/min", "brpm", "1/min"}}},
+		typ:      RespiratoryRate,
+		profile:  usCore + "us-core-respiratory-rate",
+		category: vitalSigns,
+		codes:    []coding{{"9279-1", "Respiratory rate"}},
+		units:    []unit{{"/min", "breaths/minute", 3, 150, []string{"breaths/min", "{breaths}/min", "br/min", "brpm", "1/min"}}},
 	},
 	{
-		typ: Temperature, profile: usCore + "us-core-body-temperature", category: vitalSigns,
-		codes: []coding{{"8310-5", "Body temperature"}},
+		typ:      Temperature,
+		profile:  usCore + "us-core-body-temperature",
+		category: vitalSigns,
+		codes:    []coding{{"8310-5", "Body temperature"}},
 		units: []unit{
-			// In UCUM, C is the coulomb and F the farad; nobody has a temperature in either.
+			// In UCUM, C is the coulomb and F the farad, but no temperature is measured in either.
 			{"Cel", "Cel", 20, 45, []string{"C", "°C", "℃", "degC", "Celsius"}},
 			{"[degF]", "degF", 68, 113, []string{"F", "°F", "℉", "Fahrenheit"}},
 		},
 	},
 	{
-		typ: Weight, profile: usCore + "us-core-body-weight", category: vitalSigns,
-		codes: []coding{{"29463-7", "Body weight"}},
+		typ:      Weight,
+		profile:  usCore + "us-core-body-weight",
+		category: vitalSigns,
+		codes:    []coding{{"29463-7", "Body weight"}},
 		units: []unit{
 			{"kg", "kg", 0.2, 650, []string{"kgs"}},
 			{"[lb_av]", "lb", 0.4, 1433, []string{"lbs", "lb_av"}},
@@ -110,20 +127,26 @@ var catalogue = []entry{
 		},
 	},
 	{
-		typ: Height, profile: usCore + "us-core-body-height", category: vitalSigns,
-		codes: []coding{{"8302-2", "Body height"}},
+		typ:      Height,
+		profile:  usCore + "us-core-body-height",
+		category: vitalSigns,
+		codes:    []coding{{"8302-2", "Body height"}},
 		units: []unit{
 			{"cm", "cm", 20, 280, nil},
 			{"[in_i]", "in", 7.8, 110.3, []string{"inch", "inches", "in_i"}},
 		},
 	},
 	{
-		typ: BMI, profile: usCore + "us-core-bmi", category: vitalSigns,
-		codes: []coding{{"39156-5", "Body mass index (BMI) [Ratio]"}},
-		units: []unit{{"kg/m2", "kg/m2", 4, 250, []string{"kg/m²", "kg/m^2"}}},
+		typ:      BMI,
+		profile:  usCore + "us-core-bmi",
+		category: vitalSigns,
+		codes:    []coding{{"39156-5", "Body mass index (BMI) [Ratio]"}},
+		units:    []unit{{"kg/m2", "kg/m2", 4, 250, []string{"kg/m²", "kg/m^2"}}},
 	},
 	{
-		typ: OxygenSaturation, profile: usCore + "us-core-pulse-oximetry", category: vitalSigns,
+		typ:      OxygenSaturation,
+		profile:  usCore + "us-core-pulse-oximetry",
+		category: vitalSigns,
 		codes: []coding{
 			{"59408-5", "Oxygen saturation in Arterial blood by Pulse oximetry"},
 			{"2708-6", "Oxygen saturation in Arterial blood"},
@@ -131,25 +154,37 @@ var catalogue = []entry{
 		units: []unit{{"%", "%", 20, 100, []string{"percent"}}},
 	},
 	{
-		typ: BloodGlucose, method: methodFingerStick, profile: usCore + "us-core-observation-lab", category: laboratory,
-		codes: []coding{{"41653-7", "Glucose [Mass/volume] in Capillary blood by Glucometer"}},
-		units: []unit{{"mg/dL", "mg/dL", 5, 2000, nil}},
+		typ:      BloodGlucose,
+		method:   methodFingerStick,
+		profile:  usCore + "us-core-observation-lab",
+		category: laboratory,
+		codes:    []coding{{"41653-7", "Glucose [Mass/volume] in Capillary blood by Glucometer"}},
+		units:    []unit{{"mg/dL", "mg/dL", 5, 2000, nil}},
 	},
 	{
-		typ: BloodGlucose, method: methodFingerStick, profile: usCore + "us-core-observation-lab", category: laboratory,
-		codes: []coding{{"14743-9", "Glucose [Moles/volume] in Capillary blood by Glucometer"}},
-		units: []unit{{"mmol/L", "mmol/L", 0.2, 111.1, nil}},
+		typ:      BloodGlucose,
+		method:   methodFingerStick,
+		profile:  usCore + "us-core-observation-lab",
+		category: laboratory,
+		codes:    []coding{{"14743-9", "Glucose [Moles/volume] in Capillary blood by Glucometer"}},
+		units:    []unit{{"mmol/L", "mmol/L", 0.2, 111.1, nil}},
 	},
-	// HL7's CGM guide fixes the display of the unit too, with a small l.
+	// HL7's CGM guide also prescribes the display of the unit, with a small l.
 	{
-		typ: BloodGlucose, method: methodCGM, profile: cgm + "cgm-sensor-reading-mass-per-volume", category: laboratory,
-		codes: []coding{{"99504-3", "Glucose [Mass/volume] in Interstitial fluid"}},
-		units: []unit{{"mg/dL", "mg/dl", 5, 2000, nil}},
+		typ:      BloodGlucose,
+		method:   methodCGM,
+		profile:  cgm + "cgm-sensor-reading-mass-per-volume",
+		category: laboratory,
+		codes:    []coding{{"99504-3", "Glucose [Mass/volume] in Interstitial fluid"}},
+		units:    []unit{{"mg/dL", "mg/dl", 5, 2000, nil}},
 	},
 	{
-		typ: BloodGlucose, method: methodCGM, profile: cgm + "cgm-sensor-reading-moles-per-volume", category: laboratory,
-		codes: []coding{{"105272-9", "Glucose [Moles/volume] in Interstitial fluid"}},
-		units: []unit{{"mmol/L", "mmol/l", 0.2, 111.1, nil}},
+		typ:      BloodGlucose,
+		method:   methodCGM,
+		profile:  cgm + "cgm-sensor-reading-moles-per-volume",
+		category: laboratory,
+		codes:    []coding{{"105272-9", "Glucose [Moles/volume] in Interstitial fluid"}},
+		units:    []unit{{"mmol/L", "mmol/l", 0.2, 111.1, nil}},
 	},
 }
 
@@ -157,14 +192,14 @@ var catalogue = []entry{
 func Types() []Type {
 	var types []Type
 	for _, e := range catalogue {
-		if n := len(types); n == 0 || types[n-1] != e.typ { // the rows of a type stand together
+		if n := len(types); n == 0 || types[n-1] != e.typ { // the rows of a type are adjacent
 			types = append(types, e.typ)
 		}
 	}
 	return types
 }
 
-// ParseType returns the type of that name, or FieldErrors for "observation_type" listing the names there are.
+// ParseType returns the type of that name, or FieldErrors for "observation_type" that list the names.
 func ParseType(name string) (Type, error) {
 	if len(entriesOf(Type(name))) == 0 {
 		return "", FieldErrors{unknownType(name)}

@@ -10,9 +10,10 @@ import (
 	"github.com/fastenhealth/gofhir-models/fhir401"
 )
 
-// Check says whether an Observation is one that this package makes, valid against its profile: nil, or one error that names
-// every broken element or rule (US Core and R4 constraints by their keys) and repeats no value. It is the last guard before
-// sending, for a resource that was stored by an older version or touched by hand.
+// Check checks that an Observation is valid against its profile and could have been made by this package. The
+// error names every broken element or rule (the constraints of US Core and R4 by their keys) and repeats no
+// value. Check runs before sending, because a resource may have been stored by an older version or changed by
+// hand.
 func Check(o *fhir401.Observation) error {
 	c := checker{}
 	c.header(o)
@@ -21,19 +22,21 @@ func Check(o *fhir401.Observation) error {
 		c.must(false, "meta.profile and code: no such profile in the catalogue")
 		return c.err()
 	}
+
 	c.must(countCategory(o, e.category.code) == 1, "category: exactly one "+e.category.code)
 	if len(e.components) > 0 {
-		// obs-7 holds with it: no value that could repeat a component.
+		// This implies obs-7: without a value, none can repeat a component.
 		c.must(o.ValueQuantity == nil, "valueQuantity: none beside components")
 		c.panel(o, e)
 		return c.err()
 	}
+
 	c.must(len(o.Component) == 0, "component: none beside a value (obs-7)")
 	c.quantity("Observation", o.ValueQuantity, o.DataAbsentReason, e.units)
 	return c.err()
 }
 
-// checker collects broken rules.
+// checker collects the rules that are broken.
 type checker struct{ broken []string }
 
 func (c *checker) must(ok bool, rule string) {
@@ -49,7 +52,7 @@ func (c *checker) err() error {
 	return errors.New("not a valid US Core Observation: " + strings.Join(c.broken, "; "))
 }
 
-// header checks what every profile wants.
+// header checks what every profile demands.
 func (c *checker) header(o *fhir401.Observation) {
 	c.must(o.Id == nil || idPattern.MatchString(*o.Id), "id: not a FHIR id")
 	c.must(o.Status == fhir401.ObservationStatusFinal, "status: not final")
@@ -62,7 +65,8 @@ func (c *checker) header(o *fhir401.Observation) {
 	c.must(err == nil, "effectiveDateTime: no date with time and zone")
 }
 
-// panel checks that every part is there as often as it must be, and each says something.
+// panel checks that every component occurs as often as it must, and that each has a value or a reason for
+// having none.
 func (c *checker) panel(o *fhir401.Observation, e *entry) {
 	for _, want := range e.components {
 		n := 0
@@ -74,15 +78,18 @@ func (c *checker) panel(o *fhir401.Observation, e *entry) {
 		}
 		c.must(n == 1 || n == 0 && want.optional, fmt.Sprintf("component %s: %d times", want.field, n))
 	}
+
 	known := func(part fhir401.ObservationComponent) bool {
 		return slices.ContainsFunc(e.components, func(want component) bool { return hasCode(part.Code, loincSystem, want.code.code) })
 	}
+
 	for _, part := range o.Component {
 		c.must(known(part), "component: one that is not in the catalogue")
 	}
 }
 
-// quantity checks a quantity and the reason for having none: exactly one of them.
+// quantity checks that there is either a quantity or a reason for having none, and checks the quantity's
+// elements.
 func (c *checker) quantity(where string, q *fhir401.Quantity, absent *fhir401.CodeableConcept, units []unit) {
 	c.must(q == nil || absent == nil, where+": a value and a dataAbsentReason (obs-6)")
 	c.must(q != nil || absent != nil, where+": neither value nor dataAbsentReason (vs-2, vs-3)")
@@ -96,7 +103,8 @@ func (c *checker) quantity(where string, q *fhir401.Quantity, absent *fhir401.Co
 	c.must(i >= 0, where+": valueQuantity.code is not a UCUM code of the profile")
 }
 
-// entryOf finds the row that the resource was made from: its profile is claimed and its codes are all there.
+// entryOf finds the row that the resource was made from: the resource names its profile and has all its
+// codes.
 func entryOf(o *fhir401.Observation) *entry {
 	if o.Meta == nil {
 		return nil

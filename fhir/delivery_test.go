@@ -10,7 +10,7 @@ import (
 	"github.com/fastenhealth/gofhir-models/fhir401"
 )
 
-// The four differences, and nothing else.
+// The result has the four differences of ForDelivery, and no other.
 func TestForDelivery(t *testing.T) {
 	view := observe(t, reading(BloodPressure, `{"systolic":142,"diastolic":92,"heart_rate":78}`))
 	before := judge(t, view)
@@ -18,6 +18,7 @@ func TestForDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got := tree(t, judge(t, sent)).(map[string]any)
 
 	want := tree(t, before).(map[string]any)
@@ -25,17 +26,21 @@ func TestForDelivery(t *testing.T) {
 	meta := want["meta"].(map[string]any)
 	delete(meta, "versionId")
 	delete(meta, "lastUpdated")
+
 	meta["tag"] = tree(t, []byte(`[
 		{"system": "https://vantrexia.com/fhir/CodeSystem/source", "code": "vantrexia-rpm", "display": "Vantrexia RPM"},
 		{"system": "http://hl7.org/fhir/us/core/CodeSystem/us-core-tags", "code": "patient-supplied"}]`))
 	want["subject"] = tree(t, []byte(`{"reference": "Patient/ecw-patient-fhir-id-001"}`))
-	want["identifier"] = tree(t, []byte(`[{"system": "https://vantrexia.com/fhir/sid/observation", "value": "d4e5f6a7-b8c9-0123-defa-234567890123"}]`))
+	want["identifier"] = tree(t, []byte(`[{
+		"system": "https://vantrexia.com/fhir/sid/observation",
+		"value": "d4e5f6a7-b8c9-0123-defa-234567890123"
+	}]`))
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
 
-// Neither writes to the other: the stored view must not change because something was sent.
+// The input and the result share no memory: a change of one must not change the other.
 func TestForDeliveryCopies(t *testing.T) {
 	view := observe(t, reading(BloodPressure, `{"systolic":142,"diastolic":92}`))
 	before := judge(t, view)
@@ -43,11 +48,13 @@ func TestForDeliveryCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	*sent.Component[0].ValueQuantity.Value = "1"
 	*sent.Device.Display = "changed"
 	sent.Meta.Profile[0] = "changed"
 	*sent.Identifier[0].Value = "changed"
 	sent.Code.Coding[0] = fhir401.Coding{}
+
 	if after := judge(t, view); string(after) != string(before) {
 		t.Errorf("got  %s\nwant %s", after, before)
 	}
@@ -60,6 +67,7 @@ func TestForDeliveryRefuses(t *testing.T) {
 			t.Errorf("accepted the patient id %q", id)
 		}
 	}
+
 	noID, noValue, noMeta := good(), good(), good()
 	noID.Id, noValue.ValueQuantity, noMeta.Meta = nil, nil, nil
 	for name, o := range map[string]*fhir401.Observation{"no id": noID, "no value": noValue, "no meta": noMeta} {
@@ -108,10 +116,15 @@ func TestCheckNamesTheRule(t *testing.T) {
 		}},
 		{"none beside components", BloodPressure, func(o *fhir401.Observation) { o.ValueQuantity = o.Component[0].ValueQuantity }},
 	}
+
 	values := map[Type]string{
-		Weight: `{"value":81.6,"unit":"kg"}`, HeartRate: `{"value":60}`, OxygenSaturation: `{"value":97}`,
-		BloodGlucose: `{"value":105,"unit":"mg/dL"}`, BloodPressure: `{"systolic":142,"diastolic":92}`,
+		Weight:           `{"value":81.6,"unit":"kg"}`,
+		HeartRate:        `{"value":60}`,
+		OxygenSaturation: `{"value":97}`,
+		BloodGlucose:     `{"value":105,"unit":"mg/dL"}`,
+		BloodPressure:    `{"systolic":142,"diastolic":92}`,
 	}
+
 	for _, test := range tests {
 		o := observe(t, reading(test.typ, values[test.typ]))
 		test.change(o)
@@ -119,11 +132,14 @@ func TestCheckNamesTheRule(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", test.typ, err, test.want)
 		}
 	}
+
 	if err := Check(&fhir401.Observation{}); err == nil {
 		t.Error("accepted an empty Observation")
 	}
+
 	var stored fhir401.Observation
-	if err := json.Unmarshal([]byte(`{"meta":{"profile":["x"]},"code":{"coding":[{}]},"component":[{}]}`), &stored); err != nil || Check(&stored) == nil {
+	err := json.Unmarshal([]byte(`{"meta":{"profile":["x"]},"code":{"coding":[{}]},"component":[{}]}`), &stored)
+	if err != nil || Check(&stored) == nil {
 		t.Errorf("accepted an Observation of nothing (%v)", err)
 	}
 }

@@ -20,19 +20,23 @@ func ExampleObservation() {
 		Device:      "A&D UC-352",
 		Values:      json.RawMessage(`{"value": 182.50, "unit": "lb"}`),
 	}
+
 	subject := fhir.Subject{PatientID: "d290f1ee-6c54-4b01-90e6-d701748f0851", Display: "Jane Doe"}
 	observation, err := fhir.Observation(reading, subject, 1, reading.EffectiveAt.Add(5*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	resource, err := fhir.Marshal(observation)
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	var indented bytes.Buffer
 	if err := json.Indent(&indented, resource, "", "  "); err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Println(indented.String())
 	// Output:
 	// {
@@ -83,7 +87,7 @@ func ExampleObservation() {
 	// }
 }
 
-// What leaves for the EHR names its patient by the EHR's id only, and carries the reading's id as an identifier.
+// The resource for the EHR names the patient by the EHR's id only, and has the reading's id as an identifier.
 func ExampleForDelivery() {
 	reading := fhir.Reading{
 		ID:          "d4e5f6a7-b8c9-0123-defa-234567890123",
@@ -92,15 +96,18 @@ func ExampleForDelivery() {
 		Device:      "BP-OMRON-7250",
 		Values:      json.RawMessage(`{"value": 78}`),
 	}
+
 	subject := fhir.Subject{PatientID: "d290f1ee-6c54-4b01-90e6-d701748f0851", Display: "Jane Doe"}
 	shown, err := fhir.Observation(reading, subject, 1, reading.EffectiveAt)
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	sent, err := fhir.ForDelivery(shown, "ecw-patient-fhir-id-001")
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	var parts struct{ Subject, Identifier json.RawMessage }
 	resource, err := fhir.Marshal(sent)
 	if err == nil {
@@ -109,13 +116,14 @@ func ExampleForDelivery() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Printf("%s\n%s\n", parts.Subject, parts.Identifier)
 	// Output:
 	// {"reference":"Patient/ecw-patient-fhir-id-001"}
 	// [{"system":"https://vantrexia.com/fhir/sid/observation","value":"d4e5f6a7-b8c9-0123-defa-234567890123"}]
 }
 
-// A sender is told every field that is wrong, and the remedy.
+// The error names every invalid field, and the remedy.
 func ExampleReading_Validate() {
 	now := time.Date(2026, 2, 6, 10, 31, 0, 0, time.UTC)
 	reading := fhir.Reading{
@@ -124,6 +132,7 @@ func ExampleReading_Validate() {
 		Device:      "BP-OMRON-7250",
 		Values:      json.RawMessage(`{"systolic": "142", "diastolic": 92}`),
 	}
+
 	var fields fhir.FieldErrors
 	if errors.As(reading.Validate(now), &fields) {
 		for _, field := range fields {
@@ -135,7 +144,7 @@ func ExampleReading_Validate() {
 	// effective_at: is in the future; check the clock of the device
 }
 
-// The demographics of an EHR's Patient; of its identifiers, the one of type MR is the MRN.
+// The identifier of type MR becomes the MRN of the demographics.
 func ExampleParsePatient() {
 	patient, err := fhir.ParsePatient(json.RawMessage(`{
 		"resourceType": "Patient",
@@ -153,6 +162,7 @@ func ExampleParsePatient() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Println(patient.ID, patient.MRN)
 	fmt.Println(patient.FirstName, patient.LastName, patient.BirthDate, patient.Gender, patient.Phone, patient.Active)
 	// Output:

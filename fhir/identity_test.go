@@ -130,6 +130,7 @@ func TestIdentitiesOfTwoPeople(t *testing.T) {
 	if got := jane.Contradictions(Identity{}); got != nil {
 		t.Errorf("an empty record contradicts %v", got)
 	}
+
 	mark := jane.Fingerprint()
 	younger := Identity{LastName: "Doe", BirthDate: "1957-03-22"}
 	if mark == john.Fingerprint() || mark == younger.Fingerprint() || strings.Contains(mark, "doe") || len(mark) != 64 {

@@ -12,37 +12,44 @@ import (
 	"github.com/google/fhir/go/jsonformat"
 )
 
-// judge holds every resource that this package emits against rules that it did not write: google/fhir's strict R4 reader
-// (unknown elements, types, patterns, required elements), the list of valid UCUM codes, and our own Check.
+// judge checks a resource of this package with independent rules: google/fhir's strict R4 reader (unknown
+// elements, types, patterns, required elements) and the list of valid UCUM codes. It also runs our own Check.
 func judge(t testing.TB, o *fhir401.Observation) json.RawMessage {
 	t.Helper()
 	raw, err := Marshal(o)
 	if err != nil {
 		t.Fatalf("Marshal: %v", err)
 	}
+
 	if err := Check(o); err != nil {
 		t.Errorf("Check: %v\n%s", err, raw)
 	}
+
 	strict, err := strictReader()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := strict.Unmarshal(raw); err != nil {
 		t.Errorf("google/fhir: %v\n%s", err, raw)
 	}
+
 	quantities := []*fhir401.Quantity{o.ValueQuantity}
 	for _, c := range o.Component {
 		quantities = append(quantities, c.ValueQuantity)
 	}
+
 	for _, q := range quantities {
 		if q != nil && !slices.Contains(validUCUM, *q.Code) {
 			t.Errorf("%q is not a UCUM code", *q.Code)
 		}
 	}
+
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil || !bytes.Equal(compact.Bytes(), raw) {
 		t.Errorf("not compact JSON (%v): %s", err, raw)
 	}
+
 	return raw
 }
 
@@ -57,6 +64,7 @@ func TestJudgeRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, raw := range []string{
 		`{"resourceType":"Observation","status":"finished","code":{"text":"x"}}`,
 		`{"resourceType":"Observation","status":"final"}`,
@@ -69,7 +77,7 @@ func TestJudgeRefuses(t *testing.T) {
 	}
 }
 
-// tree decodes JSON for comparison, numbers as written.
+// tree decodes JSON for a comparison, with numbers as written.
 func tree(t testing.TB, raw []byte) any {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(raw))

@@ -9,17 +9,20 @@ import (
 	"testing"
 )
 
-// TestEveryListOfAPatientIsBounded: a Patient costs no more than a few times the 8 MiB that it may have, whichever of the
-// lists that we read it fills with empty elements. It measures the process, so it runs alone.
+// TestEveryListOfAPatientIsBounded: a Patient takes no more memory than a few times the 8 MiB that it may
+// have, whichever list it fills with empty elements. The test measures the whole process, so it does not run
+// in parallel.
 func TestEveryListOfAPatientIsBounded(t *testing.T) {
 	const (
 		size    = 8 << 20
 		allowed = 4 * size
 	)
-	// filled is a list of as many equal elements as fit into so many bytes.
+
+	// filled is a list of equal elements that has about size bytes.
 	filled := func(element string, bytes int) string {
 		return "[" + element + strings.Repeat(","+element, bytes/(len(element)+1)-1) + "]"
 	}
+
 	measured := map[string]func(bytes int) string{
 		"identifier":             func(n int) string { return `{"identifier":` + filled("{}", n) + `}` },
 		"identifier.type.coding": func(n int) string { return `{"identifier":[{"type":{"coding":` + filled("{}", n) + `}}]}` },
@@ -36,17 +39,20 @@ func TestEveryListOfAPatientIsBounded(t *testing.T) {
 			return `{"address":` + filled(`{"line":`+filled(`""`, 3*maxElements)+`}`, n) + `}`
 		},
 	}
+
 	for _, list := range listsOf(reflect.TypeFor[patient](), "") {
 		if measured[list] == nil {
 			t.Errorf("nobody measures what Patient.%s costs", list)
 		}
 	}
+
 	for name, resource := range measured {
 		t.Run(name, func(t *testing.T) {
 			raw := json.RawMessage(`{"resourceType":"Patient","id":"1",` + resource(size - 1000)[1:])
 			if !json.Valid(raw) || len(raw) > size {
 				t.Fatalf("%d bytes: %.200s", len(raw), raw)
 			}
+
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			_, err := ParsePatient(raw, "")
@@ -55,6 +61,7 @@ func TestEveryListOfAPatientIsBounded(t *testing.T) {
 			if cost > allowed {
 				t.Errorf("allocated %d MiB in all, want at most %d (%v)", cost>>20, allowed>>20, err)
 			}
+
 			if err == nil || !strings.Contains(err.Error(), "more than") {
 				t.Errorf("got %v", err)
 			}
@@ -62,7 +69,7 @@ func TestEveryListOfAPatientIsBounded(t *testing.T) {
 	}
 }
 
-// listsOf names all lists of a type and of what it holds.
+// listsOf names all lists of a type and of its elements.
 func listsOf(of reflect.Type, within string) []string {
 	var found []string
 	for f := range of.Fields() {

@@ -24,10 +24,10 @@ type typedCoding struct {
 	Code   string `json:"code"`
 }
 
-// mrn is the value of the identifier that has the system. Without one it prefers the identifier that says it is the medical
-// record number (v2-0203 MR), then one that says so in words, then the EHR's internal patient number (PI), then the usual
-// identifier if it says nothing of its type, then the only one there is. Never one that says it is something else: a social
-// security number must not end up in an MRN field.
+// mrn is the value of the identifier that has the system. If system is "", it prefers the identifier of the
+// type medical record number (v2-0203 MR), then one whose type says so in words, then the EHR's internal
+// patient number (PI), then the usual identifier if it has no type, then the only identifier. It never
+// returns one of another type, because a social security number must not get into an MRN field.
 func (p *patient) mrn(system string) string {
 	usable := p.usable()
 	ranks := []func(identifier) bool{
@@ -40,14 +40,17 @@ func (p *patient) mrn(system string) string {
 		func(id identifier) bool { return id.Use == "usual" && id.saysNothing() },
 		func(id identifier) bool { return len(usable) == 1 && id.saysNothing() },
 	}
+
 	if system != "" {
 		ranks = []func(identifier) bool{func(id identifier) bool { return strings.TrimSpace(id.System) == system }}
 	}
+
 	for _, fits := range ranks {
 		if i := slices.IndexFunc(usable, fits); i >= 0 {
 			return strings.TrimSpace(usable[i].Value)
 		}
 	}
+
 	return ""
 }
 
@@ -64,7 +67,7 @@ func (p *patient) usable() []identifier {
 
 func (id identifier) isType(code string) bool {
 	for _, c := range id.Type.Coding {
-		// The table's system was named differently before R4, and always ended in its number.
+		// Before R4 the table's system had another name, but it always ended in the number.
 		if c.Code == code && (c.System == "" || strings.HasSuffix(c.System, "0203")) {
 			return true
 		}
@@ -72,8 +75,9 @@ func (id identifier) isType(code string) bool {
 	return false
 }
 
-// saysNothing reports whether neither the identifier's type nor its system tells what it is. FHIR's own systems (us-ssn,
-// us-medicare, passport-USA, ...) and HL7's registry of external ones (social security numbers, driver's licences, ...) do.
+// saysNothing reports whether neither the identifier's type nor its system shows its meaning. FHIR's own
+// systems (us-ssn, us-medicare, passport-USA, ...) do, and those of HL7's registry of external ones (social
+// security numbers, driver's licences, ...).
 func (id identifier) saysNothing() bool {
 	return len(id.Type.Coding) == 0 && id.Type.Text == "" &&
 		!strings.HasPrefix(id.System, "http://hl7.org/fhir/sid/") && !strings.HasPrefix(id.System, "urn:oid:2.16.840.1.113883.4.")
@@ -84,7 +88,7 @@ const (
 	maxSystemLength = 100
 )
 
-// systems lists the systems of the identifiers, for a person who has to tell which of them is the MRN's.
+// systems lists the systems of the identifiers, for the person who configures which of them is the MRN's.
 func (p *patient) systems() []string {
 	var found []string
 	for _, id := range p.usable() {
@@ -99,7 +103,8 @@ func (p *patient) systems() []string {
 // urnForm is a URN (RFC 8141) in its usual characters.
 var urnForm = regexp.MustCompile(`^urn:[A-Za-z0-9][A-Za-z0-9-]{0,31}:[A-Za-z0-9._:/~-]+$`)
 
-// isPlainURI reports whether a text is a short URL or URN without a user, a query or a fragment, where anything may stand.
+// isPlainURI reports whether a text is a short URL or URN without a user, a query or a fragment, which could
+// hold personal data.
 func isPlainURI(text string) bool {
 	if len(text) > maxSystemLength {
 		return false
@@ -108,5 +113,6 @@ func isPlainURI(text string) bool {
 		return true
 	}
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, "?#% ")
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
+		!strings.ContainsAny(text, "?#% ")
 }

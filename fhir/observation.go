@@ -11,28 +11,31 @@ import (
 	"github.com/fastenhealth/gofhir-models/fhir401"
 )
 
-// Subject is the patient as our API names them.
+// Subject is the patient as our API shows them.
 type Subject struct {
 	PatientID string // our UUID, not the EHR's id
 	Display   string // full name; empty leaves it out
 }
 
-// Observation builds the resource as our API shows it: with our id, the version and the time of its last change, and our
-// patient as the subject. A reading that Validate would refuse gives the same FieldErrors here, except that the time is not
-// compared with now. Any other error means a broken id, which is the caller's fault and not the sender's.
+// Observation builds the resource that our API shows: with our id, the version, the time of the last change,
+// and our patient as the subject. It returns the same FieldErrors as Validate, except that it does not
+// compare the time with now. Any other error means an invalid id, which is the caller's mistake and not the
+// sender's.
 //
-// To send it to the EHR, pass it through ForDelivery; to write it as JSON, use Marshal.
+// Use ForDelivery to make the resource for the EHR from it, and Marshal to write it as JSON.
 func Observation(r Reading, s Subject, version int, lastUpdated time.Time) (*fhir401.Observation, error) {
 	m, errs := r.measure()
 	if len(errs) > 0 {
 		return nil, errs
 	}
+
 	if !idPattern.MatchString(r.ID) {
 		return nil, fmt.Errorf("reading id %q is not a FHIR id", clip(r.ID))
 	}
 	if !idPattern.MatchString(s.PatientID) {
 		return nil, fmt.Errorf("patient id %q is not a FHIR id", clip(s.PatientID))
 	}
+
 	o := &fhir401.Observation{
 		Id: &r.ID,
 		Meta: &fhir401.Meta{
@@ -47,19 +50,22 @@ func Observation(r Reading, s Subject, version int, lastUpdated time.Time) (*fhi
 		EffectiveDateTime: new(instant(r.EffectiveAt)),
 		Device:            &fhir401.Reference{Display: new(strings.TrimSpace(r.Device))},
 	}
+
 	if s.Display != "" {
 		o.Subject.Display = &s.Display
 	}
+
 	if len(m.entry.components) > 0 {
 		o.Component = components(m)
 	} else {
 		o.ValueQuantity = m.value.quantity()
 	}
+
 	return o, nil
 }
 
-// components states every part of a panel: its quantity, or that it is not known. A part that is not known is never left out
-// silently where US Core wants it, and never filled with a number.
+// components returns every component of a panel with its quantity, or with the statement that it is not
+// known. Only an optional component is left out if it is not known, and none is given a made-up number.
 func components(m measurement) []fhir401.ObservationComponent {
 	var parts []fhir401.ObservationComponent
 	for i, c := range m.entry.components {
@@ -71,13 +77,20 @@ func components(m measurement) []fhir401.ObservationComponent {
 		} else {
 			part.DataAbsentReason = new(concept(absentSystem, coding{"unknown", "Unknown"}))
 		}
+
 		parts = append(parts, part)
 	}
+
 	return parts
 }
 
 func (a amount) quantity() *fhir401.Quantity {
-	return &fhir401.Quantity{Value: &a.value, Unit: &a.unit.display, System: new(ucumSystem), Code: &a.unit.ucum}
+	return &fhir401.Quantity{
+		Value:  &a.value,
+		Unit:   &a.unit.display,
+		System: new(ucumSystem),
+		Code:   &a.unit.ucum,
+	}
 }
 
 func concept(system string, codes ...coding) fhir401.CodeableConcept {
@@ -88,13 +101,14 @@ func concept(system string, codes ...coding) fhir401.CodeableConcept {
 	return c
 }
 
-// instant writes a time in UTC, to the microsecond, which is what PostgreSQL keeps and what every FHIR server reads.
+// instant writes a time in UTC to the microsecond, the precision that PostgreSQL stores and every FHIR server
+// reads.
 func instant(t time.Time) string {
 	return t.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
 }
 
-// Marshal writes an Observation as compact JSON, "resourceType" first. The library's own method escapes <, > and & as \u003c
-// and so on, which makes a name like "A&D UA-651" unreadable in the tables and tools that show the resource; this one does not.
+// Marshal writes an Observation as compact JSON with "resourceType" first. Unlike the library's own method it
+// does not escape <, > and &, so that a name such as "A&D UA-651" stays readable where the resource is shown.
 func Marshal(o *fhir401.Observation) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

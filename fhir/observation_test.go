@@ -25,7 +25,13 @@ const (
 )
 
 func reading(typ Type, values string) Reading {
-	return Reading{ID: readingID, Type: typ, EffectiveAt: measured, Device: "BP-OMRON-7250", Values: json.RawMessage(values)}
+	return Reading{
+		ID:          readingID,
+		Type:        typ,
+		EffectiveAt: measured,
+		Device:      "BP-OMRON-7250",
+		Values:      json.RawMessage(values),
+	}
 }
 
 func observe(t testing.TB, r Reading) *fhir401.Observation {
@@ -40,7 +46,7 @@ func observe(t testing.TB, r Reading) *fhir401.Observation {
 	return o
 }
 
-// The example "Get FHIR Observation" of the API reference, every field and every number as written there.
+// The resource equals the example "Get FHIR Observation" of the API reference in every field and number.
 func TestObservationOfTheAPIReference(t *testing.T) {
 	want, err := os.ReadFile("testdata/observation.json")
 	if err != nil {
@@ -52,7 +58,8 @@ func TestObservationOfTheAPIReference(t *testing.T) {
 	}
 }
 
-// Every type in every unit, in both views, written out by hand and not taken from the catalogue.
+// Every type in every unit becomes the expected resources, both for the API and for the EHR. The expectations
+// are written out and not taken from the catalogue.
 func TestEveryTypeAndUnit(t *testing.T) {
 	const us, cgm = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-", "http://hl7.org/fhir/uv/cgm/StructureDefinition/"
 	tests := []struct {
@@ -75,10 +82,32 @@ func TestEveryTypeAndUnit(t *testing.T) {
 		{BMI, `{"value":24.9}`, us + "bmi", "vital-signs", "39156-5", "24.9 kg/m2 kg/m2"},
 		{OxygenSaturation, `{"value":97,"unit":"%"}`, us + "pulse-oximetry", "vital-signs", "59408-5 2708-6", "97 % %"},
 		{BloodGlucose, `{"value":105,"unit":"mg/dL"}`, us + "observation-lab", "laboratory", "41653-7", "105 mg/dL mg/dL"},
-		{BloodGlucose, `{"value":5.8,"unit":"mmol/L","method":"finger_stick"}`, us + "observation-lab", "laboratory", "14743-9", "5.8 mmol/L mmol/L"},
-		{BloodGlucose, `{"value":105,"unit":"mg/dl","method":"cgm"}`, cgm + "cgm-sensor-reading-mass-per-volume", "laboratory", "99504-3", "105 mg/dl mg/dL"},
-		{BloodGlucose, `{"value":5.8,"unit":"mmol/L","method":"cgm"}`, cgm + "cgm-sensor-reading-moles-per-volume", "laboratory", "105272-9", "5.8 mmol/l mmol/L"},
+		{
+			BloodGlucose,
+			`{"value":5.8,"unit":"mmol/L","method":"finger_stick"}`,
+			us + "observation-lab",
+			"laboratory",
+			"14743-9",
+			"5.8 mmol/L mmol/L",
+		},
+		{
+			BloodGlucose,
+			`{"value":105,"unit":"mg/dl","method":"cgm"}`,
+			cgm + "cgm-sensor-reading-mass-per-volume",
+			"laboratory",
+			"99504-3",
+			"105 mg/dl mg/dL",
+		},
+		{
+			BloodGlucose,
+			`{"value":5.8,"unit":"mmol/L","method":"cgm"}`,
+			cgm + "cgm-sensor-reading-moles-per-volume",
+			"laboratory",
+			"105272-9",
+			"5.8 mmol/l mmol/L",
+		},
 	}
+
 	for _, test := range tests {
 		t.Run(string(test.typ)+test.values, func(t *testing.T) {
 			view := observe(t, reading(test.typ, test.values))
@@ -87,14 +116,17 @@ func TestEveryTypeAndUnit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			judge(t, sent)
 			for _, o := range []*fhir401.Observation{view, sent} {
 				var codes []string
 				for _, c := range o.Code.Coding {
 					codes = append(codes, *c.Code)
 				}
+
 				q := o.ValueQuantity
-				got := []string{o.Meta.Profile[0], *o.Category[0].Coding[0].Code, strings.Join(codes, " "), string(*q.Value) + " " + *q.Unit + " " + *q.Code}
+				quantity := string(*q.Value) + " " + *q.Unit + " " + *q.Code
+				got := []string{o.Meta.Profile[0], *o.Category[0].Coding[0].Code, strings.Join(codes, " "), quantity}
 				if want := []string{test.profile, test.category, test.codes, test.quantity}; !slices.Equal(got, want) {
 					t.Errorf("got  %q\nwant %q", got, want)
 				}
@@ -103,18 +135,20 @@ func TestEveryTypeAndUnit(t *testing.T) {
 	}
 }
 
-// Rows and units that are added to the catalogue later are tested from the day they are added.
+// Every row, unit and spelling of the catalogue can be transformed, including those that are added later.
 func TestEveryRowAndSpellingTransforms(t *testing.T) {
 	for _, e := range catalogue {
 		for _, u := range e.units {
 			if strings.ContainsFunc(u.display, func(r rune) bool { return r > '~' }) {
 				t.Errorf("%s: the display %q is not ASCII", e.typ, u.display)
 			}
+
 			for _, name := range slices.Concat([]string{u.ucum, u.display, " " + strings.ToUpper(u.display) + " "}, u.spellings) {
 				values := fmt.Sprintf(`{"value":%v,"unit":%q}`, u.max, name)
 				if e.method != "" {
 					values = fmt.Sprintf(`{"value":%v,"unit":%q,"method":%q}`, u.min, name, e.method)
 				}
+
 				o := observe(t, reading(e.typ, values))
 				judge(t, o)
 				if got := *o.ValueQuantity.Code; got != u.ucum {
@@ -125,7 +159,7 @@ func TestEveryRowAndSpellingTransforms(t *testing.T) {
 	}
 }
 
-// A blood pressure with a part missing says so; it does not guess, and it does not leave the part out.
+// If a part of a blood pressure is missing, the resource declares it absent.
 func TestMissingComponents(t *testing.T) {
 	tests := []struct{ values, want string }{
 		{`{"systolic":120,"diastolic":80}`, "8480-6=120 8462-4=80"},
@@ -134,11 +168,13 @@ func TestMissingComponents(t *testing.T) {
 		{`{"diastolic":80,"heart_rate":61,"unit":"mmHg"}`, "8480-6=unknown 8462-4=80 8867-4=61"},
 		{`{"systolic":120.50,"heart_rate":null}`, "8480-6=120.50 8462-4=unknown"},
 	}
+
 	for _, test := range tests {
 		t.Run(test.values, func(t *testing.T) {
 			o := observe(t, reading(BloodPressure, test.values))
 			judge(t, o)
 			var got []string
+
 			for _, c := range o.Component {
 				part := *c.Code.Coding[0].Code + "="
 				if c.ValueQuantity != nil {
@@ -149,6 +185,7 @@ func TestMissingComponents(t *testing.T) {
 				}
 				got = append(got, part)
 			}
+
 			if got := strings.Join(got, " "); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
@@ -177,12 +214,14 @@ func TestTextsSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	raw := string(judge(t, o))
 	for _, want := range []string{`"A&D <UA-651> Ä"`, `"Zoë \"Z\" O'Neil & Söhne"`} {
 		if !strings.Contains(raw, want) {
 			t.Errorf("no %s in %s", want, raw)
 		}
 	}
+
 	if o, _ = Observation(r, Subject{PatientID: jane.PatientID}, 2, updated); o.Subject.Display != nil || *o.Meta.VersionId != "2" {
 		t.Error("an empty display is shown, or the version is not")
 	}
@@ -193,6 +232,7 @@ func TestObservationRefuses(t *testing.T) {
 	noID, bad := good, good
 	noID.ID = "not an id"
 	bad.Values = json.RawMessage(`{"value":900}`)
+
 	if _, err := Observation(bad, jane, 1, updated); !isFieldErrors(err) {
 		t.Errorf("an impossible reading: %v", err)
 	}
@@ -209,7 +249,7 @@ func isFieldErrors(err error) bool {
 	return ok
 }
 
-// What the database gives back is what went in.
+// A resource that is stored and read again is unchanged.
 func TestMarshalRoundTrip(t *testing.T) {
 	raw := judge(t, observe(t, reading(Temperature, `{"value":98.60,"unit":"F"}`)))
 	o, err := fhir401.UnmarshalObservation(raw)
@@ -233,10 +273,12 @@ func BenchmarkTransform(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		sent, err := ForDelivery(o, ecwPatientID)
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		if _, err := Marshal(sent); err != nil {
 			b.Fatal(err)
 		}

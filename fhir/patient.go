@@ -12,22 +12,23 @@ import (
 	"time"
 )
 
-// Demographics is what we keep of an EHR's Patient. A text is empty where the EHR says nothing usable; all are trimmed.
+// Demographics is what we keep of an EHR's Patient. A text is empty if the EHR has nothing usable; all texts
+// are trimmed.
 type Demographics struct {
 	ID        string // the EHR's FHIR id of the patient, always present
 	FirstName string // the first given name
 	LastName  string
-	// BirthDate is as the EHR knows it: YYYY-MM-DD, or only YYYY-MM or YYYY (FHIR's date is as long as what is known). It is
-	// never completed with an invented day.
+	// BirthDate is that of the EHR: YYYY-MM-DD, or YYYY-MM or YYYY if only that is known. It is never
+	// completed by an invented day.
 	BirthDate string
 	Gender    string // male, female, other or unknown
 	MRN       string
 	Phone     string // as written by the EHR, in no particular format
 	Email     string
 	Address   Address
-	Active    bool // true where the EHR says nothing, as FHIR defines it
-	// IdentifierSystems are the systems of the identifiers where none of them is the MRN: a few well-formed URIs, which name
-	// registries and not persons.
+	Active    bool // true if the EHR does not say, as FHIR defines it
+	// IdentifierSystems are the systems of the identifiers if none of them is the MRN. They are a few
+	// well-formed URIs, which name registries and not persons.
 	IdentifierSystems []string
 }
 
@@ -37,13 +38,13 @@ type Address struct {
 	City, State, PostalCode, Country string
 }
 
-// ParsePatient reads a FHIR R4 Patient. mrnSystem is the system of the identifier that is the MRN, and no other is one then;
-// when it is empty, the identifiers' types decide. It wants a Patient with an id, and a birth date that is one; anything else
-// may be missing.
-// Its errors name the element and never repeat its content.
+// ParsePatient reads a FHIR R4 Patient. If mrnSystem is not empty, only an identifier of that system is the
+// MRN; otherwise the identifiers' types decide. The Patient must have an id, and its birth date, if it has
+// one, must be a date. Anything else may be missing. The errors name the element and never repeat its
+// content.
 //
-// The elements of interest are read and the rest is ignored, unlike by the types of fhir401, which give up on the whole
-// resource at one code that they do not know.
+// It reads the elements that we need and ignores the rest. The types of fhir401 would refuse the whole
+// resource for one unknown code.
 func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 	var p patient
 	if err := json.Unmarshal(raw, &p); err != nil {
@@ -55,6 +56,7 @@ func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 	if !idPattern.MatchString(p.ID) {
 		return Demographics{}, errors.New("the Patient's id is missing or is not a FHIR id")
 	}
+
 	d := Demographics{
 		ID:        p.ID,
 		BirthDate: strings.TrimSpace(p.BirthDate),
@@ -67,17 +69,20 @@ func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 	if d.BirthDate != "" && !isDate(d.BirthDate) {
 		return Demographics{}, errors.New("Patient.birthDate is not a FHIR date")
 	}
+
 	if gender := strings.ToLower(p.Gender); slices.Contains([]string{"male", "female", "other", "unknown"}, gender) {
 		d.Gender = gender
 	}
+
 	d.FirstName, d.LastName = p.name()
 	if d.MRN == "" {
 		d.IdentifierSystems = p.systems()
 	}
+
 	return d, nil
 }
 
-// isDate tells whether s is a FHIR date: a day, a month or a year (R4, 2.24.0.1).
+// isDate reports whether s is a FHIR date: a day, a month or a year (R4, 2.24.0.1).
 func isDate(s string) bool {
 	for _, layout := range []string{time.DateOnly, "2006-01", "2006"} {
 		if t, err := time.Parse(layout, s); err == nil {
@@ -87,7 +92,7 @@ func isDate(s string) bool {
 	return false
 }
 
-// unreadable keeps what encoding/json says of the place and drops what it says of the content.
+// unreadable keeps the name of the element in an error of encoding/json, and drops the content.
 func unreadable(err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return errors.New("Patient." + wrong.Field + " has the wrong JSON type")
@@ -98,13 +103,14 @@ func unreadable(err error) error {
 	return errors.New("the resource is not a JSON object")
 }
 
-// maxElements is more than any list of a Patient has. A list of a million empty elements fits into the limit of an
-// answer's size, and would cost a hundred times that when decoded.
+// maxElements is more than any list of a Patient has. A list of a million empty elements is within the limit
+// of an answer's size, but would take a hundred times that in memory when decoded.
 const maxElements = 200
 
 var errTooMany = fmt.Errorf("a list of the Patient has more than %d elements", maxElements)
 
-// short is a list of at most maxElements. A longer one is an error: what is not read must not be taken for absent.
+// short is a list of at most maxElements. A longer one is an error and is not cut, because elements that were
+// dropped would be taken for absent.
 type short[T any] []T
 
 func (s *short[T]) UnmarshalJSON(data []byte) error {
@@ -115,6 +121,7 @@ func (s *short[T]) UnmarshalJSON(data []byte) error {
 	case start != json.Delim('['):
 		return &json.UnmarshalTypeError{Value: "value", Type: reflect.TypeFor[[]T]()}
 	}
+
 	for d.More() {
 		if len(*s) == maxElements {
 			return errTooMany
@@ -125,10 +132,11 @@ func (s *short[T]) UnmarshalJSON(data []byte) error {
 		}
 		*s = append(*s, element)
 	}
+
 	return nil
 }
 
-// patient is the part of a FHIR Patient that becomes demographics.
+// patient is the part of a FHIR Patient that the demographics are made of.
 type patient struct {
 	ResourceType string            `json:"resourceType"`
 	ID           string            `json:"id"`
@@ -164,7 +172,8 @@ type address struct {
 	Country    string        `json:"country"`
 }
 
-// name prefers the official name, then the usual one, then one without a use; a former or anonymous one is the last resort.
+// name prefers the official name, then the usual one, then one without a use. A former or anonymous name is
+// the last choice.
 func (p *patient) name() (first, last string) {
 	uses := []string{"official", "usual", "", "nickname", "temp", "maiden", "old", "anonymous"}
 	best := len(uses)
@@ -173,23 +182,28 @@ func (p *patient) name() (first, last string) {
 		if rank < 0 || rank >= best {
 			continue
 		}
+
 		family := strings.TrimSpace(n.Family)
 		given := ""
-		for _, g := range n.Given { // a null stands in the array where only an extension is known
+		for _, g := range n.Given { // a null in the array means that only an extension is known
 			given = cmp.Or(given, strings.TrimSpace(g))
 		}
+
 		if words := strings.Fields(n.Text); given == "" && family == "" && len(words) > 0 {
 			family = words[len(words)-1]
 			given = strings.Join(words[:len(words)-1], " ")
 		}
+
 		if given != "" || family != "" {
 			first, last, best = given, family, rank
 		}
 	}
+
 	return first, last
 }
 
-// contact returns the value of a telecom: by its rank if it has one (1 is the most preferred), then by use in the order given.
+// contact returns the value of the preferred telecom: that of the lowest rank, and with equal or no rank that
+// of the first use.
 func (p *patient) contact(system string, uses ...string) string {
 	found, bestRank, bestUse := "", uint(0), 0
 	for _, t := range p.Telecom {
@@ -197,19 +211,22 @@ func (p *patient) contact(system string, uses ...string) string {
 		if t.System != system || t.Use == "old" || v == "" {
 			continue
 		}
+
 		use := slices.Index(uses, t.Use)
 		if use < 0 {
 			use = len(uses)
 		}
+
 		rank := t.Rank - 1 // without a rank: the largest number, so last
 		if found == "" || cmp.Or(cmp.Compare(rank, bestRank), cmp.Compare(use, bestUse)) < 0 {
 			found, bestRank, bestUse = v, rank, use
 		}
 	}
+
 	return found
 }
 
-// address prefers where the patient lives to where bills go, and never returns a former one.
+// address prefers the address where the patient lives to the one for bills, and never returns a former one.
 func (p *patient) address() Address {
 	uses := []string{"home", "", "temp", "work", "billing"}
 	best, found := len(uses), Address{}
@@ -218,16 +235,21 @@ func (p *patient) address() Address {
 		if rank < 0 || rank >= best {
 			continue
 		}
+
 		best = rank
 		found = Address{
-			City: strings.TrimSpace(a.City), State: strings.TrimSpace(a.State),
-			PostalCode: strings.TrimSpace(a.PostalCode), Country: strings.TrimSpace(a.Country),
+			City:       strings.TrimSpace(a.City),
+			State:      strings.TrimSpace(a.State),
+			PostalCode: strings.TrimSpace(a.PostalCode),
+			Country:    strings.TrimSpace(a.Country),
 		}
+
 		for _, line := range a.Line {
 			if line = strings.TrimSpace(line); line != "" {
 				found.Lines = append(found.Lines, line)
 			}
 		}
 	}
+
 	return found
 }

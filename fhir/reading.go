@@ -1,9 +1,10 @@
-// Package fhir turns home vital-sign readings into FHIR R4 Observations that meet US Core, and FHIR Patients into
-// demographics. It is pure: no network, no database, no clock of its own; everything it needs is an argument.
+// Package fhir turns home vital-sign readings into FHIR R4 Observations that meet US Core, and FHIR Patients
+// into demographics. It is pure: it uses no network, no database and no clock of its own; everything it needs
+// is an argument.
 //
-// The way of a reading: [Reading.Validate] refuses what cannot become a valid Observation, [Observation] builds the resource
-// as our API shows it, and [ForDelivery] derives from that the resource to send to the EHR. What a type of reading looks like
-// in FHIR stands in one table, the catalogue in catalogue.go.
+// [Reading.Validate] refuses a reading that cannot become a valid Observation. [Observation] builds the
+// resource that our API shows, and [ForDelivery] makes the resource to send to the EHR from that. The
+// catalogue in catalogue.go says how each type of reading is represented in FHIR.
 package fhir
 
 import (
@@ -19,38 +20,42 @@ import (
 const (
 	// clockSkew is how far ahead of ours a device's clock may run.
 	clockSkew = 5 * time.Minute
-	// earliestYear stops dates that are a parser's or a device's zero value (year 1, 1601).
+	// earliestYear excludes the zero dates of parsers and devices (year 1, 1601).
 	earliestYear = 1900
-	// maxDeviceRunes keeps device, a display text, short enough to be shown on one line.
+	// maxDeviceRunes keeps the name of a device short enough to be shown on one line.
 	maxDeviceRunes = 128
 )
 
 // Reading is one measurement as a device reported it.
 type Reading struct {
-	// ID is ours, a UUID. It becomes the resource's id and, towards the EHR, its identifier. Validate does not look at it,
-	// so that a reading can be validated before it is given one.
+	// ID is our UUID. It becomes the id of the resource that our API shows, and an identifier of the one for
+	// the EHR. Validate does not check it, so that a reading can be validated before it has one.
 	ID string
-	// Type says what was measured, and with that what Values holds.
+	// Type is the kind of measurement. It determines the fields of Values.
 	Type Type
-	// EffectiveAt is when it was measured. Any zone is accepted; resources carry UTC, in microseconds at most.
+	// EffectiveAt is the time of the measurement. Any zone is accepted; resources have UTC, to the
+	// microsecond at most.
 	EffectiveAt time.Time
 	// Device is the display name of the measuring device (the cuff, not the gateway), such as "BP-OMRON-7250".
 	Device string
-	// Values is the JSON object the device sent, untouched: its decimals keep the digits they were written with.
+	// Values is the JSON object that the device sent, unchanged, so that its decimals keep their digits.
 	//
-	// A blood pressure has "systolic", "diastolic" (at least one of the two), optionally "heart_rate" and "unit". Every other
-	// type has "value" and "unit"; the unit may be left out where the type has only one. A glucose may say by which "method"
-	// it was measured: "finger_stick" (the default) or "cgm". A null counts as left out.
+	// A blood pressure has at least one of "systolic" and "diastolic", and optionally "heart_rate" and
+	// "unit". Every other type has "value" and "unit"; the unit may be left out if the type has only one. A
+	// glucose may have the "method" of its measurement: "finger_stick" (the default) or "cgm". A null counts
+	// as left out.
 	Values json.RawMessage
 }
 
-// FieldError is one broken field of a reading: Field as the API names it ("values.systolic"), Message with the remedy. Message
-// may repeat the value that was sent, so it is an answer for the sender and has no place in a log.
+// FieldError is one invalid field of a reading. Field is its name in the API ("values.systolic"), and Message
+// contains the remedy. Message may repeat the value that was sent, so it may be shown to the sender but must
+// not be logged.
 type FieldError struct{ Field, Message string }
 
 func (e FieldError) Error() string { return e.Field + ": " + e.Message }
 
-// FieldErrors is every broken field of a reading, in the order of the fields. It is never empty when returned as an error.
+// FieldErrors are all invalid fields of a reading, in the order of the fields. It is never empty when
+// returned as an error.
 type FieldErrors []FieldError
 
 func (e FieldErrors) Error() string {
@@ -61,7 +66,8 @@ func (e FieldErrors) Error() string {
 	return strings.Join(lines, "; ")
 }
 
-// Names lists the broken fields for places where nothing that was sent may stand: a field that no reading has is "values".
+// Names lists the invalid fields without anything that was sent, so that it may be logged: a field name that
+// no type of reading has is replaced by "values".
 func (e FieldErrors) Names() []string {
 	var names []string
 	for _, f := range e {
@@ -93,8 +99,9 @@ func (e *FieldErrors) add(field, format string, args ...any) {
 	*e = append(*e, FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
-// Validate says whether the reading can become a valid Observation: nil, or FieldErrors with all broken fields. The time now
-// is what "in the future" is measured against; a device's clock may run 5 minutes ahead of it.
+// Validate checks whether the reading can become a valid Observation. It returns nil, or FieldErrors with all
+// invalid fields. A reading is in the future if it is more than 5 minutes after now, because a device's clock
+// may be ahead by that much.
 func (r Reading) Validate(now time.Time) error {
 	_, errs := r.measure()
 	if r.EffectiveAt.After(now.Add(clockSkew)) {
@@ -106,13 +113,14 @@ func (r Reading) Validate(now time.Time) error {
 	return nil
 }
 
-// measure checks all that does not depend on the time of day and returns what was measured.
+// measure checks everything that does not depend on the current time, and returns what was measured.
 func (r Reading) measure() (measurement, FieldErrors) {
 	var errs FieldErrors
 	_, err := ParseType(string(r.Type))
 	if err != nil {
 		errs = append(errs, unknownType(string(r.Type)))
 	}
+
 	if msg := checkTime(r.EffectiveAt); msg != "" {
 		errs.add("effective_at", "%s", msg)
 	}
@@ -120,8 +128,9 @@ func (r Reading) measure() (measurement, FieldErrors) {
 		errs.add("device", "%s", msg)
 	}
 	if err != nil {
-		return measurement{}, errs // without a type, nobody can say what the values should be
+		return measurement{}, errs // without a type the values cannot be checked
 	}
+
 	m, valueErrs := measure(r.Type, r.Values)
 	return m, append(errs, valueErrs...)
 }

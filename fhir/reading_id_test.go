@@ -9,7 +9,8 @@ import (
 	"github.com/vantrexia/vantrexia/fhir"
 )
 
-// TestReadingIDSaysWhatTheReadingIs also pins one id: charts hold them, so they must never change.
+// TestReadingIDSaysWhatTheReadingIs: each part of the identity changes the id, and the same reading has the
+// same id. One id is written out, because charts contain these ids and they must never change.
 func TestReadingIDSaysWhatTheReadingIs(t *testing.T) {
 	t.Parallel()
 	patient := uuid.MustParse("d290f1ee-6c54-4b01-90e6-d701748f0851")
@@ -18,6 +19,7 @@ func TestReadingIDSaysWhatTheReadingIs(t *testing.T) {
 	if id.Version() != 8 || id.Variant() != uuid.RFC4122 {
 		t.Errorf("%s has version %d and variant %s, want 8 and RFC 4122's", id, id.Version(), id.Variant())
 	}
+
 	if want := "7d3a94a9-8d67-81e9-a577-feb12bfd938a"; id.String() != want {
 		t.Errorf("the id is %s, want %s as ever", id, want)
 	}

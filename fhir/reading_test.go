@@ -14,7 +14,7 @@ func TestValidateAccepts(t *testing.T) {
 		typ    Type
 		values string
 	}{
-		// The ends of what was measured on real people (0.753 kg is a newborn), then what is extreme and possible.
+		// The extremes that were measured on real people (0.753 kg is a newborn), then extreme but possible values.
 		{BloodPressure, `{"systolic":40,"diastolic":25}`},
 		{BloodPressure, `{"systolic":182,"diastolic":121}`},
 		{BloodPressure, `{"systolic":260,"diastolic":150,"heart_rate":220}`},
@@ -40,6 +40,7 @@ func TestValidateAccepts(t *testing.T) {
 		{BloodGlucose, `{"value":33.3,"unit":"mmol/L"}`},
 		{HeartRate, " {\"value\" :\n 72 , \"unit\": null} "},
 	}
+
 	for _, test := range tests {
 		r := reading(test.typ, test.values)
 		if err := r.Validate(updated); err != nil {
@@ -55,45 +56,126 @@ func TestValidateRefusesValues(t *testing.T) {
 		values string
 		want   string
 	}{
-		{"impossible", BloodPressure, `{"systolic":900,"diastolic":80}`, `values.systolic: 900 is outside 30 to 300 mmHg; check the device or the unit`},
-		{"impossible percentage", OxygenSaturation, `{"value":120,"unit":"%"}`, `values.value: 120 is outside 20 to 100 %; check the device or the unit`},
-		{"wrong unit gives itself away", Temperature, `{"value":98.6,"unit":"C"}`, `values.value: 98.6 is outside 20 to 45 Cel; check the device or the unit`},
-		{"the range is that of the unit", Weight, `{"value":81.6,"unit":"g"}`, `values.value: 81.6 is outside 200 to 650000 g; check the device or the unit`},
+		{
+			"impossible",
+			BloodPressure,
+			`{"systolic":900,"diastolic":80}`,
+			`values.systolic: 900 is outside 30 to 300 mmHg; check the device or the unit`,
+		},
+		{
+			"impossible percentage",
+			OxygenSaturation,
+			`{"value":120,"unit":"%"}`,
+			`values.value: 120 is outside 20 to 100 %; check the device or the unit`,
+		},
+		{
+			"wrong unit gives itself away",
+			Temperature,
+			`{"value":98.6,"unit":"C"}`,
+			`values.value: 98.6 is outside 20 to 45 Cel; check the device or the unit`,
+		},
+		{
+			"the range is that of the unit",
+			Weight,
+			`{"value":81.6,"unit":"g"}`,
+			`values.value: 81.6 is outside 200 to 650000 g; check the device or the unit`,
+		},
 		{"just over", OxygenSaturation, `{"value":100.1}`, `values.value: 100.1 is outside 20 to 100 %; check the device or the unit`},
 		{"exponent", HeartRate, `{"value":7.2E2}`, `values.value: 720 is outside 20 to 300 beats/minute; check the device or the unit`},
 		{"negative", HeartRate, `{"value":-72}`, `values.value: -72 is outside 20 to 300 beats/minute; check the device or the unit`},
-		{"swapped", BloodPressure, `{"systolic":80,"diastolic":120}`, `values.systolic: 80 does not exceed the diastolic 120; check whether the two are swapped`},
-		{"equal", BloodPressure, `{"systolic":80.0,"diastolic":80}`, `values.systolic: 80.0 does not exceed the diastolic 80; check whether the two are swapped`},
+		{
+			"swapped",
+			BloodPressure,
+			`{"systolic":80,"diastolic":120}`,
+			`values.systolic: 80 does not exceed the diastolic 120; check whether the two are swapped`,
+		},
+		{
+			"equal",
+			BloodPressure,
+			`{"systolic":80.0,"diastolic":80}`,
+			`values.systolic: 80.0 does not exceed the diastolic 80; check whether the two are swapped`,
+		},
 		{"all of them", BloodPressure, `{"systolic":"142","diastolic":9,"heart_rate":true,"pulse":3}`,
 			`values.systolic: must be a number, not a string; ` +
 				`values.diastolic: 9 is outside 10 to 200 mmHg; check the device or the unit; ` +
 				`values.heart_rate: must be a number, not a boolean; ` +
 				`values.pulse: is not a field of blood_pressure; use systolic, diastolic, heart_rate or unit`},
-		{"neither pressure", BloodPressure, `{"heart_rate":60,"systolic":null}`, `values: has neither systolic nor diastolic; send at least one of them`},
-		{"pressure in kPa", BloodPressure, `{"systolic":120,"unit":"kPa"}`, `values.unit: "kPa" is not a unit for blood_pressure; use mm[Hg] (or mmHg)`},
+		{
+			"neither pressure",
+			BloodPressure,
+			`{"heart_rate":60,"systolic":null}`,
+			`values: has neither systolic nor diastolic; send at least one of them`,
+		},
+		{
+			"pressure in kPa",
+			BloodPressure,
+			`{"systolic":120,"unit":"kPa"}`,
+			`values.unit: "kPa" is not a unit for blood_pressure; use mm[Hg] (or mmHg)`,
+		},
 		{"no value", HeartRate, `{}`, `values.value: is required: the number that was measured`},
 		{"null value", HeartRate, `{"value":null}`, `values.value: is required: the number that was measured`},
-		{"no value, no unit", Height, `{}`, `values.value: is required: the number that was measured; values.unit: is required; use cm or [in_i] (or in, inch, inches, in_i)`},
-		{"unknown unit", Weight, `{"value":12,"unit":"stone"}`, `values.unit: "stone" is not a unit for weight; use kg (or kgs), [lb_av] (or lb, lbs, lb_av) or g`},
-		{"unit of another type", HeartRate, `{"value":16,"unit":"breaths/min"}`, `values.unit: "breaths/min" is not a unit for heart_rate; use /min (or beats/minute, bpm, beats/min, {beats}/min, 1/min)`},
+		{
+			"no value, no unit",
+			Height,
+			`{}`,
+			`values.value: is required: the number that was measured; values.unit: is required; use cm or [in_i] (or in, inch, inches, in_i)`,
+		},
+		{
+			"unknown unit",
+			Weight,
+			`{"value":12,"unit":"stone"}`,
+			`values.unit: "stone" is not a unit for weight; use kg (or kgs), [lb_av] (or lb, lbs, lb_av) or g`,
+		},
+		{
+			"unit of another type",
+			HeartRate,
+			`{"value":16,"unit":"breaths/min"}`,
+			`values.unit: "breaths/min" is not a unit for heart_rate; use /min (or beats/minute, bpm, beats/min, {beats}/min, 1/min)`,
+		},
 		{"unit of the wrong type", Weight, `{"value":12,"unit":7}`, `values.unit: must be a string, not a number`},
-		{"unknown method", BloodGlucose, `{"value":100,"unit":"mg/dL","method":"guess"}`, `values.method: "guess" is not a method for blood_glucose; use finger_stick or cgm`},
+		{
+			"unknown method",
+			BloodGlucose,
+			`{"value":100,"unit":"mg/dL","method":"guess"}`,
+			`values.method: "guess" is not a method for blood_glucose; use finger_stick or cgm`,
+		},
 		{"method of the wrong type", BloodGlucose, `{"value":100,"unit":"mg/dL","method":[]}`, `values.method: must be a string, not an array`},
 		{"method elsewhere", Weight, `{"value":80,"unit":"kg","method":"cgm"}`, `values.method: is not a field of weight; use value or unit`},
 		{"unit missing for glucose", BloodGlucose, `{"value":100}`, `values.unit: is required; use mg/dL or mmol/L`},
-		{"case of a field", HeartRate, `{"Value":60}`, `values.value: is required: the number that was measured; values.Value: is not a field of heart_rate; use value or unit`},
+		{
+			"case of a field",
+			HeartRate,
+			`{"Value":60}`,
+			`values.value: is required: the number that was measured; values.Value: is not a field of heart_rate; use value or unit`,
+		},
 		{"twice", HeartRate, `{"value":60,"value":61}`, `values.value: is given twice; send it once`},
 		{"twice, escaped", HeartRate, `{"value":60,"v\u0061lue":61}`, `values.value: is given twice; send it once`},
-		{"too many digits", HeartRate, `{"value":72.00000000000000001}`, `values.value: has more than 18 digits, which FHIR does not allow; round it to what the device can measure`},
-		{"huge exponent", HeartRate, `{"value":1e999999999}`, `values.value: has more than 18 digits, which FHIR does not allow; round it to what the device can measure`},
+		{
+			"too many digits",
+			HeartRate,
+			`{"value":72.00000000000000001}`,
+			`values.value: has more than 18 digits, which FHIR does not allow; round it to what the device can measure`,
+		},
+		{
+			"huge exponent",
+			HeartRate,
+			`{"value":1e999999999}`,
+			`values.value: has more than 18 digits, which FHIR does not allow; round it to what the device can measure`,
+		},
 		{"absent", HeartRate, ``, `values: is required: an object with what was measured`},
 		{"null", HeartRate, ` null `, `values: is required: an object with what was measured`},
 		{"array", HeartRate, `[{"value":60}]`, `values: must be an object, not an array`},
 		{"number", HeartRate, `60`, `values: must be an object, not a number`},
 		{"truncated", HeartRate, `{"value":60`, `values: is not valid JSON`},
 		{"two objects", HeartRate, `{"value":60}{"value":61}`, `values: is not valid JSON`},
-		{"long name", HeartRate, `{"value":60,"` + strings.Repeat("x", 500) + `":1}`, `values.` + strings.Repeat("x", 40) + `...: is not a field of heart_rate; use value or unit`},
+		{
+			"long name",
+			HeartRate,
+			`{"value":60,"` + strings.Repeat("x", 500) + `":1}`,
+			`values.` + strings.Repeat("x", 40) + `...: is not a field of heart_rate; use value or unit`,
+		},
 	}
+
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			wantFieldErrors(t, reading(test.typ, test.values), test.want)
@@ -106,6 +188,7 @@ func TestValidateRefusesTheRest(t *testing.T) {
 		wantType   = `; use blood_pressure, heart_rate, respiratory_rate, temperature, weight, height, bmi, oxygen_saturation or blood_glucose`
 		wantDevice = `device: is required: the name of the measuring device, such as BP-OMRON-7250`
 	)
+
 	tests := []struct {
 		name   string
 		change func(*Reading)
@@ -122,14 +205,27 @@ func TestValidateRefusesTheRest(t *testing.T) {
 		{"no device", func(r *Reading) { r.Device = "" }, wantDevice},
 		{"blank device", func(r *Reading) { r.Device = " \t " }, wantDevice},
 		{"long device", func(r *Reading) { r.Device = strings.Repeat("ä", 129) }, `device: is longer than 128 characters`},
-		{"control character", func(r *Reading) { r.Device = "cuff\x00" }, `device: contains control or invisible characters; send the plain name`},
-		{"newline", func(r *Reading) { r.Device = "cuff\nERROR forged" }, `device: contains control or invisible characters; send the plain name`},
-		{"direction override", func(r *Reading) { r.Device = "cuff\u202e" }, `device: contains control or invisible characters; send the plain name`},
+		{
+			"control character",
+			func(r *Reading) { r.Device = "cuff\x00" },
+			`device: contains control or invisible characters; send the plain name`,
+		},
+		{
+			"newline",
+			func(r *Reading) { r.Device = "cuff\nERROR forged" },
+			`device: contains control or invisible characters; send the plain name`,
+		},
+		{
+			"direction override",
+			func(r *Reading) { r.Device = "cuff\u202e" },
+			`device: contains control or invisible characters; send the plain name`,
+		},
 		{"bad UTF-8", func(r *Reading) { r.Device = "cuff\xff" }, `device: is not valid UTF-8`},
 		{"everything", func(r *Reading) { *r = Reading{Type: HeartRate} },
 			`effective_at: is required: the time of the measurement in RFC 3339, such as 2026-02-06T10:30:00Z; ` + wantDevice +
 				`; values: is required: an object with what was measured`},
 	}
+
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := reading(HeartRate, `{"value":60}`)
@@ -167,11 +263,13 @@ func TestTypes(t *testing.T) {
 	if got := Types(); !slices.Equal(got, want) {
 		t.Errorf("Types() = %v", got)
 	}
+
 	for _, typ := range want {
 		if got, err := ParseType(string(typ)); got != typ || err != nil {
 			t.Errorf("ParseType(%q) = %q, %v", typ, got, err)
 		}
 	}
+
 	_, err := ParseType("Weight")
 	if fields, ok := errors.AsType[FieldErrors](err); !ok || fields[0].Field != "observation_type" {
 		t.Errorf("ParseType of another case: %v", err)
@@ -201,6 +299,7 @@ func TestDecimal(t *testing.T) {
 		{"1e99999999999999999999", ""},
 		{"1e-99999999999999999999", ""},
 	}
+
 	for _, test := range tests {
 		got, ok := decimal(test.in)
 		if string(got) != test.want || ok != (test.want != "") {
@@ -209,8 +308,8 @@ func TestDecimal(t *testing.T) {
 	}
 }
 
-// FuzzReading: nothing panics, and what Validate accepts becomes resources, in both views, that stand before the judge and
-// still carry the numbers that were sent.
+// FuzzReading: nothing panics, and a reading that Validate accepts becomes resources for the API and for the
+// EHR that pass judge and contain the numbers that were sent.
 func FuzzReading(f *testing.F) {
 	for i, values := range []string{
 		`{"systolic":142,"diastolic":92,"heart_rate":78}`, `{"value":72}`, `{"value":1.6e1,"unit":"breaths/min"}`,
@@ -220,24 +319,35 @@ func FuzzReading(f *testing.F) {
 	} {
 		f.Add(byte(i), "BP-OMRON-7250", int64(1770373800), values)
 	}
+
 	f.Fuzz(func(t *testing.T, typ byte, device string, at int64, values string) {
 		types := Types()
-		r := Reading{ID: readingID, Type: types[int(typ)%len(types)], EffectiveAt: time.Unix(at, 0), Device: device, Values: json.RawMessage(values)}
+		r := Reading{
+			ID:          readingID,
+			Type:        types[int(typ)%len(types)],
+			EffectiveAt: time.Unix(at, 0),
+			Device:      device,
+			Values:      json.RawMessage(values),
+		}
+
 		if err := r.Validate(updated); err != nil {
 			if !isFieldErrors(err) || err.Error() == "" {
 				t.Errorf("Validate: %#v", err)
 			}
 			return
 		}
+
 		o, err := Observation(r, jane, 1, updated)
 		if err != nil {
 			t.Fatalf("valid, but: %v", err)
 		}
+
 		judge(t, o)
 		sent, err := ForDelivery(o, ecwPatientID)
 		if err != nil {
 			t.Fatalf("valid, but not for delivery: %v", err)
 		}
+
 		judge(t, sent)
 		if o.ValueQuantity != nil {
 			var in struct{ Value json.Number }

@@ -13,9 +13,9 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
 // maxDigits: "decimals SHALL NOT have more than 18 digits" (R4, 2.24.0.1).
 const maxDigits = 18
 
-// decimal returns a JSON number as a FHIR decimal with the same digits: 98.60 stays 98.60, as the trailing zero says how
-// precisely was measured. FHIR allows an exponent, but few servers read one, so it is written out: 9.86e1 becomes 98.6.
-// Not ok if FHIR cannot carry it.
+// decimal returns a JSON number as a FHIR decimal with the same digits. 98.60 stays 98.60, because the
+// trailing zero shows the precision of the measurement. FHIR allows an exponent, but few servers read one, so
+// 9.86e1 becomes 98.6. It returns false if the number has more digits than FHIR allows.
 func decimal(literal string) (json.Number, bool) {
 	mantissa, exponent, written := strings.Cut(strings.ToLower(literal), "e")
 	unsigned, negative := strings.CutPrefix(mantissa, "-")
@@ -24,13 +24,16 @@ func decimal(literal string) (json.Number, bool) {
 	if len(digits) > maxDigits {
 		return "", false
 	}
+
 	if !written {
 		return json.Number(literal), true
 	}
+
 	shift, err := strconv.Atoi(exponent)
-	if err != nil || shift < -maxDigits || shift > maxDigits { // before any zeros are made
+	if err != nil || shift < -maxDigits || shift > maxDigits { // checked first, so that few zeros are added below
 		return "", false
 	}
+
 	point := len(whole) + shift
 	if point < 1 {
 		digits, point = strings.Repeat("0", 1-point)+digits, 1
@@ -38,6 +41,7 @@ func decimal(literal string) (json.Number, bool) {
 	if point > len(digits) {
 		digits += strings.Repeat("0", point-len(digits))
 	}
+
 	whole, fraction = strings.TrimLeft(digits[:point], "0"), digits[point:]
 	if whole == "" {
 		whole = "0"
@@ -45,6 +49,7 @@ func decimal(literal string) (json.Number, bool) {
 	if len(whole)+len(fraction) > maxDigits {
 		return "", false
 	}
+
 	plain := whole
 	if fraction != "" {
 		plain += "." + fraction
@@ -52,16 +57,17 @@ func decimal(literal string) (json.Number, bool) {
 	if negative {
 		plain = "-" + plain
 	}
+
 	return json.Number(plain), true
 }
 
-// path is how the API names a field of Reading.Values.
+// path is the API's name of a field of Reading.Values.
 func path(name string) string { return "values." + clip(name) }
 
-// quote shows a text that somebody sent in an error message.
+// quote writes a text of the sender into an error message.
 func quote(s string) string { return strconv.Quote(clip(s)) }
 
-// clip keeps an error message readable whatever was sent.
+// clip shortens a text of the sender, so that an error message stays readable.
 func clip(s string) string {
 	const most = 40
 	if runes := []rune(s); len(runes) > most {

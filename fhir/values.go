@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// measurement is what a valid reading says: a row of the catalogue, and its amounts.
+// measurement is the content of a valid reading: a row of the catalogue, and its amounts.
 type measurement struct {
 	entry *entry
 	value amount // of an entry with units
-	// components of a panel, index by index those of the entry; nil where not measured.
+	// components are those of a panel, in the order of the entry's; nil means not measured.
 	components []*amount
 }
 
@@ -37,7 +37,7 @@ func measure(t Type, values json.RawMessage) (measurement, FieldErrors) {
 	return m, f.errs
 }
 
-// fields is the object in Reading.Values while it is being read; errs collects what is wrong with it.
+// fields is the object in Reading.Values while it is read; errs collects its mistakes.
 type fields struct {
 	typ   Type
 	names []string // in the order they were sent, so that errors come in that order
@@ -45,8 +45,8 @@ type fields struct {
 	errs  FieldErrors
 }
 
-// decode splits the object into its fields. By hand, because encoding/json takes the last of two equal keys without a word,
-// and of two systolic pressures one must not be picked by accident.
+// decode splits the object into its fields. It does not use json.Unmarshal, which silently takes the last of
+// two equal keys: of two systolic pressures neither may be chosen by accident.
 func (f *fields) decode(values json.RawMessage) bool {
 	switch trimmed := bytes.TrimSpace(values); {
 	case len(trimmed) == 0 || string(trimmed) == "null":
@@ -61,23 +61,26 @@ func (f *fields) decode(values json.RawMessage) bool {
 	return len(f.errs) == 0
 }
 
-// split takes an object apart that is known to be valid JSON.
+// split splits an object that is known to be valid JSON.
 func (f *fields) split(object []byte) {
 	f.raw = make(map[string]json.RawMessage)
 	dec := json.NewDecoder(bytes.NewReader(object))
-	// The decoder cannot fail on valid JSON: its errors only end the loop.
+	// The decoder cannot fail on valid JSON; an error would only end the loop.
 	_, err := dec.Token() // the opening brace
+
 	for err == nil && dec.More() {
 		var key json.Token
 		var value json.RawMessage
 		if key, err = dec.Token(); err == nil {
 			err = dec.Decode(&value)
 		}
+
 		name, _ := key.(string)
 		if _, twice := f.raw[name]; twice {
 			f.errs.add(path(name), "is given twice; send it once")
 			continue
 		}
+
 		f.raw[name], f.names = value, append(f.names, name)
 	}
 }
@@ -87,6 +90,7 @@ func (f *fields) panel(e *entry) measurement {
 	known := make([]string, len(e.components), len(e.components)+1)
 	m := measurement{entry: e, components: make([]*amount, len(e.components))}
 	required := 0
+
 	for i, c := range e.components {
 		known[i] = c.field
 		if !c.optional && f.has(c.field) {
@@ -96,24 +100,27 @@ func (f *fields) panel(e *entry) measurement {
 			m.components[i] = &amount{value, c.unit}
 		}
 	}
+
 	if required == 0 {
 		f.errs.add("values", "has neither systolic nor diastolic; send at least one of them")
 	}
 	if s, d := m.components[0], m.components[1]; s != nil && d != nil && float(s.value) <= float(d.value) {
 		f.errs.add(path(e.components[0].field), "%s does not exceed the diastolic %s; check whether the two are swapped", s.value, d.value)
 	}
+
 	f.unit([]unit{e.components[0].unit})
 	f.refuseOthers(append(known, "unit"))
 	return m
 }
 
-// single reads value and unit, and finds the row of the type that they belong to.
+// single reads value and unit, and finds the row of the type that has the unit.
 func (f *fields) single(rows []*entry) measurement {
 	known := []string{"value", "unit"}
 	if rows[0].method != "" {
 		known = append(known, "method")
 		rows = f.method(rows)
 	}
+
 	var units []unit
 	var owners []*entry
 	for _, e := range rows {
@@ -121,20 +128,23 @@ func (f *fields) single(rows []*entry) measurement {
 			units, owners = append(units, u), append(owners, e)
 		}
 	}
+
 	if !f.has("value") {
 		f.errs.add("values.value", "is required: the number that was measured")
 	}
+
 	value, okValue := f.number("value")
 	i, okUnit := f.unit(units)
 	var m measurement
 	if okValue && okUnit && f.inRange("value", value, units[i]) {
 		m = measurement{entry: owners[i], value: amount{value, units[i]}}
 	}
+
 	f.refuseOthers(known)
 	return m
 }
 
-// method returns the rows of the method that was used, the first one's unless the reading says otherwise.
+// method returns the rows of the reading's method, by default those of the first row's method.
 func (f *fields) method(rows []*entry) []*entry {
 	name := rows[0].method
 	if f.has("method") {
@@ -148,7 +158,7 @@ func (f *fields) method(rows []*entry) []*entry {
 	return slices.DeleteFunc(rows, func(e *entry) bool { return e.method != name })
 }
 
-// unit returns which of the units the reading is in.
+// unit returns the index of the reading's unit.
 func (f *fields) unit(units []unit) (int, bool) {
 	if !f.has("unit") {
 		if len(units) == 1 {
@@ -157,24 +167,28 @@ func (f *fields) unit(units []unit) (int, bool) {
 		f.errs.add("values.unit", "is required; use %s", list(units, unit.names))
 		return 0, false
 	}
+
 	sent, ok := f.text("unit")
 	if !ok {
 		return 0, false
 	}
+
 	i := slices.IndexFunc(units, func(u unit) bool { return u.is(strings.TrimSpace(sent)) })
 	if i < 0 {
 		f.errs.add("values.unit", "%s is not a unit for %s; use %s", quote(sent), f.typ, list(units, unit.names))
 	}
+
 	return i, i >= 0
 }
 
-// is tells whether the text means this unit. Without case: within one type of reading no two units differ in case only.
+// is reports whether the text means this unit. Case is ignored, because no two units of a type differ in case
+// only.
 func (u unit) is(text string) bool {
 	return strings.EqualFold(text, u.ucum) || strings.EqualFold(text, u.display) ||
 		slices.ContainsFunc(u.spellings, func(s string) bool { return strings.EqualFold(text, s) })
 }
 
-// names is how an error message names the unit: its UCUM code, and all else that is accepted for it.
+// names returns the unit's UCUM code and all other accepted spellings, for an error message.
 func (u unit) names() string {
 	var others []string
 	if !strings.EqualFold(u.display, u.ucum) {
@@ -195,9 +209,10 @@ func (f *fields) inRange(field string, value json.Number, u unit) bool {
 	return false
 }
 
-// float is for comparing only: it is off by a 10^15th part, which decides nothing. The value that is sent stays the text.
+// float is for comparisons only, in which its error of a 10^15th part does not matter. The text is what is
+// sent.
 func float(n json.Number) float64 {
-	v, _ := n.Float64() // decimal has bounded it
+	v, _ := n.Float64() // cannot fail, because decimal has bounded it
 	return v
 }
 
@@ -206,7 +221,8 @@ func (f *fields) has(field string) bool {
 	return ok && kind(raw) != "null"
 }
 
-// number reads a numeric field; not ok if it is absent or, recorded as an error, not a number that FHIR can carry.
+// number reads a numeric field. It returns false if the field is absent, or if it is not a number that FHIR
+// allows; the latter is recorded as an error.
 func (f *fields) number(field string) (json.Number, bool) {
 	if !f.has(field) {
 		return "", false
@@ -232,7 +248,8 @@ func (f *fields) text(field string) (string, bool) {
 	return s, true
 }
 
-// refuseOthers reports the fields that the type does not have: a misspelt one must not be dropped without a word.
+// refuseOthers records an error for each field that the type does not have, because a misspelt field must not
+// be ignored.
 func (f *fields) refuseOthers(known []string) {
 	for _, name := range f.names {
 		if !slices.Contains(known, name) {
@@ -255,5 +272,6 @@ func kind(raw json.RawMessage) string {
 	case 'n':
 		return "null"
 	}
+
 	return "a number"
 }

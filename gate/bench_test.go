@@ -7,8 +7,8 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// BenchmarkDelivery is what the gate costs a delivery of one request, from Admit to Report, with all
-// processes at the practice's one row.
+// BenchmarkDelivery measures the gate's part in a delivery of one request, from Admit to Report. All
+// processes compete for the practice's one row.
 func BenchmarkDelivery(b *testing.B) {
 	r := newRig(b)
 	g := r.gate(limit(1<<30), places(1<<20))
@@ -16,6 +16,7 @@ func BenchmarkDelivery(b *testing.B) {
 	for range cap(list) {
 		list <- r.transmission()
 	}
+
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -23,27 +24,31 @@ func BenchmarkDelivery(b *testing.B) {
 			if a, err := g.Admit(b.Context(), delivery); err != nil || a.Waits() {
 				b.Errorf("told %+v (%v)", a, err)
 			}
+
 			ctx := gate.Delivering(b.Context(), delivery.TransmissionID)
 			end, wait, err := g.Begin(ctx)
 			if err != nil || wait > 0 {
 				b.Errorf("told to wait %s (%v)", wait, err)
 				return
 			}
+
 			end(ctx, prompt)
 			if _, err := r.take(ctx, g, delivery.TransmissionID, gate.Answers); err != nil {
 				b.Error(err)
 			}
+
 			g.CallNext(ctx)
 			list <- delivery
 		}
 	})
 }
 
-// BenchmarkSingleRequest is what it costs a request that belongs to no delivery.
+// BenchmarkSingleRequest measures the gate's part in a request that belongs to no delivery.
 func BenchmarkSingleRequest(b *testing.B) {
 	r := newRig(b)
 	g := r.gate(limit(1<<30), places(1<<20))
 	b.ResetTimer()
+
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			end, wait, err := g.Begin(b.Context())
@@ -56,7 +61,7 @@ func BenchmarkSingleRequest(b *testing.B) {
 	})
 }
 
-// backlog puts so many transmissions into the queue.
+// backlog puts n transmissions into the queue.
 func (r *rig) backlog(n int) {
 	r.tb.Helper()
 	like := r.transmission().ObservationID
@@ -69,11 +74,12 @@ func (r *rig) backlog(n int) {
 		)
 		INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, held_at, created_at)
 		SELECT gen_random_uuid(), practice_code, id, 6, now(), effective_at FROM readings`, like, n)
+
 	r.exec("ANALYZE transmissions")
 	r.exec("ANALYZE ecw_places")
 }
 
-// BenchmarkCallNext is what it costs to call the next of a long queue when a place is free.
+// BenchmarkCallNext measures a call of the next transmission of a long queue when a place is free.
 func BenchmarkCallNext(b *testing.B) {
 	r := newRig(b)
 	g := r.gate()
@@ -81,6 +87,7 @@ func BenchmarkCallNext(b *testing.B) {
 	g.CallNext(b.Context())
 	taken := r.calls.take()
 	b.ResetTimer()
+
 	for i := range b.N {
 		called, err := r.store.LatestTransmission(b.Context(), db.LatestTransmissionParams{
 			PracticeCode:  practice,
@@ -90,13 +97,14 @@ func BenchmarkCallNext(b *testing.B) {
 		_, err = r.store.LeavePlace(b.Context(), called.ID)
 		r.must(err)
 		g.CallNext(b.Context())
+
 		if n := len(r.calls.take()); n != 1 {
 			b.Fatalf("%d were called", n)
 		}
 	}
 }
 
-// BenchmarkNewcomer is what it costs to find that a long queue goes first.
+// BenchmarkNewcomer measures the admission of a newcomer that has to wait behind a long queue.
 func BenchmarkNewcomer(b *testing.B) {
 	r := newRig(b)
 	g := r.gate()

@@ -55,6 +55,7 @@ func TestAnOpenCircuitHolds(t *testing.T) {
 	g := r.gate()
 	r.openCircuit(g, time.Minute)
 	first, second := r.transmission(), r.transmission()
+
 	if a := r.admit(g, first); a != (gate.Admission{Held: true, Reason: gate.ReasonCredentials}) {
 		t.Errorf("told %+v, want it held", a)
 	}
@@ -77,19 +78,22 @@ func TestAnOpenCircuitHolds(t *testing.T) {
 	if a := r.admit(g, second); a != (gate.Admission{Trial: true}) {
 		t.Errorf("the trial is told %+v when it asks again", a)
 	}
+
 	r.expectCalls("the circuit is not closed")
 
 	change := r.report(g, second.TransmissionID, gate.Answers)
 	if !change.Closed || !change.Unsettled || change.Opened || change.FailingSince.IsZero() {
 		t.Errorf("the trial's success changed %+v", change)
 	}
+
 	if r.hasPlace(second.TransmissionID) {
 		t.Error("the trial is over and keeps its place")
 	}
+
 	r.goes(g, first)
 }
 
-// A place that was kept for a transmission is free when the circuit opens before it comes.
+// If the circuit opens before a called transmission comes, the place that was kept for it becomes free.
 func TestWhatWasCalledIsHeldByACircuitThatOpened(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -110,6 +114,7 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 	r := newRig(t)
 	gates := r.processes(2)
 	a, b, c, d := uuid.New(), uuid.New(), uuid.New(), uuid.New()
+
 	for i, report := range []struct {
 		id      uuid.UUID
 		finding gate.Finding
@@ -128,18 +133,20 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 			t.Errorf("report %d changed %+v, want it to open: %t", i, change, report.opens)
 		}
 	}
+
 	if row := r.row(); row.Reason != gate.ReasonUnavailable || len(row.Failing) != 3 || row.FailingSince == nil {
 		t.Errorf("the circuit is %+v", row)
 	}
 }
 
-// Reports of many processes at once are all heard.
+// Concurrent reports of many processes are all counted.
 func TestReportsOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(3)
 	opened := make([]bool, len(gates))
 	var group sync.WaitGroup
+
 	for i, g := range gates {
 		group.Go(func() {
 			change, err := r.take(context.WithoutCancel(t.Context()), g, uuid.New(), gate.Unavailable)
@@ -149,6 +156,7 @@ func TestReportsOfManyProcesses(t *testing.T) {
 			opened[i] = change.Opened
 		})
 	}
+
 	group.Wait()
 	n := 0
 	for _, o := range opened {
@@ -156,12 +164,14 @@ func TestReportsOfManyProcesses(t *testing.T) {
 			n++
 		}
 	}
+
 	if row := r.row(); row.Circuit != gate.Open || n != 1 {
 		t.Errorf("the circuit is %+v, opened by %d of the reports, want by one", row, n)
 	}
 }
 
-// A process that has just started records many outcomes at once: none may need a second connection meanwhile.
+// A report needs no second connection of the pool. Otherwise a process that has just started, and records
+// many outcomes at once, could block itself.
 func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -170,6 +180,7 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 	defer cancel()
 	g := r.gate(onStore(store))
 	request := r.transmission()
+
 	err := store.InTx(ctx, func(q *db.Queries) error {
 		if _, err := g.HoldBack(ctx, q, request, ""); err != nil {
 			return err
@@ -177,17 +188,18 @@ func TestAReportNeedsNoOtherConnection(t *testing.T) {
 		_, err := g.Report(ctx, q, gate.Report{TransmissionID: uuid.New(), StartedAt: time.Now(), Finding: gate.Refuses})
 		return err
 	})
+
 	r.must(err)
 	if row := r.row(); row.Circuit != gate.Open {
 		t.Errorf("the circuit is %+v", row)
 	}
 }
 
-// outage is what may have become of readings when an outage of ten minutes ends.
+// outage lists the states in which readings may be when an outage of ten minutes ends.
 var outage = []struct {
 	name  string
-	ago   time.Duration // its last delivery began
-	state string        // what is different from a failed one
+	ago   time.Duration // since the beginning of its last delivery
+	state string        // the columns in which it differs from a failed one
 	freed bool
 }{
 	{"failed in the outage", 5 * time.Minute, "", true},
@@ -197,14 +209,14 @@ var outage = []struct {
 	{"forbidden before it", 11 * time.Minute, "status = 'pending', error_class = 'permanent_credentials'", false},
 	{"throttled in the outage", 5 * time.Minute, "status = 'pending', error_class = 'throttled'", false},
 	{"failed for good", 5 * time.Minute, "next_retry_at = NULL", false},
-	{"due", 5 * time.Minute, "next_retry_at = now() - interval '1 second'", false}, // goes by itself
+	{"due", 5 * time.Minute, "next_retry_at = now() - interval '1 second'", false}, // its retry is due in any case
 	{"unknown since a short time", 9 * time.Minute, "error_class = 'unknown', updated_at = now() - interval '4 minutes'", false},
 	{"unknown since a long time", 9 * time.Minute, "error_class = 'unknown', updated_at = now() - interval '6 minutes'", true},
 	{"under way", 5 * time.Minute, "status = 'processing', next_retry_at = NULL", false},
 	{"delivered", 5 * time.Minute, "status = 'transmitted', next_retry_at = NULL, ecw_observation_id = 'obs-1'", false},
 }
 
-// openOutage makes all of those.
+// openOutage stores a reading in each of those states.
 func (r *rig) openOutage(g *gate.Gate) (names map[uuid.UUID]string) {
 	r.tb.Helper()
 	r.openCircuit(g, 10*time.Minute)
@@ -220,8 +232,8 @@ func (r *rig) openOutage(g *gate.Gate) (names map[uuid.UUID]string) {
 	return names
 }
 
-// A reading that failed in the outage need not wait for its retry. One that may have arrived gets the
-// schedule's first wait, until eCW's searches show it.
+// A reading that failed during the outage is delivered at once and does not wait for its retry. One that may
+// have arrived waits for the first interval of the schedule, until eCW's searches show it.
 func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -229,12 +241,13 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	names := r.openOutage(g)
 	held := r.hold(g, 2)
 	since := *r.row().FailingSince
-	r.must(g.Release(t.Context(), since)) // the circuit is still open: nobody is called
+	r.must(g.Release(t.Context(), since)) // the circuit is still open, so no transmission is called
 	r.expectCalls("the circuit is open")
 
 	r.exec("UPDATE ecw_gates SET circuit = 'closed', reason = '', opened_at = NULL")
 	r.must(g.Release(t.Context(), since))
 	got := map[string]bool{}
+
 	for _, c := range r.calls.take() {
 		row, err := r.store.LatestTransmission(t.Context(), db.LatestTransmissionParams{PracticeCode: practice, ObservationID: c.observationID})
 		r.must(err)
@@ -243,9 +256,11 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 			t.Errorf("%q is called, and not in the queue", names[row.ID])
 		}
 	}
+
 	if !got[""] {
 		t.Errorf("those that were held are not called: %v", held)
 	}
+
 	for _, o := range outage {
 		if got[o.name] != o.freed {
 			t.Errorf("%q is brought forward: %t, want %t", o.name, got[o.name], o.freed)
@@ -256,7 +271,7 @@ func TestWhatAnOutageHeldUpIsBroughtForward(t *testing.T) {
 	r.expectCalls("released again, all of them are called already")
 }
 
-// Without an outage that is over, only what was held is released.
+// If no outage has ended, only transmissions that were held are released.
 func TestOnlyWhatWasHeldIsReleased(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -268,18 +283,19 @@ func TestOnlyWhatWasHeldIsReleased(t *testing.T) {
 	r.exec("UPDATE ecw_gates SET circuit = 'closed', reason = '', opened_at = NULL")
 	r.must(g.Release(t.Context(), time.Time{}))
 	r.expectCalls("the held ones", held...)
+
 	if row := r.stored(failed); row.BroughtForward {
 		t.Error("what waits for its retry is brought forward")
 	}
 }
 
-// warnings keeps what a gate writes into its log.
+// warnings keeps the log of a gate.
 type warnings struct{ strings.Builder }
 
 func (w *warnings) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
-// The delivery that closed the circuit releases, and the circuit breaker does so too, at the same time; each
-// may come to the rows in another order, as its plan is.
+// The delivery that closed the circuit and the circuit breaker may both release at the same time. PostgreSQL
+// may choose a different plan for each, so that they lock the rows in different orders.
 func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -288,10 +304,12 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	_, err := first.State(t.Context())
 	r.must(err)
 	list := r.transmissions(3)
-	for i, failed := range list { // the index on when they were opened shows them the other way round than the table
+
+	for i, failed := range list { // the index by creation time has them in the opposite order of the table
 		r.fail(failed, time.Minute)
 		r.exec("UPDATE transmissions SET created_at = now() + $2 * interval '1 day' WHERE id = $1", failed.TransmissionID, i)
 	}
+
 	since := r.now().Add(-time.Hour)
 
 	tx, err := r.sql.Begin(t.Context())
@@ -306,6 +324,7 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	watch.awaitLock(2)
 	r.must(tx.Commit(t.Context()))
 	r.must(group.Wait())
+
 	for _, released := range list {
 		if !r.stored(released).BroughtForward {
 			t.Errorf("%s is not brought forward", released.TransmissionID)
@@ -313,7 +332,7 @@ func TestTwoReleasesDoNotBlockEachOther(t *testing.T) {
 	}
 }
 
-// A report frees a place that has expired, while somebody else clears away those that have.
+// A report frees a place that has expired, while another transaction removes expired places.
 func TestAReportAndACallDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -331,15 +350,18 @@ func TestAReportAndACallDoNotBlockEachOther(t *testing.T) {
 	group.Go(func() error { g.CallNext(ctx); return nil })
 	watch := &rig{tb: t, url: r.url, sql: r.connect()}
 	watch.awaitLock(1)
+
 	group.Go(func() error {
 		_, err := r.take(context.WithoutCancel(ctx), g, running.TransmissionID, gate.Unavailable)
 		return err
 	})
+
 	watch.awaitLock(2)
 	r.must(tx.Commit(t.Context()))
 	r.must(group.Wait())
 	if log.Len() > 0 {
 		t.Errorf("the call was not made: %s", log.String())
 	}
+
 	r.expectCalls("a place is free", waiting)
 }

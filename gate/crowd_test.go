@@ -18,19 +18,19 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// crowd is many deliveries, imports and people before one eCW, by several processes.
+// crowd is many deliveries, imports and people's requests to one eCW, from several processes.
 type crowd struct {
 	*rig
 	gates []*gate.Gate
 	log   lockedLog
-	desks map[uuid.UUID]chan gate.Call // where each delivery hears that it is called
+	desks map[uuid.UUID]chan gate.Call // on which each delivery receives its call
 
 	under, imports, mostUnder, mostImports atomic.Int64
-	outages                                atomic.Int64 // how many deliveries still fail
+	outages                                atomic.Int64 // how many more deliveries fail
 	opened                                 atomic.Int64
 }
 
-// lockedLog counts what the gates warn of.
+// lockedLog counts the warnings of the gates.
 type lockedLog struct {
 	mu   sync.Mutex
 	text string
@@ -56,12 +56,12 @@ func newCrowd(t *testing.T, processes int, change ...func(*gate.Config)) *crowd 
 func (c *crowd) call(_ context.Context, _ string, observationID uuid.UUID, call gate.Call) error {
 	select {
 	case c.desks[observationID] <- call:
-	default: // it was called already, and has not heard it yet
+	default: // it was called already, and has not received the call yet
 	}
 	return nil
 }
 
-// enters counts what is under way, never more than there is.
+// enters counts a request in n, the number under way, and keeps the highest number in most.
 func (c *crowd) enters(n, most *atomic.Int64) {
 	for now := n.Add(1); ; {
 		seen := most.Load()
@@ -78,12 +78,14 @@ func (c *crowd) deliver(ctx context.Context, g *gate.Gate, t gate.Request) error
 		if err != nil {
 			return fmt.Errorf("admit: %w", err)
 		}
+
 		done := false
 		if !a.Waits() {
 			if done, err = c.attempt(ctx, g, t, number); done || err != nil {
 				return err
 			}
 		}
+
 		select {
 		case call := <-c.desks[t.ObservationID]:
 			time.Sleep(call.Wait)
@@ -93,7 +95,7 @@ func (c *crowd) deliver(ctx context.Context, g *gate.Gate, t gate.Request) error
 	}
 }
 
-// attempt is a delivery of two requests.
+// attempt makes a delivery of two requests.
 func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, number int32) (done bool, err error) {
 	err = db.Written(c.store.StartAttempt(ctx, db.StartAttemptParams{
 		TransmissionID: t.TransmissionID,
@@ -105,10 +107,12 @@ func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, numbe
 	if err != nil {
 		return false, fmt.Errorf("start: %w", err)
 	}
+
 	observed, finding := prompt, gate.Answers
 	if c.outages.Add(-1) >= 0 {
 		observed, finding = overload, gate.Unavailable
 	}
+
 	c.enters(&c.under, &c.mostUnder)
 	for range 2 {
 		end, wait, err := g.Begin(gate.Delivering(ctx, t.TransmissionID))
@@ -118,38 +122,57 @@ func (c *crowd) attempt(ctx context.Context, g *gate.Gate, t gate.Request, numbe
 		}
 		end(ctx, observed)
 	}
+
 	c.under.Add(-1)
 
 	var change gate.Change
 	err = c.store.InTx(ctx, func(q *db.Queries) error {
-		out := db.RecordOutcomeParams{ID: t.TransmissionID, ObservationID: t.ObservationID, Status: db.StatusTransmitted, AttemptCount: 1}
+		out := db.RecordOutcomeParams{
+			ID:            t.TransmissionID,
+			ObservationID: t.ObservationID,
+			Status:        db.StatusTransmitted,
+			AttemptCount:  1,
+		}
+
 		if finding == gate.Answers {
 			ecwID := "obs"
 			out.ECWObservationID = &ecwID
 		} else {
 			out.Status, out.Held, out.ErrorClass = db.StatusPending, true, "retryable"
 		}
+
 		if err := db.Written(q.RecordOutcome(ctx, out)); err != nil {
 			return err
 		}
+
 		var err error
-		change, err = g.Report(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: finding, Message: "down"})
+		change, err = g.Report(ctx, q, gate.Report{
+			TransmissionID: t.TransmissionID,
+			StartedAt:      time.Now(),
+			Finding:        finding,
+			Message:        "down",
+		})
+
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("record: %w", err)
 	}
+
 	if change.Opened {
 		c.opened.Add(1)
 	}
+
 	if !change.Closed {
 		g.CallNext(ctx)
 		return finding == gate.Answers, nil
 	}
-	group, ctx := errgroup.WithContext(ctx) // the circuit breaker does it as well
+
+	group, ctx := errgroup.WithContext(ctx) // the circuit breaker releases too
 	for _, g := range c.gates {
 		group.Go(func() error { return g.Release(ctx, change.FailingSince) })
 	}
+
 	return finding == gate.Answers, group.Wait()
 }
 
@@ -158,6 +181,7 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 	if imports {
 		ctx = gate.Importing(ctx)
 	}
+
 	for range 15 {
 		end, wait, err := g.Begin(ctx)
 		if err != nil {
@@ -166,21 +190,25 @@ func (c *crowd) ask(ctx context.Context, g *gate.Gate, imports bool) error {
 		if wait > 0 {
 			continue
 		}
+
 		c.enters(&c.under, &c.mostUnder)
 		if imports {
 			c.enters(&c.imports, &c.mostImports)
 		}
-		time.Sleep(time.Millisecond) // it is under way
+
+		time.Sleep(time.Millisecond) // the request is under way
 		if imports {
 			c.imports.Add(-1)
 		}
+
 		c.under.Add(-1)
 		end(ctx, ecw.Observed{Took: time.Second, Answered: true, Repeats: 1})
 	}
+
 	return nil
 }
 
-// breaker tries an open circuit, as its workflow does.
+// breaker chooses trials for an open circuit, as the workflow of the circuit breaker does.
 func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 	for ctx.Err() == nil {
 		state, err := g.State(ctx)
@@ -191,22 +219,26 @@ func (c *crowd) breaker(ctx context.Context, g *gate.Gate) error {
 				err = errors.Join(err, c.call(ctx, practice, next.ObservationID, gate.Call{}))
 			}
 		}
+
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("breaker: %w", err)
 		}
+
 		time.Sleep(5 * time.Millisecond)
 	}
+
 	return nil
 }
 
-// run brings so many readings to eCW, while imports and people ask it too. Nobody sweeps: a call that is lost
-// is a reading that waits for ever.
+// run delivers readings to eCW, while imports and people send requests too. There is no sweep, so a reading
+// whose call is lost waits for ever and the test fails.
 func (c *crowd) run(readings int) {
 	c.tb.Helper()
 	list := c.transmissions(readings)
 	for _, t := range list {
 		c.desks[t.ObservationID] = make(chan gate.Call, 1)
 	}
+
 	ctx, cancel := context.WithTimeout(c.tb.Context(), 3*time.Minute)
 	defer cancel()
 	background, stop := context.WithCancel(ctx)
@@ -218,9 +250,11 @@ func (c *crowd) run(readings int) {
 	for i, t := range list {
 		group.Go(func() error { return c.deliver(ctx, c.gates[i%len(c.gates)], t) })
 	}
+
 	for i := range 4 {
 		group.Go(func() error { return c.ask(ctx, c.gates[i%len(c.gates)], i < 2) })
 	}
+
 	err := group.Wait()
 	stop()
 	c.must(errors.Join(err, watchers.Wait()))
@@ -231,6 +265,7 @@ func (c *crowd) run(readings int) {
 	if n := c.taken(); n != 0 {
 		c.tb.Errorf("%d places are taken in the end", n)
 	}
+
 	for _, t := range list {
 		if row := c.stored(t); row.Status != db.StatusTransmitted {
 			c.tb.Errorf("%s is %s in the end", t.TransmissionID, row.Status)
@@ -255,8 +290,8 @@ func TestACrowdIsDeliveredWithinThePlaces(t *testing.T) {
 	}
 }
 
-// Outages in the middle: the circuit opens and closes, and nobody is forgotten. Only the trial may come on
-// top.
+// Deliveries fail in between, so the circuit opens and closes; still every reading is delivered. Only a trial
+// may be under way in addition to the places.
 func TestACrowdIsDeliveredThroughOutages(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t, 3, places(4))

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Moment hands out the moment of one request, as Begin does, without waiting for it; or says how long the
-// request would have to wait to ask again.
+// Moment returns the moment at which a request may leave, as Begin determines it, without waiting. Or it
+// returns how long the request would have to wait before it asks again.
 func (g *Gate) Moment(ctx context.Context) (at time.Time, wait time.Duration, err error) {
 	p, spent := placeOf(ctx), false
 	at, wait, err = g.pass(ctx, p, &spent)

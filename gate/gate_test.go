@@ -34,12 +34,12 @@ func migrate(ctx context.Context, url string) error {
 	return err
 }
 
-// rig is a database with processes on it.
+// rig is a database, on which tests run the gates of several processes.
 type rig struct {
 	tb    testing.TB
 	url   string
 	store *db.Store
-	sql   *pgx.Conn // for what package db has no query for
+	sql   *pgx.Conn // for statements that package db does not have
 	calls *calls
 }
 
@@ -48,12 +48,12 @@ func newRig(tb testing.TB) *rig {
 	r := &rig{tb: tb, url: stack.Postgres(tb), calls: &calls{}}
 	r.store = r.open("")
 	r.sql = r.connect()
-	// As after many good answers: a new row begins with one place.
+	// The state after many good answers; a new row begins with one place.
 	r.exec("INSERT INTO ecw_gates (practice_code, parallel) VALUES ($1, 1000)", practice)
 	return r
 }
 
-// calls keeps who was called from the queue, in that order.
+// calls records the transmissions that were called from the queue, in their order.
 type calls struct {
 	mu   sync.Mutex
 	list []called
@@ -72,7 +72,7 @@ func (c *calls) call(_ context.Context, _ string, observationID uuid.UUID, call 
 	return c.err
 }
 
-// take returns those that were called since the last time.
+// take returns those that were called since the last take.
 func (c *calls) take() []called {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,7 +87,7 @@ func (c *calls) fail(err error) {
 	c.err = err
 }
 
-// connect makes a connection that nobody else uses.
+// connect makes a connection of its own.
 func (r *rig) connect() *pgx.Conn {
 	r.tb.Helper()
 	conn, err := pgx.Connect(r.tb.Context(), r.url)
@@ -103,7 +103,8 @@ func (r *rig) must(err error) {
 	}
 }
 
-// open makes a store with a pool of its own, as another process has; parameters are added to the URL.
+// open makes a store with a pool of its own, like that of another process. The parameters are added to the
+// URL.
 func (r *rig) open(parameters string) *db.Store {
 	r.tb.Helper()
 	store, err := db.Open(r.tb.Context(), r.url+parameters)
@@ -112,8 +113,8 @@ func (r *rig) open(parameters string) *db.Store {
 	return store
 }
 
-// The settings of the tests, unless they say otherwise: a request every 10 ms, which limits only the tests of
-// the limit.
+// The default settings of the tests. The limit of one request every 10 ms affects only the tests of the
+// limit.
 const (
 	perMinute = 6000
 	parallel  = 8
@@ -133,16 +134,18 @@ func (r *rig) config(change ...func(*gate.Config)) gate.Config {
 		FirstWait: firstWait,
 		Call:      r.calls.call,
 	}
+
 	for _, c := range change {
 		c(&cfg)
 	}
+
 	return cfg
 }
 
-// gate is that of one process.
+// gate makes the gate of one process.
 func (r *rig) gate(change ...func(*gate.Config)) *gate.Gate { return gate.New(r.config(change...)) }
 
-// processes are the gates of so many processes.
+// processes makes the gates of n processes.
 func (r *rig) processes(n int, change ...func(*gate.Config)) []*gate.Gate {
 	r.tb.Helper()
 	gates := make([]*gate.Gate, n)
@@ -160,7 +163,7 @@ func limit(perMinute int) func(*gate.Config) {
 	return func(cfg *gate.Config) { cfg.PerMinute = perMinute }
 }
 
-// exec runs a statement that stands for the passing of time, or for what befalls a database.
+// exec runs a statement that simulates the passing of time, or an event in the database.
 func (r *rig) exec(statement string, args ...any) {
 	r.tb.Helper()
 	_, err := r.sql.Exec(r.tb.Context(), statement, args...)
@@ -174,7 +177,7 @@ func (r *rig) now() (at time.Time) {
 	return at
 }
 
-// row is the practice's.
+// row is the practice's row.
 func (r *rig) row() db.Gate {
 	r.tb.Helper()
 	row, err := r.store.GetGate(r.tb.Context(), practice)
@@ -189,7 +192,7 @@ func (r *rig) taken() (n int) {
 	return n
 }
 
-// hasPlace reports whether a transmission is under way, or was called.
+// hasPlace reports whether a transmission has a place, because it is under way or was called.
 func (r *rig) hasPlace(id uuid.UUID) bool {
 	r.tb.Helper()
 	held, err := r.store.HoldsPlace(r.tb.Context(), id)
@@ -197,15 +200,15 @@ func (r *rig) hasPlace(id uuid.UUID) bool {
 	return held
 }
 
-// expire lets the places of some transmissions run out, or all of them.
+// expire makes the places of some transmissions expire, or all places.
 func (r *rig) expire(ids ...uuid.UUID) {
 	r.tb.Helper()
 	r.exec("UPDATE ecw_places SET expires_at = clock_timestamp() - interval '1 second' WHERE id = ANY($1) OR cardinality($1) = 0",
 		append([]uuid.UUID{}, ids...))
 }
 
-// awaitLock waits until so many statements wait for what other transactions hold. It needs a connection of
-// its own: in a transaction the server shows the same all the time.
+// awaitLock waits until n statements wait for locks of other transactions. It needs a connection of its own,
+// because in a transaction the server's statistics do not change.
 func (r *rig) awaitLock(n int) {
 	r.tb.Helper()
 	r.await("statements that wait", func() bool {
@@ -216,7 +219,7 @@ func (r *rig) awaitLock(n int) {
 	})
 }
 
-// await looks until something is so. It gives up where a test would hang.
+// await polls until is returns true. It fails the test after a minute, so that no test hangs.
 func (r *rig) await(what string, is func() bool) {
 	r.tb.Helper()
 	for end := time.Now().Add(time.Minute); !is(); time.Sleep(2 * time.Millisecond) {
@@ -226,7 +229,7 @@ func (r *rig) await(what string, is func() bool) {
 	}
 }
 
-// transmission stores a reading and opens its transmission, the youngest so far.
+// transmission stores a reading and creates its transmission, the youngest so far.
 func (r *rig) transmission() gate.Request {
 	r.tb.Helper()
 	ctx, observationID := r.tb.Context(), uuid.New()
@@ -238,6 +241,7 @@ func (r *rig) transmission() gate.Request {
 		MRN:          uuid.NewString(),
 		Active:       true,
 	})
+
 	r.must(err)
 	_, err = r.store.CreateObservation(ctx, db.CreateObservationParams{
 		ID:              observationID,
@@ -248,6 +252,7 @@ func (r *rig) transmission() gate.Request {
 		Device:          "SCALE-1",
 		Measured:        json.RawMessage(`{"value": 81.6, "unit": "kg"}`),
 	})
+
 	r.must(err)
 	request := gate.Request{TransmissionID: uuid.Must(uuid.NewV7()), ObservationID: observationID}
 	r.must(r.store.OpenTransmission(ctx, db.OpenTransmissionParams{
@@ -256,10 +261,11 @@ func (r *rig) transmission() gate.Request {
 		ObservationID: observationID,
 		MaxAttempts:   6,
 	}))
+
 	return request
 }
 
-// transmissions opens several, the oldest first.
+// transmissions creates several, the oldest first.
 func (r *rig) transmissions(n int) []gate.Request {
 	r.tb.Helper()
 	list := make([]gate.Request, n)
@@ -269,7 +275,7 @@ func (r *rig) transmissions(n int) []gate.Request {
 	return list
 }
 
-// stored is how a transmission stands in the database.
+// stored returns a transmission from the database.
 func (r *rig) stored(t gate.Request) db.Transmission {
 	r.tb.Helper()
 	row, err := r.store.LatestTransmission(r.tb.Context(), db.LatestTransmissionParams{
@@ -283,13 +289,13 @@ func (r *rig) stored(t gate.Request) db.Transmission {
 	return row
 }
 
-// asked is the request of a person.
+// asked marks a transmission as requested by a person.
 func asked(t gate.Request) gate.Request {
 	t.Asked = true
 	return t
 }
 
-// observations names those that a list of transmissions carries.
+// observations returns the observation ids of a list of transmissions.
 func observations(list []gate.Request) (ids []uuid.UUID) {
 	for _, t := range list {
 		ids = append(ids, t.ObservationID)
@@ -297,8 +303,7 @@ func observations(list []gate.Request) (ids []uuid.UUID) {
 	return ids
 }
 
-// expectCalls holds those that were called since the last time against the ones that should be, in this
-// order.
+// expectCalls checks which transmissions were called since the last check, and in which order.
 func (r *rig) expectCalls(why string, want ...gate.Request) []called {
 	r.tb.Helper()
 	got := r.calls.take()
@@ -319,7 +324,7 @@ func (r *rig) admit(g *gate.Gate, request gate.Request) gate.Admission {
 	return a
 }
 
-// goes admits a transmission that must go at once.
+// goes asks for admission of a transmission, which must be admitted at once.
 func (r *rig) goes(g *gate.Gate, request gate.Request) {
 	r.tb.Helper()
 	if a := r.admit(g, request); a != (gate.Admission{}) {
@@ -327,7 +332,7 @@ func (r *rig) goes(g *gate.Gate, request gate.Request) {
 	}
 }
 
-// waits asks for a transmission that has to wait in the queue.
+// waits asks for admission of a transmission, which must have to wait in the queue.
 func (r *rig) waits(g *gate.Gate, list ...gate.Request) {
 	r.tb.Helper()
 	for _, t := range list {
@@ -349,7 +354,7 @@ func (r *rig) starts(t gate.Request, number int32) {
 	})))
 }
 
-// report reports an outcome to a gate, as the transaction does that records it.
+// report reports an outcome to a gate in a transaction, like the one that records it.
 func (r *rig) report(g *gate.Gate, id uuid.UUID, f gate.Finding) gate.Change {
 	r.tb.Helper()
 	change, err := r.take(r.tb.Context(), g, id, f)
@@ -358,7 +363,12 @@ func (r *rig) report(g *gate.Gate, id uuid.UUID, f gate.Finding) gate.Change {
 }
 
 func (r *rig) take(ctx context.Context, g *gate.Gate, id uuid.UUID, f gate.Finding) (change gate.Change, err error) {
-	report := gate.Report{TransmissionID: id, StartedAt: time.Now().UTC(), Finding: f, Message: "eCW said something"}
+	report := gate.Report{
+		TransmissionID: id,
+		StartedAt:      time.Now().UTC(),
+		Finding:        f,
+		Message:        "eCW said something",
+	}
 	err = r.store.InTx(ctx, func(q *db.Queries) (err error) {
 		change, err = g.Report(ctx, q, report)
 		return err
@@ -366,7 +376,7 @@ func (r *rig) take(ctx context.Context, g *gate.Gate, id uuid.UUID, f gate.Findi
 	return change, err
 }
 
-// delivered ends a delivery that eCW took, and calls the next one.
+// delivered reports a successful delivery, and calls the next one.
 func (r *rig) delivered(g *gate.Gate, t gate.Request) {
 	r.tb.Helper()
 	r.must(r.deliver(r.tb.Context(), r.store, g, t))
@@ -387,12 +397,13 @@ func (r *rig) deliver(ctx context.Context, store *db.Store, g *gate.Gate, t gate
 		if err != nil {
 			return err
 		}
+
 		_, err = g.Report(ctx, q, gate.Report{TransmissionID: t.TransmissionID, StartedAt: time.Now(), Finding: gate.Answers})
 		return err
 	})
 }
 
-// openCircuit opens it by a refusal, as if so long ago.
+// openCircuit opens the circuit by a refusal, and dates that back.
 func (r *rig) openCircuit(g *gate.Gate, age time.Duration) {
 	r.tb.Helper()
 	if change := r.report(g, uuid.New(), gate.Refuses); !change.Opened {
@@ -401,7 +412,7 @@ func (r *rig) openCircuit(g *gate.Gate, age time.Duration) {
 	r.exec("UPDATE ecw_gates SET failing_since = now() - $1::interval, opened_at = now() - $1::interval", age)
 }
 
-// begin lets a request leave that must leave.
+// begin begins a request, which must be permitted.
 func (r *rig) begin(ctx context.Context, g *gate.Gate) (end func(context.Context, ecw.Observed)) {
 	r.tb.Helper()
 	end, wait, err := g.Begin(ctx)
@@ -411,7 +422,7 @@ func (r *rig) begin(ctx context.Context, g *gate.Gate) (end func(context.Context
 	return end
 }
 
-// The ends of requests.
+// Observations with which the tests end requests.
 var (
 	prompt   = ecw.Observed{Took: time.Second, Answered: true}
 	slow     = ecw.Observed{Took: timeout/2 + time.Second, Answered: true}
@@ -419,7 +430,7 @@ var (
 	nothing  = ecw.Observed{Took: time.Second}
 )
 
-// hold stores readings that the open circuit holds, each a second after the one before.
+// hold stores readings that the open circuit holds, each a second younger than the one before.
 func (r *rig) hold(g *gate.Gate, n int) (list []gate.Request) {
 	r.tb.Helper()
 	for i := range n {
@@ -432,11 +443,12 @@ func (r *rig) hold(g *gate.Gate, n int) (list []gate.Request) {
 	return list
 }
 
-// fail records a delivery that began so long ago and failed, with a retry to come in an hour.
+// fail records a failed delivery that began some time ago, with a retry in an hour.
 func (r *rig) fail(t gate.Request, ago time.Duration) {
 	r.tb.Helper()
 	at := r.now()
 	retry := at.Add(time.Hour)
+
 	r.must(db.Written(r.store.StartAttempt(r.tb.Context(), db.StartAttemptParams{
 		TransmissionID: t.TransmissionID,
 		ObservationID:  t.ObservationID,
@@ -444,6 +456,7 @@ func (r *rig) fail(t gate.Request, ago time.Duration) {
 		Number:         1,
 		StartedAt:      at.Add(-ago),
 	})))
+
 	r.must(db.Written(r.store.RecordOutcome(r.tb.Context(), db.RecordOutcomeParams{
 		ID:            t.TransmissionID,
 		ObservationID: t.ObservationID,
@@ -454,7 +467,7 @@ func (r *rig) fail(t gate.Request, ago time.Duration) {
 	})))
 }
 
-// A database that is restored may be older than the practice's row.
+// If the database is restored to a state before the practice's row existed, the gate makes the row again.
 func TestARowThatIsGoneComesBack(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(context.Context, *rig, *gate.Gate) error{
@@ -477,10 +490,12 @@ func TestARowThatIsGoneComesBack(t *testing.T) {
 			r.must(err)
 			r.must(ask(t.Context(), r, g))
 			r.exec("DELETE FROM ecw_gates")
-			_ = ask(t.Context(), r, g) // finds out, and may fail
+			_ = ask(t.Context(), r, g) // may fail, but finds that the row is gone
+
 			if err := ask(t.Context(), r, g); err != nil {
 				t.Errorf("asked again: %v", err)
 			}
+
 			r.row()
 		})
 	}
@@ -490,12 +505,14 @@ func TestSinceAnswered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(2)
+
 	for name, finding := range map[string]gate.Finding{"nothing": gate.Nothing, "an outage": gate.Unavailable} {
 		r.report(gates[0], uuid.New(), finding)
 		if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 24*time.Hour {
 			t.Errorf("%s: eCW answered %s ago (%v), want never", name, ago, err)
 		}
 	}
+
 	r.exec("UPDATE ecw_gates SET answered_at = clock_timestamp() - interval '1 hour'")
 	r.report(gates[0], uuid.New(), gate.Answers)
 	if ago, err := gates[1].SinceAnswered(t.Context()); err != nil || ago < 0 || ago > 30*time.Second {

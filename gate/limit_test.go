@@ -16,8 +16,8 @@ import (
 // burst is how many requests may leave at once.
 const burst = 10
 
-// within holds moments against the limit: in no stretch of time are there more than it lets through, and the
-// burst. For 60 seconds that is limit+10.
+// within checks moments against the limit: no period has more of them than the limit permits for its length,
+// plus the burst. For 60 seconds that is limit+10.
 func within(t *testing.T, moments []time.Time, interval time.Duration) {
 	t.Helper()
 	slices.SortFunc(moments, time.Time.Compare)
@@ -30,8 +30,8 @@ func within(t *testing.T, moments []time.Time, interval time.Duration) {
 	}
 }
 
-// However many processes ask, and however often: together they get the burst, and then one after the other at
-// the limit's pace, without a gap while there is a backlog.
+// However many processes ask, and however often, together they get the burst and then one request after the
+// other at the limit's pace, without a gap while there is a backlog.
 func TestManyProcessesShareOneLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -40,6 +40,7 @@ func TestManyProcessesShareOneLimit(t *testing.T) {
 	var mu sync.Mutex
 	var moments []time.Time
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for _, g := range gates {
 		for range 4 {
 			group.Go(func() error {
@@ -48,18 +49,22 @@ func TestManyProcessesShareOneLimit(t *testing.T) {
 					if err != nil {
 						return err
 					}
+
 					if wait > 0 {
 						t.Errorf("sent back for %s, want a moment", wait)
 						return nil
 					}
+
 					mu.Lock()
 					moments = append(moments, at)
 					mu.Unlock()
 				}
+
 				return nil
 			})
 		}
 	}
+
 	r.must(group.Wait())
 
 	within(t, moments, interval)
@@ -68,7 +73,7 @@ func TestManyProcessesShareOneLimit(t *testing.T) {
 	}
 }
 
-// The same by the requests themselves, which wait for their moments.
+// The same as above with real requests, which wait for their moments.
 func TestRequestsLeaveAtTheLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -76,6 +81,7 @@ func TestRequestsLeaveAtTheLimit(t *testing.T) {
 	gates := r.processes(3, limit(3000), places(64))
 	began := r.now()
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for _, g := range gates {
 		for range 8 {
 			group.Go(func() error {
@@ -84,22 +90,27 @@ func TestRequestsLeaveAtTheLimit(t *testing.T) {
 					if err != nil {
 						return err
 					}
+
 					if wait > 0 {
 						t.Errorf("sent back for %s", wait)
 						return nil
 					}
+
 					end(ctx, prompt)
 				}
+
 				return nil
 			})
 		}
 	}
+
 	r.must(group.Wait())
 	took, full := r.now().Sub(began), r.row().BucketFullAt
 	const requests = 3 * 8 * 5
 	if requests > burst+int(took/interval) {
 		t.Errorf("%d requests left within %s, want %d at most", requests, took, burst+int(took/interval))
 	}
+
 	if counted := full.Sub(began); counted < requests*interval {
 		t.Errorf("the bucket is full after %s, want %s or more: each of %d requests counts", counted, requests*interval, requests)
 	}
@@ -114,8 +125,9 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 	g := r.gate(limit(gate.MinPerMinute))
 	_, err := g.State(t.Context())
 	r.must(err)
+
 	for name, test := range map[string]struct {
-		fullIn    time.Duration // the bucket
+		fullIn    time.Duration // until the bucket is full
 		goes      bool
 		waitAbout time.Duration
 	}{
@@ -130,10 +142,12 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 		asked := r.now()
 		at, wait, err := g.Moment(t.Context())
 		r.must(err)
+
 		if (wait == 0) != test.goes {
 			t.Errorf("%s: told to wait %s", name, wait)
 			continue
 		}
+
 		late := r.now().Sub(asked) + time.Second
 		if !test.goes {
 			if wait > test.waitAbout || wait < test.waitAbout-late {
@@ -144,6 +158,7 @@ func TestABurstThenTheLimitsPace(t *testing.T) {
 			}
 			continue
 		}
+
 		if away := at.Sub(asked); away > test.waitAbout+late || away < test.waitAbout-late {
 			t.Errorf("%s: leaves in %s, want %s", name, away, test.waitAbout)
 		}
@@ -154,6 +169,7 @@ func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate(limit(gate.MinPerMinute))
+
 	for name, ctx := range map[string]context.Context{
 		"a single one": t.Context(),
 		"an import":    gate.Importing(t.Context()),
@@ -169,12 +185,13 @@ func TestARequestWhoseMomentIsFarAwayIsSentBack(t *testing.T) {
 			t.Errorf("%s is told to wait %s (%v), want 40 s", name, wait, err)
 		}
 	}
+
 	if n := r.taken(); n != 1 {
 		t.Errorf("%d places are taken, want the delivery's, which it gives back itself", n)
 	}
 }
 
-// Go's transport repeats a search by itself: eCW counts that, and so do we.
+// Go's transport may repeat a search by itself. eCW counts the repetition, so the gate must count it too.
 func TestRepeatsAreCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -190,8 +207,9 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(3)
-	r.must(gates[0].Pause(t.Context(), 40*time.Second)) // the first that this database hears of the practice
+	r.must(gates[0].Pause(t.Context(), 40*time.Second)) // the practice has no row yet
 	full := r.row().BucketFullAt
+
 	for i, g := range gates {
 		end, wait, err := g.Begin(t.Context())
 		r.must(err)
@@ -200,7 +218,7 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 		}
 	}
 
-	r.must(gates[1].Pause(t.Context(), time.Second)) // eCW names less: the block stands
+	r.must(gates[1].Pause(t.Context(), time.Second)) // a shorter pause does not shorten the block
 	if _, wait, err := gates[2].Begin(t.Context()); err != nil || wait < 20*time.Second {
 		t.Errorf("told to wait %s (%v), want the longer block to stand", wait, err)
 	}
@@ -214,17 +232,19 @@ func TestAPauseHoldsEveryProcessBack(t *testing.T) {
 	}
 }
 
-// All requests that are under way meet one block: it lasts as long as eCW says, not the sum.
+// If several requests under way are refused in one block, the block lasts as long as eCW says, not the sum.
 func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	before := r.now()
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for _, g := range r.processes(4) {
 		for i := range 5 {
 			group.Go(func() error { return g.Pause(ctx, time.Duration(20+i)*time.Second) })
 		}
 	}
+
 	r.must(group.Wait())
 	until, after := r.row().BlockedUntil, r.now()
 	if until.Before(before.Add(24*time.Second)) || until.After(after.Add(24*time.Second)) {
@@ -232,8 +252,8 @@ func TestSeveralPausesOfOneBlockAreTheBlock(t *testing.T) {
 	}
 }
 
-// Requests that waited for their moment when eCW blocked us must not all leave together when the block ends,
-// with the burst on top: their moments have passed, and each takes another.
+// The moments of requests that wait pass while eCW blocks us. When the block ends, each takes a new moment,
+// so that they do not all leave together in addition to the burst.
 func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -244,6 +264,7 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
+
 	group.Go(func() error {
 		end, wait, err := g.Begin(ctx)
 		if err == nil && wait == 0 {
@@ -251,17 +272,19 @@ func TestNobodyLeavesAllAtOnceAfterABlock(t *testing.T) {
 		}
 		return err
 	})
+
 	r.await("a request that waits for its moment", func() bool { return r.taken() == 1 })
 	first := r.row().BucketFullAt
 	r.must(g.Pause(t.Context(), 4*time.Second))
 	r.must(group.Wait())
+
 	if again := r.row().BucketFullAt; again.Sub(first) < time.Second {
 		t.Errorf("the bucket is full at %s, and was at %s before the block: no other moment was taken", again, first)
 	}
 }
 
-// The database's clock was ahead and was set right: requests that are counted for a time to come hold nobody
-// back.
+// If the database's clock was ahead and was corrected, requests that are counted for a future time hold back
+// no other.
 func TestACountFromTheFutureIsForgotten(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -18,8 +18,10 @@ const (
 	passLife = time.Second
 	// maxPasses is the most that a process takes at once: half of what may leave at once.
 	maxPasses = burst / 2
+	// passPatience is how long a first delivery waits for a pass before it asks the gate.
+	passPatience = time.Second
 	// passPause is how long a process that was given none waits before it asks again.
-	passPause = 100 * time.Millisecond
+	passPause = 50 * time.Millisecond
 )
 
 // Pass lets the first delivery of a transmission begin without a lock that all processes share: its place is
@@ -39,11 +41,37 @@ type passes struct {
 	lapse  time.Time // when they are no good any more, by the clock of this process
 	taken  int       // how many there were at first
 	denied time.Time // when the gate last gave none
+	busy   bool      // that was because too much was under way
+	left   chan struct{}
 }
 
-// Pass returns a pass if one can be had: the circuit is closed, nobody waits, and less than half of the limit
-// and of the places is in use. It is still good when its place can be renewed ([db.Queries.BeginDelivery]).
+// Pass returns a pass if one can be had: the circuit is closed, nobody is in the queue, and less than half of
+// the limit and of the places is in use. Where only the last is not so, it waits a little for the deliveries
+// of this process to end. Whether the pass is still good shows when its place is renewed
+// ([db.Queries.BeginDelivery]).
 func (g *Gate) Pass(ctx context.Context) (pass Pass, ok bool, err error) {
+	deadline := time.Now().Add(passPatience)
+	for {
+		pass, ok, err := g.tryPass(ctx)
+		if err != nil || ok || !g.passes.isBusy() || time.Now().After(deadline) {
+			return pass, ok, err
+		}
+
+		if err := g.passes.await(ctx); err != nil {
+			return Pass{}, false, err
+		}
+	}
+}
+
+// Passed says that a delivery that had begun with a pass has left its place.
+func (g *Gate) Passed() {
+	select {
+	case g.passes.left <- struct{}{}:
+	default:
+	}
+}
+
+func (g *Gate) tryPass(ctx context.Context) (pass Pass, ok bool, err error) {
 	p := &g.passes
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,6 +94,30 @@ func (g *Gate) Pass(ctx context.Context) (pass Pass, ok bool, err error) {
 	return pass, true, nil
 }
 
+// isBusy reports whether the gate gave no pass only because too much is under way at the moment.
+func (p *passes) isBusy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.busy
+}
+
+// await returns when a delivery of this process has left its place, and otherwise soon.
+func (p *passes) await(ctx context.Context) error {
+	timer := time.NewTimer(passPause)
+	defer timer.Stop()
+	select {
+	case <-p.left:
+		p.mu.Lock()
+		p.denied = time.Time{}
+		p.mu.Unlock()
+		return nil
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // dropPasses throws away what is left: eCW does not answer as it did.
 func (g *Gate) dropPasses() {
 	g.passes.mu.Lock()
@@ -81,11 +133,16 @@ func (g *Gate) takePasses(ctx context.Context, p *passes, now time.Time) error {
 		wanted = min(2*p.taken, maxPasses)
 	}
 
-	p.list, p.lapse, p.taken = nil, now.Add(passLife), wanted
+	p.list, p.lapse, p.taken, p.busy = nil, now.Add(passLife), wanted, false
 	var list []Pass
 	err := g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error {
+		open, err := g.givesPasses(ctx, q, state, now)
+		if err != nil || !open {
+			return err
+		}
 		most, err := g.mostPasses(ctx, q, state, now)
 		if err != nil || most <= 0 {
+			p.busy = err == nil
 			return err
 		}
 
@@ -109,16 +166,16 @@ func (g *Gate) takePasses(ctx context.Context, p *passes, now time.Time) error {
 	return nil
 }
 
+// givesPasses reports whether first deliveries may begin at all without asking the gate.
+func (g *Gate) givesPasses(ctx context.Context, q *db.Queries, state db.Gate, now time.Time) (bool, error) {
+	if state.Circuit != Closed || state.BlockedUntil.After(now) || state.ReservedUntil.After(now) || g.places(state) == 1 {
+		return false, nil
+	}
+	return q.QueueIsEmpty(ctx, g.cfg.Practice)
+}
+
 // mostPasses is how many passes may be given out.
 func (g *Gate) mostPasses(ctx context.Context, q *db.Queries, state db.Gate, now time.Time) (int, error) {
-	if state.Circuit != Closed || state.BlockedUntil.After(now) || state.ReservedUntil.After(now) {
-		return 0, nil
-	}
-	empty, err := q.QueueIsEmpty(ctx, g.cfg.Practice)
-	if err != nil || !empty {
-		return 0, err
-	}
-
 	if err := q.ClearPlaces(ctx, g.cfg.Practice); err != nil {
 		return 0, err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// bears sets how many requests may be under way.
+// bears sets how many requests may be under way at once.
 func (r *rig) bears(g *gate.Gate, parallel float64) {
 	r.tb.Helper()
 	_, err := g.State(r.tb.Context())
@@ -21,7 +21,7 @@ func (r *rig) bears(g *gate.Gate, parallel float64) {
 	r.exec("UPDATE ecw_gates SET parallel = $1, reduced_at = 'epoch'", parallel)
 }
 
-// expectParallel holds how many may be under way against what it should be.
+// expectParallel checks how many requests may be under way at once.
 func (r *rig) expectParallel(why string, want float64) {
 	r.tb.Helper()
 	if got := r.row().Parallel; math.Abs(got-want) > 1e-9 {
@@ -29,20 +29,22 @@ func (r *rig) expectParallel(why string, want float64) {
 	}
 }
 
-// later begins a request in the background, which has to wait for its place; done returns when it has left,
-// or was sent back, and ends it.
+// later begins a request in the background, which has to wait for its place. done waits until it has left or
+// was refused, and ends it.
 func (r *rig) later(ctx context.Context, g *gate.Gate) (done func() (left bool, err error)) {
 	r.tb.Helper()
 	type result struct {
 		end func(context.Context, ecw.Observed)
 		err error
 	}
+
 	results := make(chan result, 1)
 	r.exec("UPDATE ecw_gates SET reserved_until = 'epoch'")
 	go func() {
 		end, _, err := g.Begin(ctx)
 		results <- result{end, err}
 	}()
+
 	r.await("a request that waits for a place", func() bool { return r.row().ReservedUntil.Year() > 1970 })
 	return func() (bool, error) {
 		got := <-results
@@ -59,16 +61,20 @@ func TestNoMoreUnderWayThanThereArePlaces(t *testing.T) {
 	r := newRig(t)
 	gates := r.processes(2)
 	var ends []func(context.Context, ecw.Observed)
+
 	for i := range parallel / 2 {
 		r.goes(gates[i%2], r.transmission())
 		ends = append(ends, r.begin(t.Context(), gates[i%2]))
 	}
+
 	if n := r.taken(); n != parallel {
 		t.Fatalf("%d places are taken, want %d", n, parallel)
 	}
+
 	waiting := r.transmission()
 	r.waits(gates[0], waiting)
 	done := r.later(t.Context(), gates[1])
+
 	if n := r.taken(); n != parallel {
 		t.Errorf("%d places are taken, want %d", n, parallel)
 	}
@@ -78,6 +84,7 @@ func TestNoMoreUnderWayThanThereArePlaces(t *testing.T) {
 	if left, err := done(); !left || err != nil {
 		t.Errorf("the request that waited has left: %t (%v)", left, err)
 	}
+
 	r.expectCalls("there is a place for both", waiting)
 }
 
@@ -87,16 +94,20 @@ func TestImportsTakeHalfOfThePlaces(t *testing.T) {
 	g := r.gate()
 	imports := gate.Importing(t.Context())
 	var end func(context.Context, ecw.Observed)
+
 	for range parallel / 2 {
 		end = r.begin(imports, g)
 	}
+
 	done := r.later(imports, g)
 	if n := r.taken(); n != parallel/2 {
 		t.Errorf("imports take %d places, want %d", n, parallel/2)
 	}
-	for range parallel / 2 { // the others are free for everybody else
+
+	for range parallel / 2 { // the others are free for other requests
 		r.begin(t.Context(), g)
 	}
+
 	end(imports, prompt)
 	if left, err := done(); !left || err != nil {
 		t.Errorf("the import that waited has left: %t (%v)", left, err)
@@ -118,7 +129,7 @@ func TestAnImportHasOnePlaceAtLeast(t *testing.T) {
 	}
 }
 
-// The process of a request has died: its place is free when it would have been over.
+// If the process of a request has died, its place is free when the request's time is over.
 func TestAPlaceThatExpiredIsFree(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -127,9 +138,11 @@ func TestAPlaceThatExpiredIsFree(t *testing.T) {
 	r.begin(t.Context(), g)
 	var expires time.Time
 	r.must(r.sql.QueryRow(t.Context(), "SELECT expires_at FROM ecw_places").Scan(&expires))
+
 	if expires.Before(before.Add(g.Lease())) || expires.After(r.now().Add(g.Lease())) || g.Lease() != lease {
 		t.Errorf("the place expires %s from now, want %s", expires.Sub(before), lease)
 	}
+
 	waiting := r.transmission()
 	r.waits(g, waiting)
 
@@ -151,6 +164,7 @@ func TestARequestThatIsGivenUpLeavesItsPlace(t *testing.T) {
 	group.Go(func() error { _, _, err := g.Begin(ctx); return err })
 	r.await("a request that waits for its moment", func() bool { return r.taken() == 1 })
 	cancel()
+
 	if err := group.Wait(); err == nil {
 		t.Error("it has left")
 	}
@@ -159,7 +173,7 @@ func TestARequestThatIsGivenUpLeavesItsPlace(t *testing.T) {
 	}
 }
 
-// All requests of a delivery share the place that it was admitted to, and each keeps it for longer.
+// All requests of a delivery share the place that it was admitted to, and each renews it.
 func TestADeliverysRequestsShareItsPlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -167,27 +181,31 @@ func TestADeliverysRequestsShareItsPlace(t *testing.T) {
 	delivery := r.transmission()
 	r.goes(g, delivery)
 	ctx := gate.Delivering(t.Context(), delivery.TransmissionID)
+
 	for range 2 {
 		r.exec("UPDATE ecw_places SET expires_at = clock_timestamp() + interval '30 seconds'")
-		first, second := r.begin(ctx, g), r.begin(ctx, g) // a token for it and others, while it looks up
+		first, second := r.begin(ctx, g), r.begin(ctx, g) // a token request and a look-up at the same time
 		var renewed bool
 		r.must(r.sql.QueryRow(ctx, "SELECT expires_at > clock_timestamp() + interval '30 seconds' FROM ecw_places").Scan(&renewed))
+
 		if !renewed {
 			t.Error("the place is not kept for longer")
 		}
+
 		first(ctx, prompt)
 		second(ctx, prompt)
 		if r.taken() != 1 || !r.hasPlace(delivery.TransmissionID) {
 			t.Errorf("%d places are taken between its requests, want its own", r.taken())
 		}
 	}
+
 	r.delivered(g, delivery)
 	if n := r.taken(); n != 0 {
 		t.Errorf("%d places are taken when it is over", n)
 	}
 }
 
-// A delivery that was long between two requests may have lost its place.
+// A delivery that waited long between two requests may have lost its place.
 func TestADeliveryWhosePlaceExpired(t *testing.T) {
 	t.Parallel()
 	t.Run("takes a free one", func(t *testing.T) {
@@ -198,6 +216,7 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 		r.goes(g, delivery)
 		r.expire()
 		r.begin(gate.Delivering(t.Context(), delivery.TransmissionID), g)
+
 		if r.taken() != 1 || !r.hasPlace(delivery.TransmissionID) {
 			t.Errorf("%d places are taken, want its own", r.taken())
 		}
@@ -216,6 +235,7 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 		if end != nil || wait <= 0 || err != nil {
 			t.Errorf("told to wait %s (%v), want it sent back", wait, err)
 		}
+
 		row := r.row()
 		if !row.BucketFullAt.Equal(full) || r.hasPlace(delivery.TransmissionID) {
 			t.Error("a delivery that is sent back uses a request or a place")
@@ -226,20 +246,23 @@ func TestADeliveryWhosePlaceExpired(t *testing.T) {
 	})
 }
 
-// eCW that answers in good time is given more, up to the most; one at a time for all that were under way
-// together.
+// While eCW answers in good time the number of places grows up to the maximum, by one for all requests that
+// were under way together.
 func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
 	r.bears(g, 1)
+
 	for _, want := range []float64{2, 2.5, 2.9} {
 		r.begin(t.Context(), g)(t.Context(), prompt)
 		r.expectParallel("an answer in good time", want)
 	}
-	for range 2 { // places are rounded down
+
+	for range 2 { // the number of places is rounded down
 		r.begin(t.Context(), g)
 	}
+
 	r.waits(g, r.transmission())
 	r.expire()
 
@@ -247,28 +270,33 @@ func TestMoreIsUnderWayWhileECWAnswersInGoodTime(t *testing.T) {
 		r.begin(t.Context(), g)(t.Context(), observed)
 		r.expectParallel(why, 2.9)
 	}
+
 	r.begin(t.Context(), g)(t.Context(), ecw.Observed{Took: time.Second, Answered: true})
 	r.expectParallel("a token in good time", 2.9+1/2.9)
 	for range 100 {
 		r.begin(t.Context(), g)(t.Context(), prompt)
 	}
+
 	r.expectParallel("a hundred answers", parallel)
 }
 
-// Requests that time out together are one sign that they were too many.
+// Requests that time out together count as one overload.
 func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(2)
 	r.bears(gates[0], parallel)
 	var ends []func(context.Context, ecw.Observed)
+
 	for i := range 4 {
 		ends = append(ends, r.begin(t.Context(), gates[i%2]))
 	}
+
 	group := errgroup.Group{}
 	for _, end := range ends[:3] {
 		group.Go(func() error { end(t.Context(), overload); return nil })
 	}
+
 	r.must(group.Wait())
 	r.expectParallel("three time-outs together", parallel/2)
 
@@ -277,13 +305,14 @@ func TestOverloadHalvesOnceWhatIsUnderWayTogether(t *testing.T) {
 	r.expectParallel("a time-out that began before", parallel/2)
 	after(t.Context(), overload)
 	r.expectParallel("a time-out of what began since", parallel/4)
+
 	for _, want := range []float64{1, 1} {
 		r.begin(t.Context(), gates[1])(t.Context(), overload)
 		r.expectParallel("another time-out", want)
 	}
 }
 
-// The most that may be under way is a setting: it may be less than what the database remembers.
+// The maximum of requests under way is a setting, and may be less than the number in the database.
 func TestTheMostIsASetting(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -298,7 +327,7 @@ func TestTheMostIsASetting(t *testing.T) {
 	r.expectParallel("half of the most", 2)
 }
 
-// After an outage eCW is not met with all that waits at once.
+// After an outage not all waiting deliveries are sent to eCW at once.
 func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -306,13 +335,16 @@ func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	before := r.begin(t.Context(), g)
 	r.openCircuit(g, time.Minute)
 	waiting := r.transmissions(5)
+
 	for _, w := range waiting {
 		r.admit(g, w)
 	}
+
 	trial := r.transmission()
 	if a := r.admit(g, asked(trial)); !a.Trial {
 		t.Fatalf("told %+v, want it to be the trial", a)
 	}
+
 	change := r.report(g, trial.TransmissionID, gate.Answers)
 	before(t.Context(), overload)
 	r.expectParallel("the circuit closed", 1)
@@ -327,14 +359,13 @@ func TestACircuitThatClosesStartsSlowly(t *testing.T) {
 	r.expectCalls("then two", waiting[1], waiting[2])
 }
 
-// reserve stands for a single request that waits for a place, on a machine that is never late with looking
-// for it.
+// reserve simulates a single request that waits for a place and always polls in time.
 func (r *rig) reserve() {
 	r.tb.Helper()
 	r.exec("UPDATE ecw_gates SET reserved_until = clock_timestamp() + interval '1 hour'")
 }
 
-// fill takes so many places by deliveries.
+// fill takes n places by deliveries.
 func (r *rig) fill(g *gate.Gate, n int) []gate.Request {
 	r.tb.Helper()
 	list := r.transmissions(n)
@@ -344,8 +375,7 @@ func (r *rig) fill(g *gate.Gate, n int) []gate.Request {
 	return list
 }
 
-// A backlog takes every place that is left at once. A single request that waits gets the next one all the
-// same.
+// A backlog takes every free place at once. Still a single request that waits gets the next place.
 func TestABacklogDoesNotStarveSingleRequests(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1, parallel} {
@@ -359,10 +389,11 @@ func TestABacklogDoesNotStarveSingleRequests(t *testing.T) {
 		r.expectCalls("the place is kept for the single request")
 
 		end := r.begin(t.Context(), g)
-		if most > 1 { // one is enough for them
+		if most > 1 { // a single place is enough for them
 			r.delivered(g, under[1])
 			r.expectCalls("a single request has a place", waiting[0])
 		}
+
 		end(t.Context(), prompt)
 		r.expectCalls("the single request is over", waiting[min(1, most-1)])
 	}
@@ -378,7 +409,7 @@ func TestSingleRequestsDoNotStarveABacklog(t *testing.T) {
 		end := r.begin(t.Context(), g)
 		waiting := r.transmissions(2)
 		r.waits(g, waiting...)
-		r.reserve() // another one waits already
+		r.reserve() // another single request waits already
 		end(t.Context(), prompt)
 		r.expectCalls("the queue's turn", waiting[0])
 
@@ -390,8 +421,8 @@ func TestSingleRequestsDoNotStarveABacklog(t *testing.T) {
 	}
 }
 
-// The same with real ones, which look for a place every now and then: each gets one in its patience, and so
-// does each delivery.
+// The same with real requests, which poll for a place: each gets a place within its patience, and so does
+// each delivery.
 func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -400,11 +431,13 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	waiting := r.transmissions(6)
 	r.waits(g, waiting...)
 	group, ctx := errgroup.WithContext(t.Context())
+
 	for i := range 3 {
 		ctx := ctx
 		if i == 0 {
 			ctx = gate.Importing(ctx)
 		}
+
 		group.Go(func() error {
 			for range 2 {
 				end, wait, err := g.Begin(ctx)
@@ -415,20 +448,25 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 					end(ctx, prompt)
 				}
 			}
+
 			return nil
 		})
 	}
+
 	for range waiting {
 		r.delivered(g, running)
 		var next []called
 		r.await("the next delivery to be called", func() bool { next = r.calls.take(); return len(next) > 0 })
+
 		for _, w := range waiting {
 			if w.ObservationID == next[0].observationID {
 				running = w
 			}
 		}
+
 		r.goes(g, running)
 	}
+
 	r.delivered(g, running)
 	r.must(group.Wait())
 	if n := r.taken(); n != 0 {
@@ -436,8 +474,8 @@ func TestSingleRequestsAndABacklogShareOnePlace(t *testing.T) {
 	}
 }
 
-// A single request that gives up had kept a place free: a delivery that waits must not wait for the next one
-// to come by.
+// A single request that gives up had reserved a place. The next delivery in the queue is called at once, and
+// does not have to wait for another request.
 func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -449,15 +487,17 @@ func TestASingleRequestThatGivesUpCallsTheQueue(t *testing.T) {
 	r.expectCalls("the place is kept for the single request")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	if _, _, err := g.Begin(ctx); err == nil {
 		t.Error("it has left")
 	}
+
 	r.expectCalls("the single request has given up", waiting)
 }
 
-// A place is kept free for as long as a single request waits, and no longer: after that nobody might come by
-// for minutes.
-func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
+// A place is reserved only as long as a single request waits. After that the place could stay unused for
+// minutes.
+func TestNoPlaceIsKeptAfterTheRequestGaveUp(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]func(*rig, *gate.Gate){
 		"it has left": func(r *rig, g *gate.Gate) { r.begin(t.Context(), g)(t.Context(), prompt) },
@@ -482,7 +522,7 @@ func TestNoPlaceIsKeptForWhoDoesNotWaitAnyMore(t *testing.T) {
 	}
 }
 
-// Report frees the place of the reported delivery only.
+// A report frees only the place of its delivery.
 func TestAReportFreesOnePlace(t *testing.T) {
 	t.Parallel()
 	for name, finding := range map[string]gate.Finding{
@@ -496,9 +536,11 @@ func TestAReportFreesOnePlace(t *testing.T) {
 		g := r.gate()
 		under := r.fill(g, 2)
 		r.report(g, uuid.New(), finding)
+
 		if n := r.taken(); n != 2 {
 			t.Errorf("%s of another: %d places are taken, want 2", name, n)
 		}
+
 		r.report(g, under[0].TransmissionID, finding)
 		if r.taken() != 1 || !r.hasPlace(under[1].TransmissionID) {
 			t.Errorf("%s: %d places are taken, want the other one's", name, r.taken())

@@ -19,9 +19,11 @@ func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	g := r.gate(places(1))
 	first, second := r.transmission(), r.transmission()
 	r.goes(g, first)
+
 	if !r.hasPlace(first.TransmissionID) {
 		t.Error("it goes without a place")
 	}
+
 	r.goes(g, first) // asks again, after a crash
 	if n := r.taken(); n != 1 {
 		t.Errorf("%d places are taken by one delivery", n)
@@ -32,13 +34,16 @@ func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	if held.Status != db.StatusPending || held.HeldAt == nil || held.NextRetryAt != nil || held.AttemptCount != 0 || held.Asked {
 		t.Errorf("stored as %+v, want it in the queue", held)
 	}
+
 	if r.hasPlace(second.TransmissionID) {
 		t.Error("what waits has a place")
 	}
+
 	r.waits(g, second)
 	if again := r.stored(second); !again.HeldAt.Equal(*held.HeldAt) {
 		t.Errorf("in the queue since %s, then since %s", held.HeldAt, again.HeldAt)
 	}
+
 	r.expectCalls("no place is free")
 
 	r.waits(g, asked(second))
@@ -47,7 +52,7 @@ func TestAClosedCircuitLetsDeliveriesBegin(t *testing.T) {
 	}
 }
 
-// With a free place, what a person asks for goes ahead of all that wait.
+// If a place is free, a delivery that a person asks for goes ahead of all that wait.
 func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -59,8 +64,8 @@ func TestWhatAPersonAsksForGoesAhead(t *testing.T) {
 	r.goes(g, asked(list[3]))
 }
 
-// The transmission had to wait in the queue, and comes once it was called, too late for the place that was
-// kept for it: its workflow no longer says that a person asked, but the queue knows.
+// A transmission that a person asked for waits in the queue, is called, and comes too late for the place that
+// was kept for it. Its workflow no longer says that a person asked, but the queue remembers it.
 func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -73,7 +78,7 @@ func TestWhatAPersonAskedForStaysAhead(t *testing.T) {
 	r.goes(g, list[3])
 }
 
-// A delivery that was begun and comes back to wait was never sent: it is not counted any more.
+// A delivery that has begun and returns to the queue was never sent, so it is no longer counted.
 func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*rig, *gate.Gate){
@@ -87,6 +92,7 @@ func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 			waiting := r.transmission()
 			r.starts(waiting, 3)
 			prepare(r, g)
+
 			for range 2 {
 				if a := r.admit(g, waiting); !a.Held {
 					t.Errorf("told %+v", a)
@@ -99,8 +105,7 @@ func TestWhatWaitsAgainHasMadeNoAttempt(t *testing.T) {
 	}
 }
 
-// A delivery that our own limit holds back in the middle returns to where it was in the queue, and frees its
-// place.
+// A delivery that our own limit holds back returns to its position in the queue, and frees its place.
 func TestADeliveryThatIsHeldBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -115,17 +120,20 @@ func TestADeliveryThatIsHeldBack(t *testing.T) {
 		a, err = g.HoldBack(t.Context(), q, list[0], "")
 		return err
 	}))
+
 	if a != (gate.Admission{Held: true}) || r.taken() != 0 {
 		t.Errorf("told %+v with %d places taken, want it to wait without one", a, r.taken())
 	}
 	if row := r.stored(list[0]); row.Status != db.StatusPending || row.HeldAt == nil || row.AttemptCount != 0 {
 		t.Errorf("stored as %+v, want it in the queue with no attempt", row)
 	}
+
 	g.CallNext(t.Context())
 	r.expectCalls("the older one comes first", list[0])
 }
 
-// A database that was restored, or another writer that came first: nothing is written, and no place is taken.
+// If the database was restored to an earlier state, or another writer came first, nothing is written and no
+// place is taken.
 func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 	t.Parallel()
 	for state, prepare := range map[string]func(*rig, *gate.Gate){
@@ -141,6 +149,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 			r.must(r.deliver(t.Context(), r.store, g, delivered))
 			prepare(r, g)
 			taken, circuit := r.taken(), r.row().Circuit
+
 			for name, request := range map[string]gate.Request{
 				"an unknown one":         {TransmissionID: uuid.New(), ObservationID: known.ObservationID},
 				"another observation's":  {TransmissionID: known.TransmissionID, ObservationID: delivered.ObservationID},
@@ -151,6 +160,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 						t.Errorf("%s (asked: %t) is told %+v (%v), want it forgotten", name, request.Asked, a, err)
 					}
 				}
+
 				err := r.store.InTx(t.Context(), func(q *db.Queries) error {
 					_, err := g.HoldBack(t.Context(), q, request, "")
 					return err
@@ -159,6 +169,7 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 					t.Errorf("%s is held back (%v), want it forgotten", name, err)
 				}
 			}
+
 			if n, row := r.taken(), r.row(); n != taken || row.Circuit != circuit {
 				t.Errorf("%d places are taken and the circuit is %s, want %d and %s", n, row.Circuit, taken, circuit)
 			}
@@ -169,8 +180,8 @@ func TestWhatTheDatabaseDoesNotKnowIsForgotten(t *testing.T) {
 	}
 }
 
-// First in, first out by when the transmission was opened, however late it came before the gate; but for what
-// a person asked for.
+// The order is that of the transmissions' creation, however late each comes to the gate. What a person asked
+// for goes first.
 func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -178,9 +189,11 @@ func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 	list := r.transmissions(7)
 	running := list[0]
 	r.goes(g, running)
+
 	for _, i := range []int{4, 2, 6, 1, 5, 3} {
 		r.waits(g, list[i])
 	}
+
 	r.waits(g, asked(list[5]), asked(list[6]))
 
 	for _, next := range []gate.Request{list[5], list[6], list[1], list[2], list[3], list[4]} {
@@ -193,12 +206,13 @@ func TestTheQueueIsFirstInFirstOut(t *testing.T) {
 		}
 		running = next
 	}
+
 	r.delivered(g, running)
 	r.expectCalls("the queue is empty")
 }
 
-// A place may be free while others wait: its process has died, or they are being called. A newcomer goes
-// behind them then, and sees to it that they are called.
+// A place may be free while transmissions wait, because its process has died or because they are being
+// called. A newcomer then waits behind them, and has them called.
 func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -211,7 +225,7 @@ func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	r.waits(g, newcomer)
 	r.expectCalls("the newcomer calls", waiting[0], waiting[1])
 
-	r.goes(g, waiting[1]) // they come in any order
+	r.goes(g, waiting[1]) // the called ones come in any order
 	r.goes(g, waiting[0])
 	r.delivered(g, waiting[0])
 	r.expectCalls("a place is free", waiting[2])
@@ -220,8 +234,8 @@ func TestNewcomersGoBehindThoseThatWait(t *testing.T) {
 	r.expectCalls("a place is free", newcomer)
 }
 
-// A retry that is older than all that wait goes ahead of them, as it would in the queue; but not ahead of
-// what a person asked for, nor where no place is free.
+// A retry that is older than all that wait goes ahead of them, as it would in the queue. It does not go ahead
+// of what a person asked for, and it waits if no place is free.
 func TestAnOlderOneThatComesLate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -249,31 +263,35 @@ func TestAsManyAreCalledAsThereAreFreePlaces(t *testing.T) {
 	r.expire(under[0].TransmissionID, under[1].TransmissionID, under[2].TransmissionID)
 
 	group := errgroup.Group{}
-	for range 4 { // each is called once, whichever process leaves a place
+	for range 4 { // each is called once, whichever process frees a place
 		for _, g := range gates {
 			group.Go(func() error { g.CallNext(t.Context()); return nil })
 		}
 	}
+
 	r.must(group.Wait())
 	got := r.calls.take()
 	slices.SortFunc(got, func(a, b called) int {
 		byAge := observations(waiting)
 		return slices.Index(byAge, a.observationID) - slices.Index(byAge, b.observationID)
 	})
+
 	r.calls.mu.Lock()
 	r.calls.list = got
 	r.calls.mu.Unlock()
+
 	for _, c := range r.expectCalls("three places are free", waiting[:3]...) {
 		if c.wait != 0 {
 			t.Errorf("told to wait %s, want it to come now", c.wait)
 		}
 	}
+
 	if n := r.taken(); n != parallel {
 		t.Errorf("%d places are taken, want %d", n, parallel)
 	}
 }
 
-// Places are kept for those that are called, for as long as they are told to wait.
+// Places are kept for called transmissions as long as the limit makes them wait.
 func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -295,11 +313,13 @@ func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 			began := r.now()
 			g.CallNext(t.Context())
 			late := r.now().Sub(began) + 10*time.Millisecond
+
 			for i, c := range r.expectCalls("three places are free", waiting[:3]...) {
 				want := test.opens + time.Duration(i)*6*time.Second
 				if c.wait > want || c.wait < want-late {
 					t.Errorf("the %d. is told to wait %s, want %s", i+1, c.wait, want)
 				}
+
 				var expires time.Time
 				r.must(r.sql.QueryRow(t.Context(), "SELECT expires_at FROM ecw_places WHERE id = $1", waiting[i].TransmissionID).Scan(&expires))
 				if expires.Before(began.Add(c.wait + lease)) {
@@ -312,15 +332,17 @@ func TestTheCalledAreToldHowLongTheLimitTakes(t *testing.T) {
 			r.expectCalls("no place is free")
 			r.expire()
 			r.waits(g, asked(newcomer))
+
 			if c := r.calls.take(); len(c) != 3 || c[0].observationID != newcomer.ObservationID || c[0].wait == 0 {
 				t.Errorf("called %+v, want what a person asks for first, and later", c)
 			}
-			r.goes(g, newcomer) // it has a place: the request itself asks the limit
+
+			r.goes(g, newcomer) // it gets a place; its request asks the limit
 		})
 	}
 }
 
-// A short wait is the request's own.
+// A short wait for the limit is left to the request.
 func TestAShortWaitIsLeftToTheRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -345,15 +367,17 @@ func TestACallThatFailsFreesThePlace(t *testing.T) {
 	r.calls.fail(errors.New("Temporal is away"))
 	g.CallNext(t.Context())
 	r.expectCalls("each is tried", waiting...)
+
 	if n := r.taken(); n != 0 {
 		t.Errorf("%d places are taken by those that could not be called", n)
 	}
+
 	r.calls.fail(nil)
 	g.CallNext(t.Context())
 	r.expectCalls("again", waiting...)
 }
 
-// A call was lost, with the process that was to make it or with the worker that was to hear it.
+// A call may be lost with the process that makes it, or with the worker that receives it.
 func TestACalledOneThatNeverComesIsCalledAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -383,12 +407,13 @@ func TestNobodyIsCalledWhileTheCircuitIsNotClosed(t *testing.T) {
 	r.must(err)
 	g.CallNext(t.Context())
 	r.expectCalls("the circuit is half open")
+
 	if n := r.taken(); n != 0 {
 		t.Errorf("%d places are taken", n)
 	}
 }
 
-// The queues of practices have nothing to do with each other.
+// The queues of practices are independent of each other.
 func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -401,13 +426,14 @@ func TestAnotherPracticesQueueIsItsOwn(t *testing.T) {
 	r.must(other.Pause(t.Context(), time.Hour))
 	r.expectCalls("another practice's")
 	r.delivered(g, running)
+
 	if c := r.expectCalls("a place is free", waiting); len(c) == 1 && c[0].wait != 0 {
 		t.Errorf("told to wait %s by another practice's block", c[0].wait)
 	}
 }
 
-// A retry that was brought forward is called like one that waits; when it may not go after all, it waits as
-// before.
+// A retry that was brought forward is called like a waiting transmission. If it may not go after all, it
+// waits for its retry as before.
 func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 	t.Parallel()
 	for name, comes := range map[string]struct {
@@ -431,6 +457,7 @@ func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 			r.must(g.Release(t.Context(), r.now().Add(-time.Hour)))
 			r.expectCalls("it is in the queue", failed)
 			comes.prepare(r, g)
+
 			if a := r.admit(g, comes.request(failed)); a != comes.want {
 				t.Errorf("told %+v, want %+v", a, comes.want)
 			}
@@ -459,7 +486,7 @@ func TestWhatWasBroughtForwardIsCalled(t *testing.T) {
 	}
 }
 
-// loseThePlace lets the place of whoever was called expire, and somebody else take it.
+// loseThePlace makes the places of called transmissions expire, and gives a place to another one.
 func loseThePlace(r *rig, g *gate.Gate) {
 	r.expire()
 	r.goes(g, asked(r.transmission()))
@@ -467,7 +494,7 @@ func loseThePlace(r *rig, g *gate.Gate) {
 
 func same(t gate.Request) gate.Request { return t }
 
-// A retry that is due waits in the queue; its schedule is over.
+// A retry that is due waits in the queue, and no longer for its time.
 func TestARetryThatIsDueWaitsInTheQueue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

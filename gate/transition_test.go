@@ -15,11 +15,11 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// txn is the id of a transmission that a letter or a number names.
+// txn is the id of the transmission that the tests call by that name.
 func txn(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)) }
 
-// transitions is the circuit after every event in every state. Transmission 1 is the trial of the last state,
-// and was it before those of the others; transmission 9 is another.
+// transitions lists the circuit after every event in every state. Transmission 1 is the trial in the last
+// state, and was the latest trial before the other states. Transmission 9 is another.
 const transitions = `
 event          of | closed             | closed after 2     | open               | vacant               | trial
 nothing         1 | closed             | closed after 2     | open               | vacant               | open
@@ -46,16 +46,17 @@ held            1 | closed             | closed after 2     | open              
 held            9 | closed             | closed after 2     | open               | vacant               | trial
 `
 
-// states are those of the table.
+// states are the states of the table.
 var states = []string{"closed", "closed after 2", "open", "vacant", "trial"}
 
-// table is what transitions says, by event, by whose it is, and by state.
+// table is transitions by event, by transmission and by state.
 func table(t *testing.T) map[[3]string]string {
 	t.Helper()
 	cells := map[[3]string]string{}
 	for _, line := range strings.Split(strings.TrimSpace(transitions), "\n")[1:] {
 		columns := strings.Split(line, "|")
 		event, of, _ := strings.Cut(strings.TrimSpace(columns[0]), "  ")
+
 		if len(columns) != len(states)+1 {
 			t.Fatalf("%q has %d states, want %d", line, len(columns)-1, len(states))
 		}
@@ -64,11 +65,12 @@ func table(t *testing.T) map[[3]string]string {
 			cells[[3]string{event, strings.TrimSpace(of), state}] = strings.TrimSpace(columns[i+1])
 		}
 	}
+
 	return cells
 }
 
-// events are all that may change the circuit: the reports of every finding that circuit.go declares, and what
-// else befalls a transmission.
+// events are all events that may change the circuit: a report of every finding that circuit.go declares, and
+// the other events of a transmission.
 func events(t *testing.T) map[string]func(s db.Gate, id uuid.UUID) db.Gate {
 	t.Helper()
 	all := map[string]func(s db.Gate, id uuid.UUID) db.Gate{
@@ -78,10 +80,12 @@ func events(t *testing.T) map[string]func(s db.Gate, id uuid.UUID) db.Gate {
 		"nobody chosen": func(s db.Gate, _ uuid.UUID) db.Gate { return afterChoice(s, nil) },
 		"held":          afterHold,
 	}
+
 	source, err := os.ReadFile("circuit.go")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	findings := regexp.MustCompile(`(?m)^\t\w+\s+Finding = "(\w*)"`).FindAllStringSubmatch(string(source), -1)
 	if len(findings) == 0 {
 		t.Fatal("circuit.go declares no finding")
@@ -98,10 +102,11 @@ func events(t *testing.T) map[string]func(s db.Gate, id uuid.UUID) db.Gate {
 			return afterReport(s, report, noon.Add(2*time.Minute))
 		}
 	}
+
 	return all
 }
 
-// name is a finding's in the table.
+// name is the finding's name in the table.
 func name(f Finding) string {
 	if f == Nothing {
 		return "nothing"
@@ -109,7 +114,7 @@ func name(f Finding) string {
 	return strings.ReplaceAll(string(f), "_", " ")
 }
 
-// Every event in every state, and nothing else, has its row.
+// The table has a row for every event in every state, and no other row.
 func TestEveryTransitionOfTheCircuit(t *testing.T) {
 	t.Parallel()
 	want := table(t)
@@ -129,18 +134,20 @@ func TestEveryTransitionOfTheCircuit(t *testing.T) {
 				if describe(got) != expected {
 					t.Errorf("%v: the circuit is %q, want %q", cell, describe(got), expected)
 				}
+
 				checkSound(t, fmt.Sprint(cell), got)
 				checkOutage(t, event, before, got)
 			}
 		}
 	}
+
 	for cell := range want {
 		t.Errorf("%v: there is no such event", cell)
 	}
 }
 
-// checkOutage holds what people are told of an outage against the event: its beginning lasts, and the message
-// is that of the report that opened the circuit, or of a refusal.
+// checkOutage checks what people are shown of an outage after an event. Its beginning must not change, and
+// the message must be that of the report that opened the circuit, or of a refusal.
 func checkOutage(t *testing.T, event string, before, got db.Gate) {
 	t.Helper()
 	if got.Circuit == Closed {
@@ -163,6 +170,7 @@ func TestTheDiagramOfTheCircuit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	shown := map[string][]string{}
 	for _, edge := range regexp.MustCompile(`(?m)^ +(\w+ --> \w+): (.+)$`).FindAllStringSubmatch(string(document), -1) {
 		shown[edge[1]] = append(shown[edge[1]], strings.Split(edge[2], ", ")...)
@@ -177,6 +185,7 @@ func TestTheDiagramOfTheCircuit(t *testing.T) {
 		if cell[2] == "closed after 2" && node(cells[[3]string{event, cell[1], "closed"}]) != to {
 			event = "third " + event
 		}
+
 		if edge := from + " --> " + to; !slices.Contains(want[edge], event) {
 			want[edge] = append(want[edge], event)
 		}
@@ -187,15 +196,16 @@ func TestTheDiagramOfTheCircuit(t *testing.T) {
 			slices.Sort(labels)
 		}
 	}
+
 	if !maps.EqualFunc(shown, want, slices.Equal) {
 		t.Errorf("the diagram shows\n%v, want\n%v", shown, want)
 	}
 }
 
-// node is the diagram's for a state of the table.
+// node is the diagram's node for a state of the table.
 func node(state string) string { return strings.Fields(state)[0] }
 
-// describe names a circuit as the table does.
+// describe returns the table's name of a circuit's state.
 func describe(s db.Gate) string {
 	state := s.Circuit
 	switch {
@@ -208,16 +218,18 @@ func describe(s db.Gate) string {
 	case s.Circuit == HalfOpen:
 		state = "trial of another"
 	}
+
 	if s.Reason == ReasonCredentials {
 		state += " (credentials)"
 	}
+
 	return state
 }
 
 var noon = time.Date(2026, 2, 6, 12, 0, 0, 0, time.UTC)
 
-// circuit is a sound one in a state of the table. One that is not closed has been open for an outage since
-// noon.
+// circuit is a valid circuit in a state of the table. If it is not closed, it has been open for an outage
+// since noon.
 func circuit(state string) db.Gate {
 	s := db.Gate{PracticeCode: "FFHEDD", Circuit: Closed, Failing: []uuid.UUID{}}
 	since, opened, trial := noon, noon, txn("1")
@@ -236,10 +248,11 @@ func circuit(state string) db.Gate {
 	case "trial":
 		s.Circuit, s.Trial = HalfOpen, &trial
 	}
+
 	return s
 }
 
-// checkSound holds a circuit against what its table demands.
+// checkSound checks a circuit against the constraints of its database table.
 func checkSound(t *testing.T, name string, s db.Gate) {
 	t.Helper()
 	closed := s.Circuit == Closed
@@ -280,7 +293,7 @@ func TestThreeReadingsInARowOpenTheCircuit(t *testing.T) {
 	}
 }
 
-// failing is a report of an outage by a delivery that began so many seconds after noon.
+// failing is a report of an outage by a delivery that began that many seconds after noon.
 func failing(id string, second int) Report {
 	return Report{
 		TransmissionID: txn(id),
@@ -290,7 +303,7 @@ func failing(id string, second int) Report {
 	}
 }
 
-// forbidden is a report that eCW forbids one request.
+// forbidden is a report that eCW forbids a single request.
 func forbidden(id string) Report {
 	return Report{TransmissionID: txn(id), StartedAt: noon, Finding: Forbids}
 }
@@ -300,8 +313,8 @@ func answering(id string) Report {
 	return Report{TransmissionID: txn(id), StartedAt: noon, Finding: Answers}
 }
 
-// Deliveries that begin together end in any order, and all of them met the outage: each is let go when it is
-// over.
+// Deliveries that begin together end in any order, and all fail in the outage. The outage must begin with the
+// first of them, so that all are released when it is over.
 func TestAnOutageBeganWithTheFirstDeliveryThatMetIt(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 0, 3, 2}, {1, 2, 3, 0}} {

@@ -22,8 +22,7 @@ func (r *rig) nextTrial(g *gate.Gate) gate.Request {
 	return gate.Request{TransmissionID: next.TransmissionID, ObservationID: next.ObservationID}
 }
 
-// A reading that eCW cannot handle must not keep the circuit open for the others: each is the trial in its
-// turn.
+// The trials rotate, so that a reading that eCW cannot handle does not keep the circuit open for the others.
 func TestTrialsRotate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -31,18 +30,21 @@ func TestTrialsRotate(t *testing.T) {
 	r.openCircuit(gates[0], time.Minute)
 	held := r.hold(gates[0], 3)
 	tried := r.transmission()
-	r.fail(tried, 30*time.Second) // in the outage, so that it may be tried too
+	r.fail(tried, 30*time.Second) // during the outage, so that it may be a trial too
 	r.fail(r.transmission(), time.Hour)
 	want := append(slices.Clone(held), tried)
+
 	for round := range 2 {
 		for i, next := range want {
 			if got := r.nextTrial(gates[i%2]); got != next {
 				t.Errorf("round %d: trial %d is %+v, want %+v", round, i, got, next)
 			}
+
 			row := r.row()
 			if row.Circuit != gate.HalfOpen || row.Trial == nil || *row.Trial != next.TransmissionID || row.NextTrialAt != nil {
 				t.Errorf("the circuit is %+v, want it to try %s", row, next.TransmissionID)
 			}
+
 			if a := r.admit(gates[0], next); a != (gate.Admission{Trial: true}) {
 				t.Errorf("the trial is told %+v", a)
 			}
@@ -63,9 +65,11 @@ func TestNobodyIsTriedByAClosedCircuit(t *testing.T) {
 	_, err := g.State(t.Context())
 	r.must(err)
 	r.fail(r.transmission(), time.Second)
+
 	if next := r.nextTrial(g); next.TransmissionID != uuid.Nil {
 		t.Errorf("a closed circuit tries %+v", next)
 	}
+
 	r.must(g.PlanTrial(t.Context(), time.Minute))
 	if row := r.row(); row.Circuit != gate.Closed || row.NextTrialAt != nil {
 		t.Errorf("the circuit is %+v", row)
@@ -85,13 +89,14 @@ func TestThePlannedTrialIsShown(t *testing.T) {
 	}
 }
 
-// The trial is one of those that would be released, and no other.
-func TestWhoMayBeTheTrial(t *testing.T) {
+// Only a transmission that would be released may be the trial.
+func TestOnlyWhatWouldBeReleasedIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
 	names := r.openOutage(g)
 	got := map[string]bool{}
+
 	for range len(outage) + 1 {
 		next := r.nextTrial(g)
 		if name := names[next.TransmissionID]; name == "" || got[name] {
@@ -100,6 +105,7 @@ func TestWhoMayBeTheTrial(t *testing.T) {
 		got[names[next.TransmissionID]] = true
 		r.report(g, next.TransmissionID, gate.Refuses)
 	}
+
 	for _, o := range outage {
 		if got[o.name] != o.freed {
 			t.Errorf("%q may be the trial: %t, want %t", o.name, got[o.name], o.freed)
@@ -107,12 +113,14 @@ func TestWhoMayBeTheTrial(t *testing.T) {
 	}
 }
 
-// With nobody waiting there is no trial to choose: of those who come next, at the same time, one is it.
+// If no transmission waits, none can be chosen as the trial. Of those that come next at the same time, one
+// becomes it.
 func TestTheNextToComeIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	gates := r.processes(3)
 	r.openCircuit(gates[0], time.Minute)
+
 	if _, found, err := gates[1].NextTrial(t.Context()); found || err != nil {
 		t.Fatalf("found a trial: %t (%v)", found, err)
 	}
@@ -123,6 +131,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 	comers := r.transmissions(12)
 	admissions := make([]gate.Admission, len(comers))
 	var group sync.WaitGroup
+
 	for i, comer := range comers {
 		group.Go(func() {
 			a, err := gates[i%len(gates)].Admit(context.WithoutCancel(t.Context()), comer)
@@ -132,6 +141,7 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 			admissions[i] = a
 		})
 	}
+
 	group.Wait()
 
 	trials := 0
@@ -146,12 +156,13 @@ func TestTheNextToComeIsTheTrial(t *testing.T) {
 			t.Errorf("admitted by %+v", a)
 		}
 	}
+
 	if trials != 1 {
 		t.Errorf("%d of them are the trial, want one", trials)
 	}
 }
 
-// item is one of an import.
+// item is an item of an import.
 func item(ordinal int32) uuid.UUID {
 	return gate.ImportItem(uuid.MustParse("d4e5f6a7-b8c9-0123-defa-234567890123"), ordinal)
 }
@@ -163,7 +174,7 @@ func (r *rig) admitImport(g *gate.Gate, item uuid.UUID) gate.Admission {
 	return a
 }
 
-// findNobody chooses a trial, as the circuit breaker does, while nobody waits.
+// findNobody chooses a trial, as the circuit breaker does, and must find no transmission that waits.
 func (r *rig) findNobody(g *gate.Gate) {
 	r.tb.Helper()
 	if next, found, err := g.NextTrial(r.tb.Context()); found || err != nil {
@@ -171,17 +182,19 @@ func (r *rig) findNobody(g *gate.Gate) {
 	}
 }
 
-// Where nothing else is sent to eCW, an import opens the circuit, tries it, and closes it.
+// If nothing else is sent to eCW, an import alone opens the circuit, is the trial, and closes it.
 func TestAnImportAloneIsTheTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := r.gate()
+
 	for n := range int32(3) {
 		if a := r.admitImport(g, item(n)); a.Waits() || a.Trial {
 			t.Fatalf("item %d is admitted with %+v by a closed circuit", n, a)
 		}
 		r.report(g, item(n), gate.Unavailable)
 	}
+
 	if got := r.row(); got.Circuit != gate.Open || got.Reason != gate.ReasonUnavailable {
 		t.Fatalf("after three items the circuit is %+v", got)
 	}
@@ -199,6 +212,7 @@ func TestAnImportAloneIsTheTrial(t *testing.T) {
 	if a := r.admitImport(g, item(5)); !a.Held || !a.Trying {
 		t.Errorf("beside the trial another is admitted with %+v", a)
 	}
+
 	change := r.report(g, item(4), gate.Refuses)
 	if got := r.row(); !change.Unsettled || got.Circuit != gate.Open || got.Reason != gate.ReasonCredentials {
 		t.Errorf("a trial in vain leaves the circuit as %+v", got)
@@ -223,12 +237,13 @@ func TestAnImportLeavesTheTrialToTransmissions(t *testing.T) {
 	if next.TransmissionID != held.TransmissionID {
 		t.Fatalf("%v is tried, want the transmission", next)
 	}
+
 	if a := r.admitImport(g, item(1)); !a.Held || !a.Trying {
 		t.Errorf("the import is admitted with %+v", a)
 	}
 }
 
-// An import whose trial was lost, with its worker or because a person ended it, does not stay the trial.
+// An import does not stay the trial if its trial was lost with its worker, or because a person ended it.
 func TestAnImportsTrialThatWasLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -236,7 +251,7 @@ func TestAnImportsTrialThatWasLost(t *testing.T) {
 	r.report(g, item(1), gate.Refuses)
 	r.findNobody(g)
 	r.admitImport(g, item(1))
-	r.findNobody(g) // the circuit breaker, which each that waits makes sure of
+	r.findNobody(g) // the circuit breaker runs, because every waiting import makes sure of it
 	if a := r.admitImport(g, item(2)); !a.Trial {
 		t.Errorf("the next to come is admitted with %+v", a)
 	}

@@ -25,8 +25,8 @@ type life struct {
 	early   [][]event                          // each time that it starts
 	replies []reply
 	planned int
-	// atOnce is what Deliver meets; nil: it does nothing, or it opens the transmission.
-	atOnce *reply
+	// atOnce is what Deliver meets, call by call; then it does nothing, or it opens the transmission.
+	atOnce []reply
 	opens  bool
 	// forgetsEnd makes the database forget the transmission once when its cancellation is recorded.
 	forgetsEnd bool
@@ -110,8 +110,8 @@ func (l *life) Deliver(_ context.Context, ref activities.ObservationRef) (out ac
 	l.mu.Lock()
 	opened := l.opened
 	fresh := !ref.LookUp && opened.AttemptsMade == 0 && opened.DeliveriesMade == 0
-	if !fresh || l.atOnce == nil {
-		opens := fresh && l.opens
+	if !fresh || len(l.atOnce) == 0 || l.wrong != nil {
+		opens := fresh && l.opens && l.model.delays == nil
 		l.mu.Unlock()
 		if opens {
 			l.tell("Deliver opens it", func(t time.Time) error { return l.model.open(t, ref, opened) })
@@ -119,9 +119,9 @@ func (l *life) Deliver(_ context.Context, ref activities.ObservationRef) (out ac
 		}
 		return out, nil
 	}
-	got := *l.atOnce
+	got := l.atOnce[0]
 	got.at = l.env.Now()
-	l.now, l.atOnce = got, nil
+	l.now, l.atOnce = got, l.atOnce[1:]
 	l.mu.Unlock()
 
 	l.tell(fmt.Sprintf("Deliver at once, look up %t", ref.LookUp), func(t time.Time) error { return l.model.beginAtOnce(t, ref, opened) })

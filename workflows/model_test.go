@@ -31,7 +31,7 @@ type model struct {
 	outcome    *reply    // of the delivery under way, until it is recorded
 	last       time.Time // when anything was last done
 
-	atOnce      bool // the delivery under way is the first, in the workflow's first task
+	atOnce      bool // the delivery under way began with the workflow
 	askedAtOnce bool // a person asked for a delivery meanwhile
 
 	waiting   bool
@@ -101,15 +101,17 @@ func (m *model) open(t time.Time, ref activities.ObservationRef, opened activiti
 	return nil
 }
 
-// beginAtOnce is the call of Deliver.
+// beginAtOnce is the call of Deliver, which opens the transmission, or was called from the queue.
 func (m *model) beginAtOnce(t time.Time, ref activities.ObservationRef, opened activities.Opened) error {
-	if m.delays != nil || ref.LookUp {
+	if m.deliveries > 0 || ref.LookUp || m.forgotten {
 		return fmt.Errorf("delivered at once, and something may have been sent before")
 	}
-	if err := m.open(t, ref, opened); err != nil {
-		return err
+	if m.delays == nil {
+		if err := m.open(t, ref, opened); err != nil {
+			return err
+		}
+		m.atOnce = true
 	}
-	m.atOnce = true
 	return m.begin(t, activities.Attempt{Delivery: 1, Number: 1, StartedAt: t})
 }
 

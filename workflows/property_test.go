@@ -45,9 +45,8 @@ func TestATransmissionKeepsItsPromises(t *testing.T) {
 func drawLife(t *rapid.T, opened activities.Opened) *life {
 	l := &life{opened: opened}
 	l.early = rapid.SliceOfN(rapid.SliceOfN(eventGen(false), 0, 1), 0, 3).Draw(t, "each time it starts")
-	if reply := drawReply(t, "delivered"); rapid.Bool().Draw(t, "at once") && reply.happensAtOnce() {
-		l.atOnce = &reply
-	}
+	atOnce := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, "delivered") }).Filter(reply.happensAtOnce)
+	l.atOnce = rapid.SliceOfN(atOnce, 0, 3).Draw(t, "at once")
 	l.opens = rapid.Bool().Draw(t, "opens at once")
 	l.forgetsEnd = rapid.Bool().Draw(t, "forgets the end")
 	often := rapid.SampledFrom(outcomes).Draw(t, "often")

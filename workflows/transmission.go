@@ -63,7 +63,7 @@ const (
 type transmission struct {
 	do          *activities.Transmission // nil: it only names the methods, the worker holds the real one
 	ref         activities.ObservationRef
-	first       bool // nothing was done for the observation before
+	first       bool // nothing was ever sent for the observation, nor done step by step
 	opened      activities.Opened
 	transformed time.Time
 	phase       phase
@@ -207,6 +207,7 @@ func (t *transmission) begin(ctx, work workflow.Context) (next *pause, done bool
 			return next, next == nil, err
 		}
 	}
+	t.first = false
 	if t.opened.TransmissionID != uuid.Nil {
 		return nil, false, nil
 	}
@@ -229,16 +230,18 @@ func isCancelled(ctx workflow.Context) bool {
 	return ctx.Err() != nil || workflow.GetSignalChannel(ctx, SignalCancel).Len() > 0
 }
 
-// deliverAtOnce makes the first delivery within the workflow's first task. begun is false when that did nothing.
+// deliverAtOnce makes the first delivery within one workflow task. begun is false when it could not: then it goes step by step.
 func (t *transmission) deliverAtOnce(ctx workflow.Context) (next *pause, begun bool, err error) {
 	var first activities.FirstDelivery
 	err = workflow.ExecuteLocalActivity(inThisTask(ctx, "attempt 1"), t.do.Deliver, t.ref).Get(ctx, &first)
 	if err != nil || first.Opened.TransmissionID == uuid.Nil { // step by step, the fault shows
+		t.first = false
 		return nil, false, nil
 	}
 
 	t.opened, t.transformed = first.Opened, first.TransformedAt
 	if !first.Begun() {
+		t.first = false
 		return nil, false, nil
 	}
 	t.phase, t.delivery, t.attempt = delivering, 1, 1
@@ -247,6 +250,7 @@ func (t *transmission) deliverAtOnce(ctx workflow.Context) (next *pause, begun b
 		next, err = t.putOff(ctx, first.Admission)
 		return next, true, err
 	case first.NotSent:
+		t.first = false
 		next, err = t.beginAgain(ctx)
 		return next, true, err
 	}
@@ -306,6 +310,13 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 		t.asked, t.due = true, time.Time{} // the schedule goes on from here
 	}
 	t.phase, t.transmitNow, t.called = delivering, false, nil
+	if t.first && t.delivery == 0 && !t.asked {
+		next, begun, err := t.deliverAtOnce(ctx)
+		if err != nil || begun {
+			return next, err
+		}
+	}
+
 	early := t.due.After(workflow.Now(ctx))
 	t.delivery++
 	t.attempt++

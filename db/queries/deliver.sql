@@ -53,6 +53,43 @@ WITH place AS (
 SELECT opened.number, now()::timestamptz AS began_at
 FROM opened;
 
+-- name: ResumeDelivery :one
+-- Marks the first delivery of a transmission as sent that was called from the queue, where its place is kept. No row comes
+-- back, and nothing is sent, when the place is not kept any more, or when the transmission does not wait in the queue.
+WITH place AS (
+    UPDATE ecw_places
+    SET expires_at = clock_timestamp() + sqlc.arg(lease)::float8 * interval '1 second'
+    WHERE ecw_places.id = @id
+      AND expires_at > clock_timestamp()
+    RETURNING ecw_places.id
+), resumed AS (
+    UPDATE transmissions
+    SET status = 'processing',
+        attempt_count = 1,
+        held_at = NULL,
+        asked = false,
+        first_attempted_at = now(),
+        last_attempted_at = now(),
+        updated_at = now()
+    FROM place
+    WHERE transmissions.id = place.id
+      AND transmissions.observation_id = @observation_id
+      AND transmissions.held_at IS NOT NULL
+      AND transmissions.attempt_count = 0
+    RETURNING transmissions.id
+), chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT @patient_id::uuid, @ecw_patient_id::text
+    FROM resumed
+    ON CONFLICT DO NOTHING
+), attempt AS (
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
+    SELECT resumed.id, 1, 1, now(), now(), @ecw_patient_id::text
+    FROM resumed
+)
+SELECT now()::timestamptz AS began_at
+FROM resumed;
+
 -- name: RecordDelivered :one
 -- Records that eCW has acknowledged the first delivery, and frees its place: what Record does, where the circuit has
 -- nothing to learn from it. No row comes back, and nothing is written, when it has, or when the transmission is not in

@@ -24,13 +24,13 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 	}{s.faults.active(s.now()), faultKinds()}))
 }
 
-// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and what some kinds want besides: "delay": "2s",
-// "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without count and for, the fault hits one
-// request.
+// addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and the further fields of some kinds:
+// "delay": "2s", "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without
+// count and for, the fault affects one request.
 func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: "the body cannot be read"}))
+		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: "the body cannot be read; send it again"}))
 		return
 	}
 	f, mistake := s.parseFault(data)
@@ -47,7 +47,7 @@ func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// faultRequest is the body of POST /admin/faults; a pointer tells absent from empty.
+// faultRequest is the body of POST /admin/faults. A nil pointer means that the field is absent.
 type faultRequest struct {
 	kind, target                 string
 	location, number             string
@@ -60,17 +60,26 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	if mistake != nil {
 		return fault{}, mistake
 	}
+
 	kind, ok := kindNamed(req.kind)
 	if !ok {
 		return fault{}, &adminError{fmt.Sprintf("kind: %q is unknown; GET /admin/faults lists the kinds", req.kind), "kind"}
 	}
-	f := fault{Kind: kind.Kind, Target: kind.Targets[0], phase: kind.phase, Remaining: 1}
+
+	f := fault{
+		Kind:      kind.Kind,
+		Target:    kind.Targets[0],
+		phase:     kind.phase,
+		Remaining: 1,
+	}
+
 	if req.target != "" {
 		f.Target = operation(req.target)
 	}
 	if !slices.Contains(kind.Targets, f.Target) {
 		return fault{}, &adminError{fmt.Sprintf("target: %q does not go with %s; use one of %v", req.target, kind.Kind, kind.Targets), "target"}
 	}
+
 	switch {
 	case req.count != nil && req.period != nil:
 		return fault{}, &adminError{"for: give count or for, not both", "for"}
@@ -81,17 +90,20 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 	case req.period != nil:
 		f.Remaining, f.Until, f.period = 0, s.now().Add(*req.period), *req.period
 	}
+
 	if mistake := f.times(req); mistake != nil {
 		return fault{}, mistake
 	}
+
 	return f, f.contents(req)
 }
 
-// contents sets what the kinds with an answer of their own want to be told.
+// contents sets the fields that say what the fault answers, which only some kinds take.
 func (f *fault) contents(req faultRequest) *adminError {
 	redirects, refuses := f.Kind == kindRedirect, f.Kind == kindNumber
 	target, err := url.Parse(req.location)
 	number, numberErr := strconv.Atoi(req.number)
+
 	switch {
 	case req.location != "" && !redirects:
 		return &adminError{"location: only redirect takes it", "location"}
@@ -102,15 +114,17 @@ func (f *fault) contents(req faultRequest) *adminError {
 	case refuses && (numberErr != nil || number < 2):
 		return &adminError{"number: ecw_number needs one of eCW's numbers for a failure, such as 613", "number"}
 	}
+
 	f.Location, f.Number = req.location, req.number
 	return nil
 }
 
-// times sets the durations that some kinds take.
+// times sets the durations, which only some kinds take.
 func (f *fault) times(req faultRequest) *adminError {
 	slow := slices.Contains([]string{kindSlow, kindSlowAfter, kindSlowStart, kindLateIndex}, f.Kind)
 	shares := f.Kind == kindSharedCapacity
 	announces := f.Kind == kindThrottle || f.Kind == kindError503
+
 	switch {
 	case req.delay != nil && !slow:
 		return &adminError{"delay: only slow, slow_after, slow_start and late_index take it", "delay"}
@@ -123,6 +137,7 @@ func (f *fault) times(req faultRequest) *adminError {
 	case req.retryIn != nil && !announces:
 		return &adminError{"retry_after: only throttle and error_503 take it", "retry_after"}
 	}
+
 	if slow {
 		f.delay = 2 * time.Second
 		if req.delay != nil {
@@ -130,12 +145,14 @@ func (f *fault) times(req faultRequest) *adminError {
 		}
 		f.Delay = f.delay.String()
 	}
+
 	if shares {
 		f.work, f.Work = *req.work, req.work.String()
 	}
 	if req.retryIn != nil {
 		f.retryAfter, f.RetryAfter = *req.retryIn, req.retryIn.String()
 	}
+
 	return nil
 }
 
@@ -143,7 +160,7 @@ func decodeFault(data []byte) (faultRequest, *adminError) {
 	var req faultRequest
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
-		return req, &adminError{Detail: `the body is no JSON object such as {"kind": "slow", "target": "create", "count": 3}`}
+		return req, &adminError{Detail: `the body is not a JSON object such as {"kind": "slow", "target": "create", "count": 3}`}
 	}
 	for _, name := range sortedKeys(fields) {
 		if err := req.set(name, fields[name]); err != nil {
@@ -206,7 +223,8 @@ func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
 	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats(), s.capacity.busy())))
 }
 
-// reset returns to the state of a first start: no Observations (the file's are gone too), tokens, faults or counts.
+// reset returns to the state of a first start, without Observations, tokens, faults or counts. It empties the
+// file too.
 func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	s.faults.clear()
 	s.capacity.release()
@@ -216,7 +234,8 @@ func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	err := s.store.reset()
 	s.stats.reset()
 	if err != nil {
-		s.send(w, jsonReply(http.StatusInternalServerError, typeJSON, adminError{Detail: "the file of Observations cannot be emptied: " + err.Error()}))
+		detail := "the file of Observations cannot be emptied: " + err.Error()
+		s.send(w, jsonReply(http.StatusInternalServerError, typeJSON, adminError{Detail: detail}))
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -11,7 +11,8 @@ func bundle(resource, ifNoneExist string) string {
 	if ifNoneExist != "" {
 		condition = fmt.Sprintf(`,"ifNoneExist":"identifier=%s|%s"`, idSystem, ifNoneExist)
 	}
-	return `{"resourceType":"Bundle","type":"transaction","entry":[{"fullUrl":"urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a","resource":` + resource +
+	return `{"resourceType":"Bundle","type":"transaction","entry":[` +
+		`{"fullUrl":"urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a","resource":` + resource +
 		`,"request":{"method":"POST","url":"Observation"` + condition + `}}]}`
 }
 
@@ -31,18 +32,23 @@ func TestTransaction(t *testing.T) {
 	if a.status != 200 || a.str("type") != "transaction-response" || a.entryStatus() != "1" {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
+
 	location := a.str("entry", 0, "response", "location")
 	if b := r.fhirGet(token, "/"+strings.TrimSuffix(location, "/_history/1")); b.status != 200 || !strings.Contains(b.text, "81.60") {
 		t.Errorf("%s: got %d %s", location, b.status, b.text)
 	}
+
 	again := r.transact(token, bundle(weight("w-1"), "w-1"))
 	if again.status != 200 || again.entryStatus() != "1" || again.str("entry", 0, "response", "location") != location {
 		t.Errorf("the same again: got %d %s", again.status, again.text)
 	}
+
 	unconditional := r.transact(token, bundle(weight("w-1"), ""))
-	if unconditional.status != 200 || unconditional.entryStatus() != "201" || unconditional.str("entry", 0, "response", "outcome", "issue", 0, "code") != "duplicate" {
+	if unconditional.status != 200 || unconditional.entryStatus() != "201" ||
+		unconditional.str("entry", 0, "response", "outcome", "issue", 0, "code") != "duplicate" {
 		t.Errorf("without ifNoneExist: got %d %s", unconditional.status, unconditional.text)
 	}
+
 	r.fault(`{"kind": "ignore_if_none_exist"}`)
 	if ignored := r.transact(token, bundle(weight("w-1"), "w-1")); ignored.entryStatus() != "201" {
 		t.Errorf("ifNoneExist ignored: got %d %s", ignored.status, ignored.text)
@@ -50,9 +56,11 @@ func TestTransaction(t *testing.T) {
 	if n := r.stored("w-1"); n != 1 {
 		t.Errorf("stored %d", n)
 	}
-	if slash := r.do("POST", base("/"), bundle(weight("w-2"), ""), "Authorization", "Bearer "+token, "Content-Type", fhirJSON); slash.entryStatus() != "1" {
+	slash := r.do("POST", base("/"), bundle(weight("w-2"), ""), "Authorization", "Bearer "+token, "Content-Type", fhirJSON)
+	if slash.entryStatus() != "1" {
 		t.Errorf("base with a slash: got %d %s", slash.status, slash.text)
 	}
+
 	r.create(token, weight("w-2"))
 	if several := r.transact(token, bundle(weight("w-2"), "w-2")); several.status != 412 {
 		t.Errorf("several matches: got %d %s", several.status, several.text)
@@ -64,6 +72,7 @@ func TestTransactionNumbers(t *testing.T) {
 	r := start(t)
 	token := r.token(allScopes)
 	w := weight("a")
+
 	for want, resource := range map[string]string{
 		"207": with(t, w, patientID, "nobody"),
 		"100": with(t, w, "Patient/", "Group/"),
@@ -81,6 +90,7 @@ func TestTransactionNumbers(t *testing.T) {
 			t.Errorf("%s: got %d %s", want, a.status, a.text)
 		}
 	}
+
 	if n := r.stored("a"); n != 0 {
 		t.Errorf("stored %d", n)
 	}
@@ -92,6 +102,7 @@ func TestTransactionMalformed(t *testing.T) {
 	token := r.token(allScopes)
 	good := bundle(weight("a"), "a")
 	entry := good[strings.Index(good, `[{"fullUrl"`)+1 : len(good)-2]
+
 	for name, body := range map[string]string{
 		"no JSON":        "x",
 		"an Observation": weight("a"),

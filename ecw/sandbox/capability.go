@@ -2,19 +2,21 @@ package sandbox
 
 import (
 	"net/http"
+	"slices"
 )
 
-// capability is the CapabilityStatement. Like eCW's it does not advertise conditional create, although the sandbox has
-// it: a client may not rely on the statement.
+// capability returns the CapabilityStatement. Like eCW's it does not list conditional create, although the
+// sandbox supports it, so that a client cannot rely on the statement.
 func (s *Server) capability(*call) reply {
 	type object = map[string]any
-	params := func(kinds ...[2]string) []object {
+	params := func(kind string, names ...string) []object {
 		var list []object
-		for _, k := range kinds {
-			list = append(list, object{"name": k[0], "type": k[1]})
+		for _, name := range names {
+			list = append(list, object{"name": name, "type": kind})
 		}
 		return list
 	}
+
 	interactions := func(codes ...string) []object {
 		var list []object
 		for _, code := range codes {
@@ -22,14 +24,23 @@ func (s *Server) capability(*call) reply {
 		}
 		return list
 	}
+
 	return jsonReply(http.StatusOK, typeFHIR, object{
-		"resourceType": "CapabilityStatement", "status": "active", "date": patientsUpdated, "kind": "instance",
-		"software": object{"name": "Vantrexia sandbox EHR"}, "implementation": object{"description": "A stand-in for eClinicalWorks", "url": s.FHIRBaseURL()},
-		"fhirVersion": "4.0.1", "format": []string{"application/fhir+json"},
+		"resourceType":   "CapabilityStatement",
+		"status":         "active",
+		"date":           patientsUpdated,
+		"kind":           "instance",
+		"software":       object{"name": "Vantrexia sandbox EHR"},
+		"implementation": object{"description": "A stand-in for eClinicalWorks", "url": s.FHIRBaseURL()},
+		"fhirVersion":    "4.0.1",
+		"format":         []string{"application/fhir+json"},
 		"rest": []object{{
 			"mode": "server",
 			"security": object{
-				"service": []codeableConcept{{Coding: []coding{{System: "http://terminology.hl7.org/CodeSystem/restful-security-service", Code: "SMART-on-FHIR"}}}},
+				"service": []codeableConcept{{Coding: []coding{{
+					System: "http://terminology.hl7.org/CodeSystem/restful-security-service",
+					Code:   "SMART-on-FHIR",
+				}}}},
 				"extension": []object{{
 					"url":       "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
 					"extension": []object{{"url": "token", "valueUri": s.TokenURL()}},
@@ -37,12 +48,24 @@ func (s *Server) capability(*call) reply {
 			},
 			"interaction": interactions("transaction"),
 			"resource": []object{
-				{"type": "Patient", "interaction": interactions("read", "search-type"), "searchParam": params(
-					[2]string{"_id", "token"}, [2]string{"identifier", "token"}, [2]string{"name", "string"}, [2]string{"family", "string"},
-					[2]string{"given", "string"}, [2]string{"gender", "token"}, [2]string{"birthdate", "date"})},
-				{"type": "Observation", "interaction": interactions("create", "read", "vread", "search-type"), "searchParam": params(
-					[2]string{"_id", "token"}, [2]string{"identifier", "token"}, [2]string{"patient", "reference"}, [2]string{"subject", "reference"},
-					[2]string{"category", "token"}, [2]string{"code", "token"}, [2]string{"date", "date"})},
+				{
+					"type":        "Patient",
+					"interaction": interactions("read", "search-type"),
+					"searchParam": slices.Concat(
+						params("token", "_id", "identifier", "gender"),
+						params("string", "name", "family", "given"),
+						params("date", "birthdate"),
+					),
+				},
+				{
+					"type":        "Observation",
+					"interaction": interactions("create", "read", "vread", "search-type"),
+					"searchParam": slices.Concat(
+						params("token", "_id", "identifier", "category", "code"),
+						params("reference", "patient", "subject"),
+						params("date", "date"),
+					),
+				},
 			},
 		}},
 	})
@@ -61,7 +84,7 @@ func (s *Server) smartConfiguration(*call) reply {
 	})
 }
 
-// noSuchInteraction answers whatever else is asked below the FHIR base.
+// noSuchInteraction answers every other request below the FHIR base.
 func (s *Server) noSuchInteraction(c *call) reply {
 	p := problem{status: http.StatusNotFound, code: "not-supported", detail: "the sandbox serves Patient, Observation and metadata only"}
 	if r := c.Request; r.Method != http.MethodGet && r.Method != http.MethodPost {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// capacity is what a server can do, shared equally by the requests under way (processor sharing): of n requests each
-// advances at 1/n of full speed, those included whose clients have gone. It runs on the real clock, because requests wait
-// for it.
+// capacity is the work that a server can do, shared equally by the requests under way (processor sharing):
+// each of n requests advances at 1/n of full speed, even if its client has gone. It runs on the real clock,
+// because requests wait for it.
 type capacity struct {
 	mu     sync.Mutex
 	shared sharing
@@ -24,7 +24,7 @@ func newCapacity() *capacity {
 	return c
 }
 
-// use returns when the server has done that much work for the caller, or when everybody is released.
+// use returns when the server has done that much work for the caller, or when all requests are released.
 func (c *capacity) use(work time.Duration) {
 	if done := c.enter(work); done != nil {
 		<-done
@@ -42,7 +42,7 @@ func (c *capacity) enter(work time.Duration) <-chan struct{} {
 	return done
 }
 
-// proceed lets those go whose work is done.
+// proceed ends the requests whose work is done.
 func (c *capacity) proceed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,8 +50,8 @@ func (c *capacity) proceed() {
 	c.rearm()
 }
 
-// rearm sets the one timer to the next end. A timer that has fired already and waits for the lock does no harm: it finds
-// nothing to do.
+// rearm sets the timer to the end of the next request. If the timer has fired already and proceed waits for
+// the lock, proceed finds nothing to do.
 func (c *capacity) rearm() {
 	if left, busy := c.shared.next(); busy {
 		c.timer.Reset(left)
@@ -60,7 +60,7 @@ func (c *capacity) rearm() {
 	}
 }
 
-// release ends the work of everybody under way.
+// release ends all requests under way.
 func (c *capacity) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +68,7 @@ func (c *capacity) release() {
 	c.timer.Stop()
 }
 
-// close releases everybody for good.
+// close releases all requests, and from then on use does not wait.
 func (c *capacity) close() {
 	c.mu.Lock()
 	c.closed = true
@@ -76,7 +76,7 @@ func (c *capacity) close() {
 	c.release()
 }
 
-// busy is how long there was work since the start or the last call of forget, which is the work done.
+// busy is how long there was work since the start or the last call of forget. It equals the work done.
 func (c *capacity) busy() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,13 +93,13 @@ func (c *capacity) forget() {
 	c.shared.busy = 0
 }
 
-// sharing is the arithmetic of a capacity. Its virtual time is the work that each request would have got that was there all
-// the time: it runs at 1/n of real time while n requests are under way. So a request is done when the virtual time of its
-// arrival plus its work is reached, whoever comes and goes meanwhile.
+// sharing is the arithmetic of a capacity. Its virtual time runs at 1/n of real time while n requests are
+// under way, so it measures the work that each of them gets. A request is done when virtual time has advanced
+// by the request's work since its arrival, however many other requests come and go meanwhile.
 type sharing struct {
 	under   shares
-	virtual float64   // nanoseconds; a time.Duration would lose a part of one with every division
-	at      time.Time // of virtual
+	virtual float64   // nanoseconds; a time.Duration would lose a fraction with every division
+	at      time.Time // the real time of virtual
 	busy    time.Duration
 }
 
@@ -117,8 +117,8 @@ func (s *sharing) enter(now time.Time, work time.Duration) <-chan struct{} {
 	return done
 }
 
-// advance does the work of the time that has passed, and ends the requests that are done. Each end changes the speed of
-// those that remain.
+// advance does the work of the time that has passed, and ends the requests that are done. After each end the
+// others advance faster.
 func (s *sharing) advance(now time.Time) {
 	for len(s.under) > 0 {
 		passed := now.Sub(s.at)
@@ -135,14 +135,15 @@ func (s *sharing) advance(now time.Time) {
 		s.at = s.at.Add(left)
 		s.busy += left
 	}
+
 	if len(s.under) == 0 {
-		s.virtual = 0 // small numbers are exact ones
+		s.virtual = 0 // a float is most precise near zero
 	}
 
 	s.at = now
 }
 
-// next is how long it takes from the last advance until a request is done, if none comes meanwhile.
+// next is how long it takes from the last advance until a request is done, if no other comes meanwhile.
 func (s *sharing) next() (left time.Duration, busy bool) {
 	if len(s.under) == 0 {
 		return 0, false
@@ -158,7 +159,7 @@ func (s *sharing) release(now time.Time) {
 	s.under, s.virtual = nil, 0
 }
 
-// shares are a heap: the first is done first.
+// shares is a heap whose first element is done first.
 type shares []share
 
 func (s shares) Len() int           { return len(s) }

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// TestSharing holds the ends of requests against processor sharing worked out by hand, in whatever steps time is looked at.
+// TestSharing compares the ends of requests with results worked out by hand, for several sizes of the steps
+// of time.
 func TestSharing(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
 	type arrival struct{ at, work, ends time.Duration }
+
 	for name, arrivals := range map[string][]arrival{
 		"alone":              {{0, 3 * s, 3 * s}},
 		"one after another":  {{0, s, s}, {2 * s, s, 3 * s}},
@@ -24,6 +26,7 @@ func TestSharing(t *testing.T) {
 			var work time.Duration
 			begun := time.Now()
 			under := map[int]<-chan struct{}{}
+
 			for now := time.Duration(0); now <= 10*s; now += step {
 				shared.advance(begun.Add(now))
 				for i, done := range under {
@@ -35,6 +38,7 @@ func TestSharing(t *testing.T) {
 					}
 					delete(under, i)
 				}
+
 				for i, a := range arrivals {
 					if a.at == now {
 						under[i] = shared.enter(begun.Add(now), a.work)
@@ -42,6 +46,7 @@ func TestSharing(t *testing.T) {
 					}
 				}
 			}
+
 			if len(under) > 0 {
 				t.Errorf("%s, steps of %s: %d requests never end", name, step, len(under))
 			}
@@ -61,16 +66,19 @@ func isClosed(done <-chan struct{}) bool {
 	}
 }
 
-// TestCapacityServesManyAtOnce: two thousand requests share it, and all of them end when their work is done.
+// TestCapacityServesManyAtOnce: many requests share the capacity, and all of them end when their work is
+// done.
 func TestCapacityServesManyAtOnce(t *testing.T) {
 	t.Parallel()
 	const n, work = 2000, 200 * time.Microsecond
 	c := newCapacity()
 	begun := time.Now()
 	var all sync.WaitGroup
+
 	for range n {
 		all.Go(func() { c.use(work) })
 	}
+
 	all.Wait()
 	if took := time.Since(begun); took < n*work {
 		t.Errorf("%d times %s were done in %s", n, work, took)

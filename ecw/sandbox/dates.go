@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// span is the time that a FHIR date or dateTime stands for, from ≤ t < to: a day, a month, a second. Dates without a
-// zone are UTC.
+// span is the period that a FHIR date or dateTime means, from ≤ t < to, such as a day, a month or a second. A
+// date without a zone is in UTC.
 type span struct{ from, to time.Time }
 
-// datePattern is FHIR R4's dateTime (§2.24.0.1): a year, month or day, or a time with seconds and a zone. Go's own parser
-// would let "T8:00:00Z" pass.
+// datePattern is FHIR R4's dateTime (§2.24.0.1): a year, month or day, or a time with seconds and a zone.
+// Go's parser alone would accept "T8:00:00Z".
 var datePattern = regexp.MustCompile(`^\d{4}(-\d\d(-\d\d(T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?)?)?$`)
 
 func parseDate(s string) (span, error) {
 	if !datePattern.MatchString(s) {
-		return span{}, fmt.Errorf("%q is no FHIR date; write 2026-02-06 or 2026-02-06T10:30:00Z", s)
+		return span{}, fmt.Errorf("%q is not a FHIR date; write 2026-02-06 or 2026-02-06T10:30:00Z", s)
 	}
+
 	layout := time.RFC3339
 	end := func(t time.Time) time.Time { return t.Add(time.Second) }
 	switch {
@@ -31,10 +32,12 @@ func parseDate(s string) (span, error) {
 	case strings.Contains(s, "."):
 		end = func(t time.Time) time.Time { return t.Add(time.Millisecond) }
 	}
+
 	t, err := time.Parse(layout, s)
 	if err != nil {
-		return span{}, fmt.Errorf("%q is no date of the calendar", s)
+		return span{}, fmt.Errorf("%q is not a date of the calendar", s)
 	}
+
 	return span{from: t, to: end(t)}, nil
 }
 
@@ -44,10 +47,12 @@ func dateTest(value string) (func(span) bool, error) {
 	if len(value) > 2 && value[0] >= 'a' {
 		prefix, value = value[:2], value[2:]
 	}
+
 	p, err := parseDate(value)
 	if err != nil {
 		return nil, err
 	}
+
 	equal := func(s span) bool { return !s.from.Before(p.from) && !s.to.After(p.to) }
 	switch prefix {
 	case "eq":

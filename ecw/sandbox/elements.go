@@ -8,33 +8,59 @@ import (
 	"strings"
 )
 
-// element lists the names that a FHIR type allows, and the types of those that are looked into.
+// element lists the names of a FHIR type's elements, and the types of the elements that are checked in turn.
 type element struct {
 	names string
 	types map[string]string
 }
 
-// elementsOf is the part of FHIR R4 that an Observation of a vital sign is made of. Go's decoder takes "effectivedatetime"
-// for effectiveDateTime and skips what it does not know; a FHIR server does neither, hence this table.
+// elementsOf is the part of FHIR R4 that an Observation of a vital sign may contain. The table is needed
+// because Go's decoder accepts "effectivedatetime" for effectiveDateTime and skips unknown elements; a FHIR
+// server does neither.
 func elementsOf(fhirType string) (element, bool) {
-	const common = " id extension "
+	const (
+		common = " id extension "
+		values = " valueQuantity valueCodeableConcept valueString valueBoolean valueInteger valueRange valueRatio " +
+			"valueSampledData valueTime valueDateTime valuePeriod dataAbsentReason interpretation referenceRange "
+	)
 	switch fhirType {
 	case "Observation":
-		return element{common + "resourceType meta implicitRules language text contained modifierExtension identifier basedOn partOf status category " +
-			"code subject focus encounter effectiveDateTime effectivePeriod effectiveTiming effectiveInstant issued performer valueQuantity " +
-			"valueCodeableConcept valueString valueBoolean valueInteger valueRange valueRatio valueSampledData valueTime valueDateTime valuePeriod " +
-			"dataAbsentReason interpretation note bodySite method specimen device referenceRange hasMember derivedFrom component ",
-			map[string]string{"meta": "Meta", "identifier": "Identifier", "category": "CodeableConcept", "code": "CodeableConcept",
-				"subject": "Reference", "performer": "Reference", "device": "Reference", "valueQuantity": "Quantity",
-				"dataAbsentReason": "CodeableConcept", "component": "Component"}}, true
+		return element{
+			common + values + "resourceType meta implicitRules language text contained modifierExtension identifier basedOn " +
+				"partOf status category code subject focus encounter effectiveDateTime effectivePeriod effectiveTiming " +
+				"effectiveInstant issued performer note bodySite method specimen device hasMember derivedFrom component ",
+			map[string]string{
+				"meta":             "Meta",
+				"identifier":       "Identifier",
+				"category":         "CodeableConcept",
+				"code":             "CodeableConcept",
+				"subject":          "Reference",
+				"performer":        "Reference",
+				"device":           "Reference",
+				"valueQuantity":    "Quantity",
+				"dataAbsentReason": "CodeableConcept",
+				"component":        "Component",
+			},
+		}, true
 	case "Component":
-		return element{common + "modifierExtension code valueQuantity valueCodeableConcept valueString valueBoolean valueInteger valueRange valueRatio " +
-			"valueSampledData valueTime valueDateTime valuePeriod dataAbsentReason interpretation referenceRange ",
-			map[string]string{"code": "CodeableConcept", "valueQuantity": "Quantity", "dataAbsentReason": "CodeableConcept"}}, true
+		return element{
+			common + values + "modifierExtension code ",
+			map[string]string{
+				"code":             "CodeableConcept",
+				"valueQuantity":    "Quantity",
+				"dataAbsentReason": "CodeableConcept",
+			},
+		}, true
 	case "Meta":
-		return element{common + "versionId lastUpdated source profile security tag ", map[string]string{"tag": "Coding", "security": "Coding"}}, true
+		return element{
+			common + "versionId lastUpdated source profile security tag ",
+			map[string]string{"tag": "Coding", "security": "Coding"},
+		}, true
 	case "Identifier":
-		return element{common + "use type system value period assigner ", map[string]string{"type": "CodeableConcept", "assigner": "Reference"}}, true
+		return element{
+			common + "use type system value period assigner ",
+			map[string]string{"type": "CodeableConcept", "assigner": "Reference"},
+		}, true
 	case "CodeableConcept":
 		return element{common + "coding text ", map[string]string{"coding": "Coding"}}, true
 	case "Coding":
@@ -44,6 +70,7 @@ func elementsOf(fhirType string) (element, bool) {
 	case "Reference":
 		return element{common + "reference type identifier display ", map[string]string{"identifier": "Identifier"}}, true
 	}
+
 	return element{}, false
 }
 
@@ -53,22 +80,27 @@ func unknownElement(raw json.RawMessage, fhirType, path string) string {
 	if !ok {
 		return ""
 	}
+
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
 		var list []json.RawMessage
 		if json.Unmarshal(raw, &list) != nil {
 			return path
 		}
+
 		for i, item := range list {
 			if at := unknownElement(item, fhirType, fmt.Sprintf("%s[%d]", path, i)); at != "" {
 				return at
 			}
 		}
+
 		return ""
 	}
+
 	var object map[string]json.RawMessage
 	if json.Unmarshal(raw, &object) != nil {
 		return path
 	}
+
 	names := strings.Fields(known.names)
 	for _, name := range sortedKeys(object) {
 		at := path + "." + name
@@ -79,5 +111,6 @@ func unknownElement(raw json.RawMessage, fhirType, path string) string {
 			return at
 		}
 	}
+
 	return ""
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The kinds of fault. Those of the first group change how a request is handled and may come together; of the second and
-// third group the oldest that fits applies.
+// The kinds of fault. Several faults of the first group, which change how a request is handled, may apply
+// together. Of the second and third group only the oldest matching fault applies.
 const (
 	kindSlow              = "slow"
 	kindSlowAfter         = "slow_after"
@@ -58,7 +58,7 @@ const (
 	afterHandling
 )
 
-// faultKind is what can be asked for. The first of its targets is the default.
+// faultKind describes a kind of fault. The first of its targets is the default.
 type faultKind struct {
 	Kind    string      `json:"kind"`
 	Targets []operation `json:"targets"`
@@ -66,7 +66,7 @@ type faultKind struct {
 	phase   phase
 }
 
-const opAny operation = "any" // as a target only
+const opAny operation = "any" // only as a target
 
 func faultKinds() []faultKind {
 	every := []operation{opAny, opToken, opCreate, opSearch, opRead}
@@ -76,31 +76,51 @@ func faultKinds() []faultKind {
 		{kindSlowAfter, every, "handles the request, then waits for delay before the answer", changesHandling},
 		{kindSharedCapacity, every, "does work, which must be given, before it handles a request; all requests under way share the " +
 			"time equally, those included whose clients have gone", changesHandling},
-		{kindSlowStart, every, "waits for delay, which shrinks to nothing during for, as after a start; work in shared_capacity", changesHandling},
+		{
+			kindSlowStart,
+			every,
+			"waits for delay, which shrinks to nothing during for, as after a start; with shared_capacity it is work instead",
+			changesHandling,
+		},
 		{kindIgnoreIfNoneExist, create, "ignores If-None-Exist and creates again; a known identifier in a Bundle gets 201", changesHandling},
 		{kindStoreAgain, create, "ignores If-None-Exist and creates again, in a Bundle too, with the answer of a new one", changesHandling},
 		{kindRejectIfNoneExist, create, "answers 400 to a create with If-None-Exist", changesHandling},
 		{kindStandardStatus, create, `answers a Bundle with "201 Created" in place of "1"`, changesHandling},
 		{kindLateIndex, create, "stores an Observation that searches and If-None-Exist do not find until delay has passed", changesHandling},
-		{kindEmptySearch, search, "finds nothing, as while a write waits in a queue", changesHandling},
+		{kindEmptySearch, search, "finds nothing, as while a write is still queued", changesHandling},
 		{kindStrictSearch, search, "refuses a search for Observations with _count or without category", changesHandling},
 		{kindRefuseIdentifier, search, "refuses a search for Observations by identifier", changesHandling},
 		{kindIgnoreIdentifier, search, "ignores the identifier in a search for Observations, and finds too much", changesHandling},
 		{kindDropIdentifier, create, "stores the Observation without its identifiers", changesHandling},
-		{kindOtherPerson, []operation{opRead}, "answers a read of a Patient with somebody else's demographics under its id and MRN", changesHandling},
+		{
+			kindOtherPerson,
+			[]operation{opRead},
+			"answers a read of a Patient with another person's demographics under its id and MRN",
+			changesHandling,
+		},
 		{kindNarrowScope, token, "grants no scope that writes Observations", changesHandling},
 		{kindNoExpiresIn, token, "issues a token without expires_in", changesHandling},
 		{kindResetBefore, every, "resets the connection, nothing is handled", insteadOfHandling},
 		{kindUnauthorized, every, "answers 401 and revokes the access token used", insteadOfHandling},
 		{kindForbidden, every, "answers 403", insteadOfHandling},
-		{kindThrottle, every, "answers 429 to this and every other request until the top of the minute, or for retry_after, which is then announced", insteadOfHandling},
+		{
+			kindThrottle,
+			every,
+			"answers 429 to this and every other request until the top of the minute, or for retry_after, which is then announced",
+			insteadOfHandling,
+		},
 		{kindError500, every, "answers 500", insteadOfHandling},
 		{kindError502, every, "answers 502 with HTML, as a gateway does", insteadOfHandling},
 		{kindError503, every, "answers 503, with Retry-After if retry_after is given", insteadOfHandling},
 		{kindError504, every, "answers 504 with HTML, as a gateway does", insteadOfHandling},
 		{kindHTML, every, "answers 200 with an HTML page of a gateway, nothing is handled", insteadOfHandling},
 		{kindRedirect, every, "answers 307 with location, which must be given, nothing is handled", insteadOfHandling},
-		{kindNumber, create, "refuses with number, one of eCW's, which must be given: alone in a Bundle's entry, in an OperationOutcome with 400 otherwise", insteadOfHandling},
+		{
+			kindNumber,
+			create,
+			"refuses with number, one of eCW's, which must be given: alone in a Bundle's entry, in an OperationOutcome with 400 otherwise",
+			insteadOfHandling,
+		},
 		{kindTokenDown, token, "answers 503 with HTML: the token server is down", insteadOfHandling},
 		{kindAccessDenied, token, "answers access_denied, which eCW sends with status 500", insteadOfHandling},
 		{kindResetAfter, every, "handles (stores), then resets the connection", afterHandling},
@@ -109,7 +129,7 @@ func faultKinds() []faultKind {
 		{kindNoID, create, "handles (stores), then answers without id and Location", afterHandling},
 		{kindDuplicate, create, "handles (stores), then answers 200 with an OperationOutcome duplicate", afterHandling},
 		{kindLarge, every, "handles (stores), then answers with 10 MB and no Location", afterHandling},
-		{kindWrongType, every, "handles (stores), then calls the answer text/plain, without Location", afterHandling},
+		{kindWrongType, every, "handles (stores), then answers with the content type text/plain, without Location", afterHandling},
 	}
 }
 
@@ -122,7 +142,7 @@ func kindNamed(name string) (faultKind, bool) {
 	return kinds[i], true
 }
 
-// fault is one that was asked for. It ends after a number of requests or at a time, never both.
+// fault is one that was asked for. It ends either after a number of requests or at a time.
 type fault struct {
 	ID         int       `json:"id"`
 	Kind       string    `json:"kind"`
@@ -140,10 +160,10 @@ type fault struct {
 	delay      time.Duration
 	work       time.Duration
 	retryAfter time.Duration
-	period     time.Duration // from the beginning to Until
+	period     time.Duration // from the start to Until
 }
 
-// cold is what is left of the delay of a slow start.
+// cold is the part of a slow start's delay that is left.
 func (f *fault) cold(now time.Time) time.Duration {
 	return time.Duration(float64(f.delay) * float64(f.Until.Sub(now)) / float64(f.period))
 }
@@ -193,24 +213,25 @@ func (fs *faults) prune(now time.Time) {
 	fs.list = slices.DeleteFunc(fs.list, func(f *fault) bool { return f.over(now) })
 }
 
-// effects are what the faults do to one request.
+// effects is what the faults do to one request.
 type effects struct {
 	kinds             []string
 	delay, delayAfter time.Duration
-	work              time.Duration // of the shared capacity
+	work              time.Duration // to be done by the shared capacity
 	indexDelay        time.Duration
-	decisive          fault // of the kinds that answer or spoil the answer; Kind "" = none
+	decisive          fault // the one that replaces or spoils the answer; Kind "" = none
 }
 
 func (e effects) has(kind string) bool { return slices.Contains(e.kinds, kind) }
 
-// take spends the faults that fit a request, whatever becomes of the request then.
+// take returns the effects of the faults that match a request, and counts it against them.
 func (fs *faults) take(op operation, now time.Time) effects {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.prune(now)
 	var e effects
 	var cold time.Duration
+
 	for _, f := range fs.list {
 		if f.Target != opAny && f.Target != op {
 			continue
@@ -218,10 +239,12 @@ func (fs *faults) take(op operation, now time.Time) effects {
 		if f.phase != changesHandling && e.decisive.Kind != "" {
 			continue
 		}
+
 		f.Hits++
 		if f.Until.IsZero() {
 			f.Remaining--
 		}
+
 		switch {
 		case f.Kind == kindSlow:
 			e.delay += f.delay
@@ -239,10 +262,12 @@ func (fs *faults) take(op operation, now time.Time) effects {
 			e.decisive = *f
 		}
 	}
+
 	if e.work > 0 {
-		e.work += cold // what is not cached costs the server work, and everybody time
+		e.work += cold // with a shared capacity, a cold cache is work that slows all requests down
 	} else {
 		e.delay += cold
 	}
+
 	return e
 }

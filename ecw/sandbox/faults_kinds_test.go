@@ -14,23 +14,26 @@ func TestFaultsOnIdentifiers(t *testing.T) {
 	r.create(token, weight("v"))
 	r.fault(`{"kind": "drop_identifier"}`)
 	r.create(token, weight("w"))
+
 	if a := r.fhirGet(token, "/Observation?identifier=w"); a.num("total") != 0 {
 		t.Errorf("drop_identifier: %s", a.text)
 	}
 	if a := r.fhirGet(token, "/Observation?patient="+patientID); a.num("total") != 2 {
 		t.Errorf("the Observation itself: %s", a.text)
 	}
+
 	r.fault(`{"kind": "refuse_identifier"}`)
 	if a := r.fhirGet(token, "/Observation?identifier=v"); a.status != 400 {
 		t.Errorf("refuse_identifier: got %d", a.status)
 	}
+
 	r.fault(`{"kind": "ignore_identifier"}`)
 	if a := r.fhirGet(token, "/Observation?identifier=v"); a.num("total") != 2 {
 		t.Errorf("ignore_identifier: %s", a.text)
 	}
 }
 
-func TestSomebodyElseUnderAPatientsID(t *testing.T) {
+func TestOtherPersonUnderAPatientsID(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	token := r.token(allScopes)
@@ -43,6 +46,7 @@ func TestSomebodyElseUnderAPatientsID(t *testing.T) {
 	if wrong.str("name", 0, "family") == right.str("name", 0, "family") || wrong.str("birthDate") == right.str("birthDate") {
 		t.Errorf("the name or the birth date is the patient's: %s", wrong.text)
 	}
+
 	if again := r.fhirGet(token, "/Patient/"+patientID); again.text != right.text {
 		t.Errorf("after the fault: %s", again.text)
 	}
@@ -68,19 +72,21 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// TestReadmeNamesEveryKind keeps the list of faults whole.
+// TestReadmeNamesEveryKind: README.md lists all kinds of faults.
 func TestReadmeNamesEveryKind(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	list := start(t).do("GET", "/admin/faults", "")
 	for i := 0; list.get("kinds", i) != nil; i++ {
 		if kind := list.str("kinds", i, "kind"); !strings.Contains(string(readme), "`"+kind+"`") {
 			t.Errorf("README.md does not name %s", kind)
 		}
 	}
+
 	if list.get("kinds", 20) == nil {
 		t.Errorf("list: %s", list.text)
 	}

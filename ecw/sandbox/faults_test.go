@@ -12,7 +12,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
-// TestFaultsOnCreate asks for each kind once and looks at the answer to a create, and at what was stored.
+// TestFaultsOnCreate asks for each kind once, and checks the answer to a create and what was stored.
 func TestFaultsOnCreate(t *testing.T) {
 	t.Parallel()
 	for kind, c := range map[string]struct {
@@ -52,6 +52,7 @@ func TestFaultsOnCreate(t *testing.T) {
 			r := start(t)
 			token := r.token(allScopes)
 			more := ""
+
 			switch kind {
 			case "slow", "slow_after":
 				more = `, "delay": "1ms"`
@@ -60,20 +61,24 @@ func TestFaultsOnCreate(t *testing.T) {
 			case "ecw_number":
 				more = `, "number": "103"`
 			}
+
 			r.fault(`{"kind": "` + kind + `", "target": "create", "count": 1` + more + `}`)
 			if other := r.fhirGet(token, "/Patient"); other.status != 200 {
 				t.Errorf("a request that is not the target: got %d", other.status)
 			}
+
 			a := r.createOnce(token, weight("w"), "w")
 			if a.status != c.status || (c.check != nil && !c.check(a)) {
 				t.Errorf("got %d %v %v %s", a.status, a.err, a.header, a.text)
 			}
+
 			if n := r.stored("w"); n != c.stored {
 				t.Errorf("stored %d, want %d", n, c.stored)
 			}
 			if kind == "unauthorized" || kind == "throttle" {
-				return // these outlast the request that met them
+				return // these last longer than one request
 			}
+
 			after := r.createOnce(token, weight("w"), "w")
 			if want := map[int]int{0: 201, 1: 200}[c.stored]; after.status != want {
 				t.Errorf("after the fault: got %d, want %d", after.status, want)
@@ -99,11 +104,14 @@ func TestFaultsOnTokens(t *testing.T) {
 			t.Errorf("%s: got %d %v %s", kind, a.status, a.err, a.text)
 		}
 	}
+
 	r := start(t)
 	r.fault(`{"kind": "narrow_scope"}`)
-	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("scope") != "system/Patient.read system/Observation.read" || r.create(a.str("access_token"), weight("w")).status != 403 {
+	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("scope") != "system/Patient.read system/Observation.read" ||
+		r.create(a.str("access_token"), weight("w")).status != 403 {
 		t.Errorf("narrow_scope: %s", a.text)
 	}
+
 	r.fault(`{"kind": "no_expires_in"}`)
 	if a := r.askToken(form(r.assertion(nil), allScopes)); a.str("access_token") == "" || strings.Contains(a.text, "expires_in") {
 		t.Errorf("no_expires_in: %s", a.text)
@@ -131,14 +139,20 @@ func TestFaultsOnSearch(t *testing.T) {
 	token := r.token(allScopes)
 	r.create(token, weight("w"))
 	r.fault(`{"kind": "empty_search"}`)
+
 	if a := r.fhirGet(token, "/Observation?identifier=w"); a.status != 200 || a.num("total") != 0 {
 		t.Errorf("empty_search: got %d %s", a.status, a.text)
 	}
 	if a := r.fhirGet(token, "/Observation?identifier=w"); a.num("total") != 1 {
 		t.Errorf("afterwards: %s", a.text)
 	}
+
 	r.fault(`{"kind": "strict_search", "count": 3}`)
-	for search, want := range map[string]int{"identifier=w": 400, "category=vital-signs&_count=1": 400, "identifier=w&category=vital-signs": 200} {
+	for search, want := range map[string]int{
+		"identifier=w":                      400,
+		"category=vital-signs&_count=1":     400,
+		"identifier=w&category=vital-signs": 200,
+	} {
 		if a := r.fhirGet(token, "/Observation?"+search); a.status != want {
 			t.Errorf("strict_search %s: got %d", search, a.status)
 		}
@@ -166,6 +180,7 @@ func TestFaultsComeTogether(t *testing.T) {
 	r.fault(`{"kind": "ignore_if_none_exist", "for": "1m"}`)
 	r.fault(`{"kind": "reset_after", "target": "create"}`)
 	r.fault(`{"kind": "error_503", "target": "create"}`)
+
 	if a := r.createOnce(token, weight("w"), "w"); a.err == nil {
 		t.Errorf("the older fault comes first: got %d", a.status)
 	}
@@ -187,17 +202,21 @@ func TestFaultLifetimes(t *testing.T) {
 	if got := [3]int{status(), status(), status()}; got != [3]int{500, 500, 200} {
 		t.Errorf("count 2: got %v", got)
 	}
+
 	r.fault(`{"kind": "error_500", "target": "any", "for": "30s"}`)
-	if list := r.do("GET", "/admin/faults", ""); list.str("faults", 0, "until") != "2026-02-06T10:30:45Z" || list.str("faults", 0, "kind") != "error_500" {
+	if list := r.do("GET", "/admin/faults", ""); list.str("faults", 0, "until") != "2026-02-06T10:30:45Z" ||
+		list.str("faults", 0, "kind") != "error_500" {
 		t.Errorf("list: %s", list.text)
 	}
 	if status() != 500 || r.askToken(form(r.assertion(nil), allScopes)).status != 500 {
 		t.Error("for 30s: any request should fail")
 	}
+
 	r.clock.advance(30 * time.Second)
 	if got := status(); got != 200 {
 		t.Errorf("after 30s: got %d", got)
 	}
+
 	r.fault(`{"kind": "error_500", "count": 9}`)
 	if a := r.do("DELETE", "/admin/faults", ""); a.status != 204 || status() != 200 {
 		t.Error("DELETE did not clear the faults")
@@ -213,14 +232,17 @@ func TestSlowDelaysAndEndsWithTheServer(t *testing.T) {
 	token := r.token(allScopes)
 	r.fault(`{"kind": "slow", "target": "read", "delay": "40ms"}`)
 	begun := time.Now()
+
 	if a := r.fhirGet(token, "/Patient/"+patientID); a.status != 200 || time.Since(begun) < 40*time.Millisecond {
 		t.Errorf("got %d after %s", a.status, time.Since(begun))
 	}
+
 	r.fault(`{"kind": "slow", "target": "read", "delay": "1h"}`)
 	done := make(chan answer)
 	go func() { done <- r.fhirGet(token, "/Patient/"+patientID) }()
-	for r.do("GET", "/admin/faults", "").get("faults", 0) != nil { // until the request has met the fault
+	for r.do("GET", "/admin/faults", "").get("faults", 0) != nil { // until the fault has affected the request
 	}
+
 	if err := r.server.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -235,14 +257,17 @@ func TestSlowIsHandledAfterTheClientGaveUp(t *testing.T) {
 	token := r.token(allScopes)
 	r.fault(`{"kind": "slow", "target": "create", "delay": "100ms"}`)
 	r.client.Timeout = 20 * time.Millisecond
+
 	if a := r.createOnce(token, weight("w"), "w"); a.err == nil {
 		t.Fatalf("got %d", a.status)
 	}
+
 	r.client.Timeout = 0
 	deadline := time.Now().Add(5 * time.Second)
 	for r.stored("w") == 0 && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond) // nothing tells a client that gave up
+		time.Sleep(5 * time.Millisecond) // a client that gave up gets no answer, so the store is polled
 	}
+
 	if n := r.stored("w"); n != 1 {
 		t.Errorf("stored %d", n)
 	}
@@ -253,21 +278,26 @@ func TestThrottleLastsUntilTheTopOfTheMinute(t *testing.T) {
 	r := start(t) // at second 15
 	token := r.token(allScopes)
 	r.fault(`{"kind": "throttle", "target": "create"}`)
+
 	if a := r.create(token, weight("w")); a.status != 429 || a.str("issue", 0, "code") != "throttled" {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
+
 	r.clock.advance(44*time.Second + 999*time.Millisecond)
 	if r.fhirGet(token, "/Patient").status != 429 || r.askToken(form(r.assertion(nil), allScopes)).status != 429 {
 		t.Error("every request is blocked until the minute is over")
 	}
+
 	r.clock.advance(time.Millisecond)
 	if a := r.create(token, weight("w")); a.status != 201 {
 		t.Errorf("in the next minute: got %d", a.status)
 	}
+
 	r.fault(`{"kind": "throttle", "retry_after": "7s"}`)
 	if a := r.fhirGet(token, "/Patient"); a.status != 429 || a.header.Get("Retry-After") != "7" {
 		t.Errorf("retry_after: got %d %v", a.status, a.header)
 	}
+
 	r.clock.advance(7 * time.Second)
 	if a := r.fhirGet(token, "/Patient"); a.status != 200 {
 		t.Errorf("after retry_after: got %d", a.status)
@@ -278,31 +308,38 @@ func TestRatePerMinute(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *sandbox.Config) { c.RatePerMinute = 5 })
 	token := r.token(allScopes) // counts too
+
 	for i := range 4 {
 		if a := r.fhirGet(token, "/Patient/"+patientID); a.status != 200 {
 			t.Fatalf("request %d: got %d", i, a.status)
 		}
 	}
+
 	for range 2 {
 		if a := r.fhirGet(token, "/Patient/"+patientID); a.status != http.StatusTooManyRequests {
 			t.Errorf("above the limit: got %d", a.status)
 		}
 	}
+
 	if a := r.do("GET", "/admin/stats", ""); a.status != 200 {
 		t.Errorf("administration is not limited: got %d", a.status)
 	}
+
 	r.clock.advance(44 * time.Second)
 	if a := r.askToken(form(r.assertion(nil), allScopes)); a.status != http.StatusTooManyRequests {
 		t.Errorf("before the top of the minute: got %d", a.status)
 	}
+
 	r.clock.advance(time.Second)
 	if a := r.fhirGet(token, "/Patient/"+patientID); a.status != 200 {
 		t.Errorf("at the top of the minute: got %d", a.status)
 	}
+
 	r.fault(`{"kind": "throttle"}`)
 	for range 2 {
 		r.fhirGet(token, "/Patient/"+patientID)
 	}
+
 	if stats := r.do("GET", "/admin/stats", ""); stats.num("limit", "exceeded") != 1 || stats.num("limit", "busiest_minute") != 5 {
 		t.Errorf("want one minute with too many requests, and five in the busiest: %s", stats.text)
 	}
@@ -346,6 +383,7 @@ func TestFaultRequestsAreChecked(t *testing.T) {
 			t.Errorf("%s: got %d %s", body, a.status, a.text)
 		}
 	}
+
 	if list := r.do("GET", "/admin/faults", ""); list.get("faults", 0) != nil {
 		t.Errorf("a refused fault is in force: %s", list.text)
 	}

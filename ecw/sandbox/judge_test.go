@@ -7,14 +7,15 @@ import (
 	"github.com/google/fhir/go/jsonformat"
 )
 
-// TestEveryResourceIsR4 lets an independent reader judge what the sandbox sends: the elements, their types, the required
-// codes, references and cardinalities of FHIR R4.
+// TestEveryResourceIsR4 checks what the sandbox sends with an independent reader of FHIR R4: the elements,
+// their types, the required codes, the references and the cardinalities.
 func TestEveryResourceIsR4(t *testing.T) {
 	t.Parallel()
 	judge, err := jsonformat.NewUnmarshaller("UTC", fhirversion.R4)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := start(t)
 	token := r.token(allScopes)
 	for name, a := range map[string]answer{

@@ -17,8 +17,8 @@ const (
 	minKeyBits = 2048
 )
 
-// keySource fetches the app's public keys, keeps them for a minute, and fetches again when asked for a key that it does
-// not know, so that a rotated key works at once.
+// keySource fetches the app's public keys and keeps them for a minute. It fetches them again at once for a
+// key that it does not know, so that a rotated key works immediately.
 type keySource struct {
 	url    string
 	now    func() time.Time
@@ -33,10 +33,12 @@ func newKeySource(url string, now func() time.Time) *keySource {
 	return &keySource{url: url, now: now, client: &http.Client{Timeout: 5 * time.Second}}
 }
 
-// find returns the one RSA key with that id. Every failure is an invalid_client: the app has not shown who it is.
+// find returns the RSA key with that id. Every failure is an invalid_client, because the app has not proved
+// its identity.
 func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	if k.set == nil || k.now().Sub(k.fetched) >= keysKept || len(withID(k.set, kid)) == 0 {
 		set, err := k.fetch(ctx)
 		if err != nil {
@@ -44,10 +46,12 @@ func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error
 		}
 		k.set, k.fetched = set, k.now()
 	}
+
 	keys := withID(k.set, kid)
 	if len(keys) != 1 {
 		return nil, invalidClient("the app's key set at %s has %d keys with this kid; it needs exactly one", k.url, len(keys))
 	}
+
 	return rsaKey(keys[0])
 }
 
@@ -66,29 +70,35 @@ func (k *keySource) fetch(ctx context.Context) (jwk.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	req.Header.Set("Accept", "application/json")
 	resp, err := k.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("status %d", resp.StatusCode)
 	}
+
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return nil, err
 	}
+
 	set, err := jwk.Parse(body)
 	if err != nil {
-		return nil, fmt.Errorf("no JSON Web Key Set")
+		return nil, fmt.Errorf("not a JSON Web Key Set")
 	}
+
 	for i := range set.Len() {
 		key, _ := set.Key(i)
 		if private, err := jwk.IsPrivateKey(key); err == nil && private {
 			return nil, fmt.Errorf("it publishes a private key; replace that key now")
 		}
 	}
+
 	return set, nil
 }
 
@@ -99,12 +109,14 @@ func rsaKey(key jwk.Key) (*rsa.PublicKey, error) {
 	if alg := key.Algorithm().String(); alg != "" && alg != "RS384" {
 		return nil, invalidClient("the key's alg is %q, not RS384", alg)
 	}
+
 	var public rsa.PublicKey
 	if err := key.Raw(&public); err != nil {
-		return nil, invalidClient("the key is no RSA key")
+		return nil, invalidClient("the key is not an RSA key")
 	}
 	if bits := public.N.BitLen(); bits < minKeyBits {
 		return nil, invalidClient("the key has %d bits; it needs %d", bits, minKeyBits)
 	}
+
 	return &public, nil
 }

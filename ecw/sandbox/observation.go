@@ -13,10 +13,12 @@ func (s *Server) createObservation(c *call) reply {
 	if len(problems) > 0 {
 		return outcomeReply(problems[0].status, problems...)
 	}
+
 	unless, err := s.condition(c, c.Header.Values("If-None-Exist"))
 	if err != nil {
 		return err.outcome()
 	}
+
 	created, existing, storeErr := s.store.create(c.creation(c.body, body, unless))
 	switch {
 	case storeErr != nil:
@@ -26,10 +28,11 @@ func (s *Server) createObservation(c *call) reply {
 	case len(existing) == 1:
 		return s.observationReply(http.StatusOK, existing[0], c.Request)
 	}
+
 	return s.observationReply(http.StatusCreated, created, c.Request)
 }
 
-// creation is what to store, which a fault may have changed.
+// creation is the Observation to store, changed by a fault if there is one.
 func (c *call) creation(resource json.RawMessage, body observationBody, unless *query[*observation]) creation {
 	if c.effects.has(kindDropIdentifier) {
 		resource, body.Identifier = withoutIdentifier(resource), nil
@@ -42,7 +45,7 @@ func (c *call) creation(resource json.RawMessage, body observationBody, unless *
 	}
 }
 
-// withoutIdentifier takes the identifiers off an Observation that was decoded before.
+// withoutIdentifier removes the identifiers of an Observation that was decoded before.
 func withoutIdentifier(resource json.RawMessage) json.RawMessage {
 	var elements map[string]json.RawMessage
 	if json.Unmarshal(resource, &elements) != nil {
@@ -66,25 +69,30 @@ func (s *Server) received(resource json.RawMessage) (observationBody, []problem)
 	return body, s.validate(resource, body)
 }
 
-// condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). Nil: there is none, or it is to be ignored.
+// condition reads If-None-Exist (FHIR R4 §3.1.0.8.1). It returns nil if there is none, or if it is to be
+// ignored.
 func (s *Server) condition(c *call, header []string) (*query[*observation], *problem) {
 	if len(header) == 0 || s.cfg.IgnoreIfNoneExist || c.effects.has(kindIgnoreIfNoneExist) || c.effects.has(kindStoreAgain) {
 		return nil, nil
 	}
+
 	bad := func(detail string) *problem {
 		return &problem{status: http.StatusBadRequest, code: "invalid", detail: "If-None-Exist: " + detail}
 	}
+
 	if c.effects.has(kindRejectIfNoneExist) {
 		return nil, &problem{status: http.StatusBadRequest, code: "not-supported", detail: "conditional create is not supported"}
 	}
 	if len(header) > 1 {
 		return nil, bad("given more than once")
 	}
+
 	criteria := strings.TrimPrefix(strings.TrimPrefix(header[0], "Observation"), "?")
 	values, err := url.ParseQuery(criteria)
 	if err != nil || len(values) == 0 {
 		return nil, bad("write a search such as identifier=system|value")
 	}
+
 	q, err := parseQuery(values, s.observationParams())
 	if err != nil {
 		return nil, bad(err.Error())
@@ -92,11 +100,16 @@ func (s *Server) condition(c *call, header []string) (*query[*observation], *pro
 	if len(q.filters) == 0 {
 		return nil, bad("it has no criterion that selects an Observation")
 	}
+
 	return &q, nil
 }
 
 func severalMatch() problem {
-	return problem{status: http.StatusPreconditionFailed, code: "multiple-matches", detail: "If-None-Exist matches several Observations"}
+	return problem{
+		status: http.StatusPreconditionFailed,
+		code:   "multiple-matches",
+		detail: "If-None-Exist matches several Observations",
+	}
 }
 
 func (s *Server) cannotStore(err error) problem {
@@ -105,7 +118,13 @@ func (s *Server) cannotStore(err error) problem {
 }
 
 func (s *Server) observationReply(status int, o *observation, r *http.Request) reply {
-	rep := reply{status: status, contentType: typeFHIR, header: http.Header{}, body: o.resource}
+	rep := reply{
+		status:      status,
+		contentType: typeFHIR,
+		header:      http.Header{},
+		body:        o.resource,
+	}
+
 	rep.header.Set("ETag", `W/"1"`)
 	rep.header.Set("Last-Modified", o.received.Format(http.TimeFormat))
 	if r.Method == http.MethodPost {
@@ -114,6 +133,7 @@ func (s *Server) observationReply(status int, o *observation, r *http.Request) r
 			rep.body, rep.contentType = nil, ""
 		}
 	}
+
 	return rep
 }
 
@@ -132,20 +152,24 @@ func (s *Server) searchObservations(c *call) reply {
 	if c.effects.has(kindRefuseIdentifier) && values.Has("identifier") {
 		return refuseSearch(fmt.Errorf("a search for Observations takes no identifier"))
 	}
+
 	if c.effects.has(kindIgnoreIdentifier) {
 		values.Del("identifier")
 	}
 	if c.effects.has(kindStrictSearch) && (values.Has("_count") || !values.Has("category")) {
 		return refuseSearch(fmt.Errorf("a search for Observations needs category and takes no _count"))
 	}
+
 	q, err := parseQuery(values, s.observationParams())
 	if err != nil {
 		return refuseSearch(err)
 	}
+
 	var matches []*observation
 	if !c.effects.has(kindEmptySearch) {
 		matches = s.store.search(q)
 	}
+
 	return searchReply(s.FHIRBaseURL(), "Observation", values, q, matches,
 		func(o *observation) (string, json.RawMessage) { return o.id, o.resource })
 }
@@ -158,6 +182,7 @@ func (s *Server) observationParams() map[string]matcher[*observation] {
 		}
 		return func(o *observation) bool { return o.patient == id }, nil
 	}
+
 	return map[string]matcher[*observation]{
 		"_id": func(v string) (func(*observation) bool, error) {
 			return func(o *observation) bool { return o.id == v }, nil
@@ -190,7 +215,8 @@ func (s *Server) observationParams() map[string]matcher[*observation] {
 	}
 }
 
-// patientID takes the id out of a reference to a Patient, relative or below the base; "" if it is none.
+// patientID takes the id out of a reference to a Patient, relative or below the base; "" if it is not such a
+// reference.
 func patientID(ref, base string) string {
 	if base != "" {
 		ref = strings.TrimPrefix(ref, base+"/")

@@ -19,28 +19,34 @@ func TestCreateAndRead(t *testing.T) {
 	if a.status != 201 {
 		t.Fatalf("got %d %s", a.status, a.text)
 	}
+
 	id := a.str("id")
 	if want := r.server.FHIRBaseURL() + "/Observation/" + id + "/_history/1"; id == "" || a.header.Get("Location") != want {
 		t.Errorf("Location is %q, want %q", a.header.Get("Location"), want)
 	}
-	if a.str("meta", "versionId") != "1" || a.str("meta", "lastUpdated") != "2026-02-06T10:30:15.000Z" || a.str("meta", "tag", 0, "display") != "Vantrexia RPM" {
+	if a.str("meta", "versionId") != "1" || a.str("meta", "lastUpdated") != "2026-02-06T10:30:15.000Z" ||
+		a.str("meta", "tag", 0, "display") != "Vantrexia RPM" {
 		t.Errorf("meta: %v", a.get("meta"))
 	}
+
 	for _, kept := range []string{`"value":81.60,`, `"display":"SCALE-<1>"`} {
 		if !strings.Contains(a.text, kept) {
 			t.Errorf("%s was not kept: %s", kept, a.text)
 		}
 	}
+
 	for _, path := range []string{"/Observation/" + id, "/Observation/" + id + "/_history/1"} {
 		if b := r.fhirGet(token, path); b.status != 200 || strings.TrimSpace(b.text) != strings.TrimSpace(a.text) {
 			t.Errorf("%s: got %d %s", path, b.status, b.text)
 		}
 	}
+
 	for _, path := range []string{"/Observation/none", "/Observation/" + id + "/_history/2"} {
 		if b := r.fhirGet(token, path); b.status != 404 || b.str("resourceType") != "OperationOutcome" {
 			t.Errorf("%s: got %d %s", path, b.status, b.text)
 		}
 	}
+
 	if b := r.create(token, weight("w-2"), "Prefer", "return=minimal"); b.status != 201 || b.text != "" || b.header.Get("Location") == "" {
 		t.Errorf("return=minimal: got %d %q", b.status, b.text)
 	}
@@ -52,6 +58,7 @@ func TestCreateAccepts(t *testing.T) {
 	token := r.token(allScopes)
 	w, p := weight("a"), pressure("a")
 	absent := `"dataAbsentReason":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/data-absent-reason","code":"unknown"}]}`
+
 	for name, body := range map[string]string{
 		"weight":                w,
 		"pounds":                with(t, w, `"code":"kg"`, `"code":"[lb_av]"`),
@@ -73,6 +80,7 @@ func TestCreateAccepts(t *testing.T) {
 			t.Errorf("%s: got %d %s", name, a.status, a.text)
 		}
 	}
+
 	if a := r.create(token, w, "Content-Type", "application/json; charset=UTF-8"); a.status != 201 {
 		t.Errorf("application/json: got %d", a.status)
 	}
@@ -82,7 +90,8 @@ func glucose(t *testing.T) string {
 	t.Helper()
 	g := with(t, weight("g"), `"vital-signs"`, `"laboratory"`)
 	g = with(t, g, "29463-7", "41653-7")
-	return with(t, g, `"unit":"kg","system":"http://unitsofmeasure.org","code":"kg"`, `"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"`)
+	return with(t, g, `"unit":"kg","system":"http://unitsofmeasure.org","code":"kg"`,
+		`"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"`)
 }
 
 func TestCreateRefuses(t *testing.T) {
@@ -92,6 +101,7 @@ func TestCreateRefuses(t *testing.T) {
 	w, p := weight("a"), pressure("a")
 	mmHg := `"unit":"mmHg","system":"http://unitsofmeasure.org","code":"mm[Hg]"`
 	absent := `"dataAbsentReason":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/data-absent-reason","code":"unknown"}]}`
+
 	for name, c := range map[string]struct {
 		body   string
 		status int
@@ -99,30 +109,78 @@ func TestCreateRefuses(t *testing.T) {
 		number string
 		at     string
 	}{
-		"no JSON":                 {"<Observation/>", 400, "structure", "2", ""},
-		"a list":                  {"[]", 400, "structure", "2", ""},
-		"null":                    {"null", 400, "structure", "2", "resourceType"},
-		"another type":            {`{"resourceType":"Condition"}`, 400, "structure", "2", "resourceType"},
-		"an id":                   {with(t, w, `"status"`, `"id":"mine","status"`), 400, "structure", "2", "Observation.id"},
-		"wrong JSON type":         {with(t, w, `"final"`, `7`), 400, "structure", "2", "Observation.status"},
-		"misspelt element":        {with(t, w, `"effectiveDateTime"`, `"effectiveDatetime"`), 400, "structure", "2", "Observation.effectiveDatetime"},
-		"misspelt deep down":      {with(t, w, `"unit"`, `"units"`), 400, "structure", "2", "Observation.valueQuantity.units"},
-		"no subject":              {with(t, w, `"subject":{"reference":"Patient/`+patientID+`"},`, ""), 422, "required", "100", "Observation.subject"},
-		"subject no patient":      {with(t, w, "Patient/", "Group/"), 422, "value", "100", "Observation.subject.reference"},
-		"subject elsewhere":       {with(t, w, "Patient/", "https://other.example.com/Patient/"), 422, "value", "100", "Observation.subject.reference"},
-		"unknown patient":         {with(t, w, patientID, "nobody"), 422, "not-found", "207", "Observation.subject.reference"},
-		"unknown provider":        {with(t, w, `"device"`, `"performer":[{"reference":"Practitioner/7"}],"device"`), 422, "not-found", "101", "Observation.performer[0].reference"},
-		"no status":               {with(t, w, `"status":"final",`, ""), 422, "required", "110", "Observation.status"},
-		"unknown status":          {with(t, w, `"final"`, `"done"`), 422, "code-invalid", "110", "Observation.status"},
-		"no category":             {with(t, w, `"code":"vital-signs"`, `"code":"survey"`), 422, "required", "122", "Observation.category"},
-		"category twice":          {with(t, w, `"category":[`, `"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]},`), 422, "required", "122", "Observation.category"},
+		"no JSON":         {"<Observation/>", 400, "structure", "2", ""},
+		"a list":          {"[]", 400, "structure", "2", ""},
+		"null":            {"null", 400, "structure", "2", "resourceType"},
+		"another type":    {`{"resourceType":"Condition"}`, 400, "structure", "2", "resourceType"},
+		"an id":           {with(t, w, `"status"`, `"id":"mine","status"`), 400, "structure", "2", "Observation.id"},
+		"wrong JSON type": {with(t, w, `"final"`, `7`), 400, "structure", "2", "Observation.status"},
+		"misspelt element": {
+			with(t, w, `"effectiveDateTime"`, `"effectiveDatetime"`),
+			400,
+			"structure",
+			"2",
+			"Observation.effectiveDatetime",
+		},
+		"misspelt deep down": {with(t, w, `"unit"`, `"units"`), 400, "structure", "2", "Observation.valueQuantity.units"},
+		"no subject": {
+			with(t, w, `"subject":{"reference":"Patient/`+patientID+`"},`, ""),
+			422,
+			"required",
+			"100",
+			"Observation.subject",
+		},
+		"subject no patient": {with(t, w, "Patient/", "Group/"), 422, "value", "100", "Observation.subject.reference"},
+		"subject elsewhere": {
+			with(t, w, "Patient/", "https://other.example.com/Patient/"),
+			422,
+			"value",
+			"100",
+			"Observation.subject.reference",
+		},
+		"unknown patient": {with(t, w, patientID, "nobody"), 422, "not-found", "207", "Observation.subject.reference"},
+		"unknown provider": {
+			with(t, w, `"device"`, `"performer":[{"reference":"Practitioner/7"}],"device"`),
+			422,
+			"not-found",
+			"101",
+			"Observation.performer[0].reference",
+		},
+		"no status":      {with(t, w, `"status":"final",`, ""), 422, "required", "110", "Observation.status"},
+		"unknown status": {with(t, w, `"final"`, `"done"`), 422, "code-invalid", "110", "Observation.status"},
+		"no category":    {with(t, w, `"code":"vital-signs"`, `"code":"survey"`), 422, "required", "122", "Observation.category"},
+		"category twice": {
+			with(t, w, `"category":[`, `"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]},`),
+			422,
+			"required",
+			"122",
+			"Observation.category",
+		},
 		"glucose as a vital sign": {with(t, glucose(t), `"laboratory"`, `"vital-signs"`), 422, "required", "122", "Observation.category"},
 		"no code":                 {with(t, w, `"code":{"coding"`, `"method":{"coding"`), 422, "required", "120", "Observation.code"},
-		"not LOINC":               {with(t, w, `"system":"http://loinc.org"`, `"system":"http://snomed.info/sct"`), 422, "code-invalid", "102", "Observation.code.coding.system"},
-		"unsupported code":        {with(t, w, "29463-7", "1234-5"), 422, "not-supported", "613", "Observation.code"},
-		"two measurements":        {with(t, w, `"coding":[{"system":"http://loinc.org"`, `"coding":[{"system":"http://loinc.org","code":"8302-2"},{"system":"http://loinc.org"`), 422, "code-invalid", "120", "Observation.code"},
-		"half of an oximetry":     {with(t, w, "29463-7", "2708-6"), 422, "required", "120", "Observation.code.coding"},
-		"no time":                 {with(t, w, `"effectiveDateTime":"2026-02-06T10:30:00Z",`, ""), 422, "required", "204", "Observation.effectiveDateTime"},
+		"not LOINC": {
+			with(t, w, `"system":"http://loinc.org"`, `"system":"http://snomed.info/sct"`),
+			422,
+			"code-invalid",
+			"102",
+			"Observation.code.coding.system",
+		},
+		"unsupported code": {with(t, w, "29463-7", "1234-5"), 422, "not-supported", "613", "Observation.code"},
+		"two measurements": {
+			with(t, w, `"coding":[{"system":"http://loinc.org"`, `"coding":[{"system":"http://loinc.org","code":"8302-2"},{"system":"http://loinc.org"`),
+			422,
+			"code-invalid",
+			"120",
+			"Observation.code",
+		},
+		"half of an oximetry": {with(t, w, "29463-7", "2708-6"), 422, "required", "120", "Observation.code.coding"},
+		"no time": {
+			with(t, w, `"effectiveDateTime":"2026-02-06T10:30:00Z",`, ""),
+			422,
+			"required",
+			"204",
+			"Observation.effectiveDateTime",
+		},
 		"no zone":                 {with(t, w, "10:30:00Z", "10:30:00"), 422, "value", "204", "Observation.effectiveDateTime"},
 		"no such day":             {with(t, w, "2026-02-06T", "2026-02-30T"), 422, "value", "204", "Observation.effectiveDateTime"},
 		"only a month":            {with(t, w, "2026-02-06T10:30:00Z", "2026-02"), 422, "invariant", "204", "Observation.effectiveDateTime"},
@@ -132,20 +190,50 @@ func TestCreateRefuses(t *testing.T) {
 		"unit not UCUM":           {with(t, w, `"code":"kg"`, `"code":"lbs"`), 422, "code-invalid", "611", "Observation.valueQuantity.code"},
 		"unit of another measure": {with(t, w, `"code":"kg"`, `"code":"cm"`), 422, "code-invalid", "611", "Observation.valueQuantity.code"},
 		"no unit":                 {with(t, w, `"unit":"kg",`, ""), 422, "required", "611", "Observation.valueQuantity.unit"},
-		"no unit system":          {with(t, w, `"system":"http://unitsofmeasure.org",`, ""), 422, "code-invalid", "611", "Observation.valueQuantity.system"},
-		"no unit code":            {with(t, w, `,"code":"kg"`, ""), 422, "code-invalid", "611", "Observation.valueQuantity.code"},
-		"value a string":          {with(t, w, "81.60", `"81.60"`), 422, "required", "612", "Observation.valueQuantity.value"},
-		"value null":              {with(t, w, "81.60", "null"), 422, "required", "612", "Observation.valueQuantity.value"},
-		"value negative":          {with(t, w, "81.60", "-3"), 422, "value", "612", "Observation.valueQuantity.value"},
-		"value of another kind":   {with(t, w, "valueQuantity", "valueRange"), 422, "value", "612", "Observation.value"},
-		"no value, no reason":     {w[:strings.Index(w, `,"valueQuantity"`)] + "}", 422, "invariant", "612", "Observation"},
-		"value and reason":        {with(t, w, `"valueQuantity"`, absent+`,"valueQuantity"`), 422, "invariant", "612", "Observation.dataAbsentReason"},
-		"top-level value":         {with(t, p, `"component"`, `"valueQuantity":{"value":142,`+mmHg+`},"component"`), 422, "invariant", "612", "Observation.valueQuantity"},
-		"no diastolic":            {with(t, p, "8462-4", "8478-0"), 422, "required", "612", "Observation.component"},
-		"systolic twice":          {with(t, p, "8867-4", "8480-6"), 422, "code-invalid", "611", "Observation.component[2].valueQuantity.code"},
-		"component, no value":     {with(t, p, `,"valueQuantity":{"value":92,`+mmHg+`}`, ""), 422, "invariant", "612", "Observation.component[1]"},
-		"mmHg as a code":          {with(t, p, "mm[Hg]", "mmHg"), 422, "code-invalid", "611", "Observation.component[0].valueQuantity.code"},
-		"component, no code":      {with(t, p, `"component":[`, `"component":[{"valueString":"x"},`), 422, "required", "120", "Observation.component[0].code"},
+		"no unit system": {
+			with(t, w, `"system":"http://unitsofmeasure.org",`, ""),
+			422,
+			"code-invalid",
+			"611",
+			"Observation.valueQuantity.system",
+		},
+		"no unit code":          {with(t, w, `,"code":"kg"`, ""), 422, "code-invalid", "611", "Observation.valueQuantity.code"},
+		"value a string":        {with(t, w, "81.60", `"81.60"`), 422, "required", "612", "Observation.valueQuantity.value"},
+		"value null":            {with(t, w, "81.60", "null"), 422, "required", "612", "Observation.valueQuantity.value"},
+		"value negative":        {with(t, w, "81.60", "-3"), 422, "value", "612", "Observation.valueQuantity.value"},
+		"value of another kind": {with(t, w, "valueQuantity", "valueRange"), 422, "value", "612", "Observation.value"},
+		"no value, no reason":   {w[:strings.Index(w, `,"valueQuantity"`)] + "}", 422, "invariant", "612", "Observation"},
+		"value and reason": {
+			with(t, w, `"valueQuantity"`, absent+`,"valueQuantity"`),
+			422,
+			"invariant",
+			"612",
+			"Observation.dataAbsentReason",
+		},
+		"top-level value": {
+			with(t, p, `"component"`, `"valueQuantity":{"value":142,`+mmHg+`},"component"`),
+			422,
+			"invariant",
+			"612",
+			"Observation.valueQuantity",
+		},
+		"no diastolic":   {with(t, p, "8462-4", "8478-0"), 422, "required", "612", "Observation.component"},
+		"systolic twice": {with(t, p, "8867-4", "8480-6"), 422, "code-invalid", "611", "Observation.component[2].valueQuantity.code"},
+		"component, no value": {
+			with(t, p, `,"valueQuantity":{"value":92,`+mmHg+`}`, ""),
+			422,
+			"invariant",
+			"612",
+			"Observation.component[1]",
+		},
+		"mmHg as a code": {with(t, p, "mm[Hg]", "mmHg"), 422, "code-invalid", "611", "Observation.component[0].valueQuantity.code"},
+		"component, no code": {
+			with(t, p, `"component":[`, `"component":[{"valueString":"x"},`),
+			422,
+			"required",
+			"120",
+			"Observation.component[0].code",
+		},
 	} {
 		a := r.create(token, c.body)
 		if a.status != c.status || a.str("resourceType") != "OperationOutcome" || a.str("issue", 0, "code") != c.code || a.number() != c.number {
@@ -155,11 +243,13 @@ func TestCreateRefuses(t *testing.T) {
 			t.Errorf("%s: at %q, want %q", name, at, c.at)
 		}
 	}
+
 	for _, contentType := range []string{"", "text/plain", "application/fhir+xml", "application/json; charset=latin1"} {
 		if a := r.create(token, w, "Content-Type", contentType); a.status != 415 {
 			t.Errorf("Content-Type %q: got %d", contentType, a.status)
 		}
 	}
+
 	big := with(t, w, "SCALE", strings.Repeat("x", 1<<20))
 	if a := r.create(token, big); a.status != 413 || a.number() != "109" {
 		t.Errorf("too large: got %d %s", a.status, a.text)
@@ -192,27 +282,33 @@ func TestConditionalCreate(t *testing.T) {
 	token := r.token(allScopes)
 	first := r.createOnce(token, weight("w-1"), "w-1")
 	second := r.createOnce(token, weight("w-1"), "w-1")
-	if first.status != 201 || second.status != 200 || first.str("id") != second.str("id") || second.header.Get("Location") != first.header.Get("Location") {
+	if first.status != 201 || second.status != 200 || first.str("id") != second.str("id") ||
+		second.header.Get("Location") != first.header.Get("Location") {
 		t.Fatalf("got %d %s, then %d %s", first.status, first.text, second.status, second.text)
 	}
+
 	if r.stored("w-1") != 1 || r.received("w-1") != 2 {
 		t.Errorf("stored %d, received %d", r.stored("w-1"), r.received("w-1"))
 	}
+
 	encoded := r.create(token, weight("w-1"), "If-None-Exist", url.Values{"identifier": {idSystem + "|w-1"}, "patient": {patientID}}.Encode())
 	if encoded.status != 200 {
 		t.Errorf("encoded criteria: got %d %s", encoded.status, encoded.text)
 	}
+
 	if a := r.create(token, weight("w-1")); a.status != 201 {
 		t.Errorf("a create without condition always creates: got %d", a.status)
 	}
 	if a := r.createOnce(token, weight("w-1"), "w-1"); a.status != 412 || a.str("issue", 0, "code") != "multiple-matches" {
 		t.Errorf("several matches: got %d %s", a.status, a.text)
 	}
+
 	for _, criteria := range []string{"?", "colour=red", "date=yesterday", "_count=1", "identifier=", "%zz"} {
 		if a := r.create(token, weight("w-2"), "If-None-Exist", criteria); a.status != 400 {
 			t.Errorf("If-None-Exist: %q: got %d", criteria, a.status)
 		}
 	}
+
 	if n := r.stored("w-2"); n != 0 {
 		t.Errorf("stored %d in spite of bad criteria", n)
 	}
@@ -224,9 +320,11 @@ func TestConditionalCreateRace(t *testing.T) {
 	token := r.token(allScopes)
 	var wg sync.WaitGroup
 	statuses := make([]int, 40)
+
 	for i := range statuses {
 		wg.Go(func() { statuses[i] = r.createOnce(token, pressure("race"), "race").status })
 	}
+
 	wg.Wait()
 	created := 0
 	for _, status := range statuses {
@@ -238,6 +336,7 @@ func TestConditionalCreateRace(t *testing.T) {
 			t.Errorf("got %d", status)
 		}
 	}
+
 	if created != 1 || r.stored("race") != 1 || r.received("race") != len(statuses) {
 		t.Errorf("created %d, stored %d, received %d", created, r.stored("race"), r.received("race"))
 	}
@@ -247,11 +346,13 @@ func TestIgnoreIfNoneExist(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *sandbox.Config) { c.IgnoreIfNoneExist = true })
 	token := r.token(allScopes)
+
 	for range 2 {
 		if a := r.createOnce(token, weight("w-1"), "w-1"); a.status != 201 {
 			t.Fatalf("got %d %s", a.status, a.text)
 		}
 	}
+
 	if n := r.stored("w-1"); n != 2 {
 		t.Errorf("stored %d", n)
 	}
@@ -303,10 +404,12 @@ func TestObservationSearch(t *testing.T) {
 		for i := range entries {
 			got += a.str("entry", i, "resource", "id")
 		}
+
 		if a.status != 200 || got != want || a.str("type") != "searchset" {
 			t.Errorf("%s: got %d %s, want %s", search, a.status, got, want)
 		}
 	}
+
 	for _, search := range []string{"colour=red", "date=yesterday", "date=ap2026", "_count=many", "_count=-1", "code=", "patient:Group=x"} {
 		if a := r.fhirGet(token, "/Observation?"+search); a.status != 400 || a.str("resourceType") != "OperationOutcome" {
 			t.Errorf("%s: got %d %s", search, a.status, a.text)
@@ -331,18 +434,22 @@ func allPages(t *testing.T, r *rig, token, next string) []string {
 	t.Helper()
 	var ids []string
 	seen := map[string]bool{}
+
 	for pages := 0; next != ""; pages++ {
 		a := r.fhirGet(token, next)
 		if a.status != 200 || pages > 50 {
 			t.Fatalf("page %d: got %d %s", pages, a.status, a.text)
 		}
+
 		var set struct {
 			Entry []struct{ Resource struct{ ID string } }
 			Link  []struct{ Relation, URL string }
 		}
+
 		if err := json.Unmarshal([]byte(a.text), &set); err != nil {
 			t.Fatal(err)
 		}
+
 		for _, entry := range set.Entry {
 			if id := entry.Resource.ID; seen[id] {
 				t.Errorf("%s comes twice", id)
@@ -350,6 +457,7 @@ func allPages(t *testing.T, r *rig, token, next string) []string {
 			seen[entry.Resource.ID] = true
 			ids = append(ids, entry.Resource.ID)
 		}
+
 		next = ""
 		for _, link := range set.Link {
 			if link.Relation == "next" {
@@ -357,5 +465,6 @@ func allPages(t *testing.T, r *rig, token, next string) []string {
 			}
 		}
 	}
+
 	return ids
 }

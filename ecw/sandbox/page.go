@@ -12,13 +12,13 @@ import (
 //go:embed page.html
 var pageHTML string
 
-// shownRows bounds the flowsheet; the page is for looking, not for reading everything.
+// shownRows bounds the flowsheet; the page gives an impression and need not list everything.
 const shownRows = 100
 
 type pageView struct {
 	Practice string
 	Base     string
-	Patient  *patient // nil = everybody
+	Patient  *patient // nil = all patients
 	Columns  []string
 	Rows     []flowRow
 	Total    int
@@ -26,7 +26,7 @@ type pageView struct {
 	Patients []pagePatient
 }
 
-// flowRow is what one patient's devices measured at one moment.
+// flowRow shows what one patient's devices measured at one moment.
 type flowRow struct {
 	When    string
 	Patient *patient
@@ -43,7 +43,11 @@ type pagePatient struct {
 
 // page shows the flowsheet of the practice, or of one patient with ?patient=id.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	view := pageView{Practice: s.cfg.PracticeCode, Base: s.FHIRBaseURL(), Columns: pageColumns()}
+	view := pageView{
+		Practice: s.cfg.PracticeCode,
+		Base:     s.FHIRBaseURL(),
+		Columns:  pageColumns(),
+	}
 	if id := r.URL.Query().Get("patient"); id != "" {
 		p, ok := s.patients.byID[id]
 		if !ok {
@@ -52,19 +56,23 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		}
 		view.Patient = p
 	}
+
 	all := s.store.all()
 	counts := map[string]int{}
 	for _, o := range all {
 		counts[o.patient]++
 	}
+
 	if view.Patient != nil {
 		all = slices.DeleteFunc(all, func(o *observation) bool { return o.patient != view.Patient.FHIRID })
 	}
+
 	view.Total = len(all)
 	view.Rows, view.Shown = s.flowsheet(all, view.Columns)
 	for _, p := range s.patients.list {
 		view.Patients = append(view.Patients, pagePatient{p, counts[p.FHIRID]})
 	}
+
 	s.sendPage(w, view)
 }
 
@@ -75,11 +83,19 @@ func (s *Server) sendPage(w http.ResponseWriter, view pageView) {
 		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
 		return
 	}
+
 	h := http.Header{}
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "+
+		"frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	s.send(w, reply{status: http.StatusOK, contentType: typeHTML, header: h, body: b.Bytes()})
+
+	s.send(w, reply{
+		status:      http.StatusOK,
+		contentType: typeHTML,
+		header:      h,
+		body:        b.Bytes(),
+	})
 }
 
 func pageColumns() []string {
@@ -92,12 +108,13 @@ func pageColumns() []string {
 	return columns
 }
 
-// flowsheet puts the newest arrivals first, and what one patient measured at one moment into one row. It also returns how
-// many Observations the rows show.
+// flowsheet returns a row for each patient and moment, the newest arrivals first, and the number of
+// Observations that the rows show.
 func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int) {
 	var rows []flowRow
 	index := map[string]int{}
 	shown := 0
+
 	for _, o := range slices.Backward(all) {
 		key := o.patient + "|" + o.body.EffectiveDateTime + "|" + source(o)
 		i, ok := index[key]
@@ -105,14 +122,21 @@ func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int
 			if len(rows) == shownRows {
 				break
 			}
+
 			i = len(rows)
 			index[key] = i
-			rows = append(rows, flowRow{When: o.when.from.UTC().Format(time.DateTime), Patient: s.patients.byID[o.patient],
-				Cells: make([]string, len(columns)), Source: source(o)})
+			rows = append(rows, flowRow{
+				When:    o.when.from.UTC().Format(time.DateTime),
+				Patient: s.patients.byID[o.patient],
+				Cells:   make([]string, len(columns)),
+				Source:  source(o),
+			})
 		}
+
 		rows[i].fill(o, columns)
 		shown++
 	}
+
 	return rows, shown
 }
 
@@ -121,13 +145,15 @@ func (row *flowRow) fill(o *observation, columns []string) {
 	if d := o.body.Device; d != nil && row.Device == "" {
 		row.Device = d.Display
 	}
+
 	put := func(column, text string) {
 		if i := slices.Index(columns, column); i >= 0 && row.Cells[i] == "" {
 			row.Cells[i] = text
 		} else if i >= 0 {
-			row.Cells[i] += "; " + text // a second Observation at the same moment: a duplicate must be seen
+			row.Cells[i] += "; " + text // a second Observation of the same moment is a duplicate and must be visible
 		}
 	}
+
 	for _, kind := range kindsOf(o.body.Code) {
 		if kind.isPanel() {
 			put(kind.column, componentText(o, codeSystolic)+"/"+componentText(o, codeDiastolic))
@@ -135,6 +161,7 @@ func (row *flowRow) fill(o *observation, columns []string) {
 			put(kind.column, quantityText(o.body.ValueQuantity, true))
 		}
 	}
+
 	if rate := componentText(o, codeHeartRate); rate != "–" {
 		put("Heart rate", rate)
 	}
@@ -159,7 +186,7 @@ func quantityText(q *quantity, withUnit bool) string {
 	return string(q.Value)
 }
 
-// source is where the reading says it comes from: its tags.
+// source is the reading's origin, as its tags name it.
 func source(o *observation) string {
 	var names []string
 	for _, tag := range o.body.Meta.Tag {

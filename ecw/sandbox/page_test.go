@@ -8,19 +8,26 @@ import (
 func TestPage(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	if a := r.do("GET", "/", ""); a.status != 200 || !strings.Contains(a.text, "No Observation has arrived yet") || !strings.Contains(a.text, "O&#39;Brien") {
+	if a := r.do("GET", "/", ""); a.status != 200 || !strings.Contains(a.text, "No Observation has arrived yet") ||
+		!strings.Contains(a.text, "O&#39;Brien") {
 		t.Errorf("empty: got %d %s", a.status, a.text)
 	}
+
 	token := r.token(allScopes)
 	w := with(t, weight("w"), `"SCALE-<1>"`, `"<script>alert(1)</script>"`)
 	r.create(token, w)
 	r.create(token, pressure("p"))
 	a := r.do("GET", "/", "")
-	for _, shown := range []string{"Lee, Kevin", "ECW-10001", "81.60 kg", "142/92", ">78<", "2026-02-06 10:30:00", "Vantrexia RPM", "obs-fhir-10001", "&lt;script&gt;", "2 Observations"} {
+
+	for _, shown := range []string{
+		"Lee, Kevin", "ECW-10001", "81.60 kg", "142/92", ">78<", "2026-02-06 10:30:00", "Vantrexia RPM", "obs-fhir-10001",
+		"&lt;script&gt;", "2 Observations",
+	} {
 		if !strings.Contains(a.text, shown) {
 			t.Errorf("the page does not show %s", shown)
 		}
 	}
+
 	if strings.Contains(a.text, "<script") {
 		t.Error("what a device sends is not escaped")
 	}
@@ -33,6 +40,7 @@ func TestPage(t *testing.T) {
 	if none := r.do("GET", "/?patient=ecw-patient-1614502", ""); none.status != 200 || strings.Contains(none.text, "81.60") {
 		t.Errorf("another patient: got %d", none.status)
 	}
+
 	for _, path := range []string{"/?patient=nobody", "/nowhere"} {
 		if a := r.do("GET", path, ""); a.status != 404 {
 			t.Errorf("%s: got %d", path, a.status)

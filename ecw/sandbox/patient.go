@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Systems of a patient's identifiers. Both are inventions of the sandbox; a client finds the MRN by its type MR.
+// Systems of a patient's identifiers. Both are made up; a client finds the MRN by its type MR.
 const (
 	MRNSystem     = "https://sandbox-ehr.example.com/mrn"
 	AccountSystem = "https://sandbox-ehr.example.com/account"
@@ -16,7 +16,7 @@ const (
 
 const patientsUpdated = "2026-01-05T08:00:00Z"
 
-// patients are the people of the practice with their resources, made once.
+// patients are the practice's patients with their FHIR resources, which are made once.
 type patients struct {
 	list []*patient
 	byID map[string]*patient
@@ -37,22 +37,40 @@ func newPatients(people []Person) (*patients, error) {
 		if p.born, err = parseDate(person.BirthDate); err != nil {
 			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
 		}
+
 		p.identifiers = []identifier{
-			// Not the MRN first: an EHR sends several identifiers, and an importer must choose by type.
-			{Use: "secondary", Type: identifierType("AN", "Account number"), System: AccountSystem, Value: "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-")},
-			{Use: "usual", Type: identifierType("MR", "Medical record number"), System: MRNSystem, Value: person.MRN},
+			// The MRN is not the first, so that an importer must choose by type, as with a real EHR.
+			{
+				Use:    "secondary",
+				Type:   identifierType("AN", "Account number"),
+				System: AccountSystem,
+				Value:  "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-"),
+			},
+			{
+				Use:    "usual",
+				Type:   identifierType("MR", "Medical record number"),
+				System: MRNSystem,
+				Value:  person.MRN,
+			},
 		}
+
 		if p.resource, err = encode(p.fhir()); err != nil {
 			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
 		}
+
 		ps.list = append(ps.list, p)
 		ps.byID[person.FHIRID] = p
 	}
+
 	return ps, nil
 }
 
 func identifierType(code, display string) *codeableConcept {
-	return &codeableConcept{Coding: []coding{{System: "http://terminology.hl7.org/CodeSystem/v2-0203", Code: code, Display: display}}, Text: display}
+	return &codeableConcept{Coding: []coding{{
+		System:  "http://terminology.hl7.org/CodeSystem/v2-0203",
+		Code:    code,
+		Display: display,
+	}}, Text: display}
 }
 
 type patientResource struct {
@@ -99,27 +117,48 @@ type patientAddress struct {
 // fhir makes the US Core Patient.
 func (p *patient) fhir() patientResource {
 	r := patientResource{
-		ResourceType: "Patient", ID: p.FHIRID,
+		ResourceType: "Patient",
+		ID:           p.FHIRID,
 		Meta: patientMeta{VersionID: "1", LastUpdated: patientsUpdated,
 			Profile: []string{"http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"}},
-		Identifier: p.identifiers, Active: p.Active, Gender: p.Gender, BirthDate: p.BirthDate,
-		Name: []humanName{{Use: "official", Text: p.fullName(), Family: p.LastName, Given: []string{p.FirstName}}},
+		Identifier: p.identifiers,
+		Active:     p.Active,
+		Gender:     p.Gender,
+		BirthDate:  p.BirthDate,
+		Name: []humanName{{
+			Use:    "official",
+			Text:   p.fullName(),
+			Family: p.LastName,
+			Given:  []string{p.FirstName},
+		}},
 	}
+
 	if p.Initial != "" {
 		r.Name[0].Given = append(r.Name[0].Given, p.Initial)
 	}
+
 	for _, t := range []contactPoint{{"phone", p.Mobile, "mobile"}, {"phone", p.HomePhone, "home"}, {"email", p.Email, ""}} {
 		if t.Value != "" {
 			r.Telecom = append(r.Telecom, t)
 		}
 	}
+
 	if p.Street != "" {
 		line := []string{p.Street}
 		if p.Apartment != "" {
 			line = append(line, p.Apartment)
 		}
-		r.Address = []patientAddress{{Use: "home", Line: line, City: p.City, State: p.State, PostalCode: p.PostCode, Country: "US"}}
+
+		r.Address = []patientAddress{{
+			Use:        "home",
+			Line:       line,
+			City:       p.City,
+			State:      p.State,
+			PostalCode: p.PostCode,
+			Country:    "US",
+		}}
 	}
+
 	return r
 }
 
@@ -130,6 +169,7 @@ func (s *Server) readPatient(c *call) reply {
 	if !ok {
 		return problem{status: http.StatusNotFound, code: "not-found", detail: "no such Patient"}.outcome()
 	}
+
 	resource := p.resource
 	if c.effects.has(kindOtherPerson) {
 		var err error
@@ -137,12 +177,20 @@ func (s *Server) readPatient(c *call) reply {
 			return problem{status: http.StatusInternalServerError, code: "exception", detail: "the Patient cannot be written"}.outcome()
 		}
 	}
-	rep := reply{status: http.StatusOK, contentType: typeFHIR, header: http.Header{}, body: resource}
+
+	rep := reply{
+		status:      http.StatusOK,
+		contentType: typeFHIR,
+		header:      http.Header{},
+		body:        resource,
+	}
+
 	rep.header.Set("ETag", `W/"1"`)
 	return rep
 }
 
-// mixedUp is a patient whose chart was overwritten with somebody else's demographics: the id and the identifiers stayed.
+// mixedUp is a patient whose chart was overwritten with another person's demographics; only the id and the
+// identifiers are unchanged.
 func (ps *patients) mixedUp(p *patient) *patient {
 	other := *p
 	for _, q := range ps.list {
@@ -151,6 +199,7 @@ func (ps *patients) mixedUp(p *patient) *patient {
 			break
 		}
 	}
+
 	other.FHIRID, other.MRN = p.FHIRID, p.MRN
 	return &other
 }
@@ -161,13 +210,16 @@ func (s *Server) searchPatients(c *call) reply {
 	if err != nil {
 		return refuseSearch(err)
 	}
+
 	var matches []*patient
 	for _, p := range s.patients.list {
 		if q.matches(p) && !c.effects.has(kindEmptySearch) {
 			matches = append(matches, p)
 		}
 	}
-	return searchReply(s.FHIRBaseURL(), "Patient", values, q, matches, func(p *patient) (string, json.RawMessage) { return p.FHIRID, p.resource })
+
+	return searchReply(s.FHIRBaseURL(), "Patient", values, q, matches,
+		func(p *patient) (string, json.RawMessage) { return p.FHIRID, p.resource })
 }
 
 func patientParams() map[string]matcher[*patient] {
@@ -195,7 +247,8 @@ func patientParams() map[string]matcher[*patient] {
 	}
 }
 
-// startsWith is FHIR's search on strings: the start of a field, whatever its case and accents.
+// startsWith is FHIR's search on strings: it matches the start of a field, without regard to case and
+// accents.
 func startsWith(fields func(*patient) []string) matcher[*patient] {
 	return func(v string) (func(*patient) bool, error) {
 		want := fold(v)
@@ -205,7 +258,8 @@ func startsWith(fields func(*patient) []string) matcher[*patient] {
 	}
 }
 
-// fold lowers the case and drops the accents that occur in the sample's names.
+// fold lowers the case and removes the accents that occur in the sample's names.
 func fold(s string) string {
-	return strings.NewReplacer("á", "a", "é", "e", "í", "i", "ñ", "n", "ö", "o", "ø", "o", "ú", "u", "ễ", "e", "ë", "e").Replace(strings.ToLower(s))
+	accents := strings.NewReplacer("á", "a", "é", "e", "í", "i", "ñ", "n", "ö", "o", "ø", "o", "ú", "u", "ễ", "e", "ë", "e")
+	return accents.Replace(strings.ToLower(s))
 }

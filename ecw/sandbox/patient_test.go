@@ -14,12 +14,16 @@ func TestPeople(t *testing.T) {
 	if len(people) != 142 {
 		t.Fatalf("%d people, want 142", len(people))
 	}
-	if first := people[0]; first.FHIRID != patientID || first.MRN != "ECW-10001" || first.FirstName != "Kevin" || first.LastName != "Lee" || first.BirthDate != "2007-07-15" || first.SampleID != "2004454" {
+
+	if first := people[0]; first.FHIRID != patientID || first.MRN != "ECW-10001" || first.FirstName != "Kevin" ||
+		first.LastName != "Lee" || first.BirthDate != "2007-07-15" || first.SampleID != "2004454" {
 		t.Errorf("the first is %+v", first)
 	}
+
 	reserved := regexp.MustCompile(`^\d{3}-555-01\d\d$`)
 	seen := map[string]bool{}
 	samples := 0
+
 	for i, p := range people {
 		for _, unique := range []string{p.FHIRID, p.MRN, p.FirstName + " " + p.LastName + p.BirthDate} {
 			if seen[unique] {
@@ -27,22 +31,26 @@ func TestPeople(t *testing.T) {
 			}
 			seen[unique] = true
 		}
+
 		if p.FirstName == "" || p.LastName == "" || p.Gender == "" {
 			t.Errorf("person %d is incomplete: %+v", i, p)
 		}
 		if _, err := time.Parse(time.DateOnly, p.BirthDate); err != nil {
 			t.Error(err)
 		}
+
 		if p.SampleID != "" {
 			samples++
 			continue
 		}
+
 		for _, phone := range []string{p.Mobile, p.HomePhone} {
 			if phone != "" && !reserved.MatchString(phone) {
 				t.Errorf("%s of a made-up person is not reserved for fiction", phone)
 			}
 		}
 	}
+
 	if samples != 43 {
 		t.Errorf("%d people of the sample, want 43", samples)
 	}
@@ -57,10 +65,12 @@ func TestVitals(t *testing.T) {
 	for _, p := range sandbox.People() {
 		known[p.SampleID] = true
 	}
+
 	visits := sandbox.Vitals()
 	if len(visits) != 602 {
 		t.Fatalf("%d visits, want 602", len(visits))
 	}
+
 	whose := map[string]bool{}
 	for _, v := range visits {
 		whose[v.SampleID] = true
@@ -68,15 +78,27 @@ func TestVitals(t *testing.T) {
 			t.Errorf("visit %+v", v)
 		}
 	}
+
 	if len(whose) != 29 {
 		t.Errorf("visits of %d people, want 29", len(whose))
 	}
-	want := sandbox.Visit{ID: "2", SampleID: "9995679", Time: time.Date(2007, 4, 18, 13, 32, 0, 0, time.UTC),
-		HeartRate: "60", Weight: "87", Height: "197.5", Systolic: "121", Diastolic: "62"}
+
+	want := sandbox.Visit{
+		ID:        "2",
+		SampleID:  "9995679",
+		Time:      time.Date(2007, 4, 18, 13, 32, 0, 0, time.UTC),
+		HeartRate: "60",
+		Weight:    "87",
+		Height:    "197.5",
+		Systolic:  "121",
+		Diastolic: "62",
+	}
 	if visits[1] != want {
 		t.Errorf("got %+v", visits[1])
 	}
-	if last := visits[601]; last.Temperature != "37" || last.BMI != "16.2" || last.RespiratoryRate != "16" || last.OxygenSaturation != "99" || !last.Time.Equal(time.Date(2010, 8, 12, 4, 0, 0, 0, time.UTC)) {
+
+	if last := visits[601]; last.Temperature != "37" || last.BMI != "16.2" || last.RespiratoryRate != "16" ||
+		last.OxygenSaturation != "99" || !last.Time.Equal(time.Date(2010, 8, 12, 4, 0, 0, 0, time.UTC)) {
 		t.Errorf("got %+v", last)
 	}
 }
@@ -86,11 +108,33 @@ func TestPatientRead(t *testing.T) {
 	r := start(t)
 	token := r.token(allScopes)
 	a := r.fhirGet(token, "/Patient/"+patientID)
+
 	want := `{"resourceType":"Patient","id":"ecw-patient-2004454",
-		"meta":{"versionId":"1","lastUpdated":"2026-01-05T08:00:00Z","profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"]},
+		"meta":{
+			"versionId":"1",
+			"lastUpdated":"2026-01-05T08:00:00Z",
+			"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"]
+		},
 		"identifier":[
-			{"use":"secondary","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"AN","display":"Account number"}],"text":"Account number"},"system":"https://sandbox-ehr.example.com/account","value":"A2004454"},
-			{"use":"usual","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"MR","display":"Medical record number"}],"text":"Medical record number"},"system":"https://sandbox-ehr.example.com/mrn","value":"ECW-10001"}],
+			{
+				"use":"secondary",
+				"type":{
+					"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"AN","display":"Account number"}],
+					"text":"Account number"
+				},
+				"system":"https://sandbox-ehr.example.com/account",
+				"value":"A2004454"
+			},
+			{
+				"use":"usual",
+				"type":{
+					"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"MR","display":"Medical record number"}],
+					"text":"Medical record number"
+				},
+				"system":"https://sandbox-ehr.example.com/mrn",
+				"value":"ECW-10001"
+			}
+		],
 		"active":true,
 		"name":[{"use":"official","text":"Kevin Lee","family":"Lee","given":["Kevin","H"]}],
 		"telecom":[{"system":"email","value":"kevin.lee@example.com"}],
@@ -99,6 +143,7 @@ func TestPatientRead(t *testing.T) {
 	if a.status != 200 || compact(t, a.text) != compact(t, want) {
 		t.Errorf("got %d %s", a.status, a.text)
 	}
+
 	if b := r.fhirGet(token, "/Patient/nobody"); b.status != 404 || b.str("issue", 0, "code") != "not-found" {
 		t.Errorf("got %d %s", b.status, b.text)
 	}
@@ -108,6 +153,7 @@ func TestPatientSearch(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	token := r.token(allScopes)
+
 	for search, want := range map[string]int{
 		"":                     142,
 		"_id=" + patientID:     1,
@@ -133,9 +179,11 @@ func TestPatientSearch(t *testing.T) {
 			t.Errorf("%s: got %d, total %d, want %d", search, a.status, a.num("total"), want)
 		}
 	}
+
 	if a := r.fhirGet(token, "/Patient?_count=0"); a.num("total") != 142 || a.get("entry") != nil {
 		t.Errorf("_count=0: %s", a.text)
 	}
+
 	for _, search := range []string{"colour=red", "birthdate=x", "_count=x", "name:exact=Lee"} {
 		if a := r.fhirGet(token, "/Patient?"+search); a.status != 400 {
 			t.Errorf("%s: got %d", search, a.status)
@@ -147,15 +195,18 @@ func TestPatientPaging(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	token := r.token(allScopes)
+
 	for _, count := range []string{"", "?_count=20", "?_count=71", "?_count=1000", "?_count=9&gender=female,male,other,unknown"} {
 		if ids := allPages(t, r, token, "/Patient"+count); len(ids) != 142 {
 			t.Errorf("%s: %d patients", count, len(ids))
 		}
 	}
+
 	second := r.fhirGet(token, "/Patient?_count=20&_offset=20")
 	if second.str("link", 2, "relation") != "previous" || second.str("entry", 0, "search", "mode") != "match" {
 		t.Errorf("got %s", second.text)
 	}
+
 	if a := r.fhirGet(token, "/Patient?_offset=1000"); a.status != 200 || a.num("total") != 142 || a.get("entry") != nil {
 		t.Errorf("behind the end: got %d %s", a.status, a.text)
 	}
@@ -170,7 +221,8 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("got %s", a.text)
 	}
 	b := r.do("GET", base("/.well-known/smart-configuration"), "")
-	if b.status != 200 || b.str("token_endpoint") != r.server.TokenURL() || b.str("token_endpoint_auth_signing_alg_values_supported", 0) != "RS384" {
+	if b.status != 200 || b.str("token_endpoint") != r.server.TokenURL() ||
+		b.str("token_endpoint_auth_signing_alg_values_supported", 0) != "RS384" {
 		t.Errorf("got %d %s", b.status, b.text)
 	}
 }

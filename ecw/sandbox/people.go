@@ -14,18 +14,18 @@ var patientsTSV string
 //go:embed data/vitals.tsv
 var vitalsTSV string
 
-// Person is a patient that the sandbox knows. None of them exists: the demographics are made up.
+// Person is a patient of the sandbox. The demographics are made up.
 type Person struct {
 	FHIRID    string // id of the Patient resource, "ecw-patient-2004454"
 	MRN       string // medical record number, "ECW-10042"
-	SampleID  string // PID in patients.tsv, which joins with Visit.SampleID; "" for the people added to the sample
+	SampleID  string // PID in patients.tsv, equal to Visit.SampleID; "" for the people added to the sample
 	FirstName string
 	Initial   string // of the middle name; may be empty
 	LastName  string
 	BirthDate string // YYYY-MM-DD
 	Gender    string // FHIR administrative gender: male, female, other, unknown
 	Active    bool   // false: the practice keeps the chart but no longer treats the patient
-	Mobile    string // as written by the practice, may be empty, as are the fields below
+	Mobile    string // as written by the practice; this and the following fields may be empty
 	HomePhone string
 	Email     string
 	Street    string
@@ -35,12 +35,12 @@ type Person struct {
 	PostCode  string
 }
 
-// Visit is one row of vitals.tsv: what was measured at one time. The nine measurements are the characters of the file,
-// because a decimal is the device's precision; an empty string means not measured.
+// Visit is one row of vitals.tsv: the measurements of one moment. Each is the text of the file, because its
+// decimals show the device's precision; an empty string means not measured.
 type Visit struct {
 	ID               string    // of the row
-	SampleID         string    // whose: Person.SampleID
-	Time             time.Time // UTC; midnight where the file has only a date
+	SampleID         string    // the patient: Person.SampleID
+	Time             time.Time // UTC; midnight if the file has only a date
 	HeartRate        string    // /min
 	RespiratoryRate  string    // /min
 	Temperature      string    // Cel
@@ -69,7 +69,7 @@ func Crowd(count int) []Person {
 
 // Vitals returns the 602 visits of vitals.tsv in the order of the file. The slice is the caller's.
 func Vitals() []Visit {
-	visits, _ := allVisits() // as in People
+	visits, _ := allVisits() // cannot fail at run time, as in People
 	return visits
 }
 
@@ -78,22 +78,37 @@ func allPeople(count int) ([]Person, error) {
 	if err != nil {
 		return nil, fmt.Errorf("patients.tsv: %w", err)
 	}
+
 	people := make([]Person, 0, max(count, len(rows)))
 	for _, row := range rows {
 		people = append(people, Person{
-			FHIRID: "ecw-patient-" + row["PID"], SampleID: row["PID"], Active: true,
-			FirstName: row["fname"], Initial: row["initial"], LastName: row["lname"],
-			BirthDate: row["dob"], Gender: row["gender"],
-			Mobile: row["cell"], HomePhone: row["home"], Email: row["email"],
-			Street: row["street"], Apartment: row["apartment"], City: row["city"], State: row["region"], PostCode: row["pcode"],
+			FHIRID:    "ecw-patient-" + row["PID"],
+			SampleID:  row["PID"],
+			Active:    true,
+			FirstName: row["fname"],
+			Initial:   row["initial"],
+			LastName:  row["lname"],
+			BirthDate: row["dob"],
+			Gender:    row["gender"],
+			Mobile:    row["cell"],
+			HomePhone: row["home"],
+			Email:     row["email"],
+			Street:    row["street"],
+			Apartment: row["apartment"],
+			City:      row["city"],
+			State:     row["region"],
+			PostCode:  row["pcode"],
 		})
 	}
+
 	for i := range count - len(people) {
 		people = append(people, addedPerson(i))
 	}
+
 	for i := range people {
 		people[i].MRN = fmt.Sprintf("ECW-%05d", 10001+i)
 	}
+
 	return people[:count], nil
 }
 
@@ -102,23 +117,34 @@ func allVisits() ([]Visit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vitals.tsv: %w", err)
 	}
+
 	visits := make([]Visit, 0, len(rows))
 	for _, row := range rows {
 		at, err := visitTime(row["TIMESTAMP"])
 		if err != nil {
 			return nil, fmt.Errorf("vitals.tsv: row %s: %w", row["ID"], err)
 		}
+
 		visits = append(visits, Visit{
-			ID: row["ID"], SampleID: row["PID"], Time: at,
-			HeartRate: row["HEART_RATE"], RespiratoryRate: row["RESPIRATORY_RATE"], Temperature: row["TEMPERATURE"],
-			Weight: row["WEIGHT"], Height: row["HEIGHT"], BMI: row["BMI"],
-			Systolic: row["SYSTOLIC"], Diastolic: row["DIASTOLIC"], OxygenSaturation: row["OXYGEN_SATURATION"],
+			ID:               row["ID"],
+			SampleID:         row["PID"],
+			Time:             at,
+			HeartRate:        row["HEART_RATE"],
+			RespiratoryRate:  row["RESPIRATORY_RATE"],
+			Temperature:      row["TEMPERATURE"],
+			Weight:           row["WEIGHT"],
+			Height:           row["HEIGHT"],
+			BMI:              row["BMI"],
+			Systolic:         row["SYSTOLIC"],
+			Diastolic:        row["DIASTOLIC"],
+			OxygenSaturation: row["OXYGEN_SATURATION"],
 		})
 	}
+
 	return visits, nil
 }
 
-// visitTime reads the file's three ways to write a time; one without a zone is UTC.
+// visitTime reads a time in any of the file's three forms. A time without a zone is in UTC.
 func visitTime(s string) (time.Time, error) {
 	switch {
 	case len(s) == len(time.DateOnly):
@@ -130,7 +156,8 @@ func visitTime(s string) (time.Time, error) {
 	}
 }
 
-// table reads a tab-separated text with names in its first line, one map a row.
+// table reads a tab-separated text whose first line has the names of the columns. It returns a map for each
+// row.
 func table(text string) ([]map[string]string, error) {
 	r := csv.NewReader(strings.NewReader(text))
 	r.Comma = '\t'
@@ -141,6 +168,7 @@ func table(text string) ([]map[string]string, error) {
 	if len(lines) == 0 {
 		return nil, fmt.Errorf("no header line")
 	}
+
 	rows := make([]map[string]string, 0, len(lines)-1)
 	for _, line := range lines[1:] {
 		row := make(map[string]string, len(line))
@@ -149,15 +177,18 @@ func table(text string) ([]map[string]string, error) {
 		}
 		rows = append(rows, row)
 	}
+
 	return rows, nil
 }
 
-// The people added to the sample: enough of them for several pages, with the names that trip software up (apostrophes,
-// accents, hyphens, blanks, one letter), telephone numbers of the range reserved for fiction and example.com addresses.
+// addedPerson makes one of the people added to the sample. There are enough of them for several pages. They
+// have names that software often mishandles (with apostrophes, accents, hyphens, blanks, of one letter),
+// telephone numbers of the range reserved for fiction, and addresses at example.com.
 func addedPerson(i int) Person {
 	families := strings.Split("Abernathy,Bergström,Castellanos,D'Angelo,Eriksen,Fitzgerald,García-Núñez,Hathaway,Ivanova,Jørgensen,"+
 		"Kowalczyk,Lindqvist,MacAllister,Nguyễn,O'Brien,Pemberton,Quintanilla,Rasmussen,St. Clair,Thibodeaux,Underhill,Van der Berg,"+
 		"Whitlock,Xu,Yamamoto,Zielinski,Ashdown,Bellweather,Crowfoot,Delacroix,Ekwueme,Faraday,Greenhalgh", ",")
+
 	givens := strings.Split("Ada,Bartholomew,Célia,Desmond,Eleanor,Florian,Guadalupe,Horatio,Imogen,Jebediah,Katarína,Leopold,Marisol,"+
 		"Nathaniel,Ottilie,Percival,Rosalind,Silvester,Theodora,Ulysses,Valentina,Wendell,Xiomara,Yusuf,Zoë,Ambrose,Beatriz,Cornelius,"+
 		"Drusilla,Evander,Félicité,Gideon,Henrietta,Isidro", ",")
@@ -167,13 +198,21 @@ func addedPerson(i int) Person {
 	given, family := givens[i%len(givens)], families[i%len(families)]
 	town := strings.Split(towns[i%len(towns)], ",")
 	p := Person{
-		// 7,919 is prime to the width of the range, so that neighbours have distant ids and none comes twice.
+		// 7,919 is coprime to the width of the range, so that no id occurs twice, and neighbours have distant ids.
 		FHIRID:    fmt.Sprintf("ecw-patient-%d", 3000000+(i*7919+271)%900000),
-		FirstName: given, LastName: family, Gender: []string{"female", "male"}[i%2], Active: i%33 != 32,
+		FirstName: given,
+		LastName:  family,
+		Gender:    []string{"female", "male"}[i%2],
+		Active:    i%33 != 32,
 		BirthDate: time.Date(1931+(i*37)%78, time.January, 1+(i*53)%365, 0, 0, 0, 0, time.UTC).Format(time.DateOnly),
-		Mobile:    fmt.Sprintf("918-555-01%02d", i), Email: fmt.Sprintf("patient%03d@example.com", i+1),
-		Street: fmt.Sprintf("%d %s", 3+(i*29)%180, streets[i%len(streets)]), City: town[0], State: town[1], PostCode: town[2],
+		Mobile:    fmt.Sprintf("918-555-01%02d", i),
+		Email:     fmt.Sprintf("patient%03d@example.com", i+1),
+		Street:    fmt.Sprintf("%d %s", 3+(i*29)%180, streets[i%len(streets)]),
+		City:      town[0],
+		State:     town[1],
+		PostCode:  town[2],
 	}
+
 	switch i % 25 {
 	case 7:
 		p.Gender = "other"
@@ -182,8 +221,10 @@ func addedPerson(i int) Person {
 	case 19:
 		p.Mobile, p.Email = "", ""
 	}
+
 	if i%9 == 4 {
 		p.HomePhone = fmt.Sprintf("405-555-01%02d", i)
 	}
+
 	return p
 }

@@ -2,8 +2,9 @@ package sandbox
 
 import "net/http"
 
-// errorNumbers is the code system of eCW's numbers in OperationOutcome.issue.details. eCW publishes the numbers for its
-// transaction Bundle only; where a plain create would carry them, and under which system, is a choice of this sandbox.
+// errorNumbers is the code system of eCW's numbers in OperationOutcome.issue.details. eCW publishes the
+// numbers for its transaction Bundle only. Where they are in the answer to a plain create, and under which
+// system, is this sandbox's choice.
 const errorNumbers = "https://vantrexia.com/fhir/CodeSystem/ecw-write-error"
 
 // eCW's numbers for the outcome of a write.
@@ -58,12 +59,12 @@ func numberText(number string) string {
 	}
 }
 
-// problem is a refusal. Its detail goes into OperationOutcome.diagnostics and may hold patient data, as in real EHRs:
-// a client that logs it is at fault.
+// problem is a refusal. Its detail goes into OperationOutcome.diagnostics and may contain patient data, as in
+// real EHRs, so a client must not log it.
 type problem struct {
 	status int    // HTTP
 	code   string // FHIR issue type (http://hl7.org/fhir/R4/valueset-issue-type.html)
-	number string // eCW's, if there is one
+	number string // eCW's number, if there is one
 	at     string // FHIRPath of the element
 	detail string
 }
@@ -71,12 +72,18 @@ type problem struct {
 func (p problem) issue() issue {
 	i := issue{Severity: "error", Code: p.code, Diagnostics: p.detail}
 	if p.number != "" {
-		i.Details = &codeableConcept{Coding: []coding{{System: errorNumbers, Code: p.number, Display: numberText(p.number)}}, Text: numberText(p.number)}
+		i.Details = &codeableConcept{Coding: []coding{{
+			System:  errorNumbers,
+			Code:    p.number,
+			Display: numberText(p.number),
+		}}, Text: numberText(p.number)}
 	}
+
 	if p.at != "" {
 		i.Expression = []string{p.at}
 		i.Diagnostics = p.at + ": " + p.detail
 	}
+
 	return i
 }
 
@@ -96,7 +103,7 @@ func outcomeReply(status int, problems ...problem) reply {
 	return jsonReply(status, typeFHIR, outcomeOf(problems...))
 }
 
-// oauth is the refusal of a token request for a reason outside of OAuth, such as the limit on requests.
+// oauth makes the refusal of a token request for a reason outside of OAuth, such as the limit on requests.
 func (p problem) oauth() reply {
 	code := "temporarily_unavailable"
 	switch p.status {
@@ -111,5 +118,9 @@ func (p problem) oauth() reply {
 }
 
 func throttled() problem {
-	return problem{status: http.StatusTooManyRequests, code: "throttled", detail: "too many requests; the practice is blocked until the top of the next minute"}
+	return problem{
+		status: http.StatusTooManyRequests,
+		code:   "throttled",
+		detail: "too many requests; the practice is blocked until the top of the next minute",
+	}
 }

@@ -11,15 +11,18 @@ func TestStoreAgainStoresInBothWaysOfWriting(t *testing.T) {
 	token := r.token(allScopes)
 	r.createOnce(token, weight("w"), "w")
 	r.fault(`{"kind": "store_again", "count": 3}`)
+
 	if a := r.createOnce(token, weight("w"), "w"); a.status != 201 || r.stored("w") != 2 {
 		t.Errorf("a create: got %d %s", a.status, a.text)
 	}
+
 	for stored, condition := range map[int]string{3: "w", 4: ""} {
 		a := r.transact(token, bundle(weight("w"), condition))
 		if a.entryStatus() != "1" || a.str("entry", 0, "response", "location") == "" {
 			t.Errorf("a Bundle on the way to %d: got %d %s", stored, a.status, a.text)
 		}
 	}
+
 	if a := r.fhirGet(token, "/Observation?identifier="+idSystem+"|w"); a.num("total") != 4 {
 		t.Errorf("the search by identifier: %s", a.text)
 	}
@@ -37,6 +40,7 @@ func TestLateIndexHidesFromSearches(t *testing.T) {
 	if created.status != 201 {
 		t.Fatalf("got %d %s", created.status, created.text)
 	}
+
 	found := func() [2]int {
 		return [2]int{
 			r.fhirGet(token, "/Observation?identifier="+idSystem+"|w").num("total"),
@@ -61,22 +65,26 @@ func TestLateIndexHidesFromSearches(t *testing.T) {
 	}
 }
 
-// TestLateIndexHidesFromTheChecksOfACreate: what lags behind cannot keep the same from being stored again.
+// TestLateIndexHidesFromTheChecksOfACreate: an Observation that is not indexed yet does not prevent a second
+// one.
 func TestLateIndexHidesFromTheChecksOfACreate(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	token := r.token(allScopes)
 	r.fault(`{"kind": "late_index", "delay": "10s", "count": 4}`)
+
 	for range 2 {
 		if a := r.createOnce(token, weight("w"), "w"); a.status != 201 {
 			t.Errorf("a create: got %d %s", a.status, a.text)
 		}
 	}
+
 	for _, condition := range []string{"w", ""} {
 		if a := r.transact(token, bundle(weight("w"), condition)); a.entryStatus() != "1" {
 			t.Errorf("a Bundle: got %s", a.text)
 		}
 	}
+
 	if n := r.stored("w"); n != 4 {
 		t.Errorf("stored %d", n)
 	}

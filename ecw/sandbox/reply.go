@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// maxBody is more than any Observation needs and less than a mistake sends.
+// maxBody is more than any Observation needs.
 const maxBody = 1 << 20
 
-// operation is what a fault can aim at.
+// operation is a kind of request, as the target of a fault.
 type operation string
 
 const (
 	opToken  operation = "token"
 	opCreate operation = "create" // an Observation, alone or in a Bundle
 	opSearch operation = "search"
-	opRead   operation = "read" // a resource by id, metadata, and whatever else
+	opRead   operation = "read" // a resource by id, metadata, and everything else
 )
 
-// call is a request with its body read and the variations that faults impose on its handling.
+// call is a request with its body and the effects of the faults that match it.
 type call struct {
 	*http.Request
 	op      operation
@@ -31,7 +31,7 @@ type call struct {
 	effects effects
 }
 
-// reply is an answer before it is on the wire, so that a fault can still spoil it.
+// reply is an answer before it is sent, so that a fault can still spoil it.
 type reply struct {
 	status      int
 	contentType string
@@ -39,7 +39,7 @@ type reply struct {
 	body        []byte
 
 	reset bool // cut the connection instead of answering
-	cut   bool // promise the whole body and send half of it
+	cut   bool // announce the whole body and send half of it
 }
 
 const (
@@ -50,7 +50,8 @@ const (
 
 type endpoint func(*call) reply
 
-// ehr makes a handler of an endpoint that belongs to the EHR proper: it is counted, limited and subject to faults.
+// ehr makes a handler of an endpoint of the EHR itself. Its requests are counted, limited and subject to
+// faults.
 func (s *Server) ehr(route string, op operation, next endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.now()
@@ -64,13 +65,20 @@ func (s *Server) ehr(route string, op operation, next endpoint) http.Handler {
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, next endpoint) reply {
-	// Read first: what a client sent before it gave up is handled all the same, as by a real server.
+	// The body is read first, because a real server handles a request even if its client gives up after
+	// sending it.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	c := &call{Request: r, op: op, body: body}
 	var tooLarge *http.MaxBytesError
+
 	switch {
 	case errors.As(err, &tooLarge):
-		return c.fail(problem{status: http.StatusRequestEntityTooLarge, code: "too-long", number: numberTooLarge, detail: "the body is larger than 1 MiB"})
+		return c.fail(problem{
+			status: http.StatusRequestEntityTooLarge,
+			code:   "too-long",
+			number: numberTooLarge,
+			detail: "the body is larger than 1 MiB",
+		})
 	case err != nil:
 		return c.fail(problem{status: http.StatusBadRequest, code: "structure", detail: "the body ended early"})
 	}
@@ -78,10 +86,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, ne
 	if rep, ok := s.admit(c); !ok {
 		return rep
 	}
+
 	c.effects = s.faults.take(op, s.now())
 	if c.effects.work > 0 {
 		s.capacity.use(c.effects.work)
 	}
+
 	s.wait(c.effects.delay)
 	rep := s.underFault(c, next)
 	s.wait(c.effects.delayAfter)
@@ -96,8 +106,8 @@ func (s *Server) admit(c *call) (reply, bool) {
 	return c.fail(throttled()), false
 }
 
-// wait sleeps until the time is over or the server closes. It does not end with the request: a server that is slow goes on
-// working after its client has lost patience.
+// wait sleeps until the time is over or the server closes. It does not end with the request, because a slow
+// server goes on working after its client has given up.
 func (s *Server) wait(d time.Duration) {
 	if d <= 0 {
 		return
@@ -115,22 +125,26 @@ func (s *Server) send(w http.ResponseWriter, rep reply) {
 		s.cutConnection(w)
 		return
 	}
+
 	for name, values := range rep.header {
 		w.Header()[name] = values
 	}
+
 	if rep.contentType != "" {
 		w.Header().Set("Content-Type", rep.contentType)
 	}
+
 	w.Header().Set("Content-Length", strconv.Itoa(len(rep.body)))
 	w.WriteHeader(rep.status)
 	body := rep.body
 	if rep.cut {
 		body = body[:len(body)/2] // net/http closes the connection of an answer shorter than its Content-Length
 	}
-	_, _ = w.Write(body) // a client that went away is none of the sandbox's business
+
+	_, _ = w.Write(body) // an error means that the client has gone, which does not matter here
 }
 
-// cutConnection ends the connection with a TCP reset, as a crashed server or an impatient firewall does.
+// cutConnection ends the connection with a TCP reset, as a crashed server or a firewall does.
 func (s *Server) cutConnection(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -143,16 +157,21 @@ func (s *Server) cutConnection(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// jsonReply answers with v as JSON. v is made of this package's own types, whose encoding cannot fail.
+// jsonReply answers with v as JSON. v is of this package's own types, whose encoding cannot fail.
 func jsonReply(status int, contentType string, v any) reply {
 	body, err := encode(v)
 	if err != nil {
 		return reply{status: http.StatusInternalServerError}
 	}
-	return reply{status: status, contentType: contentType, header: http.Header{}, body: body}
+	return reply{
+		status:      status,
+		contentType: contentType,
+		header:      http.Header{},
+		body:        body,
+	}
 }
 
-// fail answers with the error in the shape that the endpoint's clients read.
+// fail answers with the error in the form of the endpoint: that of OAuth or that of FHIR.
 func (c *call) fail(p problem) reply {
 	if c.op == opToken {
 		return p.oauth()

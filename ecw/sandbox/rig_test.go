@@ -33,7 +33,7 @@ const (
 	fhirJSON  = "application/fhir+json"
 )
 
-// sharedKey is made once: an RSA key costs more than the rest of a test.
+// sharedKey is made once, because generating an RSA key takes longer than the rest of a test.
 var sharedKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -42,7 +42,7 @@ var sharedKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// clock is a time that stands still until a test moves it.
+// clock is a clock that stands still until a test moves it.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -60,7 +60,7 @@ func (c *clock) advance(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// rig is a sandbox behind a real port, with an app that publishes its keys behind another.
+// rig is a sandbox on one port, and an app that publishes its keys on another.
 type rig struct {
 	t       *testing.T
 	server  *sandbox.Server
@@ -76,6 +76,7 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &clock{at: time.Date(2026, 2, 6, 10, 30, 15, 0, time.UTC)}}
 	r.jwks.Store(jwksOf(t, keyID, sharedKey().Public()))
+
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		r.fetched.Add(1)
 		_, _ = io.WriteString(w, r.jwks.Load().(string))
@@ -86,17 +87,28 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r.url = "http://" + listener.Addr().String()
-	cfg := sandbox.Config{ClientID: clientID, PracticeCode: practice, JWKSURL: app.URL, PublicURL: r.url, Now: r.clock.Now}
+	cfg := sandbox.Config{
+		ClientID:     clientID,
+		PracticeCode: practice,
+		JWKSURL:      app.URL,
+		PublicURL:    r.url,
+		Now:          r.clock.Now,
+	}
+
 	for _, f := range adjust {
 		f(&cfg)
 	}
+
 	if r.server, err = sandbox.New(cfg); err != nil {
 		t.Fatal(err)
 	}
+
 	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: r.server}}
 	web.Start()
 	r.client = &http.Client{Transport: &http.Transport{}}
+
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
 		if err := r.server.Close(); err != nil {
@@ -104,6 +116,7 @@ func start(t *testing.T, adjust ...func(*sandbox.Config)) *rig {
 		}
 		web.Close()
 	})
+
 	return r
 }
 
@@ -119,10 +132,12 @@ func jwksOf(t *testing.T, kid string, keys ...any) string {
 		_ = key.Set(jwk.AlgorithmKey, "RS384")
 		_ = set.AddKey(key)
 	}
+
 	data, err := json.Marshal(set)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return string(data)
 }
 
@@ -140,6 +155,7 @@ func (a answer) get(path ...any) any {
 	if json.Unmarshal([]byte(a.text), &v) != nil {
 		return nil
 	}
+
 	for _, step := range path {
 		switch step := step.(type) {
 		case string:
@@ -153,6 +169,7 @@ func (a answer) get(path ...any) any {
 			v = l[step]
 		}
 	}
+
 	return v
 }
 
@@ -174,24 +191,33 @@ func (r *rig) do(method, target, body string, header ...string) answer {
 	if !strings.HasPrefix(target, "http") {
 		target = r.url + target
 	}
+
 	req, err := http.NewRequestWithContext(r.t.Context(), method, target, strings.NewReader(body))
 	if err != nil {
 		r.t.Error(err)
 		return answer{}
 	}
+
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return answer{err: err}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return answer{status: resp.StatusCode, header: resp.Header, text: string(text), err: err}
+
+	return answer{
+		status: resp.StatusCode,
+		header: resp.Header,
+		text:   string(text),
+		err:    err,
+	}
 }
 
-// assertion mints a good one, after the test has changed what it wants.
+// assertion makes a valid assertion, except for what change alters in it.
 func (r *rig) assertion(change func(header, claims map[string]any)) string {
 	r.t.Helper()
 	return r.signed(jwt.SigningMethodRS384, sharedKey(), change)
@@ -203,13 +229,16 @@ func (r *rig) signed(method jwt.SigningMethod, key any, change func(header, clai
 		"exp": r.clock.Now().Add(4 * time.Minute).Unix(), "iat": r.clock.Now().Unix()}
 	token := jwt.NewWithClaims(method, claims)
 	token.Header["kid"] = keyID
+
 	if change != nil {
 		change(token.Header, claims)
 	}
+
 	text, err := token.SignedString(key)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+
 	return text
 }
 
@@ -244,7 +273,8 @@ func (r *rig) fhirGet(token, path string) answer {
 
 func (r *rig) create(token, body string, header ...string) answer {
 	r.t.Helper()
-	return r.do("POST", base("/Observation"), body, append([]string{"Authorization", "Bearer " + token, "Content-Type", fhirJSON}, header...)...)
+	header = append([]string{"Authorization", "Bearer " + token, "Content-Type", fhirJSON}, header...)
+	return r.do("POST", base("/Observation"), body, header...)
 }
 
 func (r *rig) createOnce(token, body, id string) answer {
@@ -252,7 +282,7 @@ func (r *rig) createOnce(token, body, id string) answer {
 	return r.create(token, body, "If-None-Exist", "identifier="+idSystem+"|"+id)
 }
 
-// fault asks for one, which must be accepted.
+// fault adds a fault. The test fails if the sandbox refuses it.
 func (r *rig) fault(body string) {
 	r.t.Helper()
 	if a := r.do("POST", "/admin/faults", body); a.status != 201 {
@@ -270,11 +300,13 @@ func (r *rig) received(id string) int {
 	return r.do("GET", "/admin/stats", "").num("creates", "received", idSystem+"|"+id)
 }
 
-const weightTemplate = `{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-body-weight"],` +
+const weightTemplate = `{"resourceType":"Observation",` +
+	`"meta":{"profile":["http://hl7.org/fhir/us/core/StructureDefinition/us-core-body-weight"],` +
 	`"tag":[{"system":"https://vantrexia.com/fhir/CodeSystem/source","code":"vantrexia-rpm","display":"Vantrexia RPM"}]},` +
 	`"identifier":[{"system":"` + idSystem + `","value":"%s"}],"status":"final",` +
 	`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],` +
-	`"code":{"coding":[{"system":"http://loinc.org","code":"29463-7","display":"Body weight"}]},"subject":{"reference":"Patient/` + patientID + `"},` +
+	`"code":{"coding":[{"system":"http://loinc.org","code":"29463-7","display":"Body weight"}]},` +
+	`"subject":{"reference":"Patient/` + patientID + `"},` +
 	`"effectiveDateTime":"2026-02-06T10:30:00Z","device":{"display":"SCALE-<1>"},` +
 	`"valueQuantity":{"value":81.60,"unit":"kg","system":"http://unitsofmeasure.org","code":"kg"}}`
 
@@ -282,14 +314,17 @@ const pressureTemplate = `{"resourceType":"Observation","identifier":[{"system":
 	`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],` +
 	`"code":{"coding":[{"system":"http://loinc.org","code":"85354-9"}]},"subject":{"reference":"Patient/` + patientID + `"},` +
 	`"effectiveDateTime":"2026-02-05T08:00:00Z","component":[` +
-	`{"code":{"coding":[{"system":"http://loinc.org","code":"8480-6"}]},"valueQuantity":{"value":142,"unit":"mmHg","system":"http://unitsofmeasure.org","code":"mm[Hg]"}},` +
-	`{"code":{"coding":[{"system":"http://loinc.org","code":"8462-4"}]},"valueQuantity":{"value":92,"unit":"mmHg","system":"http://unitsofmeasure.org","code":"mm[Hg]"}},` +
-	`{"code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}]}`
+	`{"code":{"coding":[{"system":"http://loinc.org","code":"8480-6"}]},` +
+	`"valueQuantity":{"value":142,"unit":"mmHg","system":"http://unitsofmeasure.org","code":"mm[Hg]"}},` +
+	`{"code":{"coding":[{"system":"http://loinc.org","code":"8462-4"}]},` +
+	`"valueQuantity":{"value":92,"unit":"mmHg","system":"http://unitsofmeasure.org","code":"mm[Hg]"}},` +
+	`{"code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},` +
+	`"valueQuantity":{"value":78,"unit":"beats/minute","system":"http://unitsofmeasure.org","code":"/min"}}]}`
 
 func weight(id string) string   { return fmt.Sprintf(weightTemplate, id) }
 func pressure(id string) string { return fmt.Sprintf(pressureTemplate, id) }
 
-// with replaces a part of a resource, which must be there.
+// with replaces a part of a resource. The test fails if the resource does not have it.
 func with(t *testing.T, resource, old, replacement string) string {
 	t.Helper()
 	if !strings.Contains(resource, old) {

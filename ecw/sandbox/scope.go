@@ -2,8 +2,8 @@ package sandbox
 
 import "strings"
 
-// grant is one scope of an access token: what may be done with which resource, in the letters of SMART 2 (create, read,
-// update, delete, search).
+// grant is one scope of an access token: a type of resource, and what may be done with it in the letters of
+// SMART 2 (create, read, update, delete, search).
 type grant struct {
 	resource string // a FHIR type or "*"
 	allowed  string // some of "cruds"
@@ -15,10 +15,12 @@ func parseScope(scope string) (grant, bool) {
 	if !ok {
 		return grant{}, false
 	}
+
 	resource, verbs, ok := strings.Cut(rest, ".")
 	if !ok || resource == "" {
 		return grant{}, false
 	}
+
 	switch verbs {
 	case "read":
 		verbs = "rs"
@@ -31,10 +33,12 @@ func parseScope(scope string) (grant, bool) {
 			return grant{}, false
 		}
 	}
+
 	return grant{resource: resource, allowed: verbs}, true
 }
 
-// inOrder says whether s is made of some letters of order, each at most once and in that order, as SMART 2 wants.
+// inOrder reports whether s consists of letters of order, each at most once and in that order, as SMART 2
+// demands.
 func inOrder(s, order string) bool {
 	for _, letter := range s {
 		i := strings.IndexRune(order, letter)
@@ -46,7 +50,7 @@ func inOrder(s, order string) bool {
 	return s != ""
 }
 
-// permits says whether the scopes allow an interaction (a letter of "cruds") with a type of resource.
+// permits reports whether the scopes allow an interaction (a letter of "cruds") with a type of resource.
 func permits(scopes []string, resource string, interaction rune) bool {
 	for _, scope := range scopes {
 		g, ok := parseScope(scope)

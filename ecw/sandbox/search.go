@@ -15,14 +15,14 @@ const (
 	maxPage     = 200
 )
 
-// query is a parsed FHIR search for things of type T. Repeated parameters must all match, the comma-separated values of
-// one need only one match (FHIR R4 §3.1.1.5).
+// query is a parsed FHIR search for things of type T. All repeated parameters must match; of the
+// comma-separated values of a parameter one must match (FHIR R4 §3.1.1.5).
 type query[T any] struct {
 	filters []func(T) bool
 	count   int
 	offset  int
 
-	// identifier is set when the search names one by system and value, so that a store can start from its index.
+	// identifier is set if the search names one by system and value, so that a store can use its index.
 	identifier *identifier
 }
 
@@ -33,8 +33,8 @@ func (q query[T]) matches(item T) bool {
 // matcher makes the test for one value of a search parameter.
 type matcher[T any] func(value string) (func(T) bool, error)
 
-// parseQuery reads search parameters. A parameter that is not known is refused, although FHIR lets a server ignore it:
-// a filter that is silently dropped finds too much.
+// parseQuery reads search parameters. It refuses an unknown parameter. FHIR lets a server ignore it, but then
+// the search would find too much.
 func parseQuery[T any](values url.Values, known map[string]matcher[T]) (query[T], error) {
 	q := query[T]{count: defaultPage}
 	for _, name := range sortedKeys(values) {
@@ -59,10 +59,12 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 		}
 		return nil
 	}
+
 	match, ok := known[name]
 	if !ok {
 		return fmt.Errorf("the search parameter %q is not supported; use one of %s", name, strings.Join(sortedKeys(known), ", "))
 	}
+
 	var tests []func(T) bool
 	for _, one := range splitOr(value) {
 		if one == "" {
@@ -74,16 +76,18 @@ func (q *query[T]) add(name, value string, known map[string]matcher[T]) error {
 		}
 		tests = append(tests, test)
 	}
+
 	if system, code, ok := strings.Cut(value, "|"); name == "identifier" && ok && system != "" && code != "" && len(tests) == 1 {
 		q.identifier = &identifier{System: system, Value: code}
 	}
+
 	q.filters = append(q.filters, func(item T) bool {
 		return slices.ContainsFunc(tests, func(test func(T) bool) bool { return test(item) })
 	})
 	return nil
 }
 
-// intParam reads a number that is not negative; one above the limit becomes the limit (0 = no limit).
+// intParam reads a number of 0 or more. A number above the limit becomes the limit (0 = no limit).
 func intParam(name, value string, into *int, limit int) error {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 {
@@ -111,10 +115,12 @@ func splitOr(value string) []string {
 			parts[last] += value[i : i+1]
 		}
 	}
+
 	return parts
 }
 
-// tokenParam is a value of a search parameter of type token: code, system|code, |code (no system), system| (any code).
+// tokenParam is a value of a search parameter of type token: code, system|code, |code (no system), system|
+// (any code).
 type tokenParam struct {
 	system, code string
 	anySystem    bool
@@ -149,10 +155,10 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// resourceOf is what a search result shows of each match.
+// resourceOf returns what a search result shows of a match.
 type resourceOf[T any] func(T) (id string, resource json.RawMessage)
 
-// searchReply answers with one page of the matches, and links to the pages beside it.
+// searchReply answers with one page of the matches, and links to the pages before and after it.
 func searchReply[T any](base, resourceType string, values url.Values, q query[T], matches []T, show resourceOf[T]) reply {
 	set := searchset{ResourceType: "Bundle", Type: "searchset", Total: len(matches)}
 	page := func(offset int) string {
@@ -160,12 +166,14 @@ func searchReply[T any](base, resourceType string, values url.Values, q query[T]
 		for name, list := range values {
 			v[name] = list
 		}
+
 		v.Set("_count", strconv.Itoa(q.count))
 		if v.Del("_offset"); offset > 0 {
 			v.Set("_offset", strconv.Itoa(offset))
 		}
 		return base + "/" + resourceType + "?" + v.Encode()
 	}
+
 	set.Link = append(set.Link, link{"self", page(q.offset)})
 	if q.count > 0 {
 		if next := q.offset + q.count; next < len(matches) {
@@ -175,11 +183,13 @@ func searchReply[T any](base, resourceType string, values url.Values, q query[T]
 			set.Link = append(set.Link, link{"previous", page(max(0, q.offset-q.count))})
 		}
 	}
+
 	from := min(q.offset, len(matches))
 	for _, item := range matches[from:min(from+q.count, len(matches))] {
 		id, resource := show(item)
 		set.Entry = append(set.Entry, searchEntry{FullURL: base + "/" + resourceType + "/" + id, Resource: resource, Search: searchMode{"match"}})
 	}
+
 	return jsonReply(http.StatusOK, typeFHIR, set)
 }
 

@@ -1,10 +1,11 @@
-// Package sandbox is a stand-in for the EHR eClinicalWorks (eCW), for development, demonstrations and tests: a token
-// endpoint that verifies SMART Backend Services assertions, a FHIR R4 server with Patient and Observation, sample
-// patients, a page that shows what arrived, and faults on demand.
+// Package sandbox is a stand-in for the EHR eClinicalWorks (eCW), for development, demonstrations and tests:
+// a token endpoint that verifies SMART Backend Services assertions, a FHIR R4 server with Patient and
+// Observation, sample patients, a page that shows what arrived, and faults on demand.
 //
-// It is written from the specifications and from what is publicly known of eCW, and is strict where eCW is strict. It
-// shares no code with package ecw, the client, so that each checks the other. What it cannot know it decides in the open:
-// the comments name such choices. It is not meant for patient data: its administration and its page ask for no password.
+// It is written from the specifications and from what is publicly known of eCW, and is strict where eCW is
+// strict. It shares no code with package ecw, the client, so that each tests the other. Where eCW's behaviour
+// is not public, the sandbox makes a choice, and a comment says so. It is not meant for patient data: its
+// administration and its page ask for no password.
 package sandbox
 
 import (
@@ -25,27 +26,34 @@ import (
 type Config struct {
 	ClientID     string // of the registered app; required
 	PracticeCode string // last part of the FHIR base URL; required
-	JWKSURL      string // where the app publishes its public keys; required. Fetched for token requests, kept a minute.
-	PublicURL    string // how clients reach this server, "http://127.0.0.1:8090"; required. The audience of an assertion is PublicURL + TokenPath.
+
+	// JWKSURL is where the app publishes its public keys; required. They are fetched for token requests and
+	// kept for a minute.
+	JWKSURL string
+	// PublicURL is the address of this server for clients, such as "http://127.0.0.1:8090"; required. The
+	// audience of an assertion is PublicURL + TokenPath.
+	PublicURL string
 
 	Scopes        []string      // that the app may ask for; default DefaultScopes
 	TokenLifetime time.Duration // default 5 minutes
 	Patients      int           // how many of Crowd it has; default those of People
 	RatePerMinute int           // token and FHIR requests in a clock minute before 429 until its end; 0 = no limit (eCW: 250)
 
-	// DataDir keeps accepted Observations in observations.ndjson, written before the request is answered and read again by
-	// New; one process at a time. Empty: memory only.
+	// DataDir is the folder of observations.ndjson, which keeps the accepted Observations. They are written
+	// before the request is answered, and New reads them again. Only one process may use it at a time. Empty
+	// means memory only.
 	DataDir string
 
-	// IgnoreIfNoneExist acts as an EHR without conditional create: the header is ignored and the create repeated; a Bundle
-	// with a known identifier gets eCW's 201, ALREADY_EXIST.
+	// IgnoreIfNoneExist makes this an EHR without conditional create: it ignores the header and creates
+	// again. A Bundle with a known identifier gets eCW's 201, ALREADY_EXIST.
 	IgnoreIfNoneExist bool
 	RefuseGlucose     bool // refuse glucose with eCW's 613, as practices of eCW may
 
 	Logger *slog.Logger // default: none
 
-	// Now is the EHR's own clock, which need not be right: it dates answers and Observations, and rules the lives of tokens
-	// and faults and the minutes of the limit. Delays are waited for on the real clock. Default time.Now.
+	// Now is the EHR's own clock, which may be wrong on purpose. It dates answers and Observations, and
+	// decides when tokens and faults end and when a minute of the limit begins. Delays run on the real clock.
+	// Default time.Now.
 	Now func() time.Time
 }
 
@@ -76,26 +84,36 @@ type Server struct {
 	stats    *stats
 	pageForm *template.Template
 
-	closing chan struct{} // closed by Close: ends the waits of slow answers
+	closing chan struct{} // closed by Close, which ends the waits of slow answers
 	close   sync.Once
 }
 
-// New checks the configuration, reads back the Observations kept in DataDir and returns the server. The error names the
-// field to mend.
+// New checks the configuration, reads the Observations kept in DataDir and returns the server. The error
+// names every wrong field.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+
 	people, err := allPeople(cfg.Patients)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, now: cfg.Now,
-		tokens: newTokens(), keys: newKeySource(cfg.JWKSURL, cfg.Now), faults: &faults{},
-		limiter: &limiter{perMinute: cfg.RatePerMinute}, capacity: newCapacity(), stats: newStats(), closing: make(chan struct{}),
+		cfg:      cfg,
+		log:      cfg.Logger,
+		now:      cfg.Now,
+		tokens:   newTokens(),
+		keys:     newKeySource(cfg.JWKSURL, cfg.Now),
+		faults:   &faults{},
+		limiter:  &limiter{perMinute: cfg.RatePerMinute},
+		capacity: newCapacity(),
+		stats:    newStats(),
+		closing:  make(chan struct{}),
 	}
+
 	if s.patients, err = newPatients(people); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
@@ -105,6 +123,7 @@ func New(cfg Config) (*Server, error) {
 	if s.store, err = openStore(cfg.DataDir, cfg.Now); err != nil {
 		return nil, fmt.Errorf("sandbox: DataDir: %w", err)
 	}
+
 	s.handler = s.routes()
 	return s, nil
 }
@@ -115,15 +134,17 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, errors.New("ClientID is empty; give the id of the registered app"))
 	}
 	if c.PracticeCode == "" || strings.ContainsAny(c.PracticeCode, "/?# ") {
-		errs = append(errs, fmt.Errorf("PracticeCode %q is no path segment; give one such as FFHEDD", c.PracticeCode))
+		errs = append(errs, fmt.Errorf("PracticeCode %q is not a path segment; give one such as FFHEDD", c.PracticeCode))
 	}
+
 	for name, value := range map[string]string{"JWKSURL": c.JWKSURL, "PublicURL": c.PublicURL} {
 		if u, err := url.Parse(value); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			errs = append(errs, fmt.Errorf("%s %q is no absolute http or https URL", name, value))
+			errs = append(errs, fmt.Errorf("%s %q is not an absolute http or https URL; give one such as http://127.0.0.1:8090", name, value))
 		}
 	}
+
 	if c.TokenLifetime < 0 {
-		errs = append(errs, fmt.Errorf("TokenLifetime %s is negative", c.TokenLifetime))
+		errs = append(errs, fmt.Errorf("TokenLifetime %s is negative; use for example 5m", c.TokenLifetime))
 	}
 	if c.Patients < 0 {
 		errs = append(errs, fmt.Errorf("Patients %d is negative; 0 takes those of People", c.Patients))
@@ -134,11 +155,13 @@ func (c Config) complete() (Config, error) {
 	if len(c.Scopes) == 0 {
 		c.Scopes = DefaultScopes()
 	}
+
 	for _, scope := range c.Scopes {
 		if _, ok := parseScope(scope); !ok {
-			errs = append(errs, fmt.Errorf("scope %q in Scopes is no SMART system scope such as system/Patient.read", scope))
+			errs = append(errs, fmt.Errorf("scope %q in Scopes is not a SMART system scope such as system/Patient.read", scope))
 		}
 	}
+
 	c.Scopes = slices.Clone(c.Scopes)
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	if c.TokenLifetime == 0 {
@@ -150,9 +173,11 @@ func (c Config) complete() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+
 	return c, errors.Join(errs...)
 }
 
@@ -162,15 +187,16 @@ func (s *Server) TokenURL() string { return s.cfg.PublicURL + TokenPath }
 // FHIRBaseURL is the base of the practice's FHIR resources, without a slash at the end.
 func (s *Server) FHIRBaseURL() string { return s.cfg.PublicURL + FHIRPath + s.cfg.PracticeCode }
 
-// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /. The header Date tells the time of
-// Config.Now.
+// ServeHTTP serves everything: the token endpoint, FHIR, /admin/ and the page at /. The header Date has the
+// time of Config.Now.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	s.handler.ServeHTTP(w, r)
 }
 
-// Close ends the waits of slow answers and closes the file of Observations. A create after it is answered 500. Call it
-// before http.Server.Shutdown, which would wait for the slow answers. Calling it again does nothing.
+// Close ends the waits of slow answers and closes the file of Observations. A later create is answered with
+// 500. Call it before http.Server.Shutdown, which would wait for the slow answers. A second call does
+// nothing.
 func (s *Server) Close() error {
 	var err error
 	s.close.Do(func() {
@@ -203,6 +229,7 @@ func (s *Server) routes() http.Handler {
 	for _, path := range []string{base, base + "/{$}"} {
 		mux.Handle("POST "+path, s.fhir("POST Bundle", opCreate, "Observation", 'c', s.transaction))
 	}
+
 	mux.Handle(base+"/", s.open("other FHIR", s.noSuchInteraction))
 
 	mux.HandleFunc("GET /admin/faults", s.listFaults)
@@ -211,11 +238,12 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /admin/stats", s.showStats)
 	mux.HandleFunc("POST /admin/reset", s.reset)
 	mux.HandleFunc("GET /{$}", s.page)
+
 	return mux
 }
 
-// fhir makes a handler of a FHIR interaction (a letter of "cruds") with a type of resource: the token must be good and its
-// scope wide enough.
+// fhir makes a handler of a FHIR interaction (a letter of "cruds") with a type of resource. It demands a
+// valid token whose scope allows the interaction.
 func (s *Server) fhir(route string, op operation, resource string, interaction rune, next endpoint) http.Handler {
 	return s.ofPractice(route, op, func(c *call) reply {
 		if rep, ok := s.authorize(c, resource, interaction); !ok {
@@ -230,7 +258,7 @@ func (s *Server) fhir(route string, op operation, resource string, interaction r
 	})
 }
 
-// open makes a handler of something below the FHIR base that needs no token.
+// open makes a handler of an endpoint below the FHIR base that needs no token.
 func (s *Server) open(route string, next endpoint) http.Handler {
 	return s.ofPractice(route, opRead, next)
 }
@@ -257,5 +285,9 @@ func checkContentType(c *call) (reply, bool) {
 	if err == nil && (mediaType == "application/fhir+json" || mediaType == typeJSON) && (charset == "" || charset == "utf-8") {
 		return reply{}, true
 	}
-	return problem{status: http.StatusUnsupportedMediaType, code: "not-supported", detail: "Content-Type must be application/fhir+json in UTF-8"}.outcome(), false
+	return problem{
+		status: http.StatusUnsupportedMediaType,
+		code:   "not-supported",
+		detail: "Content-Type must be application/fhir+json in UTF-8",
+	}.outcome(), false
 }

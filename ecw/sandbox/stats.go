@@ -33,25 +33,26 @@ type TokenStats struct {
 	Refused map[string]int `json:"refused"` // by OAuth error
 }
 
-// CreateStats compare what was asked for with what there is: an identifier stored more than once is a duplicate reading
-// in the chart.
+// CreateStats count the creates received and the Observations stored. An identifier stored more than once is
+// a duplicate reading in the chart.
 type CreateStats struct {
-	Received map[string]int `json:"received"` // creates that reached the FHIR server with a good token, refused ones included
+	Received map[string]int `json:"received"` // creates with a valid token, refused ones included
 	Stored   map[string]int `json:"stored"`
 	Total    int            `json:"total"` // Observations stored, those of earlier runs included
 }
 
-// LimitStats tell how a client keeps to the limit on requests.
+// LimitStats say how well a client keeps to the limit on requests.
 type LimitStats struct {
-	Exceeded      int `json:"exceeded"`       // minutes in which it sent too many; those blocked by a fault are not its own doing
-	BusiestMinute int `json:"busiest_minute"` // most requests taken in one clock minute
+	Exceeded      int `json:"exceeded"`       // minutes in which it sent too many; those blocked by a fault do not count
+	BusiestMinute int `json:"busiest_minute"` // most requests accepted in one clock minute
 }
 
-// LoadStats tell how much a client asks for at once. A request whose client has gone is under way until it is handled.
+// LoadStats say how many requests are under way at once. A request whose client has gone is under way until
+// it is handled.
 type LoadStats struct {
 	InFlight     int     `json:"in_flight"`      // requests under way now
-	MostInFlight int     `json:"most_in_flight"` // at once
-	BusySeconds  float64 `json:"busy_seconds"`   // of work that the fault shared_capacity made
+	MostInFlight int     `json:"most_in_flight"` // most of them at once
+	BusySeconds  float64 `json:"busy_seconds"`   // how long the shared capacity had work
 }
 
 func newStats() *stats {
@@ -101,7 +102,8 @@ func (st *stats) begin() {
 	st.mostInFlight = max(st.mostInFlight, st.inFlight)
 }
 
-// end comes before the answer leaves, so that a client which sends one request after the other never has two under way.
+// end is called before the answer is sent. Otherwise a client that sends one request after the other could
+// seem to have two under way.
 func (st *stats) end(route string, rep reply) {
 	status := strconv.Itoa(rep.status)
 	if rep.reset {
@@ -123,6 +125,7 @@ func (st *stats) view(stored map[string]int, total int, limit LimitStats, busy t
 	for route, byStatus := range st.requests {
 		requests[route] = maps.Clone(byStatus)
 	}
+
 	return Stats{
 		Tokens:   TokenStats{Issued: st.issued, Refused: maps.Clone(st.refused)},
 		Creates:  CreateStats{Received: maps.Clone(st.received), Stored: stored, Total: total},

@@ -29,7 +29,7 @@ const (
 type tokens struct {
 	mu     sync.Mutex
 	issued map[string]accessToken
-	seen   map[string]time.Time // jti of accepted assertions → their exp, after which they are refused anyway
+	seen   map[string]time.Time // jti of accepted assertions → their exp, after which they are refused in any case
 }
 
 type accessToken struct {
@@ -41,7 +41,7 @@ func newTokens() *tokens {
 	return &tokens{issued: map[string]accessToken{}, seen: map[string]time.Time{}}
 }
 
-// useOnce says whether the jti is new, and remembers it.
+// useOnce remembers the jti and reports whether it is new.
 func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,6 +50,7 @@ func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 			delete(t.seen, id)
 		}
 	}
+
 	if _, used := t.seen[jti]; used {
 		return false
 	}
@@ -60,8 +61,9 @@ func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 // issue makes an opaque token.
 func (t *tokens) issue(scopes []string, expires, now time.Time) string {
 	random := make([]byte, 32)
-	_, _ = rand.Read(random) // never fails, says its documentation
+	_, _ = rand.Read(random) // never fails, according to its documentation
 	token := base64.RawURLEncoding.EncodeToString(random)
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for old, a := range t.issued {
@@ -73,7 +75,7 @@ func (t *tokens) issue(scopes []string, expires, now time.Time) string {
 	return token
 }
 
-// find returns the token's grant if it is still good.
+// find returns the token's grant if the token is valid.
 func (t *tokens) find(token string, now time.Time) (accessToken, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +89,7 @@ func (t *tokens) revoke(token string) {
 	delete(t.issued, token)
 }
 
-// reset forgets the access tokens. The assertions seen stay seen: a reset of the server is no excuse to replay one.
+// reset forgets the access tokens. It does not forget the assertions seen, so that none can be used again.
 func (t *tokens) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,12 +105,12 @@ func invalidRequest(format string, args ...any) error {
 	return &oauthFailure{"invalid_request", fmt.Sprintf(format, args...)}
 }
 
-// invalidClient is for an assertion that does not prove who the client is.
+// invalidClient is the answer to an assertion that does not prove the client's identity.
 func invalidClient(format string, args ...any) error {
 	return &oauthFailure{"invalid_client", fmt.Sprintf(format, args...)}
 }
 
-// invalidGrant is what eCW answers to an expired or malformed assertion and to a bad scope, where SMART asks for
+// invalidGrant is eCW's answer to an expired or malformed assertion and to a bad scope. SMART demands
 // invalid_client and invalid_scope.
 func invalidGrant(format string, args ...any) error {
 	return &oauthFailure{"invalid_grant", fmt.Sprintf(format, args...)}
@@ -132,18 +134,26 @@ func (s *Server) token(c *call) reply {
 		s.log.Info("sandbox refused a token", "error", f.code, "reason", f.description)
 		return f.reply(c.Header.Get("Authorization") != "")
 	}
+
 	if c.effects.has(kindNarrowScope) {
 		scopes = slices.DeleteFunc(scopes, func(scope string) bool { return permits([]string{scope}, "Observation", 'c') })
 	}
+
 	now := s.now()
 	token := s.tokens.issue(scopes, now.Add(s.cfg.TokenLifetime), now)
 	s.stats.tokenIssued()
+
 	granted := tokenResponse{
-		AccessToken: token, TokenType: "bearer", ExpiresIn: int(s.cfg.TokenLifetime.Seconds()), Scope: strings.Join(scopes, " "),
+		AccessToken: token,
+		TokenType:   "bearer",
+		ExpiresIn:   int(s.cfg.TokenLifetime.Seconds()),
+		Scope:       strings.Join(scopes, " "),
 	}
+
 	if c.effects.has(kindNoExpiresIn) {
 		granted.ExpiresIn = 0
 	}
+
 	rep := jsonReply(http.StatusOK, typeJSON, granted)
 	noStore(rep.header)
 	return rep
@@ -155,7 +165,7 @@ func (f *oauthFailure) reply(usedHeader bool) reply {
 		status = http.StatusUnauthorized
 	}
 	rep := oauthError(status, f.code, f.description)
-	if status == http.StatusUnauthorized && usedHeader { // RFC 6749 §5.2 demands it only then
+	if status == http.StatusUnauthorized && usedHeader { // RFC 6749 §5.2 demands it only in this case
 		rep.header.Set("WWW-Authenticate", `Basic realm="sandbox"`)
 	}
 	return rep
@@ -181,6 +191,7 @@ func (s *Server) checkTokenRequest(c *call) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if err := oneClientAuthentication(c, form); err != nil {
 		return nil, err
 	}
@@ -190,6 +201,7 @@ func (s *Server) checkTokenRequest(c *call) ([]string, error) {
 	if err := s.checkAssertion(c, form.Get("client_assertion")); err != nil {
 		return nil, err
 	}
+
 	return s.checkScopes(form.Get("scope"))
 }
 
@@ -200,15 +212,18 @@ func tokenForm(c *call) (url.Values, error) {
 	if c.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters belong in the body, not in the URL")
 	}
+
 	form, err := url.ParseQuery(string(c.body))
 	if err != nil {
 		return nil, invalidRequest("the body is not form-encoded")
 	}
+
 	for name, values := range form {
 		if len(values) > 1 {
 			return nil, invalidRequest("%s is given more than once", name)
 		}
 	}
+
 	switch g := form.Get("grant_type"); g {
 	case "":
 		return nil, invalidRequest("grant_type is missing; use %s", grantType)
@@ -219,8 +234,8 @@ func tokenForm(c *call) (url.Values, error) {
 	}
 }
 
-// oneClientAuthentication enforces RFC 6749 §2.3: a request uses one method. This sandbox knows only apps of the type
-// backend_service, so that method is the assertion.
+// oneClientAuthentication checks that the request uses one method of client authentication (RFC 6749 §2.3).
+// It must be the assertion, because the sandbox's app is of the type backend_service.
 func oneClientAuthentication(c *call, form url.Values) error {
 	secret := form.Has("client_secret") || c.Header.Get("Authorization") != ""
 	assertion := form.Has("client_assertion") || form.Has("client_assertion_type")
@@ -236,15 +251,17 @@ func oneClientAuthentication(c *call, form url.Values) error {
 	case form.Get("client_assertion") == "":
 		return invalidRequest("client_assertion is missing")
 	}
+
 	return nil
 }
 
-// checkAssertion verifies the JWT by SMART Backend Services and RFC 7523 §3.
+// checkAssertion verifies the JWT as SMART Backend Services and RFC 7523 §3 demand.
 func (s *Server) checkAssertion(c *call, assertion string) error {
 	now := s.now()
 	claims := jwt.RegisteredClaims{}
 	parser := jwt.NewParser(jwt.WithTimeFunc(func() time.Time { return now }), jwt.WithValidMethods([]string{"RS384"}),
 		jwt.WithExpirationRequired(), jwt.WithAudience(s.TokenURL()), jwt.WithIssuedAt())
+
 	_, err := parser.ParseWithClaims(assertion, &claims, func(t *jwt.Token) (any, error) {
 		if typ, _ := t.Header["typ"].(string); typ != "JWT" {
 			return nil, invalidGrant("assertion header typ must be JWT")
@@ -258,6 +275,7 @@ func (s *Server) checkAssertion(c *call, assertion string) error {
 	if err != nil {
 		return s.assertionFailure(err)
 	}
+
 	if claims.Issuer != s.cfg.ClientID || claims.Subject != s.cfg.ClientID {
 		return invalidClient("assertion claims iss and sub must both be the client id")
 	}
@@ -270,6 +288,7 @@ func (s *Server) checkAssertion(c *call, assertion string) error {
 	if !s.tokens.useOnce(claims.ID, claims.ExpiresAt.Time, now) {
 		return invalidClient("assertion claim jti was used before; mint a new assertion for every request")
 	}
+
 	return nil
 }
 
@@ -279,7 +298,7 @@ func (s *Server) assertionFailure(err error) error {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return invalidGrant("the assertion is no JWT")
+		return invalidGrant("the assertion is not a JWT")
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid): // also an algorithm outside of the valid methods
 		return invalidClient("the assertion's signature does not verify with RS384 and the published key")
 	case errors.Is(err, jwt.ErrTokenExpired):
@@ -308,7 +327,8 @@ func (s *Server) checkScopes(scope string) ([]string, error) {
 	return asked, nil
 }
 
-// authorize finds the bearer token of a FHIR request and checks that it allows the interaction (a letter of "cruds").
+// authorize finds the bearer token of a FHIR request and checks that it allows the interaction (a letter of
+// "cruds").
 func (s *Server) authorize(c *call, resource string, interaction rune) (reply, bool) {
 	token, given := bearer(c.Request)
 	access, ok := s.tokens.find(token, s.now())
@@ -318,7 +338,11 @@ func (s *Server) authorize(c *call, resource string, interaction rune) (reply, b
 	case !ok:
 		return unauthorized("invalid_token", "the access token is unknown or has expired"), false
 	case !permits(access.scopes, resource, interaction):
-		return problem{status: http.StatusForbidden, code: "forbidden", detail: "the access token's scopes do not allow this"}.outcome(), false
+		return problem{
+			status: http.StatusForbidden,
+			code:   "forbidden",
+			detail: "the access token's scopes do not allow this",
+		}.outcome(), false
 	}
 	return reply{}, true
 }
@@ -328,7 +352,7 @@ func bearer(r *http.Request) (string, bool) {
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
 
-// unauthorized is the 401 of RFC 6750 §3; a request without any token gets no error code.
+// unauthorized is the 401 of RFC 6750 §3. A request without a token gets no error code.
 func unauthorized(code, detail string) reply {
 	rep := problem{status: http.StatusUnauthorized, code: "login", detail: detail}.outcome()
 	challenge := `Bearer realm="sandbox"`

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// underFault handles a request, or not, as the fault in force has it.
+// underFault handles a request as the decisive fault demands, if there is one.
 func (s *Server) underFault(c *call, next endpoint) reply {
 	f := c.effects.decisive
 	switch {
@@ -27,6 +27,7 @@ func (s *Server) refuseByFault(c *call, f fault) reply {
 	failure := func(status int, code, detail string) reply {
 		return c.fail(problem{status: status, code: code, detail: detail + " (a fault asked for)"})
 	}
+
 	switch f.Kind {
 	case kindResetBefore:
 		return reply{reset: true}
@@ -59,15 +60,20 @@ func (s *Server) refuseByFault(c *call, f fault) reply {
 	}
 }
 
-// refuseByNumber says no more than the number, as eCW does in a Bundle's entry.
+// refuseByNumber gives no reason but the number, as eCW does in a Bundle's entry.
 func refuseByNumber(c *call, number string) reply {
 	if strings.HasSuffix(c.URL.Path, "/Observation") {
-		return problem{status: http.StatusBadRequest, code: "processing", number: number, detail: "a fault asked for"}.outcome()
+		return problem{
+			status: http.StatusBadRequest,
+			code:   "processing",
+			number: number,
+			detail: "a fault asked for",
+		}.outcome()
 	}
 	return entryReply(entryResponse{Status: number})
 }
 
-// unauthorizedByFault revokes the token as well: a client that goes on with it stays out, one that mints another gets in.
+// unauthorizedByFault also revokes the token, so that a client is refused until it gets a new one.
 func (s *Server) unauthorizedByFault(c *call) reply {
 	if c.op == opToken {
 		return oauthError(http.StatusUnauthorized, "invalid_client", "a fault asked for")
@@ -88,7 +94,7 @@ func (s *Server) throttleByFault(c *call, f fault) reply {
 	return announce(c.fail(throttled()), f.retryAfter)
 }
 
-// announce adds Retry-After, in whole seconds and never too early.
+// announce adds Retry-After in whole seconds, rounded up.
 func announce(rep reply, after time.Duration) reply {
 	if after > 0 {
 		rep.header.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
@@ -97,15 +103,21 @@ func announce(rep reply, after time.Duration) reply {
 }
 
 func gatewayPage(status int) reply {
-	body := fmt.Sprintf("<!DOCTYPE html><html><head><title>%[1]d</title></head><body><h1>%[1]d %[2]s</h1><p>gateway</p></body></html>\n", status, http.StatusText(status))
-	return reply{status: status, contentType: typeHTML, header: http.Header{}, body: []byte(body)}
+	const page = "<!DOCTYPE html><html><head><title>%[1]d</title></head><body><h1>%[1]d %[2]s</h1><p>gateway</p></body></html>\n"
+	body := fmt.Sprintf(page, status, http.StatusText(status))
+	return reply{
+		status:      status,
+		contentType: typeHTML,
+		header:      http.Header{},
+		body:        []byte(body),
+	}
 }
 
-// largeBody is many times what any answer of an EHR to us needs.
+// largeBody is many times the size of any sound answer.
 const largeBody = 10 << 20
 
-// spoil takes from a good answer what the client would need. An answer that refuses anyway stays as it is, except that the
-// connection may be cut.
+// spoil removes from a successful answer what the client would need. A refusal stays as it is, unless the
+// connection is cut.
 func spoil(kind string, rep reply) reply {
 	switch {
 	case kind == kindResetAfter:
@@ -113,9 +125,11 @@ func spoil(kind string, rep reply) reply {
 	case rep.status >= 300:
 		return rep
 	}
+
 	if rep.header != nil {
 		rep.header.Del("Location")
 	}
+
 	switch kind {
 	case kindMalformed:
 		rep.body = bytes.Replace(rep.body, []byte(":"), []byte(" "), 1)
@@ -130,10 +144,11 @@ func spoil(kind string, rep reply) reply {
 	case kindWrongType:
 		rep.contentType = "text/plain; charset=utf-8"
 	}
+
 	return rep
 }
 
-// withoutID is the answer to a create with everything but the id.
+// withoutID is the answer to a create without the id.
 func withoutID(body []byte) []byte {
 	var r struct {
 		ResourceType string          `json:"resourceType"`
@@ -143,12 +158,15 @@ func withoutID(body []byte) []byte {
 	if json.Unmarshal(body, &r) != nil {
 		return nil
 	}
+
 	for i := range r.Entry {
 		r.Entry[i].Response.Location = ""
 	}
+
 	stripped, err := encode(r)
 	if err != nil {
 		return nil
 	}
+
 	return stripped
 }

@@ -11,43 +11,59 @@ import (
 	"time"
 )
 
-// maxAhead is how far in the future a reading may lie: more than any time zone mistaken for UTC.
+// maxAhead is how far in the future a reading may be: more than the error of a local time that is taken for
+// UTC.
 const maxAhead = 24 * time.Hour
 
-// decodeObservation reads the resource and refuses what is no R4 Observation by its form.
+// decodeObservation decodes the resource, and refuses one that does not have the form of an R4 Observation.
 func decodeObservation(resource json.RawMessage) (observationBody, *problem) {
 	malformed := func(at, detail string) *problem {
-		return &problem{status: http.StatusBadRequest, code: "structure", number: numberGeneric, at: at, detail: detail}
+		return &problem{
+			status: http.StatusBadRequest,
+			code:   "structure",
+			number: numberGeneric,
+			at:     at,
+			detail: detail,
+		}
 	}
+
 	var body observationBody
 	var wrongType *json.UnmarshalTypeError
 	switch err := json.Unmarshal(resource, &body); {
 	case errors.As(err, &wrongType) && wrongType.Field != "":
 		return body, malformed("Observation."+wrongType.Field, "a JSON "+wrongType.Value+" does not belong here")
 	case err != nil:
-		return body, malformed("", "the body is no JSON object")
+		return body, malformed("", "the body is not a JSON object")
 	case body.ResourceType != "Observation":
 		return body, malformed("resourceType", fmt.Sprintf("%q is not Observation", body.ResourceType))
 	case body.ID != nil:
 		return body, malformed("Observation.id", "the server assigns the id; leave it out of a create")
 	}
+
 	if at := unknownElement(resource, "Observation", "Observation"); at != "" {
 		return body, malformed(at, "there is no such element")
 	}
+
 	return body, nil
 }
 
-// review collects what is wrong with an Observation.
+// review collects the problems of an Observation.
 type review struct {
 	problems []problem
 }
 
 func (r *review) refuse(code, number, at, format string, args ...any) {
-	r.problems = append(r.problems, problem{status: http.StatusUnprocessableEntity, code: code, number: number, at: at, detail: fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, problem{
+		status: http.StatusUnprocessableEntity,
+		code:   code,
+		number: number,
+		at:     at,
+		detail: fmt.Sprintf(format, args...),
+	})
 }
 
-// validate checks an Observation by US Core and by what eCW accepts. It returns everything that is wrong, in the order in
-// which eCW's one number is chosen.
+// validate checks an Observation by the rules of US Core and of eCW. It returns all problems. eCW's answer
+// has the number of the first.
 func (s *Server) validate(resource json.RawMessage, o observationBody) []problem {
 	r := &review{}
 	r.subject(s, o)
@@ -68,11 +84,13 @@ func (r *review) subject(s *Server, o observationBody) {
 		r.refuse("required", numberPatient, at, "missing")
 		return
 	}
+
 	id := patientID(o.Subject.Reference, s.FHIRBaseURL())
 	if id == "" {
-		r.refuse("value", numberPatient, at+".reference", "%q is no reference to a Patient of this practice", o.Subject.Reference)
+		r.refuse("value", numberPatient, at+".reference", "%q is not a reference to a Patient of this practice", o.Subject.Reference)
 		return
 	}
+
 	if s.patients.byID[id] == nil {
 		r.refuse("not-found", numberNoPatient, at+".reference", "%q does not exist", o.Subject.Reference)
 	}
@@ -103,11 +121,13 @@ func (r *review) code(o observationBody, refuseGlucose bool) (vital, bool) {
 		r.refuse("required", numberCoding, at, "no coding")
 		return vital{}, false
 	}
+
 	codes := loincCodes(o.Code)
 	if len(codes) == 0 {
 		r.refuse("code-invalid", numberSystem, at+".coding.system", "no coding is of the system %s", loinc)
 		return vital{}, false
 	}
+
 	kinds := kindsOf(o.Code)
 	switch {
 	case len(kinds) == 0:
@@ -120,11 +140,13 @@ func (r *review) code(o observationBody, refuseGlucose bool) (vital, bool) {
 		r.refuse("not-supported", numberUnsupported, at, "this practice does not accept glucose")
 		return vital{}, false
 	}
+
 	for _, code := range kinds[0].codes {
 		if !slices.Contains(codes, code) {
 			r.refuse("required", numberCoding, at+".coding", "LOINC %s is missing beside %s", code, strings.Join(codes, ", "))
 		}
 	}
+
 	return kinds[0], true
 }
 
@@ -136,7 +158,8 @@ func (r *review) category(o observationBody, kind vital) {
 		}
 	}
 	if matches != 1 {
-		r.refuse("required", numberCategory, "Observation.category", "%d of %d categories are %s|%s; exactly one must be", matches, len(o.Category), categorySystem, kind.category)
+		r.refuse("required", numberCategory, "Observation.category", "%d of %d categories are %s|%s; exactly one must be",
+			matches, len(o.Category), categorySystem, kind.category)
 	}
 }
 
@@ -146,6 +169,7 @@ func (r *review) effective(resource json.RawMessage, o observationBody, now time
 		r.refuse("required", numberDate, at, "this and no other effective[x] is wanted, found %v", others)
 		return
 	}
+
 	when, err := parseDate(o.EffectiveDateTime)
 	switch {
 	case err != nil:
@@ -175,22 +199,26 @@ func (r *review) value(resource json.RawMessage, o observationBody, kind vital) 
 		r.measured("Observation", o.ValueQuantity, o.DataAbsentReason, kind)
 		return
 	}
+
 	if len(values) > 0 {
 		r.refuse("invariant", numberValue, "Observation."+values[0], "a blood pressure panel has its values in components (US Core, obs-7)")
 	}
+
 	r.panel(o)
 }
 
-// panel checks the components: exactly one systolic and one diastolic pressure; others are welcome.
+// panel checks the components. There must be one systolic and one diastolic pressure; there may be others.
 func (r *review) panel(o observationBody) {
 	count := map[string]int{}
 	for i, part := range o.Component {
 		at := fmt.Sprintf("Observation.component[%d]", i)
 		codes := loincCodes(part.Code)
+
 		if part.Code == nil {
 			r.refuse("required", numberCoding, at+".code", "missing")
 			continue
 		}
+
 		for _, code := range codes {
 			count[code]++
 			if kind, ok := componentVital(code); ok {
@@ -198,6 +226,7 @@ func (r *review) panel(o observationBody) {
 			}
 		}
 	}
+
 	for _, code := range []string{codeSystolic, codeDiastolic} {
 		if count[code] != 1 {
 			r.refuse("required", numberValue, "Observation.component", "%d components are LOINC %s; exactly one must be", count[code], code)
@@ -205,7 +234,7 @@ func (r *review) panel(o observationBody) {
 	}
 }
 
-// measured checks that there is a value or a reason for its absence, and not both (obs-6, vs-2).
+// measured checks that there is either a value or a reason for its absence (obs-6, vs-2).
 func (r *review) measured(at string, q *quantity, absent *codeableConcept, kind vital) {
 	switch {
 	case q == nil && absent == nil:
@@ -221,15 +250,16 @@ func (r *review) measured(at string, q *quantity, absent *codeableConcept, kind 
 	}
 }
 
-// quantity checks the four parts that US Core demands of a measured value.
+// quantity checks the four elements that US Core demands of a measured value.
 func (r *review) quantity(at string, q quantity, kind vital) {
 	var number float64
 	value := bytes.TrimSpace(q.Value)
 	if len(value) == 0 || value[0] == '"' || json.Unmarshal(value, &number) != nil || string(value) == "null" {
 		r.refuse("required", numberValue, at+".value", "a JSON number is missing")
 	} else if number < 0 || number > kind.most {
-		r.refuse("value", numberValue, at+".value", "%s is no possible value of LOINC %s", value, kind.codes[0])
+		r.refuse("value", numberValue, at+".value", "%s is not a possible value of LOINC %s", value, kind.codes[0])
 	}
+
 	if q.Unit == "" {
 		r.refuse("required", numberUnit, at+".unit", "missing")
 	}
@@ -237,11 +267,12 @@ func (r *review) quantity(at string, q quantity, kind vital) {
 		r.refuse("code-invalid", numberUnit, at+".system", "%q is not %s", q.System, ucum)
 	}
 	if !slices.Contains(kind.units, q.Code) {
-		r.refuse("code-invalid", numberUnit, at+".code", "%q is no UCUM code for LOINC %s; use %s", q.Code, kind.codes[0], strings.Join(kind.units, " or "))
+		r.refuse("code-invalid", numberUnit, at+".code", "%q is not a UCUM code for LOINC %s; use %s",
+			q.Code, kind.codes[0], strings.Join(kind.units, " or "))
 	}
 }
 
-// choices returns the elements that are present of a choice such as value[x].
+// choices returns the elements of a choice, such as value[x], that are present.
 func choices(resource json.RawMessage, name string) []string {
 	var elements map[string]json.RawMessage
 	_ = json.Unmarshal(resource, &elements) // decoded before

@@ -20,11 +20,11 @@ type vital struct {
 	codes    []string // LOINC; an Observation must carry all of them
 	category string
 	units    []string // UCUM; none: the values are in components
-	most     float64  // a value above it, in any of the units, is taken for a mistake; below 0 likewise
+	most     float64  // a value above it in any of the units, or below 0, counts as a mistake
 }
 
-// vitals are the codes known to be accepted by eCW for vital signs, plus those of glucose, which practices may refuse
-// (Config.RefuseGlucose). US Core wants both codes on a pulse oximetry.
+// vitals are the codes of vital signs that eCW is known to accept, and those of glucose, which a practice may
+// refuse (Config.RefuseGlucose). US Core demands both codes of a pulse oximetry.
 func vitals() []vital {
 	const vitalSigns, laboratory = "vital-signs", "laboratory"
 	return []vital{
@@ -45,7 +45,8 @@ func vitals() []vital {
 	}
 }
 
-// componentVital is what is known of a component of a blood pressure; the slicing is open, so other codes may occur.
+// componentVital describes a component of a blood pressure. Other codes may occur, because US Core permits
+// them.
 func componentVital(code string) (vital, bool) {
 	switch code {
 	case codeSystolic, codeDiastolic:
@@ -74,7 +75,7 @@ func loincCodes(c *codeableConcept) []string {
 	return codes
 }
 
-// kindsOf returns the kinds of vital sign that a code stands for; a good Observation has one.
+// kindsOf returns the kinds of vital sign that a code means. A valid Observation has one.
 func kindsOf(c *codeableConcept) []vital {
 	codes := loincCodes(c)
 	var kinds []vital

@@ -14,7 +14,7 @@ type identifier struct {
 	Value  string           `json:"value,omitempty"`
 }
 
-// key is how statistics and If-None-Exist write an identifier.
+// key is the identifier as statistics and If-None-Exist write it.
 func (i identifier) key() string { return i.System + "|" + i.Value }
 
 type coding struct {
@@ -33,7 +33,8 @@ type reference struct {
 	Display   string `json:"display,omitempty"`
 }
 
-// quantity keeps its value as written: 98.60 is not 98.6 to a clinician, and a string is no number.
+// quantity keeps its value as text, because 98.60 and 98.6 differ to a clinician, and because a string must
+// be recognised as not being a number.
 type quantity struct {
 	Value      json.RawMessage `json:"value"`
 	Comparator string          `json:"comparator"`
@@ -52,7 +53,8 @@ type meta struct {
 	Tag []coding `json:"tag"`
 }
 
-// observationBody is an Observation as received, decoded for checking and indexing; the resource itself is kept as text.
+// observationBody is a received Observation, decoded for checks and searches. The resource itself is kept as
+// text.
 type observationBody struct {
 	ResourceType      string            `json:"resourceType"`
 	ID                *string           `json:"id"`
@@ -107,7 +109,7 @@ type searchMode struct {
 	Mode string `json:"mode"`
 }
 
-// encode writes JSON without turning <, > and & into escapes, so that what was stored comes back as it was sent.
+// encode writes JSON without escapes for <, > and &, so that an Observation is returned as it was sent.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
