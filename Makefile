@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench bench-go measure-memory clean
+.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench bench-go clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ lint: $(TOOLS) bin/temporal-server ## check formatting, go vet, staticcheck, gen
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
-	$(GO) vet -tags measure ./...
+	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd bench && $(GO) vet ./... && ../bin/staticcheck ./...
 	bin/sqlc diff --file db/sqlc.yaml
@@ -70,11 +70,6 @@ bench: bin/temporal-server bin/temporal-sql-tool bin/temporaldev bin/vantrexia #
 
 bench-go: ## Go benchmarks: transform, assertion, request decoding, judge
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-
-WAITING ?= 5000
-
-measure-memory: bin/temporaldev ## measure a worker while WAITING transmissions wait, 5000 by default: some 6 minutes (GOMEMLIMIT)
-	MEASURE_WAITING=$(WAITING) $(GO) test -tags measure -count=1 -timeout 60m -v -run TestMemoryOfWaitingTransmissions ./cmd/vantrexia
 
 clean: ## remove what was built; .local/ with its data stays
 	rm -rf bin

@@ -238,3 +238,25 @@ func TestAFirstDeliveryThatTwoRunsBeginIsSentOnce(t *testing.T) {
 	r.mustDeliver(run)
 	r.wantOnce(id)
 }
+
+// A reading that had to wait for a place is delivered within one workflow task too, when it is called.
+func TestACalledFirstDeliveryTakesOneWorkflowTask(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{parallel: 1})
+	r.authenticate()
+	end, _, err := r.gate.Begin(t.Context()) // the only place
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	r.awaitHeld(id)
+	end(t.Context(), ecw.Observed{Answered: true})
+	r.mustDeliver(run)
+	r.checkDelivered(id, r.transmission(id), 1)
+	for _, event := range r.history(run) {
+		if name := event.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName(); name != "" {
+			t.Errorf("the activity %s was scheduled", name)
+		}
+	}
+}

@@ -8,7 +8,9 @@ const (
 	cachedBytes = 64 << 10
 
 	minCached = 500
-	maxCached = 10_000 // the SDK's own default
+	// maxCached is what a worker keeps however much memory there is: readings that are delivered at once need no cache, and
+	// those that wait are replayed in a few milliseconds when they go on.
+	maxCached = 1000
 )
 
 // CacheSize returns how many waiting workflows to keep in memory when the Go runtime may use limit bytes: as many as fit
