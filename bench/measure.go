@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ type phase struct {
 	Stored  int     `json:"stored"`  // in the EHR
 	// Queues: it carried fewer than were sent, so that every second makes the wait longer. Its times are no property of it.
 	Queues    bool      `json:"queues"`
-	PerSecond float64   `json:"per_second"` // deliveries, of the time after the first quarter
+	PerSecond float64   `json:"per_second"` // deliveries, until 95 % of them were stored
 	Intake    quantiles `json:"intake_ms"`
 	Chart     quantiles `json:"chart_ms"`
 	// CPU is in milliseconds a delivery, by part. The EHR's is in it, and is no cost of the contender.
@@ -196,12 +197,11 @@ func measurePhase(ctx context.Context, sys system, s *stack, rate int, d time.Du
 	if err != nil {
 		return phase{}, err
 	}
-	sendingEnded := time.Now()
 	if err := awaitStored(ctx, s, sent); err != nil {
 		return phase{}, err
 	}
 
-	p := evaluate(s, sent, begun, sendingEnded)
+	p := evaluate(s, sent, begun)
 	p.Rate, p.Queues = rate, queues
 	if err := pause(ctx, settle); err != nil {
 		return p, err
@@ -362,34 +362,33 @@ func firstError(sent []sample) error {
 }
 
 // evaluate compares what was sent with what is stored.
-func evaluate(s *stack, sent []sample, begun, sendingEnded time.Time) phase {
+func evaluate(s *stack, sent []sample, begun time.Time) phase {
 	p := phase{Sent: len(sent)}
-	last := begun
-	steady, counted := begun.Add(sendingEnded.Sub(begun)/4), 0
+	var until []time.Duration // from the first sent to the storing of each
 	for _, one := range sent {
 		if !one.accepted() {
 			p.Refused++
 			continue
 		}
 		p.intake = append(p.intake, one.answered.Sub(one.begun))
-		at, ok := s.ehr.storedAt(one.id)
-		if !ok {
-			continue
-		}
-		p.Stored++
-		p.chart = append(p.chart, at.Sub(one.begun))
-		if at.After(last) {
-			last = at
-		}
-		if at.After(steady) && at.Before(sendingEnded) {
-			counted++
+		if at, ok := s.ehr.storedAt(one.id); ok {
+			p.chart = append(p.chart, at.Sub(one.begun))
+			until = append(until, at.Sub(begun))
 		}
 	}
-	p.Seconds = last.Sub(begun).Seconds()
-	p.PerSecond = float64(counted) / sendingEnded.Sub(steady).Seconds()
+
+	p.Stored = len(until)
 	p.Intake, p.Chart = quantilesOf(p.intake), quantilesOf(p.chart)
+	if p.Stored > 0 {
+		slices.Sort(until)
+		p.Seconds = until[p.Stored-1].Seconds()
+		p.PerSecond = mostOf * float64(p.Stored) / quantile(until, mostOf).Seconds()
+	}
 	return p
 }
+
+// mostOf the readings make the speed, without the last ones: a single straggler is no matter of speed.
+const mostOf = 0.95
 
 // cpu is what each part has used since it started.
 func (s *stack) cpu() (map[string]time.Duration, error) {

@@ -17,8 +17,10 @@ import (
 // ours is our own binary as it is installed: `vantrexia migrate`, then `vantrexia serve`.
 type ours struct {
 	*stack
-	embedded bool // the Temporal that `make run` has, in the place of the server on PostgreSQL
-	imported timedImport
+	embedded bool        // the Temporal that `make run` has, in the place of the server on PostgreSQL
+	imported timedImport // at the start
+
+	firstPatients int // how many are imported at the start, 0 is all that the sandbox has by itself
 }
 
 func newOurs(s *stack) system { return &ours{stack: s} }
@@ -75,7 +77,7 @@ func (o *ours) Start(ctx context.Context) error {
 		return program.Explain(fmt.Errorf("vantrexia serve: %w", err))
 	}
 
-	o.imported, err = o.timeImport(ctx, len(people(0)))
+	o.imported, err = o.timeImport(ctx, o.firstPatients)
 	return err
 }
 
@@ -85,7 +87,8 @@ type timedImport struct {
 	requests int
 }
 
-// timeImport imports as many patients, those that are known already left out, and sends readings of all of them from then on.
+// timeImport imports patients, and sends readings of theirs from then on: 0 is those that the sandbox has by itself, and of
+// more than those only the others are imported.
 func (o *ours) timeImport(ctx context.Context, count int) (t timedImport, err error) {
 	whom := people(count)
 	if count > len(people(0)) {

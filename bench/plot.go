@@ -43,7 +43,8 @@ type plotView struct {
 	Panels        []plotPanel
 }
 
-var plotTemplate = template.Must(template.New("plot").Parse(`<svg xmlns="http://www.w3.org/2000/svg" width="{{.Width}}" height="{{.Height}}" viewBox="0 0 {{.Width}} {{.Height}}" font-family="sans-serif" font-size="13">
+var plotTemplate = template.Must(template.New("plot").Parse(`<svg xmlns="http://www.w3.org/2000/svg"
+     width="{{.Width}}" height="{{.Height}}" viewBox="0 0 {{.Width}} {{.Height}}" font-family="sans-serif" font-size="13">
 <rect width="100%" height="100%" fill="white"/>
 <text x="10" y="22" font-size="12" fill="#555">{{.Caption | html}}</text>
 {{- range .Panels}}
@@ -52,7 +53,8 @@ var plotTemplate = template.Must(template.New("plot").Parse(`<svg xmlns="http://
 <text x="320" y="{{.Y}}" text-anchor="end">{{.Label | html}}</text>
 {{- $y := .Y}}
 {{- range .Bars}}
-<rect x="{{.X}}" y="{{$y}}" width="{{.Width}}" height="16" transform="translate(0 -13)" fill="{{.Colour}}"><title>{{.Title | html}}</title></rect>
+<rect x="{{.X}}" y="{{$y}}" width="{{.Width}}" height="16" transform="translate(0 -13)" fill="{{.Colour}}">
+<title>{{.Title | html}}</title></rect>
 {{- end}}
 <text x="{{.TextX}}" y="{{.Y}}" fill="#333">{{.Text | html}}</text>
 {{- end}}
@@ -69,8 +71,8 @@ func writePlot(out io.Writer, r results) error {
 	y := 50
 	for _, panel := range []plotPanel{
 		chartPanel(r.Systems),
-		stackPanel(fmt.Sprintf("CPU time a delivery at %d/s, ms, by process", memoryRate), r.Systems, func(p phase) map[string]float64 { return p.CPU }),
-		stackPanel(fmt.Sprintf("Peak memory at %d/s, MiB, by process", memoryRate), r.Systems, func(p phase) map[string]float64 { return p.Memory }),
+		stackPanel("CPU time a delivery, ms, by process", r.Systems, func(p phase) map[string]float64 { return p.CPU }),
+		stackPanel("Peak memory, MiB, by process", r.Systems, func(p phase) map[string]float64 { return p.Memory }),
 		speedPanel(r.Systems),
 	} {
 		panel.Y = y
@@ -112,7 +114,7 @@ func stackPanel(title string, systems []systemResult, of func(phase) map[string]
 		}
 	}
 
-	panel := plotPanel{Title: title}
+	panel := plotPanel{Title: fmt.Sprintf("%s, at %d/s", title, memoryRate)}
 	for _, s := range systems {
 		row := plotRowView{Label: s.Title, TextX: plotLabel, Text: missingText(s)}
 		if p, ok := s.All.at(memoryRate); ok && s.NotMeasured == "" {

@@ -12,14 +12,14 @@ import (
 type scenarioKind struct {
 	name    string
 	title   string
-	prepare func(*stack)
+	prepare func(*ours)
 	measure func(context.Context, *ours, options) ([]figure, error)
 }
 
 func scenarioKinds() []scenarioKind {
 	return []scenarioKind{
 		{"drain", "the drain of a backlog under eCW's limit", prepareDrain, measureDrain},
-		{"import", "the import of patients", func(s *stack) { s.ehrPatients = crowd }, measureImports},
+		{"import", "the import of patients", func(o *ours) { o.ehrPatients = crowd }, measureImports},
 		{"parked", "with parked transmissions", prepareParked, measureParked},
 	}
 }
@@ -57,8 +57,8 @@ func (r *run) measureScenario(ctx context.Context, kind scenarioKind, options op
 	if err != nil {
 		return nil, err
 	}
-	kind.prepare(s)
 	o := &ours{stack: s}
+	kind.prepare(o)
 	defer func() { err = errors.Join(err, o.Stop(), s.stopPostgres()) }()
 	if err := startAndWarmUp(ctx, o, s); err != nil {
 		return nil, err
@@ -127,14 +127,14 @@ const (
 	drainSeconds = float64(backlog-burst) / ourLimit * 60
 )
 
-func prepareDrain(s *stack) {
-	s.ehrPerMinute = ecwLimit
-	s.settings = []string{fmt.Sprint("ECW_RATE_LIMIT=", ourLimit)}
+func prepareDrain(o *ours) {
+	o.ehrPerMinute, o.firstPatients = ecwLimit, 10 // their import keeps to the limit too
+	o.settings = []string{fmt.Sprint("ECW_RATE_LIMIT=", ourLimit)}
 }
 
 // measureDrain holds readings while the EHR refuses us, and looks how long they take when it does so no more.
 func measureDrain(ctx context.Context, o *ours, _ options) ([]figure, error) {
-	if err := pause(ctx, 30*time.Second); err != nil { // the import at the start has used up some of the limit's minute
+	if err := pause(ctx, 3*time.Second); err != nil { // until the limit lets a burst through again
 		return nil, err
 	}
 	if err := o.ehr.breakIt(ctx, map[string]any{"kind": "unauthorized", "target": "any", "for": "1h"}); err != nil {
@@ -196,8 +196,8 @@ func measureImports(ctx context.Context, o *ours, _ options) ([]figure, error) {
 	), err
 }
 
-func prepareParked(s *stack) {
-	s.settings = []string{"RETRY_DELAYS=6h,6h,6h,6h,6h"} // none of them goes on while the others are measured
+func prepareParked(o *ours) {
+	o.settings = []string{"RETRY_DELAYS=6h,6h,6h,6h,6h"} // none of them goes on while the others are measured
 }
 
 // measureParked lets the EHR refuse one reading after the other in a way that is worth a retry, and measures with those that
@@ -219,7 +219,8 @@ func measureParked(ctx context.Context, o *ours, options options) ([]figure, err
 		return nil, err
 	}
 	if waiting := parked.Queue.FailedAwaitingRetry; waiting < options.parked {
-		return nil, fmt.Errorf("%d of %d readings were parked after %s: give it more time with -parking", waiting, options.parked, options.parking)
+		return nil, fmt.Errorf("%d of %d readings were parked after %s: give it more time with -parking",
+			waiting, options.parked, options.parking)
 	}
 	if err := o.ehr.repair(ctx); err != nil {
 		return nil, err
@@ -239,10 +240,14 @@ func measureParked(ctx context.Context, o *ours, options options) ([]figure, err
 		if p.Queues {
 			figures = append(figures, figure{"it queues" + at + ", deliveries", float64(p.Stored) / p.Seconds, "/s"})
 		} else {
-			figures = append(figures, figure{"to the chart p50" + at, p.Chart.P50, "ms"}, figure{"to the chart p99" + at, p.Chart.P99, "ms"})
+			figures = append(figures,
+				figure{"to the chart p50" + at, p.Chart.P50, "ms"},
+				figure{"to the chart p99" + at, p.Chart.P99, "ms"})
 		}
 		if rate == memoryRate {
-			figures = append(figures, figure{"peak memory of " + ourPart, p.Memory[ourPart], "MiB"}, figure{"peak memory of all", p.MemoryAll, "MiB"})
+			figures = append(figures,
+				figure{"peak memory of " + ourPart, p.Memory[ourPart], "MiB"},
+				figure{"peak memory of all", p.MemoryAll, "MiB"})
 		}
 	}
 	return figures, nil

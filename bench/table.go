@@ -102,8 +102,8 @@ func beatTimes(rate, perSecond float64) (q quantiles, ok bool) {
 func writeCosts(out io.Writer, r results) error {
 	fmt.Fprintf(out, "\nWhat a delivery takes\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\tdeliveries/s\tCPU ms at %d/s\t× floor\tCPU ms saturated\t× floor\tcommits\tWAL KiB\tstored KiB\tevents\tmemory MiB at %d/s\n",
-		memoryRate, memoryRate)
+	fmt.Fprintf(w, "\tdeliveries/s\tCPU ms at %d/s\t× floor\tCPU ms saturated\t× floor", memoryRate)
+	fmt.Fprintf(w, "\tcommits\tWAL KiB\tstored KiB\tevents\tmemory MiB at %d/s\n", memoryRate)
 	var floor round
 	for _, s := range r.Systems {
 		if s.Name == "floor" {
@@ -116,9 +116,9 @@ func writeCosts(out io.Writer, r results) error {
 			continue
 		}
 		steady, _ := s.All.at(memoryRate)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t%s\n",
-			s.Title, speeds(s), costs(s.All, floor, memoryRate), costs(s.All, floor, 0), s.All.Commits, s.All.WAL/1024, s.All.Stored/1024,
-			orNone(s.All.Events), orNone(steady.MemoryAll))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s", s.Title, speeds(s), costs(s.All, floor, memoryRate), costs(s.All, floor, 0))
+		fmt.Fprintf(w, "\t%.1f\t%.1f\t%.1f\t%s\t%s\n",
+			s.All.Commits, s.All.WAL/1024, s.All.Stored/1024, orNone(s.All.Events), orNone(steady.MemoryAll))
 	}
 	return w.Flush()
 }
@@ -165,8 +165,11 @@ func writeParts(out io.Writer, r results) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Title, list(p.CPU, "%.2f"), list(p.Memory, "%.0f"))
 	}
-	fmt.Fprintln(w, "The EHR's own, which is in no figure above, too: it is the sandbox, another program than eCW.")
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, "EHR is the sandbox's own, which is in no other figure.")
+	return err
 }
 
 func list(of map[string]float64, format string) string {
@@ -196,9 +199,17 @@ func writeScenarios(out io.Writer, r results) error {
 	return w.Flush()
 }
 
-// String has four cells.
+// String has four cells, of milliseconds unless they say otherwise.
 func (q quantiles) String() string {
-	return strings.Join([]string{number(q.P50), number(q.P95), number(q.P99), number(q.Max)}, "\t")
+	var cells []string
+	for _, ms := range []float64{q.P50, q.P95, q.P99, q.Max} {
+		cell := number(ms)
+		if ms >= 10_000 {
+			cell = number(math.Round(ms/1000)) + " s"
+		}
+		cells = append(cells, cell)
+	}
+	return strings.Join(cells, "\t")
 }
 
 // number has three digits at least, as far as they mean something.
