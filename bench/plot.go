@@ -127,10 +127,16 @@ func stackPanel(title string, systems []systemResult, of func(phase) map[string]
 
 func (row *plotRowView) stack(parts map[string]float64, longest float64) {
 	x, text := float64(plotLabel), number(sumParts(parts))
+	others := 0
 	for i, name := range plotParts(parts) {
+		colour, known := map[string]string{"PostgreSQL": "#efb118", temporalPart: "#3ca951"}[name]
+		if !known {
+			colour = colours()[others%len(colours())]
+			others++
+		}
 		width := plotBars * parts[name] / max(longest, 1e-9)
 		title := name + " " + number(parts[name])
-		row.Bars = append(row.Bars, plotBar{int(x), int(x+width) - int(x), colours()[i%len(colours())], title})
+		row.Bars = append(row.Bars, plotBar{int(x), int(x+width) - int(x), colour, title})
 		x += width
 		text += map[bool]string{true: ": ", false: ", "}[i == 0] + title
 	}
@@ -186,4 +192,5 @@ func missingText(s systemResult) string {
 	return "–"
 }
 
-func colours() []string { return []string{"#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2"} }
+// colours are those of a contender's own parts.
+func colours() []string { return []string{"#4269d0", "#ff725c", "#a463f2"} }
