@@ -71,7 +71,7 @@ func New(cfg Config) *Gate {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Gate{cfg: cfg, store: cfg.Store, log: log, passes: passes{left: make(chan struct{}, 1)}}
+	return &Gate{cfg: cfg, store: cfg.Store, log: log, passes: passes{turn: make(chan struct{}, 1), left: make(chan struct{}, 1)}}
 }
 
 // FirstWait is how long a request that may have arrived waits until it is sent again.

