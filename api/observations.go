@@ -18,8 +18,13 @@ import (
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
-// startTimeout is how long a request waits for Temporal to take a workflow.
-const startTimeout = 2 * time.Second
+const (
+	// startTimeout is how long a request waits for Temporal to take a workflow.
+	startTimeout = 2 * time.Second
+	// eagerTimeout is how long a start may take that brings the first workflow task along. The SDK gives each of
+	// its calls half of that: as long as Temporal waits for the task to be done.
+	eagerTimeout = 20 * time.Second
+)
 
 // observationRequest is a reading as a device's gateway posts it.
 type observationRequest struct {
@@ -192,22 +197,40 @@ func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading
 
 // startTransmission starts the workflow that carries the reading to eCW. It returns no error: when Temporal
 // is away, the reading waits in the database for the scheduled sweep.
+//
+// The caller waits for startTimeout at most, but the start is not cut short then. Temporal may have begun the
+// workflow, and its answer holds the first workflow task for this process: if the answer is lost, Temporal
+// gives that task to a worker again only after 10 s.
 func (s *server) startTransmission(ctx context.Context, o db.Observation) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
-	defer cancel()
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eagerTimeout)
+		defer cancel()
+		if err := s.start(ctx, o); err != nil {
+			s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", o.ID, "error", err)
+		}
+	}()
 
-	// A reading that is new to the database, but has had a workflow, was lost when the database was restored.
-	// eCW may have it, so its new workflow begins with a look-up.
+	select {
+	case <-started:
+	case <-time.After(startTimeout):
+	}
+}
+
+func (s *server) start(ctx context.Context, o db.Observation) error {
 	start, in := workflows.FirstTransmissionStart(s.PracticeCode, o), workflows.TransmissionInput{ObservationRef: s.ref(o.ID)}
 	_, err := s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
 	var known *serviceerror.WorkflowExecutionAlreadyStarted
-	if errors.As(err, &known) {
-		start.Once, in.LookUp = false, true
-		_, err = s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
+	if !errors.As(err, &known) {
+		return err
 	}
-	if err != nil {
-		s.Logger.WarnContext(ctx, "transmission not started yet", "observation_id", o.ID, "error", err)
-	}
+
+	// A reading that is new to the database, but has had a workflow, was lost when the database was restored.
+	// eCW may have it, so its new workflow begins with a look-up.
+	start.Once, in.LookUp = false, true
+	_, err = s.Temporal.ExecuteWorkflow(ctx, start.Options(), workflows.Transmission, in)
+	return err
 }
 
 func (s *server) ref(id uuid.UUID) activities.ObservationRef {
