@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
+	"google.golang.org/grpc"
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/api"
@@ -99,6 +100,7 @@ type setup struct {
 	importWait time.Duration
 	change     func(*api.Config)
 	watch      func(http.Handler) http.Handler // sees every request to the EHR
+	intercept  grpc.UnaryClientInterceptor     // sees every call to Temporal
 }
 
 func start(tb testing.TB, missing without) *system {
@@ -194,6 +196,9 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
 	tb.Helper()
 	options := client.Options{HostPort: how.temporal, Logger: temporallog.NewStructuredLogger(log)}
+	if how.intercept != nil {
+		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(how.intercept)}
+	}
 	switch {
 	case how.missing == temporal:
 		options.HostPort = silentPort(tb, false)
