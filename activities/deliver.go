@@ -76,10 +76,7 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 // takeUp is for an observation that something was done for already: by Deliver, which held it in the queue, or was lost in
 // the middle of the delivery; else by the workflow step by step.
 func (d *first) takeUp(ctx context.Context) (FirstDelivery, error) {
-	t, err := d.Store.LatestTransmission(ctx, db.LatestTransmissionParams{
-		PracticeCode:  d.ref.PracticeCode,
-		ObservationID: d.ref.ObservationID,
-	})
+	t, err := d.latest(ctx, d.ref)
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load transmission: %w", err)
 	}
@@ -92,7 +89,7 @@ func (d *first) takeUp(ctx context.Context) (FirstDelivery, error) {
 	}
 
 	d.now = *d.row.Observation.TransformedAt
-	out := d.opened(t.ID, t.Number)
+	out := d.begun(t.ID, t.Number)
 	switch {
 	case t.HeldAt != nil && len(made) == 0 && d.atOnce && !d.row.Shut:
 		return d.resume(ctx, out)
@@ -183,7 +180,7 @@ func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelive
 		ID:              pass.ID,
 		PracticeCode:    d.ref.PracticeCode,
 		ObservationID:   d.ref.ObservationID,
-		MaxAttempts:     int32(len(d.RetryDelays) + 1),
+		MaxAttempts:     d.maxAttempts(),
 		Lease:           d.Gate.Lease().Seconds(),
 		Resource:        d.stored,
 		ResourceVersion: d.row.Observation.ResourceVersion + 1,
@@ -198,7 +195,7 @@ func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelive
 	if err != nil {
 		return ctx, FirstDelivery{}, fmt.Errorf("begin the delivery: %w", err)
 	}
-	out := d.opened(pass.ID, begun.Number)
+	out := d.begun(pass.ID, begun.Number)
 	out.StartedAt = begun.BeganAt
 	return gate.DeliveringWith(ctx, pass, begun.BeganAt), out, nil
 }
@@ -235,7 +232,7 @@ func (d *first) open(ctx context.Context, q *db.Queries, id uuid.UUID) (FirstDel
 		ID:            id,
 		PracticeCode:  d.ref.PracticeCode,
 		ObservationID: d.ref.ObservationID,
-		MaxAttempts:   int32(len(d.RetryDelays) + 1),
+		MaxAttempts:   d.maxAttempts(),
 	})
 	if err != nil {
 		return FirstDelivery{}, err
@@ -257,7 +254,7 @@ func (d *first) open(ctx context.Context, q *db.Queries, id uuid.UUID) (FirstDel
 	if d.now.Before(opened.CreatedAt) { // PostgreSQL's clock is ahead
 		d.now = opened.CreatedAt
 	}
-	return d.opened(id, opened.Number), err
+	return d.begun(id, opened.Number), err
 }
 
 // start marks the delivery as sent.
@@ -281,18 +278,10 @@ func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
 	}))
 }
 
-func (d *first) opened(id uuid.UUID, number string) FirstDelivery {
-	return FirstDelivery{
-		Opened: Opened{
-			TransmissionID:  id,
-			Number:          number,
-			PatientID:       d.row.Patient.ID,
-			ObservationType: d.row.Observation.ObservationType,
-			MaxAttempts:     len(d.RetryDelays) + 1,
-			RetryDelays:     d.RetryDelays,
-		},
-		TransformedAt: d.transformedAt(),
-	}
+// begun is what was done when the transmission is open.
+func (d *first) begun(id uuid.UUID, number string) FirstDelivery {
+	t := db.Transmission{ID: id, Number: number, MaxAttempts: d.maxAttempts()}
+	return FirstDelivery{Opened: d.opened(t, d.row.Observation), TransformedAt: d.transformedAt()}
 }
 
 // send creates the observation in eCW, and records a success.

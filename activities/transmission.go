@@ -70,19 +70,14 @@ func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, er
 		return Opened{}, err
 	}
 	if ref.Unasked {
-		last, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+		last, err := a.latest(ctx, ref)
 		if err != nil && !db.IsNotFound(err) {
 			return Opened{}, fmt.Errorf("load transmission: %w", err)
 		}
 		if last.Status == db.StatusFailed && last.NextRetryAt == nil {
-			return Opened{
-				TransmissionID:  last.ID,
-				Number:          last.Number,
-				PatientID:       row.Patient.ID,
-				ObservationType: row.Observation.ObservationType,
-				AttemptsMade:    int(last.AttemptCount),
-				LeftAlone:       true,
-			}, nil
+			opened := a.opened(last, row.Observation)
+			opened.LeftAlone = true
+			return opened, nil
 		}
 	}
 
@@ -94,38 +89,52 @@ func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, er
 		ID:            id,
 		PracticeCode:  ref.PracticeCode,
 		ObservationID: ref.ObservationID,
-		MaxAttempts:   int32(len(a.RetryDelays) + 1),
+		MaxAttempts:   a.maxAttempts(),
 	})
 	if err != nil {
 		return Opened{}, fmt.Errorf("open transmission: %w", err)
 	}
-	open, err := a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+	open, err := a.latest(ctx, ref)
 	if err != nil {
 		return Opened{}, fmt.Errorf("load transmission: %w", err)
 	}
-	made, err := a.Store.ListAttempts(ctx, open.ID)
+	return a.takenOver(ctx, a.opened(open, row.Observation), open)
+}
+
+func (a *Transmission) latest(ctx context.Context, ref ObservationRef) (db.Transmission, error) {
+	return a.Store.LatestTransmission(ctx, db.LatestTransmissionParams{PracticeCode: ref.PracticeCode, ObservationID: ref.ObservationID})
+}
+
+// maxAttempts is how many deliveries there are at most: the first, and one after each wait.
+func (a *Transmission) maxAttempts() int32 { return int32(len(a.RetryDelays) + 1) }
+
+func (a *Transmission) opened(t db.Transmission, o db.Observation) Opened {
+	return Opened{
+		TransmissionID:  t.ID,
+		Number:          t.Number,
+		PatientID:       o.PatientID,
+		ObservationType: o.ObservationType,
+		Delivered:       t.Status == db.StatusTransmitted,
+		AttemptsMade:    int(t.AttemptCount),
+		MaxAttempts:     int(t.MaxAttempts),
+		RetryDelays:     a.RetryDelays,
+	}
+}
+
+// takenOver adds what an earlier workflow has done.
+func (a *Transmission) takenOver(ctx context.Context, opened Opened, t db.Transmission) (Opened, error) {
+	made, err := a.Store.ListAttempts(ctx, t.ID)
 	if err != nil {
 		return Opened{}, fmt.Errorf("load attempts: %w", err)
 	}
-
-	opened := Opened{
-		TransmissionID:  open.ID,
-		Number:          open.Number,
-		PatientID:       row.Patient.ID,
-		ObservationType: row.Observation.ObservationType,
-		Delivered:       open.Status == db.StatusTransmitted,
-		AttemptsMade:    int(open.AttemptCount),
-		MaxAttempts:     int(open.MaxAttempts),
-		RetryDelays:     a.RetryDelays,
-	}
-	if open.Status == db.StatusProcessing && opened.AttemptsMade > 0 {
+	if t.Status == db.StatusProcessing && opened.AttemptsMade > 0 {
 		opened.AttemptsMade-- // its workflow was lost in the middle of this attempt: make it again
 	}
 	if len(made) > 0 {
 		opened.DeliveriesMade = int(made[len(made)-1].Delivery)
 	}
-	if open.NextRetryAt != nil {
-		opened.Due = *open.NextRetryAt
+	if t.NextRetryAt != nil {
+		opened.Due = *t.NextRetryAt
 	}
 	return opened, nil
 }
