@@ -292,6 +292,13 @@ func sendSaturated(ctx context.Context, sys system, s *stack, d time.Duration) (
 	for range window {
 		permits <- struct{}{}
 	}
+	giveBack := func() {
+		select {
+		case permits <- struct{}{}:
+		default: // what an earlier phase left behind was stored meanwhile
+		}
+	}
+
 	var sending sync.WaitGroup
 	for range senders {
 		sending.Go(func() {
@@ -308,6 +315,9 @@ func sendSaturated(ctx context.Context, sys system, s *stack, d time.Duration) (
 				mu.Lock()
 				sent = append(sent, one)
 				mu.Unlock()
+				if !one.accepted() { // it will never be stored
+					giveBack()
+				}
 			}
 		})
 	}
@@ -319,10 +329,7 @@ func sendSaturated(ctx context.Context, sys system, s *stack, d time.Duration) (
 			return nil, err
 		}
 		for ; known < stored; known++ {
-			select {
-			case permits <- struct{}{}:
-			default:
-			}
+			giveBack()
 		}
 	}
 	sending.Wait()

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -26,6 +27,9 @@ func TestParseStat(t *testing.T) {
 // What a child used still counts when the child has ended, and counts once.
 func TestTheTreeKeepsItsDead(t *testing.T) {
 	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no /proc")
+	}
 	// The shell waits for the first child, which works, and then for a read that never ends.
 	shell := exec.Command("sh", "-c", `sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo done; read line; exit 0`)
 	in, err := shell.StdinPipe()

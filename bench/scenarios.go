@@ -195,10 +195,13 @@ func measureImports(ctx context.Context, o *ours, _ options) ([]figure, error) {
 		{"… requests to the EHR", float64(o.imported.requests), ""},
 	}
 	large, err := o.timeImport(ctx, crowd)
+	if err != nil {
+		return figures, err
+	}
 	return append(figures,
 		figure{"2,000 patients", large.seconds, "s"},
 		figure{"… requests to the EHR", float64(large.requests), ""},
-	), err
+	), nil
 }
 
 // parkingTakes is the least that parking so many and measuring with them takes, at a hundred deliveries a second.

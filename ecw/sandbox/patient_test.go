@@ -8,6 +8,26 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	crowd := sandbox.Crowd(2500)
+	seen := map[string]bool{}
+	for i, p := range crowd {
+		if seen[p.FHIRID] || seen[p.MRN] {
+			t.Errorf("person %d has the id of another: %+v", i, p)
+		}
+		seen[p.FHIRID], seen[p.MRN] = true, true
+	}
+	if people := sandbox.People(); len(crowd) != 2500 || crowd[141] != people[141] || len(sandbox.Crowd(7)) != 7 {
+		t.Errorf("a crowd of %d does not begin with the people", len(crowd))
+	}
+
+	r := start(t, func(c *sandbox.Config) { c.Patients = 2500 })
+	if a := r.fhirGet(r.token(allScopes), "/Patient/"+crowd[2499].FHIRID); a.status != 200 {
+		t.Errorf("the last of the crowd: %d", a.status)
+	}
+}
+
 func TestPeople(t *testing.T) {
 	t.Parallel()
 	people := sandbox.People()

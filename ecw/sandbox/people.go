@@ -205,7 +205,7 @@ func addedPerson(i int) Person {
 		Gender:    []string{"female", "male"}[i%2],
 		Active:    i%33 != 32,
 		BirthDate: time.Date(1931+(i*37)%78, time.January, 1+(i*53)%365, 0, 0, 0, 0, time.UTC).Format(time.DateOnly),
-		Mobile:    fmt.Sprintf("918-555-01%02d", i),
+		Mobile:    fmt.Sprintf("918-555-01%02d", i%100),
 		Email:     fmt.Sprintf("patient%03d@example.com", i+1),
 		Street:    fmt.Sprintf("%d %s", 3+(i*29)%180, streets[i%len(streets)]),
 		City:      town[0],
@@ -223,7 +223,7 @@ func addedPerson(i int) Person {
 	}
 
 	if i%9 == 4 {
-		p.HomePhone = fmt.Sprintf("405-555-01%02d", i)
+		p.HomePhone = fmt.Sprintf("405-555-01%02d", i%100)
 	}
 
 	return p

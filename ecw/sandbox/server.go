@@ -147,7 +147,7 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, fmt.Errorf("TokenLifetime %s is negative; use for example 5m", c.TokenLifetime))
 	}
 	if c.Patients < 0 {
-		errs = append(errs, fmt.Errorf("Patients %d is negative; 0 takes those of People", c.Patients))
+		errs = append(errs, fmt.Errorf("the number of Patients, %d, is negative: 0 takes those of People", c.Patients))
 	}
 	if c.RatePerMinute < 0 {
 		errs = append(errs, fmt.Errorf("RatePerMinute %d is negative; 0 switches the limit off", c.RatePerMinute))

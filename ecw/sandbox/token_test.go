@@ -298,6 +298,7 @@ func TestConfig(t *testing.T) {
 		"PracticeCode":  func(c *sandbox.Config) { c.PracticeCode = "a/b" },
 		"JWKSURL":       func(c *sandbox.Config) { c.JWKSURL = "localhost:8000" },
 		"PublicURL":     func(c *sandbox.Config) { c.PublicURL = "" },
+		"Patients":      func(c *sandbox.Config) { c.Patients = -1 },
 		"RatePerMinute": func(c *sandbox.Config) { c.RatePerMinute = -1 },
 		"TokenLifetime": func(c *sandbox.Config) { c.TokenLifetime = -time.Second },
 		"Scopes":        func(c *sandbox.Config) { c.Scopes = []string{"patient/Observation.read"} },
