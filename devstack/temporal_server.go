@@ -64,15 +64,12 @@ func TemporalServerPorts() (names []string) {
 // StartTemporalServer makes the schema in PostgreSQL, starts the server and returns when it is ready. ctx bounds the start
 // only; the caller must Stop the server, after an error too when one is returned.
 func StartTemporalServer(ctx context.Context, cfg TemporalServerConfig) (*Program, error) {
+	if err := SetUpTemporalSchema(ctx, cfg); err != nil {
+		return nil, err
+	}
 	settings, err := cfg.settings()
 	if err != nil {
 		return nil, err
-	}
-
-	schema := exec.CommandContext(ctx, cfg.file("setup-schema.sh"))
-	schema.Env = settings
-	if said, err := schema.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("set up Temporal's schema: %w\n%s", err, said)
 	}
 
 	server := exec.Command(cfg.file("start-server.sh"))
@@ -89,6 +86,21 @@ func (cfg TemporalServerConfig) file(name string) string {
 }
 
 // settings are those of server.env, and where PostgreSQL is.
+// SetUpTemporalSchema makes the server's databases, or brings them up to date, as temporal-config/setup-schema.sh
+// does. settings, such as "VISIBILITY_INDEXES=all", go before those of server.env.
+func SetUpTemporalSchema(ctx context.Context, cfg TemporalServerConfig, settings ...string) error {
+	shared, err := cfg.settings()
+	if err != nil {
+		return err
+	}
+	schema := exec.CommandContext(ctx, cfg.file("setup-schema.sh"))
+	schema.Env = append(shared, settings...)
+	if said, err := schema.CombinedOutput(); err != nil {
+		return fmt.Errorf("set up Temporal's schema: %w\n%s", err, said)
+	}
+	return nil
+}
+
 func (cfg TemporalServerConfig) settings() ([]string, error) {
 	shared, err := godotenv.Read(cfg.file("server.env"))
 	if err != nil {

@@ -23,3 +23,6 @@ migrate() {
 
 migrate "$DBNAME" temporal
 migrate "$VISIBILITY_DBNAME" visibility
+
+"$tool" --db "$VISIBILITY_DBNAME" setup-schema --disable-versioning \
+	-f "$(dirname "$0")/visibility-indexes-${VISIBILITY_INDEXES:-all}.sql"

@@ -70,6 +70,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkAttributes(t, c.postgres)
 
 	var table bytes.Buffer
 	if err := verdict.Write(&table); err != nil {
