@@ -43,7 +43,7 @@ const (
 	unansweredTimeout = 20 * time.Second
 	// restedFor is how long a connection rests before it is tried again. No server dies and comes back in
 	// less.
-	restedFor = 5 * time.Millisecond
+	restedFor = 100 * time.Millisecond
 )
 
 // Store is the database: every query, and transactions over several of them.

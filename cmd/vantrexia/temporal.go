@@ -39,6 +39,9 @@ func newTemporalClient(cfg config) (client.Client, error) {
 		Logger:    temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
 	}
 
+	// Our messages are a kilobyte or two: compressing them costs both sides more than it saves.
+	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
+
 	var err error
 	if options.ConnectionOptions.TLS, err = cfg.Temporal.tls(); err != nil {
 		return nil, err
