@@ -200,8 +200,8 @@ type chunkReading struct {
 }
 
 // earlierItems returns the requests that used the items' keys before.
-func (s *server) earlierItems(ctx context.Context, items []sentItem) (map[string]db.IdempotencyKey, error) {
-	known := map[string]db.IdempotencyKey{}
+func (s *server) earlierItems(ctx context.Context, items []sentItem) (map[string]db.FindRequestsRow, error) {
+	known := map[string]db.FindRequestsRow{}
 	if items[0].key == "" { // then none has a key
 		return known, nil
 	}

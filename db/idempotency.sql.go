@@ -52,33 +52,40 @@ func (q *Queries) FindRequest(ctx context.Context, arg FindRequestParams) (FindR
 }
 
 const findRequests = `-- name: FindRequests :many
-SELECT practice_code, key, request_hash, observation_id, created_at
-FROM idempotency_keys
-WHERE practice_code = $1
-  AND key = ANY($2::text[])
+SELECT known.key, known.request_hash, known.observation_id
+FROM unnest($1::text[]) AS sent (key)
+CROSS JOIN LATERAL (
+    SELECT i.key, i.request_hash, i.observation_id
+    FROM idempotency_keys i
+    WHERE i.practice_code = $2
+      AND i.key = sent.key
+    LIMIT 1
+) known
 `
 
 type FindRequestsParams struct {
-	PracticeCode string
 	Keys         []string
+	PracticeCode string
 }
 
-func (q *Queries) FindRequests(ctx context.Context, arg FindRequestsParams) ([]IdempotencyKey, error) {
-	rows, err := q.db.Query(ctx, findRequests, arg.PracticeCode, arg.Keys)
+type FindRequestsRow struct {
+	Key           string
+	RequestHash   []byte
+	ObservationID uuid.UUID
+}
+
+// Returns those of the keys that are known. With the LIMIT each is looked up in the index: given all keys at
+// once, the planner may read all those of the practice.
+func (q *Queries) FindRequests(ctx context.Context, arg FindRequestsParams) ([]FindRequestsRow, error) {
+	rows, err := q.db.Query(ctx, findRequests, arg.Keys, arg.PracticeCode)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []IdempotencyKey{}
+	items := []FindRequestsRow{}
 	for rows.Next() {
-		var i IdempotencyKey
-		if err := rows.Scan(
-			&i.PracticeCode,
-			&i.Key,
-			&i.RequestHash,
-			&i.ObservationID,
-			&i.CreatedAt,
-		); err != nil {
+		var i FindRequestsRow
+		if err := rows.Scan(&i.Key, &i.RequestHash, &i.ObservationID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

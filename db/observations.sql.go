@@ -226,8 +226,8 @@ func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindR
 const findReadings = `-- name: FindReadings :many
 SELECT
     sent.place::integer AS place,
-    observations.id,
-    (observations.measured = sent.measured)::boolean AS same_values
+    stored.id,
+    (stored.measured = sent.measured)::boolean AS same_values
 FROM (
     SELECT
         generate_subscripts($1::uuid[], 1) AS place,
@@ -237,7 +237,15 @@ FROM (
         unnest($4::text[]) AS device,
         unnest($5::jsonb[]) AS measured
 ) sent
-JOIN observations USING (patient_id, observation_type, effective_at, device)
+CROSS JOIN LATERAL (
+    SELECT o.id, o.measured
+    FROM observations o
+    WHERE o.patient_id = sent.patient_id
+      AND o.observation_type = sent.observation_type
+      AND o.effective_at = sent.effective_at
+      AND o.device = sent.device
+    LIMIT 1
+) stored
 `
 
 type FindReadingsParams struct {
@@ -254,7 +262,8 @@ type FindReadingsRow struct {
 	SameValues bool
 }
 
-// Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1.
+// Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1. With
+// the LIMIT each is looked up in the index, whatever the planner believes about the table.
 func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]FindReadingsRow, error) {
 	rows, err := q.db.Query(ctx, findReadings,
 		arg.PatientIDs,

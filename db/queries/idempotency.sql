@@ -27,7 +27,14 @@ WHERE idempotency_keys.practice_code = @practice_code
   AND idempotency_keys.key = @key;
 
 -- name: FindRequests :many
-SELECT *
-FROM idempotency_keys
-WHERE practice_code = @practice_code
-  AND key = ANY(@keys::text[]);
+-- Returns those of the keys that are known. With the LIMIT each is looked up in the index: given all keys at
+-- once, the planner may read all those of the practice.
+SELECT known.key, known.request_hash, known.observation_id
+FROM unnest(@keys::text[]) AS sent (key)
+CROSS JOIN LATERAL (
+    SELECT i.key, i.request_hash, i.observation_id
+    FROM idempotency_keys i
+    WHERE i.practice_code = @practice_code
+      AND i.key = sent.key
+    LIMIT 1
+) known;

@@ -70,11 +70,12 @@ WHERE patients.practice_code = @practice_code
   AND device = @device;
 
 -- name: FindReadings :many
--- Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1.
+-- Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1. With
+-- the LIMIT each is looked up in the index, whatever the planner believes about the table.
 SELECT
     sent.place::integer AS place,
-    observations.id,
-    (observations.measured = sent.measured)::boolean AS same_values
+    stored.id,
+    (stored.measured = sent.measured)::boolean AS same_values
 FROM (
     SELECT
         generate_subscripts(@patient_ids::uuid[], 1) AS place,
@@ -84,7 +85,15 @@ FROM (
         unnest(@devices::text[]) AS device,
         unnest(@measured::jsonb[]) AS measured
 ) sent
-JOIN observations USING (patient_id, observation_type, effective_at, device);
+CROSS JOIN LATERAL (
+    SELECT o.id, o.measured
+    FROM observations o
+    WHERE o.patient_id = sent.patient_id
+      AND o.observation_type = sent.observation_type
+      AND o.effective_at = sent.effective_at
+      AND o.device = sent.device
+    LIMIT 1
+) stored;
 
 -- name: GetObservation :one
 SELECT *
