@@ -144,42 +144,18 @@ func (s *server) storeTogether(ctx context.Context, items []sentItem) ([]batchIt
 	var readings []chunkReading
 	now := time.Now()
 	for i, item := range items {
-		if err := s.checkItem(item.raw); err != nil {
-			results[i] = s.refusedItem(ctx, err)
-			continue
+		reading, result := s.readItem(ctx, item, known, now)
+		if result != nil {
+			results[i] = *result
+		} else {
+			readings = append(readings, chunkReading{patientReading: reading, item: i})
 		}
-
-		if request, ok := known[item.key]; ok {
-			if err := sameBody(item.raw, request.RequestHash); err != nil {
-				results[i] = s.refusedItem(ctx, err)
-			} else {
-				results[i] = storedItem(request.ObservationID, false)
-			}
-			continue
-		}
-
-		reading, err := s.decodeReading(item.raw, now)
-		if err != nil {
-			results[i] = s.refusedItem(ctx, err)
-			continue
-		}
-		readings = append(readings, chunkReading{patientReading: reading, item: i})
 	}
 
-	active, err := s.activePatients(ctx, readings)
+	readings, err = s.withActivePatient(ctx, readings, results)
 	if err != nil {
 		return nil, err
 	}
-	readings = slices.DeleteFunc(readings, func(r chunkReading) bool {
-		isActive, known := active[r.patientID]
-		switch {
-		case !known:
-			results[r.item] = s.refusedItem(ctx, unknownPatient())
-		case !isActive:
-			results[r.item] = s.refusedItem(ctx, inactivePatient())
-		}
-		return !isActive
-	})
 	if len(readings) == 0 {
 		return results, nil
 	}
@@ -190,7 +166,10 @@ func (s *server) storeTogether(ctx context.Context, items []sentItem) ([]batchIt
 		}
 		return s.rememberItems(ctx, q, items, readings, results)
 	})
-	return results, err
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
 }
 
 // chunkReading is the reading of a chunk's item.
@@ -221,26 +200,59 @@ func (s *server) earlierItems(ctx context.Context, items []sentItem) (map[string
 	return known, nil
 }
 
-// activePatients says of each patient of the readings that the practice has whether the patient is active.
-func (s *server) activePatients(ctx context.Context, readings []chunkReading) (map[uuid.UUID]bool, error) {
-	active := map[uuid.UUID]bool{}
+// readItem returns an item's reading, or its result when the reading is not to be stored.
+func (s *server) readItem(ctx context.Context, item sentItem, known map[string]db.FindRequestsRow, now time.Time) (
+	patientReading, *batchItem,
+) {
+	err := s.checkItem(item.raw)
+	if request, ok := known[item.key]; ok && err == nil {
+		if err = sameBody(item.raw, request.RequestHash); err == nil {
+			existing := storedItem(request.ObservationID, false)
+			return patientReading{}, &existing
+		}
+	}
+
+	var reading patientReading
+	if err == nil {
+		reading, err = s.decodeReading(item.raw, now)
+	}
+	if err != nil {
+		refused := s.refusedItem(ctx, err)
+		return patientReading{}, &refused
+	}
+	return reading, nil
+}
+
+// withActivePatient returns the readings whose patient is known and active, and writes the results of the
+// others.
+func (s *server) withActivePatient(ctx context.Context, readings []chunkReading, results []batchItem) ([]chunkReading, error) {
 	if len(readings) == 0 {
-		return active, nil
+		return nil, nil
 	}
 
 	ids := make([]uuid.UUID, len(readings))
 	for i, r := range readings {
 		ids[i] = r.patientID
 	}
-
 	patients, err := s.Store.ListActive(ctx, db.ListActiveParams{PracticeCode: s.PracticeCode, IDs: ids})
 	if err != nil {
 		return nil, fmt.Errorf("load patients: %w", err)
 	}
+
+	active := make(map[uuid.UUID]bool, len(patients))
 	for _, patient := range patients {
 		active[patient.ID] = patient.Active
 	}
-	return active, nil
+	return slices.DeleteFunc(readings, func(r chunkReading) bool {
+		isActive, known := active[r.patientID]
+		switch {
+		case !known:
+			results[r.item] = s.refusedItem(ctx, unknownPatient())
+		case !isActive:
+			results[r.item] = s.refusedItem(ctx, inactivePatient())
+		}
+		return !isActive
+	}), nil
 }
 
 // insertReadings stores the readings that are not stored yet, and writes the result of each. A reading that

@@ -194,7 +194,7 @@ type FindReadingRow struct {
 	PatientActive bool
 }
 
-// Finds the reading of a practice's patient that is this one, or has its place with other values.
+// Finds the stored reading with this patient, type, time and device, whatever its values.
 func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindReadingRow, error) {
 	row := q.db.QueryRow(ctx, findReading,
 		arg.Measured,

@@ -56,7 +56,7 @@ ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: FindReading :one
--- Finds the reading of a practice's patient that is this one, or has its place with other values.
+-- Finds the stored reading with this patient, type, time and device, whatever its values.
 SELECT
     sqlc.embed(observations),
     (measured = @measured)::boolean AS same_values,
