@@ -112,7 +112,8 @@ func TestBatchWithDuplicates(t *testing.T) {
 				}
 			}
 			for _, i := range []int{2, 300} {
-				if got.text("results", i, "error", "code") != "conflicting_reading" || !strings.Contains(got.text("results", i, "error", "detail"), id) {
+				refused := got.part("results", i, "error")
+				if refused.code() != "conflicting_reading" || !strings.Contains(refused.text("detail"), id) {
 					t.Errorf("item %d: %v, want a conflict with %s", i, got.get("results", i), id)
 				}
 			}

@@ -67,18 +67,20 @@ func (s *server) createObservation(c echo.Context) error {
 		return err
 	}
 
-	status, answer := http.StatusCreated, newObservation(stored) // which has no transmission yet
+	location := "/api/v1/observations/" + stored.ID.String() + "/"
 	if created {
 		s.startTransmission(ctx, stored)
-	} else {
-		status = http.StatusOK
-		if answer, err = s.showObservation(ctx, stored); err != nil {
-			return err
-		}
+		setLocation(c, location)
+		return c.JSON(http.StatusCreated, newObservation(stored))
 	}
 
-	setLocation(c, "/api/v1/observations/"+stored.ID.String()+"/")
-	return c.JSON(status, answer)
+	answer, err := s.showObservation(ctx, stored)
+	if err != nil {
+		return err
+	}
+
+	setLocation(c, location)
+	return c.JSON(http.StatusOK, answer)
 }
 
 // takeReading stores one reading, which the contract has checked. For a request that was made before, with
