@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -35,6 +37,41 @@ type batchItem struct {
 	Error  *Error     `json:"error"`
 }
 
+// add adds the result of the next item.
+func (a *batchAnswer) add(item batchItem) {
+	switch item.Status {
+	case http.StatusCreated:
+		a.Created++
+	case http.StatusOK:
+		a.Existing++
+	default:
+		a.Rejected++
+	}
+
+	item.Index = len(a.Results)
+	a.Results = append(a.Results, item)
+}
+
+// createdIDs are those of the readings that are new.
+func (a *batchAnswer) createdIDs() (ids []uuid.UUID) {
+	for _, item := range a.Results {
+		if item.Status == http.StatusCreated {
+			ids = append(ids, *item.ID)
+		}
+	}
+	return ids
+}
+
+// sentItem is an item of a batch as it was sent, with the key of its own.
+type sentItem struct {
+	key string
+	raw json.RawMessage
+}
+
+// chunkSize is how many items are stored in one transaction. With more, the round trips to the database hardly
+// count any less, and a caller who hangs up is noticed later.
+const chunkSize = 200
+
 func (s *server) createObservations(c echo.Context) error {
 	var req batchRequest
 	if err := bind(c, &req); err != nil {
@@ -42,69 +79,310 @@ func (s *server) createObservations(c echo.Context) error {
 	}
 
 	ctx, key := c.Request().Context(), idempotencyKey(c)
-	answer := batchAnswer{Results: make([]batchItem, len(req.Observations))}
-	var created []uuid.UUID
+	items := make([]sentItem, len(req.Observations))
 	for i, raw := range req.Observations {
-		if ctx.Err() != nil { // the caller hung up, and will send the batch again
-			s.startMany(ctx, created)
-			return &cutShort{stored: answer.Created}
-		}
-
-		// A hang-up does not cancel the item under way, so that it is known whether it is stored. The
-		// database's timeout bounds it.
-		item, err := s.createOne(context.WithoutCancel(ctx), key.item(i), raw)
-		if err != nil {
-			s.startMany(ctx, created) // what is stored by now starts; the rest comes with the repeated request
-			return err
-		}
-
-		item.Index = i
-		switch item.Status {
-		case http.StatusCreated:
-			answer.Created++
-			created = append(created, *item.ID)
-		case http.StatusOK:
-			answer.Existing++
-		default:
-			answer.Rejected++
-		}
-
-		answer.Results[i] = item
+		items[i] = sentItem{key: key.item(i), raw: raw}
 	}
 
-	s.startMany(ctx, created)
+	answer := batchAnswer{Results: make([]batchItem, 0, len(items))}
+	var failed error
+	for chunk := range slices.Chunk(items, chunkSize) {
+		if ctx.Err() != nil { // the caller hung up, and will send the batch again
+			failed = &cutShort{stored: answer.Created}
+			break
+		}
+
+		// A hang-up does not cancel the chunk under way, so that it is known whether it is stored. The
+		// database's timeouts bound it.
+		if failed = s.storeChunk(context.WithoutCancel(ctx), chunk, &answer); failed != nil {
+			break
+		}
+	}
+
+	s.startMany(ctx, answer.createdIDs()) // after a failure too: the rest comes with the repeated request
+	if failed != nil {
+		return failed
+	}
 	return c.JSON(http.StatusOK, answer)
 }
 
-// createOne stores one item. It returns an error only when the database is away: the batch then ends, instead
-// of waiting for the database a thousand times.
-func (s *server) createOne(ctx context.Context, key string, raw json.RawMessage) (batchItem, error) {
-	if !isObject(raw) {
-		refused := malformed("The item is not a JSON object: send a reading as POST /api/v1/observations/ takes it.")
-		return batchItem{Status: refused.Status, Error: refused}, nil
-	}
-
-	var stored db.Observation
-	var created bool
-	err := checkObject(s.contract.doc.Components.Schemas["Reading"].Value, raw)
+// storeChunk stores some items of a batch, and adds their results to the answer. It returns an error only when
+// the database is away: the batch then ends, instead of waiting for the database again and again.
+func (s *server) storeChunk(ctx context.Context, chunk []sentItem, answer *batchAnswer) error {
+	results, err := s.storeTogether(ctx, chunk)
 	if err == nil {
-		stored, created, err = s.takeReading(ctx, key, raw)
+		for _, result := range results {
+			answer.add(result)
+		}
+		return nil
+	}
+	if db.IsUnavailable(err) {
+		return err
 	}
 
-	var refused *Error
-	switch {
-	case err == nil && created:
-		return batchItem{Status: http.StatusCreated, ID: &stored.ID}, nil
-	case err == nil:
-		return batchItem{Status: http.StatusOK, ID: &stored.ID}, nil
-	case errors.As(err, &refused):
-		return batchItem{Status: refused.Status, Error: refused}, nil
-	case db.IsUnavailable(err):
+	// One item failed, or met another request. Nothing of the chunk is stored. One by one, the others are.
+	s.Logger.DebugContext(ctx, "readings of a batch are stored one by one", "readings", len(chunk), "error", err)
+	for _, item := range chunk {
+		result, err := s.storeOne(ctx, item)
+		if err != nil {
+			return err
+		}
+		answer.add(result)
+	}
+	return nil
+}
+
+// storeTogether stores items in one transaction, and returns the results that storeOne would have given them
+// one after another. An error means that nothing is stored.
+func (s *server) storeTogether(ctx context.Context, items []sentItem) ([]batchItem, error) {
+	known, err := s.earlierItems(ctx, items)
+	if err != nil {
+		return nil, err
+	}
+
+	results := make([]batchItem, len(items))
+	var readings []chunkReading
+	now := time.Now()
+	for i, item := range items {
+		reading, result := s.readItem(ctx, item, known, now)
+		if result != nil {
+			results[i] = *result
+		} else {
+			readings = append(readings, chunkReading{patientReading: reading, item: i})
+		}
+	}
+
+	readings, err = s.withActivePatient(ctx, readings, results)
+	if err != nil {
+		return nil, err
+	}
+	if len(readings) == 0 {
+		return results, nil
+	}
+
+	err = s.Store.InTx(ctx, func(q *db.Queries) error {
+		if err := s.insertReadings(ctx, q, readings, results); err != nil {
+			return err
+		}
+		return s.rememberItems(ctx, q, items, readings, results)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// chunkReading is the reading of a chunk's item.
+type chunkReading struct {
+	patientReading
+	item int // its place in the chunk
+}
+
+// earlierItems returns the requests that used the items' keys before.
+func (s *server) earlierItems(ctx context.Context, items []sentItem) (map[string]db.FindRequestsRow, error) {
+	known := map[string]db.FindRequestsRow{}
+	if items[0].key == "" { // then none has a key
+		return known, nil
+	}
+
+	keys := make([]string, len(items))
+	for i, item := range items {
+		keys[i] = item.key
+	}
+
+	requests, err := s.Store.FindRequests(ctx, db.FindRequestsParams{PracticeCode: s.PracticeCode, Keys: keys})
+	if err != nil {
+		return nil, fmt.Errorf("look up idempotency keys: %w", err)
+	}
+	for _, request := range requests {
+		known[request.Key] = request
+	}
+	return known, nil
+}
+
+// readItem returns an item's reading, or its result when the reading is not to be stored.
+func (s *server) readItem(ctx context.Context, item sentItem, known map[string]db.FindRequestsRow, now time.Time) (
+	patientReading, *batchItem,
+) {
+	err := s.checkItem(item.raw)
+	if request, ok := known[item.key]; ok && err == nil {
+		if err = sameBody(item.raw, request.RequestHash); err == nil {
+			existing := storedItem(request.ObservationID, false)
+			return patientReading{}, &existing
+		}
+	}
+
+	var reading patientReading
+	if err == nil {
+		reading, err = s.decodeReading(item.raw, now)
+	}
+	if err != nil {
+		refused := s.refusedItem(ctx, err)
+		return patientReading{}, &refused
+	}
+	return reading, nil
+}
+
+// withActivePatient returns the readings whose patient is known and active, and writes the results of the
+// others.
+func (s *server) withActivePatient(ctx context.Context, readings []chunkReading, results []batchItem) ([]chunkReading, error) {
+	if len(readings) == 0 {
+		return nil, nil
+	}
+
+	ids := make([]uuid.UUID, len(readings))
+	for i, r := range readings {
+		ids[i] = r.patientID
+	}
+	patients, err := s.Store.ListActive(ctx, db.ListActiveParams{PracticeCode: s.PracticeCode, IDs: ids})
+	if err != nil {
+		return nil, fmt.Errorf("load patients: %w", err)
+	}
+
+	active := make(map[uuid.UUID]bool, len(patients))
+	for _, patient := range patients {
+		active[patient.ID] = patient.Active
+	}
+	return slices.DeleteFunc(readings, func(r chunkReading) bool {
+		isActive, known := active[r.patientID]
+		switch {
+		case !known:
+			results[r.item] = s.refusedItem(ctx, unknownPatient())
+		case !isActive:
+			results[r.item] = s.refusedItem(ctx, inactivePatient())
+		}
+		return !isActive
+	}), nil
+}
+
+// insertReadings stores the readings that are not stored yet, and writes the result of each. A reading that
+// stands twice in the chunk is new the first time.
+func (s *server) insertReadings(ctx context.Context, q *db.Queries, readings []chunkReading, results []batchItem) error {
+	ids, err := q.CreateObservations(ctx, createParams(s.PracticeCode, readings))
+	if err != nil {
+		return fmt.Errorf("store readings: %w", err)
+	}
+
+	created := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		created[id] = true
+	}
+	var others []chunkReading
+	for _, r := range readings {
+		if created[r.id] {
+			results[r.item] = storedItem(r.id, true)
+			delete(created, r.id)
+		} else {
+			others = append(others, r)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+
+	columns := createParams(s.PracticeCode, others)
+	stored, err := q.FindReadings(ctx, db.FindReadingsParams{
+		PatientIDs:       columns.PatientIDs,
+		ObservationTypes: columns.ObservationTypes,
+		EffectiveAt:      columns.EffectiveAt,
+		Devices:          columns.Devices,
+		Measured:         columns.Measured,
+	})
+	if err != nil {
+		return fmt.Errorf("find the stored readings: %w", err)
+	}
+	if len(stored) != len(others) {
+		return fmt.Errorf("of %d readings that are not new, %d are stored", len(others), len(stored))
+	}
+	for _, row := range stored {
+		item := others[row.Place-1].item
+		if row.SameValues {
+			results[item] = storedItem(row.ID, false)
+		} else {
+			results[item] = s.refusedItem(ctx, conflictingReading(row.ID))
+		}
+	}
+	return nil
+}
+
+func createParams(practice string, readings []chunkReading) db.CreateObservationsParams {
+	params := db.CreateObservationsParams{PracticeCode: practice}
+	for _, r := range readings {
+		params.IDs = append(params.IDs, r.id)
+		params.PatientIDs = append(params.PatientIDs, r.patientID)
+		params.ObservationTypes = append(params.ObservationTypes, string(r.Type))
+		params.EffectiveAt = append(params.EffectiveAt, r.EffectiveAt)
+		params.Devices = append(params.Devices, r.Device)
+		params.Measured = append(params.Measured, r.Values)
+	}
+	return params
+}
+
+// rememberItems stores which observation each of the readings' keys stands for, unless its item was refused.
+func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentItem, readings []chunkReading, results []batchItem) error {
+	params := db.RememberRequestsParams{PracticeCode: s.PracticeCode}
+	for _, r := range readings {
+		item, id := items[r.item], results[r.item].ID
+		if item.key == "" || id == nil {
+			continue
+		}
+		params.Keys = append(params.Keys, item.key)
+		params.RequestHashes = append(params.RequestHashes, hashOf(item.raw))
+		params.ObservationIDs = append(params.ObservationIDs, *id)
+	}
+	if len(params.Keys) == 0 {
+		return nil
+	}
+
+	added, err := q.RememberRequests(ctx, params)
+	if err != nil {
+		return fmt.Errorf("remember idempotency keys: %w", err)
+	}
+	if int(added) != len(params.Keys) {
+		return errKeyTaken
+	}
+	return nil
+}
+
+// storeOne stores one item by itself. It returns an error only when the database is away.
+func (s *server) storeOne(ctx context.Context, item sentItem) (batchItem, error) {
+	if err := s.checkItem(item.raw); err != nil {
+		return s.refusedItem(ctx, err), nil
+	}
+
+	stored, created, err := s.takeReading(ctx, item.key, item.raw)
+	if db.IsUnavailable(err) {
 		return batchItem{}, err
 	}
+	if err != nil {
+		return s.refusedItem(ctx, err), nil
+	}
+	return storedItem(stored.ID, created), nil
+}
 
-	s.Logger.ErrorContext(ctx, "reading of a batch not stored", "error", err)
-	return batchItem{Status: http.StatusInternalServerError, Error: internalError()}, nil
+// checkItem checks an item against the contract, as the body of a request with this item alone is checked.
+func (s *server) checkItem(raw json.RawMessage) error {
+	if !isObject(raw) {
+		return malformed("The item is not a JSON object: send a reading as POST /api/v1/observations/ takes it.")
+	}
+	return checkObject(s.contract.doc.Components.Schemas["Reading"].Value, raw)
+}
+
+func storedItem(id uuid.UUID, created bool) batchItem {
+	if created {
+		return batchItem{Status: http.StatusCreated, ID: &id}
+	}
+	return batchItem{Status: http.StatusOK, ID: &id}
+}
+
+// refusedItem is the result of an item that is not stored. An error that is not an *Error is our fault.
+func (s *server) refusedItem(ctx context.Context, err error) batchItem {
+	var refused *Error
+	if !errors.As(err, &refused) {
+		s.Logger.ErrorContext(ctx, "reading of a batch not stored", "error", err)
+		refused = internalError()
+	}
+	return batchItem{Status: refused.Status, Error: refused}
 }
 
 // startMany starts one workflow that starts the transmissions of a batch, so that the answer does not wait

@@ -34,9 +34,9 @@ func (s *system) troubles(tb testing.TB, since int) (lines []logLine) {
 
 const wentAway = "the caller went away before the answer"
 
-// hangUp sends a request, closes its connection as soon as now reports that it is time, and returns when the
-// API has noticed.
-func (s *system) hangUp(tb testing.TB, method, path, body string, now func() bool) {
+// hangUp sends a request, closes its connection as soon as now reports that it is time, calls gone, and returns
+// when the API has noticed.
+func (s *system) hangUp(tb testing.TB, method, path, body string, now func() bool, gone func()) {
 	tb.Helper()
 	before := len(s.log.text())
 	ctx, cancel := context.WithCancel(tb.Context())
@@ -62,6 +62,7 @@ func (s *system) hangUp(tb testing.TB, method, path, body string, now func() boo
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "context canceled") {
 		tb.Fatalf("the request was not cut off: %v", err)
 	}
+	gone()
 
 	eventually(tb, "noticed", func() bool { return strings.Contains(s.log.text()[before:], wentAway) })
 }
@@ -71,14 +72,19 @@ func (s *system) hangUp(tb testing.TB, method, path, body string, now func() boo
 func TestHangUpInTheMiddleOfABatch(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
-	readings := weights(s.patient(kevin), 500)
+	readings := mostlyLater(s.patient(kevin))
 	before := len(s.log.text())
-	s.hangUp(t, "POST", batchPath, batch(readings), func() bool { return s.rows("observations") >= 10 })
-	stored := s.rows("observations")
-	if stored < 10 || stored == len(readings) {
-		t.Fatalf("%d readings are stored, want the work to stop in the middle", stored)
-	}
+	tx := s.hold(t, readings[5]) // for which the first chunk waits
+	s.hangUp(t, "POST", batchPath, batch(readings), func() bool { return blocks(t, tx) }, func() {
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 
+	stored := s.rows("observations")
+	if stored != firstReadings {
+		t.Fatalf("%d readings are stored, want the work to stop after the first chunk", stored)
+	}
 	s.awaitDelivered(stored)
 	lines := s.troubles(t, before)
 	if len(lines) != 1 {
@@ -89,7 +95,7 @@ func TestHangUpInTheMiddleOfABatch(t *testing.T) {
 		t.Errorf("%+v is logged, want that %d readings are stored", got, stored)
 	}
 
-	rest := s.do("POST", batchPath, batch(readings[:stored+1])).want(t, http.StatusOK, "")
+	rest := s.do("POST", batchPath, batch(append(readings[:stored:stored], readings[200]))).want(t, http.StatusOK, "")
 	if rest.get("existing") != number(fmt.Sprint(stored)) || rest.get("created") != number("1") {
 		t.Errorf("the batch again: created %v, existing %v", rest.get("created"), rest.get("existing"))
 	}
@@ -118,7 +124,7 @@ func TestHangUpOfASingleRequest(t *testing.T) {
 		t.Run(request[0]+" "+request[1], func(t *testing.T) {
 			eventually(t, "over with the one before", func() bool { return !blocks(t, tx) })
 			before := len(s.log.text())
-			s.hangUp(t, request[0], request[1], request[2], func() bool { return blocks(t, tx) })
+			s.hangUp(t, request[0], request[1], request[2], func() bool { return blocks(t, tx) }, func() {})
 			lines := s.troubles(t, before)
 			if len(lines) != 1 || lines[0].Level != "INFO" || lines[0].HTTPStatus != 499 {
 				t.Errorf("%+v is logged", lines)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -47,32 +48,39 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 		return nil, fmt.Errorf("look up idempotency key: %w", err)
 	}
 
-	if hash := sha256.Sum256(body); !bytes.Equal(hash[:], known.RequestHash) {
-		return nil, &Error{
-			Status: http.StatusUnprocessableEntity,
-			Code:   "idempotency_key_reused",
-			Detail: "This Idempotency-Key was used before with another body: use a new key for a new reading.",
-		}
+	if err := sameBody(body, known.RequestHash); err != nil {
+		return nil, err
 	}
-
-	stored, err := s.Store.GetObservation(ctx, db.GetObservationParams{PracticeCode: s.PracticeCode, ID: known.ObservationID})
-	if err != nil {
-		return nil, fmt.Errorf("load observation: %w", err)
-	}
-	return &stored, nil
+	return &known.Observation, nil
 }
 
-// errKeyTaken rolls back a request whose key another request took a moment before.
+// sameBody returns the answer to a request whose key was used before with another body.
+func sameBody(body, knownHash []byte) error {
+	if bytes.Equal(hashOf(body), knownHash) {
+		return nil
+	}
+	return &Error{
+		Status: http.StatusUnprocessableEntity,
+		Code:   "idempotency_key_reused",
+		Detail: "This Idempotency-Key was used before with another body: use a new key for a new reading.",
+	}
+}
+
+func hashOf(body []byte) []byte {
+	hash := sha256.Sum256(body)
+	return hash[:]
+}
+
+// errKeyTaken means that another request took the key a moment before. Nothing was stored.
 var errKeyTaken = errors.New("the idempotency key was just taken")
 
 // remember stores which observation the key stands for.
-func (s *server) remember(ctx context.Context, q *db.Queries, key string, body []byte, stored db.Observation) error {
-	hash := sha256.Sum256(body)
-	added, err := q.RememberRequest(ctx, db.RememberRequestParams{
+func (s *server) remember(ctx context.Context, key string, body []byte, observationID uuid.UUID) error {
+	added, err := s.Store.RememberRequest(ctx, db.RememberRequestParams{
 		PracticeCode:  s.PracticeCode,
 		Key:           key,
-		RequestHash:   hash[:],
-		ObservationID: stored.ID,
+		RequestHash:   hashOf(body),
+		ObservationID: observationID,
 	})
 	if err != nil {
 		return fmt.Errorf("remember idempotency key: %w", err)

@@ -72,10 +72,11 @@ func (s *server) createObservation(c echo.Context) error {
 		return err
 	}
 
-	status := http.StatusOK
+	location := "/api/v1/observations/" + stored.ID.String() + "/"
 	if created {
-		status = http.StatusCreated
 		s.startTransmission(ctx, stored)
+		setLocation(c, location)
+		return c.JSON(http.StatusCreated, newObservation(stored))
 	}
 
 	answer, err := s.showObservation(ctx, stored)
@@ -83,8 +84,8 @@ func (s *server) createObservation(c echo.Context) error {
 		return err
 	}
 
-	setLocation(c, "/api/v1/observations/"+stored.ID.String()+"/")
-	return c.JSON(status, answer)
+	setLocation(c, location)
+	return c.JSON(http.StatusOK, answer)
 }
 
 // takeReading stores one reading, which the contract has checked. For a request that was made before, with
@@ -98,35 +99,39 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 		return *known, false, nil
 	}
 
-	var req observationRequest
-	if err := unmarshal(raw, &req); err != nil {
-		return stored, false, err
-	}
-
-	reading, err := req.reading(time.Now())
+	reading, err := s.decodeReading(raw, time.Now())
 	if err != nil {
 		return stored, false, err
 	}
 
-	patientID := req.PatientID
-	if err := s.checkPatient(ctx, patientID); err != nil {
-		return stored, false, err
-	}
-
-	if key == "" {
-		return s.storeReading(ctx, s.Store.Queries, reading, patientID)
-	}
-
-	err = s.Store.InTx(ctx, func(q *db.Queries) error {
-		if stored, created, err = s.storeReading(ctx, q, reading, patientID); err != nil {
-			return err
-		}
-		return s.remember(ctx, q, key, raw, stored)
-	})
+	stored, created, err = s.storeReading(ctx, key, raw, reading)
 	if errors.Is(err, errKeyTaken) {
 		return s.takeReading(ctx, key, raw) // returns what the other request stored
 	}
 	return stored, created, err
+}
+
+// patientReading is a reading with its patient, and with the id under which it is stored.
+type patientReading struct {
+	fhir.Reading
+	id, patientID uuid.UUID
+}
+
+// decodeReading decodes a reading that the contract has checked. It returns an error when its values are
+// impossible.
+func (s *server) decodeReading(raw []byte, now time.Time) (patientReading, error) {
+	var req observationRequest
+	if err := unmarshal(raw, &req); err != nil {
+		return patientReading{}, err
+	}
+
+	reading, err := req.reading(now)
+	if err != nil {
+		return patientReading{}, err
+	}
+
+	id := fhir.ReadingID(s.PracticeCode, req.PatientID, reading)
+	return patientReading{Reading: reading, id: id, patientID: req.PatientID}, nil
 }
 
 // reading returns what was measured, or an error that names the values that are impossible.
@@ -142,57 +147,89 @@ func (r observationRequest) reading(now time.Time) (fhir.Reading, error) {
 	return reading, b.err()
 }
 
-func (s *server) checkPatient(ctx context.Context, id uuid.UUID) error {
-	var b broken
-	patient, err := s.Store.GetPatient(ctx, db.GetPatientParams{PracticeCode: s.PracticeCode, ID: id})
-	switch {
-	case db.IsNotFound(err):
-		b.add("patient_id", "no patient has this id: create or import the patient first")
-	case err != nil:
-		return fmt.Errorf("load patient: %w", err)
-	case !patient.Active:
-		b.add("patient_id", "the patient is inactive: activate the patient first")
-	}
-	return b.err()
-}
-
 // storeReading stores a reading once: two requests with the same patient, type, time and device are one
-// reading.
-func (s *server) storeReading(ctx context.Context, q *db.Queries, r fhir.Reading, patientID uuid.UUID) (
+// reading. body is the request's, for which the key stands.
+func (s *server) storeReading(ctx context.Context, key string, body []byte, r patientReading) (
 	stored db.Observation, created bool, err error,
 ) {
-	stored, err = q.CreateObservation(ctx, db.CreateObservationParams{
-		ID:              fhir.ReadingID(s.PracticeCode, patientID, r),
+	row, err := s.Store.CreateObservation(ctx, db.CreateObservationParams{
+		ID:              r.id,
 		PracticeCode:    s.PracticeCode,
-		PatientID:       patientID,
+		PatientID:       r.patientID,
 		ObservationType: string(r.Type),
 		EffectiveAt:     r.EffectiveAt,
 		Device:          r.Device,
 		Measured:        r.Values,
+		Key:             key,
+		RequestHash:     hashOf(body),
 	})
-	if err == nil {
-		return stored, true, nil
-	}
-	if !db.IsNotFound(err) {
+	switch {
+	case err == nil:
+		return db.Observation(row), true, nil
+	case db.IsUniqueViolation(err): // the key's; a reading that is stored already is no error
+		return stored, false, errKeyTaken
+	case !db.IsNotFound(err):
 		return stored, false, fmt.Errorf("store reading: %w", err)
 	}
 
-	first, err := q.FindReading(ctx, db.FindReadingParams{
-		PatientID:       patientID,
+	stored, err = s.findReading(ctx, r)
+	if err != nil || key == "" {
+		return stored, false, err
+	}
+	return stored, false, s.remember(ctx, key, body, stored.ID)
+}
+
+// findReading returns the stored reading that kept r from being stored, or says why r must not be stored.
+func (s *server) findReading(ctx context.Context, r patientReading) (db.Observation, error) {
+	first, err := s.Store.FindReading(ctx, db.FindReadingParams{
+		PracticeCode:    s.PracticeCode,
+		PatientID:       r.patientID,
 		ObservationType: string(r.Type),
 		EffectiveAt:     r.EffectiveAt,
 		Device:          r.Device,
 		Measured:        r.Values,
 	})
-	if err != nil {
-		return stored, false, fmt.Errorf("find the stored reading: %w", err)
+	switch {
+	case db.IsNotFound(err): // so it was the patient that kept r from being stored
+		return db.Observation{}, s.refusePatient(ctx, r.patientID)
+	case err != nil:
+		return db.Observation{}, fmt.Errorf("find the stored reading: %w", err)
+	case !first.PatientActive:
+		return db.Observation{}, inactivePatient()
+	case !first.SameValues:
+		return db.Observation{}, conflictingReading(first.Observation.ID)
 	}
-	if !first.SameValues {
-		return stored, false, conflict("conflicting_reading",
-			"Observation %s has the same patient, type, time and device, but other values. "+
-				"Nothing was changed. If this is another measurement, send it with its own effective_at.", first.Observation.ID)
+	return first.Observation, nil
+}
+
+// refusePatient says why no reading of the patient is taken.
+func (s *server) refusePatient(ctx context.Context, id uuid.UUID) error {
+	_, err := s.Store.GetPatient(ctx, db.GetPatientParams{PracticeCode: s.PracticeCode, ID: id})
+	switch {
+	case db.IsNotFound(err):
+		return unknownPatient()
+	case err != nil:
+		return fmt.Errorf("load patient: %w", err)
 	}
-	return first.Observation, false, nil
+	return inactivePatient()
+}
+
+func unknownPatient() error {
+	var b broken
+	b.add("patient_id", "no patient has this id: create or import the patient first")
+	return b.err()
+}
+
+func inactivePatient() error {
+	var b broken
+	b.add("patient_id", "the patient is inactive: activate the patient first")
+	return b.err()
+}
+
+func conflictingReading(storedID uuid.UUID) error {
+	return conflict("conflicting_reading",
+		"Observation %s has the same patient, type, time and device, but other values. "+
+			"Nothing was changed. If this is another measurement, send it with its own effective_at.", storedID)
 }
 
 // startTransmission starts the workflow that carries the reading to eCW. It returns no error: when Temporal
@@ -274,8 +311,9 @@ func (s *server) latestTransmission(ctx context.Context, id uuid.UUID) (*db.Tran
 	return &row, nil
 }
 
-func (s *server) showObservation(ctx context.Context, o db.Observation) (observation, error) {
-	body := observation{
+// newObservation shows an observation that has no transmission.
+func newObservation(o db.Observation) observation {
+	return observation{
 		ID:              o.ID,
 		PatientID:       o.PatientID,
 		ObservationType: o.ObservationType,
@@ -285,7 +323,10 @@ func (s *server) showObservation(ctx context.Context, o db.Observation) (observa
 		CreatedAt:       o.CreatedAt,
 		TransformedAt:   o.TransformedAt,
 	}
+}
 
+func (s *server) showObservation(ctx context.Context, o db.Observation) (observation, error) {
+	body := newObservation(o)
 	t, err := s.latestTransmission(ctx, o.ID)
 	if err != nil || t == nil {
 		return body, err

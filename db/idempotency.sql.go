@@ -12,10 +12,13 @@ import (
 )
 
 const findRequest = `-- name: FindRequest :one
-SELECT practice_code, key, request_hash, observation_id, created_at
+SELECT
+    idempotency_keys.request_hash,
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at
 FROM idempotency_keys
-WHERE practice_code = $1
-  AND key = $2
+JOIN observations ON observations.id = idempotency_keys.observation_id
+WHERE idempotency_keys.practice_code = $1
+  AND idempotency_keys.key = $2
 `
 
 type FindRequestParams struct {
@@ -23,17 +26,74 @@ type FindRequestParams struct {
 	Key          string
 }
 
-func (q *Queries) FindRequest(ctx context.Context, arg FindRequestParams) (IdempotencyKey, error) {
+type FindRequestRow struct {
+	RequestHash []byte
+	Observation Observation
+}
+
+func (q *Queries) FindRequest(ctx context.Context, arg FindRequestParams) (FindRequestRow, error) {
 	row := q.db.QueryRow(ctx, findRequest, arg.PracticeCode, arg.Key)
-	var i IdempotencyKey
+	var i FindRequestRow
 	err := row.Scan(
-		&i.PracticeCode,
-		&i.Key,
 		&i.RequestHash,
-		&i.ObservationID,
-		&i.CreatedAt,
+		&i.Observation.ID,
+		&i.Observation.PracticeCode,
+		&i.Observation.PatientID,
+		&i.Observation.ObservationType,
+		&i.Observation.EffectiveAt,
+		&i.Observation.Device,
+		&i.Observation.Measured,
+		&i.Observation.CreatedAt,
+		&i.Observation.Resource,
+		&i.Observation.ResourceVersion,
+		&i.Observation.TransformedAt,
 	)
 	return i, err
+}
+
+const findRequests = `-- name: FindRequests :many
+SELECT known.key, known.request_hash, known.observation_id
+FROM unnest($1::text[]) AS sent (key)
+CROSS JOIN LATERAL (
+    SELECT i.key, i.request_hash, i.observation_id
+    FROM idempotency_keys i
+    WHERE i.practice_code = $2
+      AND i.key = sent.key
+    LIMIT 1
+) known
+`
+
+type FindRequestsParams struct {
+	Keys         []string
+	PracticeCode string
+}
+
+type FindRequestsRow struct {
+	Key           string
+	RequestHash   []byte
+	ObservationID uuid.UUID
+}
+
+// Returns those of the keys that are known. With the LIMIT each is looked up in the index: given all keys at
+// once, the planner may read all those of the practice.
+func (q *Queries) FindRequests(ctx context.Context, arg FindRequestsParams) ([]FindRequestsRow, error) {
+	rows, err := q.db.Query(ctx, findRequests, arg.Keys, arg.PracticeCode)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindRequestsRow{}
+	for rows.Next() {
+		var i FindRequestsRow
+		if err := rows.Scan(&i.Key, &i.RequestHash, &i.ObservationID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const rememberRequest = `-- name: RememberRequest :execrows
@@ -57,6 +117,39 @@ func (q *Queries) RememberRequest(ctx context.Context, arg RememberRequestParams
 		arg.Key,
 		arg.RequestHash,
 		arg.ObservationID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const rememberRequests = `-- name: RememberRequests :execrows
+INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
+SELECT
+    $1,
+    unnest($2::text[]) AS key,
+    unnest($3::bytea[]),
+    unnest($4::uuid[])
+ORDER BY key
+ON CONFLICT (practice_code, key) DO NOTHING
+`
+
+type RememberRequestsParams struct {
+	PracticeCode   string
+	Keys           []string
+	RequestHashes  [][]byte
+	ObservationIDs []uuid.UUID
+}
+
+// Adds many keys in their order, for the reason that CreateObservations gives, and leaves out those that are
+// known already.
+func (q *Queries) RememberRequests(ctx context.Context, arg RememberRequestsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, rememberRequests,
+		arg.PracticeCode,
+		arg.Keys,
+		arg.RequestHashes,
+		arg.ObservationIDs,
 	)
 	if err != nil {
 		return 0, err

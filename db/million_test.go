@@ -68,6 +68,9 @@ JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
 JOIN observations o ON o.id = t.observation_id
 JOIN patients p ON p.id = o.patient_id
 WHERE t.status = 'transmitted';
+INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
+SELECT 'FFHEDD', 'key-' || n, 'x', lpad(to_hex(n), 32, '0')::uuid
+FROM generate_series(1, 1000000, 10) n;
 INSERT INTO patient_charts (patient_id, ecw_patient_id)
 SELECT DISTINCT o.patient_id, a.ecw_patient_id
 FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id;
@@ -161,7 +164,7 @@ func (p plan) touched() (n int) {
 
 // scans reports whether the plan reads a large table from end to end.
 func (p plan) scans() bool {
-	large := []string{"observations", "transmissions", "transmission_attempts"}
+	large := []string{"observations", "transmissions", "transmission_attempts", "idempotency_keys"}
 	return p.Node == "Seq Scan" && slices.Contains(large, p.Relation) || slices.ContainsFunc(p.Plans, plan.scans)
 }
 
@@ -187,7 +190,7 @@ func TestPlansOfAMillionTransmissions(t *testing.T) {
 	_, conn := migrated(t)
 	loadMillion(t, conn)
 
-	for _, queries := range []map[string]planned{theGates(), theLog(), theOtherLists()} {
+	for _, queries := range []map[string]planned{theIntake(), theGates(), theLog(), theOtherLists()} {
 		for name, query := range queries {
 			t.Run(name, func(t *testing.T) {
 				e := &explainer{DBTX: conn, t: t}
@@ -202,6 +205,58 @@ func TestPlansOfAMillionTransmissions(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// theIntake are the queries that a chunk of a batch, or one reading, takes. Half of what is asked for is known.
+func theIntake() map[string]planned {
+	const chunk = 200
+	var many db.FindReadingsParams
+	var ids []uuid.UUID
+	var keys []string
+	for n := range chunk {
+		ids = append(ids, uuid.UUID{15: byte(n)})
+		keys = append(keys, fmt.Sprintf("key-%d", 5*n+1))
+		many.PatientIDs = append(many.PatientIDs, uuid.UUID{15: byte(n)})
+		many.ObservationTypes = append(many.ObservationTypes, "weight")
+		many.EffectiveAt = append(many.EffectiveAt, time.Now())
+		many.Devices = append(many.Devices, "D")
+		many.Measured = append(many.Measured, json.RawMessage("{}"))
+	}
+	return map[string]planned{
+		"FindRequests": {2 * chunk, func(ctx context.Context, q *db.Queries) error {
+			known, err := q.FindRequests(ctx, db.FindRequestsParams{PracticeCode: thePractice, Keys: keys})
+			if err == nil && len(known) != chunk/2 {
+				err = fmt.Errorf("%d keys are known, want %d", len(known), chunk/2)
+			}
+			return err
+		}},
+		"FindReadings": {2 * chunk, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.FindReadings(ctx, many)
+			return err
+		}},
+		"ListActive": {5_000, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListActive(ctx, db.ListActiveParams{PracticeCode: thePractice, IDs: ids})
+			return err
+		}},
+		"FindRequest": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.FindRequest(ctx, db.FindRequestParams{PracticeCode: thePractice, Key: keys[0]})
+			return err
+		}},
+		"FindReading": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.FindReading(ctx, db.FindReadingParams{
+				PracticeCode:    thePractice,
+				PatientID:       ids[5],
+				ObservationType: "weight",
+				EffectiveAt:     time.Now(),
+				Device:          "D",
+				Measured:        json.RawMessage("{}"),
+			})
+			if db.IsNotFound(err) {
+				return nil
+			}
+			return err
+		}},
 	}
 }
 

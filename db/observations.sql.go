@@ -14,13 +14,45 @@ import (
 )
 
 const createObservation = `-- name: CreateObservation :one
-INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT DO NOTHING
-RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+WITH created AS (
+    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+    SELECT
+        $1::uuid,
+        $2::text,
+        patients.id,
+        $3::text,
+        $4::timestamptz,
+        $5::text,
+        $6::jsonb
+    FROM patients
+    WHERE patients.practice_code = $2
+      AND patients.id = $7
+      AND patients.active
+    ON CONFLICT DO NOTHING
+    RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+), remembered AS (
+    INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
+    SELECT $2, $8::text, $9::bytea, created.id
+    FROM created
+    WHERE $8 <> ''
+)
+SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+FROM created
 `
 
 type CreateObservationParams struct {
+	ID              uuid.UUID
+	PracticeCode    string
+	ObservationType string
+	EffectiveAt     time.Time
+	Device          string
+	Measured        json.RawMessage
+	PatientID       uuid.UUID
+	Key             string
+	RequestHash     []byte
+}
+
+type CreateObservationRow struct {
 	ID              uuid.UUID
 	PracticeCode    string
 	PatientID       uuid.UUID
@@ -28,20 +60,28 @@ type CreateObservationParams struct {
 	EffectiveAt     time.Time
 	Device          string
 	Measured        json.RawMessage
+	CreatedAt       time.Time
+	Resource        []byte
+	ResourceVersion int32
+	TransformedAt   *time.Time
 }
 
-// Returns no row when the reading is stored already; FindReading finds it then.
-func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationParams) (Observation, error) {
+// Stores a reading, and with it the idempotency key of its request, if it has one (an empty key is none).
+// Returns no row when the reading is stored already, or when the practice has no active patient with this id:
+// FindReading knows which. A key that is known already is a unique violation, which stores nothing.
+func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationParams) (CreateObservationRow, error) {
 	row := q.db.QueryRow(ctx, createObservation,
 		arg.ID,
 		arg.PracticeCode,
-		arg.PatientID,
 		arg.ObservationType,
 		arg.EffectiveAt,
 		arg.Device,
 		arg.Measured,
+		arg.PatientID,
+		arg.Key,
+		arg.RequestHash,
 	)
-	var i Observation
+	var i CreateObservationRow
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
@@ -58,19 +98,90 @@ func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationPa
 	return i, err
 }
 
+const createObservations = `-- name: CreateObservations :many
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+SELECT
+    sent.id,
+    $1,
+    sent.patient_id,
+    sent.observation_type,
+    sent.effective_at,
+    sent.device,
+    sent.measured
+FROM (
+    SELECT
+        generate_subscripts($2::uuid[], 1) AS place,
+        unnest($2::uuid[]) AS id,
+        unnest($3::uuid[]) AS patient_id,
+        unnest($4::text[]) AS observation_type,
+        unnest($5::timestamptz[]) AS effective_at,
+        unnest($6::text[]) AS device,
+        unnest($7::jsonb[]) AS measured
+) sent
+ORDER BY sent.id, sent.place
+ON CONFLICT DO NOTHING
+RETURNING id
+`
+
+type CreateObservationsParams struct {
+	PracticeCode     string
+	IDs              []uuid.UUID
+	PatientIDs       []uuid.UUID
+	ObservationTypes []string
+	EffectiveAt      []time.Time
+	Devices          []string
+	Measured         []json.RawMessage
+}
+
+// Stores many readings, whose columns are given as arrays, and returns the ids of those that are new;
+// FindReadings finds the others. Of two that are the same reading the first is stored. All are stored in the
+// order of their ids: of two requests with the same readings one waits for the other, and never each for the
+// other.
+func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservationsParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, createObservations,
+		arg.PracticeCode,
+		arg.IDs,
+		arg.PatientIDs,
+		arg.ObservationTypes,
+		arg.EffectiveAt,
+		arg.Devices,
+		arg.Measured,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const findReading = `-- name: FindReading :one
 SELECT
     observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
-    (measured = $1)::boolean AS same_values
+    (measured = $1)::boolean AS same_values,
+    patients.active AS patient_active
 FROM observations
-WHERE patient_id = $2
-  AND observation_type = $3
-  AND effective_at = $4
-  AND device = $5
+JOIN patients ON patients.id = observations.patient_id
+WHERE patients.practice_code = $2
+  AND patient_id = $3
+  AND observation_type = $4
+  AND effective_at = $5
+  AND device = $6
 `
 
 type FindReadingParams struct {
 	Measured        json.RawMessage
+	PracticeCode    string
 	PatientID       uuid.UUID
 	ObservationType string
 	EffectiveAt     time.Time
@@ -78,13 +189,16 @@ type FindReadingParams struct {
 }
 
 type FindReadingRow struct {
-	Observation Observation
-	SameValues  bool
+	Observation   Observation
+	SameValues    bool
+	PatientActive bool
 }
 
+// Finds the stored reading with this patient, type, time and device, whatever its values.
 func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindReadingRow, error) {
 	row := q.db.QueryRow(ctx, findReading,
 		arg.Measured,
+		arg.PracticeCode,
 		arg.PatientID,
 		arg.ObservationType,
 		arg.EffectiveAt,
@@ -104,8 +218,76 @@ func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindR
 		&i.Observation.ResourceVersion,
 		&i.Observation.TransformedAt,
 		&i.SameValues,
+		&i.PatientActive,
 	)
 	return i, err
+}
+
+const findReadings = `-- name: FindReadings :many
+SELECT
+    sent.place::integer AS place,
+    stored.id,
+    (stored.measured = sent.measured)::boolean AS same_values
+FROM (
+    SELECT
+        generate_subscripts($1::uuid[], 1) AS place,
+        unnest($1::uuid[]) AS patient_id,
+        unnest($2::text[]) AS observation_type,
+        unnest($3::timestamptz[]) AS effective_at,
+        unnest($4::text[]) AS device,
+        unnest($5::jsonb[]) AS measured
+) sent
+CROSS JOIN LATERAL (
+    SELECT o.id, o.measured
+    FROM observations o
+    WHERE o.patient_id = sent.patient_id
+      AND o.observation_type = sent.observation_type
+      AND o.effective_at = sent.effective_at
+      AND o.device = sent.device
+    LIMIT 1
+) stored
+`
+
+type FindReadingsParams struct {
+	PatientIDs       []uuid.UUID
+	ObservationTypes []string
+	EffectiveAt      []time.Time
+	Devices          []string
+	Measured         []json.RawMessage
+}
+
+type FindReadingsRow struct {
+	Place      int32
+	ID         uuid.UUID
+	SameValues bool
+}
+
+// Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1. With
+// the LIMIT each is looked up in the index, whatever the planner believes about the table.
+func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]FindReadingsRow, error) {
+	rows, err := q.db.Query(ctx, findReadings,
+		arg.PatientIDs,
+		arg.ObservationTypes,
+		arg.EffectiveAt,
+		arg.Devices,
+		arg.Measured,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindReadingsRow{}
+	for rows.Next() {
+		var i FindReadingsRow
+		if err := rows.Scan(&i.Place, &i.ID, &i.SameValues); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const getObservation = `-- name: GetObservation :one

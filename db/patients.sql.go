@@ -223,6 +223,44 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 	return i, err
 }
 
+const listActive = `-- name: ListActive :many
+SELECT id, active
+FROM patients
+WHERE practice_code = $1
+  AND id = ANY($2::uuid[])
+`
+
+type ListActiveParams struct {
+	PracticeCode string
+	IDs          []uuid.UUID
+}
+
+type ListActiveRow struct {
+	ID     uuid.UUID
+	Active bool
+}
+
+// Lists which of these patients the practice has, and whether they are active.
+func (q *Queries) ListActive(ctx context.Context, arg ListActiveParams) ([]ListActiveRow, error) {
+	rows, err := q.db.Query(ctx, listActive, arg.PracticeCode, arg.IDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListActiveRow{}
+	for rows.Next() {
+		var i ListActiveRow
+		if err := rows.Scan(&i.ID, &i.Active); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockPatient = `-- name: LockPatient :one
 SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
 FROM patients

@@ -74,7 +74,7 @@ func reading(t *testing.T, store *db.Store, measured string) db.Observation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stored
+	return db.Observation(stored)
 }
 
 func TestProcessesThatStartTogetherMigrateOnce(t *testing.T) {

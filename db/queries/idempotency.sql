@@ -5,8 +5,36 @@ INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
 VALUES (@practice_code, @key, @request_hash, @observation_id)
 ON CONFLICT (practice_code, key) DO NOTHING;
 
+-- name: RememberRequests :execrows
+-- Adds many keys in their order, for the reason that CreateObservations gives, and leaves out those that are
+-- known already.
+INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
+SELECT
+    @practice_code,
+    unnest(@keys::text[]) AS key,
+    unnest(@request_hashes::bytea[]),
+    unnest(@observation_ids::uuid[])
+ORDER BY key
+ON CONFLICT (practice_code, key) DO NOTHING;
+
 -- name: FindRequest :one
-SELECT *
+SELECT
+    idempotency_keys.request_hash,
+    sqlc.embed(observations)
 FROM idempotency_keys
-WHERE practice_code = @practice_code
-  AND key = @key;
+JOIN observations ON observations.id = idempotency_keys.observation_id
+WHERE idempotency_keys.practice_code = @practice_code
+  AND idempotency_keys.key = @key;
+
+-- name: FindRequests :many
+-- Returns those of the keys that are known. With the LIMIT each is looked up in the index: given all keys at
+-- once, the planner may read all those of the practice.
+SELECT known.key, known.request_hash, known.observation_id
+FROM unnest(@keys::text[]) AS sent (key)
+CROSS JOIN LATERAL (
+    SELECT i.key, i.request_hash, i.observation_id
+    FROM idempotency_keys i
+    WHERE i.practice_code = @practice_code
+      AND i.key = sent.key
+    LIMIT 1
+) known;

@@ -1,19 +1,99 @@
 -- name: CreateObservation :one
--- Returns no row when the reading is stored already; FindReading finds it then.
+-- Stores a reading, and with it the idempotency key of its request, if it has one (an empty key is none).
+-- Returns no row when the reading is stored already, or when the practice has no active patient with this id:
+-- FindReading knows which. A key that is known already is a unique violation, which stores nothing.
+WITH created AS (
+    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+    SELECT
+        @id::uuid,
+        @practice_code::text,
+        patients.id,
+        @observation_type::text,
+        @effective_at::timestamptz,
+        @device::text,
+        @measured::jsonb
+    FROM patients
+    WHERE patients.practice_code = @practice_code
+      AND patients.id = @patient_id
+      AND patients.active
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), remembered AS (
+    INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
+    SELECT @practice_code, @key::text, @request_hash::bytea, created.id
+    FROM created
+    WHERE @key <> ''
+)
+SELECT *
+FROM created;
+
+-- name: CreateObservations :many
+-- Stores many readings, whose columns are given as arrays, and returns the ids of those that are new;
+-- FindReadings finds the others. Of two that are the same reading the first is stored. All are stored in the
+-- order of their ids: of two requests with the same readings one waits for the other, and never each for the
+-- other.
 INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
-VALUES (@id, @practice_code, @patient_id, @observation_type, @effective_at, @device, @measured)
+SELECT
+    sent.id,
+    @practice_code,
+    sent.patient_id,
+    sent.observation_type,
+    sent.effective_at,
+    sent.device,
+    sent.measured
+FROM (
+    SELECT
+        generate_subscripts(@ids::uuid[], 1) AS place,
+        unnest(@ids::uuid[]) AS id,
+        unnest(@patient_ids::uuid[]) AS patient_id,
+        unnest(@observation_types::text[]) AS observation_type,
+        unnest(@effective_at::timestamptz[]) AS effective_at,
+        unnest(@devices::text[]) AS device,
+        unnest(@measured::jsonb[]) AS measured
+) sent
+ORDER BY sent.id, sent.place
 ON CONFLICT DO NOTHING
-RETURNING *;
+RETURNING id;
 
 -- name: FindReading :one
+-- Finds the stored reading with this patient, type, time and device, whatever its values.
 SELECT
     sqlc.embed(observations),
-    (measured = @measured)::boolean AS same_values
+    (measured = @measured)::boolean AS same_values,
+    patients.active AS patient_active
 FROM observations
-WHERE patient_id = @patient_id
+JOIN patients ON patients.id = observations.patient_id
+WHERE patients.practice_code = @practice_code
+  AND patient_id = @patient_id
   AND observation_type = @observation_type
   AND effective_at = @effective_at
   AND device = @device;
+
+-- name: FindReadings :many
+-- Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1. With
+-- the LIMIT each is looked up in the index, whatever the planner believes about the table.
+SELECT
+    sent.place::integer AS place,
+    stored.id,
+    (stored.measured = sent.measured)::boolean AS same_values
+FROM (
+    SELECT
+        generate_subscripts(@patient_ids::uuid[], 1) AS place,
+        unnest(@patient_ids::uuid[]) AS patient_id,
+        unnest(@observation_types::text[]) AS observation_type,
+        unnest(@effective_at::timestamptz[]) AS effective_at,
+        unnest(@devices::text[]) AS device,
+        unnest(@measured::jsonb[]) AS measured
+) sent
+CROSS JOIN LATERAL (
+    SELECT o.id, o.measured
+    FROM observations o
+    WHERE o.patient_id = sent.patient_id
+      AND o.observation_type = sent.observation_type
+      AND o.effective_at = sent.effective_at
+      AND o.device = sent.device
+    LIMIT 1
+) stored;
 
 -- name: GetObservation :one
 SELECT *

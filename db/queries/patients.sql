@@ -42,6 +42,13 @@ FROM patients
 WHERE practice_code = @practice_code
   AND id = @id;
 
+-- name: ListActive :many
+-- Lists which of these patients the practice has, and whether they are active.
+SELECT id, active
+FROM patients
+WHERE practice_code = @practice_code
+  AND id = ANY(@ids::uuid[]);
+
 -- name: LockPatient :one
 -- Until this transaction ends, no other one changes the patient.
 SELECT *
