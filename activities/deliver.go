@@ -319,6 +319,7 @@ func (d *first) record(ctx context.Context, out FirstDelivery) bool {
 		ObservationID:    d.ref.ObservationID,
 		HTTPStatus:       status(out.Posted.HTTPStatus),
 		ECWObservationID: &out.Posted.ECWObservationID,
+		ECWPatientID:     &d.chart,
 		FinishedAt:       time.Now(),
 	})
 	if err != nil {

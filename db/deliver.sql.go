@@ -169,16 +169,17 @@ WITH settled AS (
     SET status = 'transmitted',
         http_status = $2,
         ecw_observation_id = $3,
+        ecw_patient_id = $4,
         updated_at = now()
     FROM settled
-    WHERE transmissions.id = $4
-      AND transmissions.observation_id = $5
+    WHERE transmissions.id = $5
+      AND transmissions.observation_id = $6
       AND transmissions.status = 'processing'
       AND transmissions.attempt_count = 1
     RETURNING transmissions.id
 ), finished AS (
     UPDATE transmission_attempts a
-    SET finished_at = greatest(a.started_at, $6::timestamptz),
+    SET finished_at = greatest(a.started_at, $7::timestamptz),
         http_status = $2,
         ecw_observation_id = $3
     FROM delivered
@@ -204,6 +205,7 @@ type RecordDeliveredParams struct {
 	PracticeCode     string
 	HTTPStatus       *int32
 	ECWObservationID *string
+	ECWPatientID     *string
 	ID               uuid.UUID
 	ObservationID    uuid.UUID
 	FinishedAt       time.Time
@@ -217,6 +219,7 @@ func (q *Queries) RecordDelivered(ctx context.Context, arg RecordDeliveredParams
 		arg.PracticeCode,
 		arg.HTTPStatus,
 		arg.ECWObservationID,
+		arg.ECWPatientID,
 		arg.ID,
 		arg.ObservationID,
 		arg.FinishedAt,

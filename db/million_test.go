@@ -38,12 +38,14 @@ FROM (
 ) made;
 
 INSERT INTO transmissions (id, number, practice_code, observation_id, status, max_attempts, first_attempted_at, last_attempted_at,
-                           next_retry_at, held_at, error_class, ecw_observation_id, created_at, updated_at)
+                           next_retry_at, held_at, error_class, ecw_observation_id, ecw_patient_id, created_at, updated_at)
 SELECT id, 'TXN-2026-' || lpad(n::text, 7, '0'), 'FFHEDD', id, status, 6, attempted, attempted,
        CASE WHEN n BETWEEN 996001 AND 997000 THEN now() + (n - 995000) * interval '1 second' END,
        CASE WHEN n BETWEEN 997001 AND 999000 THEN at END,
        CASE WHEN status = 'failed' THEN 'retryable' ELSE '' END,
        CASE WHEN status = 'transmitted' THEN 'obs-' || n END,
+       CASE WHEN n % 40000 = 11 THEN 'former'
+            WHEN status = 'transmitted' THEN 'chart-' || CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END END,
        at, at + interval '5 seconds'
 FROM (
     SELECT n, id, at,
@@ -61,12 +63,9 @@ FROM (
 -- A tenth of the attempts is enough.
 INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status,
                                    ecw_observation_id)
-SELECT t.id, 1, 1, t.created_at, t.created_at, CASE WHEN n % 40000 = 11 THEN 'former' ELSE p.ecw_fhir_id END, t.created_at, 201,
-       t.ecw_observation_id
+SELECT t.id, 1, 1, t.created_at, t.created_at, t.ecw_patient_id, t.created_at, 201, t.ecw_observation_id
 FROM generate_series(1, 1000000, 10) n
 JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
-JOIN observations o ON o.id = t.observation_id
-JOIN patients p ON p.id = o.patient_id
 WHERE t.status = 'transmitted';
 INSERT INTO patient_charts (patient_id, ecw_patient_id)
 SELECT DISTINCT o.patient_id, a.ecw_patient_id

@@ -128,6 +128,7 @@ type Transmission struct {
 	ErrorMessage     string
 	HTTPStatus       *int32
 	ECWObservationID *string
+	ECWPatientID     *string
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
 }

@@ -39,6 +39,8 @@ CREATE TABLE transmissions (
     error_message      text        NOT NULL DEFAULT '',
     http_status        integer,
     ecw_observation_id text,
+    -- The Patient's id in eCW in whose chart it stands. The attempt says so too.
+    ecw_patient_id     text,
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT transmissions_status CHECK (status IN ('pending', 'processing', 'transmitted', 'failed')),
