@@ -33,7 +33,7 @@ type Page[K any] struct {
 // later version may have added a column that this one does not know.
 const (
 	patientColumns = "id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, " +
-		"postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at"
+		"postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
 	transmissionColumns = "id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, " +
 		"last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, " +
 		"ecw_observation_id, ecw_patient_id, created_at, updated_at"

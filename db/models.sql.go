@@ -77,6 +77,7 @@ type Patient struct {
 	Active            bool
 	MismatchSince     *time.Time
 	MismatchConfirmed *string
+	ReadingsPrunedTo  *time.Time
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
 }
