@@ -1,7 +1,6 @@
 package db_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -161,8 +160,8 @@ func count(t *testing.T, conn *pgx.Conn, table string) (rows int) {
 	return rows
 }
 
-// However old they are, attempts are kept that say where to look for a reading before it is sent again, and readings are
-// kept that eCW has not acknowledged.
+// However old they are, attempts are kept that say where to look for a reading before it is sent again, and
+// readings are kept that eCW has not acknowledged.
 func TestOnlyWhatECWHasAcknowledgedIsPruned(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
@@ -257,8 +256,10 @@ func TestPruneLooksAtAttemptsOfTheSameMoment(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n%2 == 0 { // this one is kept
-				keep := fmt.Sprintf("UPDATE transmissions SET status = 'failed', error_class = 'unknown', ecw_observation_id = NULL WHERE number = '%s'",
-					newest(t, conn))
+				const keep = `
+UPDATE transmissions
+SET status = 'failed', error_class = 'unknown', ecw_observation_id = NULL
+WHERE number = (SELECT max(number) FROM transmissions)`
 				if _, err := conn.Exec(t.Context(), keep); err != nil {
 					t.Fatal(err)
 				}
@@ -270,15 +271,8 @@ func TestPruneLooksAtAttemptsOfTheSameMoment(t *testing.T) {
 	}
 }
 
-func newest(t *testing.T, conn *pgx.Conn) (number string) {
-	t.Helper()
-	if err := conn.QueryRow(t.Context(), "SELECT max(number) FROM transmissions").Scan(&number); err != nil {
-		t.Fatal(err)
-	}
-	return number
-}
-
-// A reading takes along everything that belongs to it, and leaves with its patient how new it was. A mark is never set back.
+// A reading takes along everything that belongs to it, and leaves with its patient how new it was. A mark is
+// never set back.
 func TestAPrunedReadingLeavesAMark(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
@@ -292,8 +286,16 @@ func TestAPrunedReadingLeavesAMark(t *testing.T) {
 	later := o.EffectiveAt.Add(time.Hour)
 	for _, mark := range []*time.Time{nil, &later} {
 		if mark != nil { // it came again
-			if _, err := conn.Exec(t.Context(), `INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
-				VALUES ($1, 'FFHEDD', $2, 'weight', $3, 'SCALE-1', '{}')`, o.ID, o.PatientID, o.EffectiveAt); err != nil {
+			again := db.CreateObservationParams{
+				ID:              o.ID,
+				PracticeCode:    o.PracticeCode,
+				PatientID:       o.PatientID,
+				ObservationType: o.ObservationType,
+				EffectiveAt:     o.EffectiveAt,
+				Device:          o.Device,
+				Measured:        o.Measured,
+			}
+			if _, err := store.CreateObservation(t.Context(), again); err != nil {
 				t.Fatal(err)
 			}
 			sent = transmission(t, store, o)
