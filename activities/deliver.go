@@ -56,7 +56,7 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 	if row.Known {
 		return a.takeUp(ctx, ref, row)
 	}
-	if row.Patient.ECWFHIRID == nil || row.Patient.MismatchSince != nil {
+	if row.Patient.ECWFHIRID == nil || row.Patient.MismatchSince != nil || mayBePruned(row.Observation, row.Patient) {
 		return FirstDelivery{}, nil
 	}
 

@@ -275,6 +275,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 		Pending:       &activities.Pending{Store: s.store},
 		PatientImport: &activities.PatientImport{Store: s.store, EHR: ehr, Gate: entry, Parallel: 10, Logger: s.log.logger()},
 		Circuit:       &activities.Circuit{Store: s.store, Gate: entry},
+		Prune:         &activities.Prune{Store: s.store, Logger: s.log.logger()},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +14,8 @@ func migrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring the database schema and Temporal's namespace up to date",
 		Long: `Runs the migrations that DATABASE_URL lacks, under a lock, so that several may start together, creates TEMPORAL_NAMESPACE
-when the server does not have it, and registers the search attributes that it lacks. Run it before an upgrade's first new
-process; running it again does nothing.`,
+when the server does not have it, has it keep histories for RETAIN_HISTORIES if that is set, and registers the search
+attributes that it lacks. Run it before an upgrade's first new process; running it again does nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -42,8 +42,12 @@ process; running it again does nothing.`,
 				return err
 			}
 			if created {
-				fmt.Fprintf(cmd.OutOrStdout(), "The namespace %q is created; it keeps the history of ended workflows for %d days.\n",
-					cfg.TemporalNamespace, worker.Retention/(24*time.Hour))
+				fmt.Fprintf(cmd.OutOrStdout(), "The namespace %q is created.\n", cfg.TemporalNamespace)
+			}
+			if created || cfg.Retain.Histories != 0 {
+				kept := cmp.Or(cfg.Retain.Histories, worker.Retention)
+				fmt.Fprintf(cmd.OutOrStdout(), "The namespace %q keeps the history of ended workflows for %.0f hours.\n",
+					cfg.TemporalNamespace, kept.Hours())
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d search attributes registered; the namespace %q has them all.\n", len(added), cfg.TemporalNamespace)
 			return nil
