@@ -67,7 +67,7 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 	switch {
 	case row.Known:
 		return d.takeUp(ctx)
-	case row.Patient.MismatchSince != nil, d.transform() != nil:
+	case row.Patient.MismatchSince != nil, mayBePruned(row.Observation, row.Patient), d.transform() != nil:
 		return FirstDelivery{}, nil
 	}
 	return d.deliver(ctx)
@@ -324,6 +324,7 @@ func (d *first) record(ctx context.Context, out FirstDelivery) bool {
 		ObservationID:    d.ref.ObservationID,
 		HTTPStatus:       status(out.Posted.HTTPStatus),
 		ECWObservationID: &out.Posted.ECWObservationID,
+		ECWPatientID:     &d.chart,
 		FinishedAt:       time.Now(),
 	})
 	if err != nil {

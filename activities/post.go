@@ -49,7 +49,7 @@ func (a *Transmission) Post(ctx context.Context, in PostInput) (Posted, error) {
 		return Posted{}, err
 	}
 
-	if in.LookUp || len(p.earlier) > 0 {
+	if in.LookUp || len(p.earlier) > 0 || p.pruned {
 		found, exists, err := p.lookUp(ctx)
 		if err != nil || exists {
 			return found, err
@@ -64,6 +64,8 @@ type posting struct {
 	in       PostInput
 	row      db.GetObservationWithPatientRow
 	earlier  []db.TransmissionAttempt // that may have reached eCW
+	pruned   bool                     // it may have been delivered, and pruned since
+	sentTo   []string                 // the charts to look under, besides the patient's
 	chart    string                   // the patient's id in eCW
 	resource json.RawMessage
 	begun    begun
@@ -79,6 +81,11 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 	earlier, err := a.Store.EarlierSends(ctx, in.ObservationID)
 	if err != nil {
 		return nil, notSent("load earlier deliveries", err)
+	}
+	pruned := mayBePruned(row.Observation, row.Patient)
+	sentTo, err := a.sentTo(ctx, row.Patient, earlier, pruned)
+	if err != nil {
+		return nil, notSent("load the patient's charts", err)
 	}
 	if row.Patient.ECWFHIRID == nil {
 		return nil, failure(Failure{
@@ -96,6 +103,8 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 		in:           in,
 		row:          row,
 		earlier:      earlier,
+		pruned:       pruned,
+		sentTo:       sentTo,
 		chart:        *row.Patient.ECWFHIRID,
 		resource:     resource,
 		begun: begun{
@@ -116,7 +125,7 @@ func identifierOf(observationID uuid.UUID) ecw.Identifier {
 // may be sent now.
 func (p *posting) lookUp(ctx context.Context) (posted Posted, exists bool, err error) {
 	began := time.Now()
-	found, chart, err := p.findEarlier(ctx, p.row, p.earlier, identifierOf(p.in.ObservationID))
+	found, chart, err := p.findEarlier(ctx, p.row, p.sentTo, identifierOf(p.in.ObservationID))
 	if err != nil {
 		return Posted{}, false, p.lookUpFailed(ctx, p.begun, time.Since(began), err)
 	}

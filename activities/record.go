@@ -122,6 +122,7 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 	return db.Written(q.RecordOutcome(ctx, db.RecordOutcomeParams{
 		ID:               out.TransmissionID,
 		ObservationID:    out.ObservationID,
+		Delivery:         int32(out.Delivery),
 		Status:           out.Status,
 		AttemptCount:     int32(out.AttemptCount),
 		NextRetryAt:      out.NextRetryAt,

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -13,9 +14,9 @@ import (
 // findEarlier looks for what an earlier delivery has left in eCW: in the chart that it was sent to, which is not the
 // patient's any more when that was linked to another one since. chart is where it is; "" is nowhere.
 func (a *Transmission) findEarlier(
-	ctx context.Context, row db.GetObservationWithPatientRow, earlier []db.TransmissionAttempt, id ecw.Identifier,
+	ctx context.Context, row db.GetObservationWithPatientRow, sentTo []string, id ecw.Identifier,
 ) (found ecw.Delivered, chart string, err error) {
-	for _, chart := range charts(*row.Patient.ECWFHIRID, earlier) {
+	for _, chart := range charts(*row.Patient.ECWFHIRID, sentTo) {
 		resource, err := outgoing(row.Observation, chart)
 		if err != nil {
 			return found, "", err
@@ -32,16 +33,35 @@ func (a *Transmission) findEarlier(
 }
 
 // charts are the patients in eCW to look under, the present one first.
-func charts(present string, earlier []db.TransmissionAttempt) []string {
+func charts(present string, sentTo []string) []string {
 	list := []string{present}
-	seen := map[string]bool{present: true}
-	for _, sent := range earlier {
-		if sent.ECWPatientID != nil && !seen[*sent.ECWPatientID] {
-			seen[*sent.ECWPatientID] = true
-			list = append(list, *sent.ECWPatientID)
+	for _, chart := range sentTo {
+		if !slices.Contains(list, chart) {
+			list = append(list, chart)
 		}
 	}
 	return list
+}
+
+// sentTo lists the charts to which the reading may have been sent. The attempts say so: as long as eCW has not acknowledged
+// the reading, none of them is pruned. Of a reading that was pruned itself they are gone, and any chart that the patient ever
+// had is one.
+func (a *Transmission) sentTo(ctx context.Context, p db.Patient, earlier []db.TransmissionAttempt, pruned bool) (list []string, err error) {
+	if pruned {
+		return a.Store.ListCharts(ctx, p.ID)
+	}
+	for _, sent := range earlier {
+		if sent.ECWPatientID != nil {
+			list = append(list, *sent.ECWPatientID)
+		}
+	}
+	return list, nil
+}
+
+// mayBePruned reports whether the reading may be one that was delivered, pruned, and has come again. It looks new then, and
+// eCW has to be asked first.
+func mayBePruned(o db.Observation, p db.Patient) bool {
+	return p.ReadingsPrunedTo != nil && !o.EffectiveAt.After(*p.ReadingsPrunedTo)
 }
 
 // resendAt is when a reading may be sent again that eCW does not show: the schedule's first wait after the last send whose

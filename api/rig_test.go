@@ -320,6 +320,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 			Logger:   s.log.logger(),
 		},
 		Circuit: &activities.Circuit{Store: s.store, Gate: entry},
+		Prune:   &activities.Prune{Store: s.store, Logger: s.log.logger()},
 	}, 40*time.Second)
 	if err := w.Start(); err != nil {
 		tb.Fatal(err)

@@ -25,6 +25,7 @@ type transmissionRow struct {
 	ErrorClass       *string    `json:"error_class"`
 	HTTPStatus       *int32     `json:"http_status"`
 	ECWObservationID *string    `json:"ecw_observation_id"`
+	ECWPatientID     *string    `json:"ecw_patient_id"`
 	AttemptCount     int32      `json:"attempt_count"`
 	MaxAttempts      int32      `json:"max_attempts"`
 	FirstAttemptedAt *time.Time `json:"first_attempted_at"`
@@ -132,6 +133,7 @@ func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
 		ErrorClass:       nullable(t.ErrorClass),
 		HTTPStatus:       t.HTTPStatus,
 		ECWObservationID: t.ECWObservationID,
+		ECWPatientID:     t.ECWPatientID,
 		AttemptCount:     t.AttemptCount,
 		MaxAttempts:      t.MaxAttempts,
 		FirstAttemptedAt: t.FirstAttemptedAt,

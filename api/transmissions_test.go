@@ -185,8 +185,8 @@ func TestTransmissionInDetail(t *testing.T) {
 
 	line := s.do("GET", "/api/v1/fhir/transmissions/", "").want(t, http.StatusOK, "").part("results", 0)
 	members := []string{
-		"attempt_count", "created_at", "ecw_observation_id", "error_class", "error_message", "first_attempted_at", "http_status", "id", "last_attempted_at",
-		"max_attempts", "next_retry_at", "observation_id", "observation_type", "patient_id", "patient_name", "status", "workflow_url",
+		"attempt_count", "created_at", "ecw_observation_id", "ecw_patient_id", "error_class", "error_message", "first_attempted_at", "http_status", "id",
+		"last_attempted_at", "max_attempts", "next_retry_at", "observation_id", "observation_type", "patient_id", "patient_name", "status", "workflow_url",
 	}
 	if !slices.Equal(line.keys(), members) {
 		t.Errorf("the members are %v", line.keys())
@@ -196,6 +196,7 @@ func TestTransmissionInDetail(t *testing.T) {
 	for member, want := range map[string]any{
 		"id": id, "observation_id": observation, "patient_id": patient, "patient_name": "Jane Doe", "status": "transmitted", "observation_type": "weight", "workflow_url": ui,
 		"attempt_count": number("2"), "max_attempts": number("3"), "error_message": nil, "error_class": nil, "next_retry_at": nil, "http_status": number("200"),
+		"ecw_patient_id": kevin,
 	} {
 		if line.get(member) != want {
 			t.Errorf("%s is %v, want %v", member, line.get(member), want)
@@ -307,6 +308,12 @@ func TestReadingsInAFormerChartAreListed(t *testing.T) {
 	detail := s.do("GET", "/api/v1/fhir/transmissions/"+listed.text("results", 0, "id")+"/", "").want(t, http.StatusOK, "")
 	if got := detail.text("attempts", 0, "ecw_patient_id"); got != kevin {
 		t.Errorf("it was sent to the chart %q, want %q", got, kevin)
+	}
+
+	s.exec("DELETE FROM transmission_attempts") // they are pruned
+	listed = s.do("GET", former, "").want(t, http.StatusOK, "")
+	if listed.get("count") != number("1") || listed.text("results", 0, "ecw_patient_id") != kevin {
+		t.Errorf("without its attempts: %s, want %s in the chart %s", listed.body, before, kevin)
 	}
 }
 

@@ -91,7 +91,7 @@ const getUndelivered = `-- name: GetUndelivered :one
 
 SELECT
     o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.resource, o.resource_version, o.transformed_at,
-    p.id, p.practice_code, p.first_name, p.last_name, p.birth_date, p.mrn, p.ecw_fhir_id, p.phone, p.address_line, p.city, p.state, p.postal_code, p.country, p.active, p.mismatch_since, p.mismatch_confirmed, p.created_at, p.updated_at,
+    p.id, p.practice_code, p.first_name, p.last_name, p.birth_date, p.mrn, p.ecw_fhir_id, p.phone, p.address_line, p.city, p.state, p.postal_code, p.country, p.active, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
     EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
     EXISTS (
         SELECT FROM ecw_gates g
@@ -149,6 +149,7 @@ func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) 
 		&i.Patient.Active,
 		&i.Patient.MismatchSince,
 		&i.Patient.MismatchConfirmed,
+		&i.Patient.ReadingsPrunedTo,
 		&i.Patient.CreatedAt,
 		&i.Patient.UpdatedAt,
 		&i.Known,
@@ -169,16 +170,17 @@ WITH settled AS (
     SET status = 'transmitted',
         http_status = $2,
         ecw_observation_id = $3,
+        ecw_patient_id = $4,
         updated_at = now()
     FROM settled
-    WHERE transmissions.id = $4
-      AND transmissions.observation_id = $5
+    WHERE transmissions.id = $5
+      AND transmissions.observation_id = $6
       AND transmissions.status = 'processing'
       AND transmissions.attempt_count = 1
     RETURNING transmissions.id
 ), finished AS (
     UPDATE transmission_attempts a
-    SET finished_at = greatest(a.started_at, $6::timestamptz),
+    SET finished_at = greatest(a.started_at, $7::timestamptz),
         http_status = $2,
         ecw_observation_id = $3
     FROM delivered
@@ -204,6 +206,7 @@ type RecordDeliveredParams struct {
 	PracticeCode     string
 	HTTPStatus       *int32
 	ECWObservationID *string
+	ECWPatientID     *string
 	ID               uuid.UUID
 	ObservationID    uuid.UUID
 	FinishedAt       time.Time
@@ -217,6 +220,7 @@ func (q *Queries) RecordDelivered(ctx context.Context, arg RecordDeliveredParams
 		arg.PracticeCode,
 		arg.HTTPStatus,
 		arg.ECWObservationID,
+		arg.ECWPatientID,
 		arg.ID,
 		arg.ObservationID,
 		arg.FinishedAt,

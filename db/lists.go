@@ -33,10 +33,10 @@ type Page[K any] struct {
 // later version may have added a column that this one does not know.
 const (
 	patientColumns = "id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, " +
-		"postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at"
+		"postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
 	transmissionColumns = "id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, " +
 		"last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, " +
-		"ecw_observation_id, created_at, updated_at"
+		"ecw_observation_id, ecw_patient_id, created_at, updated_at"
 	attemptColumns = "transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, " +
 		"ecw_observation_id, error_class, error_code, error_message"
 )
@@ -295,12 +295,10 @@ JOIN observations o ON o.id = t.observation_id`
   AND t.status = 'transmitted'
   AND EXISTS (
       SELECT
-      FROM transmission_attempts a
-      JOIN observations o ON o.id = t.observation_id
+      FROM observations o
       JOIN patients p ON p.id = o.patient_id
-      WHERE a.transmission_id = t.id
-        AND a.ecw_observation_id = t.ecw_observation_id
-        AND a.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')
+      WHERE o.id = t.observation_id
+        AND t.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')
   )`
 	}
 	return from + where

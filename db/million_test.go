@@ -38,12 +38,14 @@ FROM (
 ) made;
 
 INSERT INTO transmissions (id, number, practice_code, observation_id, status, max_attempts, first_attempted_at, last_attempted_at,
-                           next_retry_at, held_at, error_class, ecw_observation_id, created_at, updated_at)
+                           next_retry_at, held_at, error_class, ecw_observation_id, ecw_patient_id, created_at, updated_at)
 SELECT id, 'TXN-2026-' || lpad(n::text, 7, '0'), 'FFHEDD', id, status, 6, attempted, attempted,
        CASE WHEN n BETWEEN 996001 AND 997000 THEN now() + (n - 995000) * interval '1 second' END,
        CASE WHEN n BETWEEN 997001 AND 999000 THEN at END,
        CASE WHEN status = 'failed' THEN 'retryable' ELSE '' END,
        CASE WHEN status = 'transmitted' THEN 'obs-' || n END,
+       CASE WHEN n % 40000 = 11 THEN 'former'
+            WHEN status = 'transmitted' THEN 'chart-' || CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END END,
        at, at + interval '5 seconds'
 FROM (
     SELECT n, id, at,
@@ -61,16 +63,19 @@ FROM (
 -- A tenth of the attempts is enough.
 INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status,
                                    ecw_observation_id)
-SELECT t.id, 1, 1, t.created_at, t.created_at, CASE WHEN n % 40000 = 11 THEN 'former' ELSE p.ecw_fhir_id END, t.created_at, 201,
-       t.ecw_observation_id
+SELECT t.id, 1, 1, t.created_at, t.created_at, t.ecw_patient_id, t.created_at, 201, t.ecw_observation_id
 FROM generate_series(1, 1000000, 10) n
 JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
-JOIN observations o ON o.id = t.observation_id
-JOIN patients p ON p.id = o.patient_id
 WHERE t.status = 'transmitted';
-INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
-SELECT 'FFHEDD', 'key-' || n, 'x', lpad(to_hex(n), 32, '0')::uuid
-FROM generate_series(1, 1000000, 10) n;
+INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id, created_at)
+SELECT 'FFHEDD', 'key-' || n, 'hash', lpad(to_hex(n), 32, '0')::uuid, now() - (1000000 - n) * interval '30 seconds'
+FROM generate_series(1, 1000000, 5) n;
+INSERT INTO patient_imports (id, practice_code, created_at, finished_at)
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', now() - n * interval '1 day', now() - n * interval '1 day'
+FROM generate_series(1, 300) n;
+INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id, outcome, patient_id)
+SELECT lpad(to_hex(n), 32, '0')::uuid, item, 'chart-' || item, 'skipped', lpad(to_hex(item), 32, '0')::uuid
+FROM generate_series(1, 300) n, generate_series(1, 1000) item;
 INSERT INTO patient_charts (patient_id, ecw_patient_id)
 SELECT DISTINCT o.patient_id, a.ecw_patient_id
 FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id;
@@ -81,7 +86,7 @@ func loadMillion(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
 		SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
-		WHERE indrelid::regclass::text IN ('observations', 'transmissions', 'transmission_attempts')
+		WHERE indrelid::regclass::text IN ('observations', 'transmissions', 'transmission_attempts', 'idempotency_keys')
 		  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)`)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +169,7 @@ func (p plan) touched() (n int) {
 
 // scans reports whether the plan reads a large table from end to end.
 func (p plan) scans() bool {
-	large := []string{"observations", "transmissions", "transmission_attempts", "idempotency_keys"}
+	large := []string{"observations", "transmissions", "transmission_attempts", "idempotency_keys", "patient_import_items"}
 	return p.Node == "Seq Scan" && slices.Contains(large, p.Relation) || slices.ContainsFunc(p.Plans, plan.scans)
 }
 
@@ -190,7 +195,7 @@ func TestPlansOfAMillionTransmissions(t *testing.T) {
 	_, conn := migrated(t)
 	loadMillion(t, conn)
 
-	for _, queries := range []map[string]planned{theIntake(), theGates(), theLog(), theOtherLists()} {
+	for _, queries := range []map[string]planned{theIntake(), theGates(), theLog(), theOtherLists(), thePrune()} {
 		for name, query := range queries {
 			t.Run(name, func(t *testing.T) {
 				e := &explainer{DBTX: conn, t: t}
@@ -405,4 +410,42 @@ func theOtherLists() map[string]planned {
 		}}
 	}
 	return queries
+}
+
+// thePrune is what deletes old rows. A batch touches as many as it deletes, and what hangs on them. It comes
+// last, because a statement that is explained is run.
+func thePrune() map[string]planned {
+	const batch = 1_000
+	before := time.Now().Add(-200 * 24 * time.Hour)
+	oldest := func(ask func(*db.Queries, context.Context, string) (time.Time, error)) planned {
+		return planned{10, func(ctx context.Context, q *db.Queries) error {
+			_, err := ask(q, ctx, thePractice)
+			return err
+		}}
+	}
+	return map[string]planned{
+		"PruneIdempotencyKeys": {4 * batch, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.PruneIdempotencyKeys(ctx, db.PruneIdempotencyKeysParams{PracticeCode: thePractice, Before: before, Batch: batch})
+			return err
+		}},
+		"PruneImportItems": {4 * batch, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.PruneImportItems(ctx, db.PruneImportItemsParams{PracticeCode: thePractice, Before: &before, Batch: batch})
+			return err
+		}},
+		"PruneImports": {4 * batch, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.PruneImports(ctx, db.PruneImportsParams{PracticeCode: thePractice, Before: &before, Batch: batch})
+			return err
+		}},
+		"PruneAttempts": {15 * batch, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.PruneAttempts(ctx, db.PruneAttemptsParams{PracticeCode: thePractice, Before: before, Batch: batch})
+			return err
+		}},
+		"PruneReadings": {20 * batch, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.PruneReadings(ctx, db.PruneReadingsParams{PracticeCode: thePractice, Before: before, Batch: batch})
+			return err
+		}},
+		"OldestIdempotencyKey": oldest((*db.Queries).OldestIdempotencyKey),
+		"OldestAttempt":        oldest((*db.Queries).OldestAttempt),
+		"OldestDelivery":       oldest((*db.Queries).OldestDelivery),
+	}
 }

@@ -77,6 +77,7 @@ type Patient struct {
 	Active            bool
 	MismatchSince     *time.Time
 	MismatchConfirmed *string
+	ReadingsPrunedTo  *time.Time
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
 }
@@ -128,6 +129,7 @@ type Transmission struct {
 	ErrorMessage     string
 	HTTPStatus       *int32
 	ECWObservationID *string
+	ECWPatientID     *string
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
 }

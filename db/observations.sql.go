@@ -324,7 +324,7 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 const getObservationWithPatient = `-- name: GetObservationWithPatient :one
 SELECT
     observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
 WHERE observations.practice_code = $1
@@ -372,6 +372,7 @@ func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservat
 		&i.Patient.Active,
 		&i.Patient.MismatchSince,
 		&i.Patient.MismatchConfirmed,
+		&i.Patient.ReadingsPrunedTo,
 		&i.Patient.CreatedAt,
 		&i.Patient.UpdatedAt,
 	)

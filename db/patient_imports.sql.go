@@ -344,7 +344,7 @@ func (q *Queries) ListImportErrors(ctx context.Context, importID uuid.UUID) ([]L
 
 const listImportedPatients = `-- name: ListImportedPatients :many
 SELECT
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.created_at, patients.updated_at,
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at,
     items.outcome
 FROM patient_import_items items
 JOIN patients ON patients.id = items.patient_id
@@ -385,6 +385,7 @@ func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) 
 			&i.Patient.Active,
 			&i.Patient.MismatchSince,
 			&i.Patient.MismatchConfirmed,
+			&i.Patient.ReadingsPrunedTo,
 			&i.Patient.CreatedAt,
 			&i.Patient.UpdatedAt,
 			&i.Outcome,
@@ -438,7 +439,7 @@ func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([
 }
 
 const lockLinkedPatient = `-- name: LockLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND ecw_fhir_id = $2
@@ -471,6 +472,7 @@ func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientPa
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -478,7 +480,7 @@ func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientPa
 }
 
 const lockPatientByMRN = `-- name: LockPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND mrn = $2
@@ -511,6 +513,7 @@ func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNPara
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)

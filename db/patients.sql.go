@@ -46,7 +46,7 @@ VALUES (
     $14
 )
 ON CONFLICT DO NOTHING
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type CreatePatientParams struct {
@@ -103,6 +103,7 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -110,7 +111,7 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 }
 
 const findLinkedPatient = `-- name: FindLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND ecw_fhir_id = $2
@@ -141,6 +142,7 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -148,7 +150,7 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 }
 
 const findPatientByMRN = `-- name: FindPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND mrn = $2
@@ -179,6 +181,7 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -186,7 +189,7 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 }
 
 const getPatient = `-- name: GetPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND id = $2
@@ -217,6 +220,7 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -262,7 +266,7 @@ func (q *Queries) ListActive(ctx context.Context, arg ListActiveParams) ([]ListA
 }
 
 const lockPatient = `-- name: LockPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND id = $2
@@ -295,6 +299,7 @@ func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patie
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -321,7 +326,7 @@ SET
     updated_at = now()
 WHERE practice_code = $15
   AND id = $16
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, created_at, updated_at
+RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type UpdatePatientParams struct {
@@ -380,6 +385,7 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)

@@ -125,7 +125,7 @@ func (q *Queries) ForgetUnsent(ctx context.Context, arg ForgetUnsentParams) erro
 
 const getTransmission = `-- name: GetTransmission :one
 SELECT
-    t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.created_at, t.updated_at,
+    t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.ecw_patient_id, t.created_at, t.updated_at,
     o.patient_id,
     o.observation_type,
     (p.first_name || ' ' || p.last_name)::text AS patient_name
@@ -169,6 +169,7 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 		&i.Transmission.ErrorMessage,
 		&i.Transmission.HTTPStatus,
 		&i.Transmission.ECWObservationID,
+		&i.Transmission.ECWPatientID,
 		&i.Transmission.CreatedAt,
 		&i.Transmission.UpdatedAt,
 		&i.PatientID,
@@ -179,7 +180,7 @@ func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams
 }
 
 const latestTransmission = `-- name: LatestTransmission :one
-SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, created_at, updated_at
+SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, ecw_patient_id, created_at, updated_at
 FROM transmissions
 WHERE practice_code = $1
   AND observation_id = $2
@@ -213,6 +214,7 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 		&i.ErrorMessage,
 		&i.HTTPStatus,
 		&i.ECWObservationID,
+		&i.ECWPatientID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -375,11 +377,18 @@ SET
     held_at = CASE WHEN $4::boolean THEN now() END,
     http_status = $5,
     ecw_observation_id = $6,
-    error_class = $7,
-    error_message = $8,
+    ecw_patient_id = (
+        SELECT a.ecw_patient_id
+        FROM transmission_attempts a
+        WHERE a.transmission_id = transmissions.id
+          AND a.delivery = $7
+          AND a.ecw_observation_id = $6
+    ),
+    error_class = $8,
+    error_message = $9,
     updated_at = now()
-WHERE id = $9
-  AND observation_id = $10
+WHERE id = $10
+  AND observation_id = $11
   AND (status <> 'transmitted' OR ecw_observation_id = $6)
 `
 
@@ -390,6 +399,7 @@ type RecordOutcomeParams struct {
 	Held             bool
 	HTTPStatus       *int32
 	ECWObservationID *string
+	Delivery         int32
 	ErrorClass       string
 	ErrorMessage     string
 	ID               uuid.UUID
@@ -405,6 +415,7 @@ func (q *Queries) RecordOutcome(ctx context.Context, arg RecordOutcomeParams) (i
 		arg.Held,
 		arg.HTTPStatus,
 		arg.ECWObservationID,
+		arg.Delivery,
 		arg.ErrorClass,
 		arg.ErrorMessage,
 		arg.ID,

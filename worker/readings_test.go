@@ -176,6 +176,9 @@ func (r *rig) checkDelivered(id uuid.UUID, row db.Transmission, want int) {
 	if last.ECWObservationID == nil || *last.ECWObservationID != *row.ECWObservationID || last.FinishedAt == nil || last.ErrorClass != "" {
 		r.t.Errorf("the last attempt is recorded as %+v, want it acknowledged", last)
 	}
+	if last.ECWPatientID == nil || row.ECWPatientID == nil || *row.ECWPatientID != *last.ECWPatientID {
+		r.t.Errorf("the transmission is in the chart %v, its last attempt in %v", row.ECWPatientID, last.ECWPatientID)
+	}
 }
 
 // checkFailed checks a transmission that a person has to look at.

@@ -35,7 +35,16 @@ func TestEarlierHistoriesReplay(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			replayer := sdkworker.NewWorkflowReplayer()
-			for _, w := range []any{workflows.Transmission, workflows.StartTransmissions, workflows.CircuitBreaker, workflows.ProcessPending, workflows.ImportPatients, workflows.ImportPatient, workflows.RefreshPatients} {
+			for _, w := range []any{
+				workflows.Transmission,
+				workflows.StartTransmissions,
+				workflows.CircuitBreaker,
+				workflows.ProcessPending,
+				workflows.ImportPatients,
+				workflows.ImportPatient,
+				workflows.RefreshPatients,
+				workflows.Prune,
+			} {
 				replayer.RegisterWorkflow(w)
 			}
 			if err := replayer.ReplayWorkflowHistoryFromJSONFile(nil, file); err != nil {
@@ -57,6 +66,7 @@ func TestRecordHistories(t *testing.T) {
 	r.recordPending()
 	r.recordImports()
 	newRig(t, setup{parallel: 1}).recordQueue()
+	newRig(t, setup{keep: year}).recordPrune()
 }
 
 func (r *rig) recordTransmissions() {
@@ -167,6 +177,12 @@ func (r *rig) recordWaitingImport() {
 	r.mustImport(importID, run, 2)
 	r.save("import-patients-waited", run)
 	r.save("import-patient-waited", child)
+}
+
+func (r *rig) recordPrune() {
+	r.mustDeliver(r.start(r.storeReading(fhir.BloodPressure, bloodPressure)))
+	r.growOld()
+	r.save("prune", r.finish("prune", workflows.Prune, workflows.PruneInput{PracticeCode: practice}))
 }
 
 // finish runs a workflow to its end, and returns the first of its runs.

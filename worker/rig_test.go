@@ -92,6 +92,7 @@ type setup struct {
 	perMinute         int             // requests to eCW, for us and for the sandbox; 0: more than a test sends
 	parallel          int             // requests to eCW at once; 0: more than a test sends
 	timeout           time.Duration   // of a request to eCW; 0: the usual one
+	keep              activities.Keep // the zero value keeps all for ever
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -110,11 +111,18 @@ type rig struct {
 	worker    *worker.Worker // nil when idle
 	delays    []time.Duration
 	drain     time.Duration
+	keep      activities.Keep
 }
 
 func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
-	r := &rig{t: t, log: slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)), delays: s.delays, drain: cmp.Or(s.drain, patience)}
+	r := &rig{
+		t:      t,
+		log:    slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)),
+		delays: s.delays,
+		drain:  cmp.Or(s.drain, patience),
+		keep:   s.keep,
+	}
 	if r.delays == nil {
 		r.delays = documentedDelays()
 	}
@@ -210,6 +218,7 @@ func (r *rig) startWorker(c client.Client) *worker.Worker {
 		Pending:       &activities.Pending{Store: r.store},
 		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 10, Logger: r.log},
 		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate},
+		Prune:         &activities.Prune{Store: r.store, Keep: r.keep, Logger: r.log},
 	}, r.drain)
 	if err := w.Start(); err != nil {
 		r.t.Fatal(err)

@@ -48,6 +48,20 @@ func schedules(practice string) []client.ScheduleOptions {
 				StaticSummary: "Reads the demographics of every linked patient again",
 			},
 		},
+		{
+			ID: "prune/" + practice,
+			Spec: client.ScheduleSpec{
+				Calendars: []client.ScheduleCalendarSpec{{Hour: []client.ScheduleRange{{Start: 9}}}}, // UTC: after the refresh
+				Jitter:    30 * time.Minute,
+			},
+			Overlap:       enums.SCHEDULE_OVERLAP_POLICY_SKIP,
+			CatchupWindow: 12 * time.Hour,
+			Action: &client.ScheduleWorkflowAction{
+				ID: "prune/" + practice, TaskQueue: workflows.TaskQueue(practice), Workflow: workflows.Prune,
+				Args:          []any{workflows.PruneInput{PracticeCode: practice}},
+				StaticSummary: "Deletes what is kept no longer",
+			},
+		},
 	}
 }
 

@@ -47,7 +47,12 @@ func TestSchedulesAreAsDocumented(t *testing.T) {
 	if calendars := refresh.Schedule.Spec.Calendars; len(calendars) != 1 || len(calendars[0].Hour) != 1 || refresh.Schedule.Policy.Overlap != enums.SCHEDULE_OVERLAP_POLICY_SKIP {
 		t.Errorf("the refresh is %+v", refresh.Schedule)
 	}
-	for _, d := range []*client.ScheduleDescription{sweep, refresh} {
+	_, prune := r.schedule("prune/" + practice)
+	calendars, policy := prune.Schedule.Spec.Calendars, prune.Schedule.Policy
+	if len(calendars) != 1 || len(calendars[0].Hour) != 1 || calendars[0].Hour[0].Start != 9 || policy.Overlap != enums.SCHEDULE_OVERLAP_POLICY_SKIP {
+		t.Errorf("the prune is %+v", prune.Schedule)
+	}
+	for _, d := range []*client.ScheduleDescription{sweep, refresh, prune} {
 		if d.Schedule.State.Paused || len(d.Info.NextActionTimes) == 0 {
 			t.Errorf("a schedule will not run: %+v", d.Schedule.State)
 		}
@@ -84,14 +89,24 @@ func TestAScheduleThatAPersonChanged(t *testing.T) {
 // sweep lets the schedule act now, and waits for the end of that run.
 func (r *rig) sweep() {
 	r.t.Helper()
-	handle, before := r.schedule("process-pending/" + practice)
+	r.trigger("process-pending/" + practice)
+}
+
+// trigger lets a schedule act now, waits for the end of that run, and returns it.
+func (r *rig) trigger(id string) client.WorkflowRun {
+	r.t.Helper()
+	handle, before := r.schedule(id)
 	if err := handle.Trigger(r.t.Context(), client.ScheduleTriggerOptions{}); err != nil {
 		r.t.Fatal(err)
 	}
-	eventually(r.t, "the sweep to end", func() bool {
-		_, now := r.schedule("process-pending/" + practice)
+	var made []client.ScheduleActionResult
+	eventually(r.t, "the end of "+id, func() bool {
+		_, now := r.schedule(id)
+		made = now.Info.RecentActions
 		return now.Info.NumActions > before.Info.NumActions && len(now.Info.RunningWorkflows) == 0
 	})
+	started := made[len(made)-1].StartWorkflowResult
+	return r.temporal.GetWorkflow(r.t.Context(), started.WorkflowID, started.FirstExecutionRunID)
 }
 
 // age makes everything in the database as old as it would be after the sweep's grace, and after the schedule's first wait.

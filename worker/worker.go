@@ -20,6 +20,7 @@ type Activities struct {
 	Pending       *activities.Pending
 	PatientImport *activities.PatientImport
 	Circuit       *activities.Circuit
+	Prune         *activities.Prune
 }
 
 // Worker takes the work of a practice.
@@ -46,10 +47,12 @@ func New(c client.Client, practice string, do Activities, drain time.Duration) *
 	w.RegisterWorkflow(workflows.ImportPatients)
 	w.RegisterWorkflow(workflows.ImportPatient)
 	w.RegisterWorkflow(workflows.RefreshPatients)
+	w.RegisterWorkflow(workflows.Prune)
 	w.RegisterActivity(do.Transmission)
 	w.RegisterActivity(do.Pending)
 	w.RegisterActivity(do.PatientImport)
 	w.RegisterActivity(do.Circuit)
+	w.RegisterActivity(do.Prune)
 	return &Worker{Worker: w, drain: drain, failed: failed}
 }
 

@@ -49,6 +49,7 @@ type config struct {
 	RetryDelays       []time.Duration `env:"RETRY_DELAYS" envDefault:"5m,15m,45m,2h,6h"`
 	LogLevel          slog.Level      `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat         string          `env:"LOG_FORMAT" envDefault:"text"`
+	Retain            retainConfig    `envPrefix:"RETAIN_"`
 	Temporal          temporalConfig  `envPrefix:"TEMPORAL_"`
 	ECW               ecwConfig       `envPrefix:"ECW_"`
 }
@@ -75,6 +76,39 @@ type ecwConfig struct {
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
 	RateLimit      int           `env:"RATE_LIMIT" envDefault:"240"`
 	Parallel       int           `env:"PARALLEL" envDefault:"8"`
+}
+
+// retainConfig is how long data is kept; 0 is for ever.
+type retainConfig struct {
+	IdempotencyKeys time.Duration `env:"IDEMPOTENCY_KEYS" envDefault:"168h"`
+	Imports         time.Duration `env:"IMPORTS" envDefault:"2160h"`
+	Attempts        time.Duration `env:"ATTEMPTS" envDefault:"17520h"`
+	Readings        time.Duration `env:"READINGS" envDefault:"0"`
+	// Histories are kept by Temporal; 0 leaves that as it is.
+	Histories time.Duration `env:"HISTORIES"`
+}
+
+// leastRetained is the shortest time that data may be kept. Temporal takes no shorter one for its histories, and whatever is
+// under way with the data of a day is over by then.
+const leastRetained = 24 * time.Hour
+
+func (c retainConfig) check() (errs []error) {
+	for _, kept := range []struct {
+		setting string
+		time    time.Duration
+		remedy  string
+	}{
+		{"RETAIN_IDEMPOTENCY_KEYS", c.IdempotencyKeys, "for example 168h, or 0 to keep them for ever"},
+		{"RETAIN_IMPORTS", c.Imports, "for example 2160h, or 0 to keep them for ever"},
+		{"RETAIN_ATTEMPTS", c.Attempts, "for example 17520h, or 0 to keep them for ever"},
+		{"RETAIN_READINGS", c.Readings, "for example 87600h, or 0 to keep them for ever"},
+		{"RETAIN_HISTORIES", c.Histories, "for example 720h, or leave it out"},
+	} {
+		if kept.time != 0 && kept.time < leastRetained {
+			errs = append(errs, fmt.Errorf("%s %s is too short: use %.0fh or more, %s", kept.setting, kept.time, leastRetained.Hours(), kept.remedy))
+		}
+	}
+	return errs
 }
 
 // devAddress is where `make run` listens by default. It is closed to other machines, because the token is on
@@ -234,7 +268,7 @@ func (c config) check() error {
 		}
 	}
 
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Retain.check()...)...)
 }
 
 // isPublicURL reports whether links can begin with the text. An empty text means that links are paths.

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,9 +15,10 @@ func migrateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database schema and Temporal's namespace up to date",
-		Long: `Runs the migrations that the database lacks, creates TEMPORAL_NAMESPACE if Temporal does not have it, and registers the
-search attributes that the namespace lacks. Run it in an upgrade, before the first new process starts. Running it again
-changes nothing. Several may run at the same time: a lock lets one after the other migrate.`,
+		Long: `Runs the migrations that the database lacks, creates TEMPORAL_NAMESPACE if Temporal does not have it, has it keep
+histories for RETAIN_HISTORIES if that is set, and registers the search attributes that the namespace lacks. Run it in an
+upgrade, before the first new process starts. Running it again changes nothing. Several may run at the same time: a lock lets
+one after the other migrate.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -61,8 +62,11 @@ func migrateTemporal(ctx context.Context, cfg config, out io.Writer) error {
 	}
 
 	if created {
-		fmt.Fprintf(out, "The namespace %q is created; it keeps the history of ended workflows for %d days.\n",
-			cfg.TemporalNamespace, worker.Retention/(24*time.Hour))
+		fmt.Fprintf(out, "The namespace %q is created.\n", cfg.TemporalNamespace)
+	}
+	if created || cfg.Retain.Histories != 0 {
+		fmt.Fprintf(out, "The namespace %q keeps the history of ended workflows for %.0f hours.\n",
+			cfg.TemporalNamespace, cmp.Or(cfg.Retain.Histories, worker.Retention).Hours())
 	}
 	fmt.Fprintf(out, "%d search attributes registered; the namespace %q has them all.\n", len(added), cfg.TemporalNamespace)
 	return nil

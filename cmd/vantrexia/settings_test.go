@@ -13,6 +13,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
@@ -180,6 +181,15 @@ func TestBoundsOfSettings(t *testing.T) {
 		{"DRAIN_TIMEOUT", func(c *config) { c.DrainTimeout = 0 }},
 		{"", func(c *config) { c.ImportParallel = 1 }},
 		{"IMPORT_PARALLEL", func(c *config) { c.ImportParallel = 0 }},
+		{"", func(c *config) {
+			c.Retain.Attempts, c.Retain.Readings, c.Retain.Histories = 24*time.Hour, 24*time.Hour, 24*time.Hour
+		}},
+		{"", func(c *config) { c.Retain = retainConfig{} }},
+		{"RETAIN_IDEMPOTENCY_KEYS", func(c *config) { c.Retain.IdempotencyKeys = 24*time.Hour - 1 }},
+		{"RETAIN_IMPORTS", func(c *config) { c.Retain.Imports = 24*time.Hour - 1 }},
+		{"RETAIN_ATTEMPTS", func(c *config) { c.Retain.Attempts = 24*time.Hour - 1 }},
+		{"RETAIN_READINGS", func(c *config) { c.Retain.Readings = -24 * time.Hour }},
+		{"RETAIN_HISTORIES", func(c *config) { c.Retain.Histories = 24*time.Hour - 1 }},
 		{"", func(c *config) { c.ECW.RateLimit = 10 }},
 		{"ECW_RATE_LIMIT", func(c *config) { c.ECW.RateLimit = 9 }},
 		{"", func(c *config) { c.ECW.Parallel = 1 }},
@@ -208,6 +218,40 @@ func TestBoundsOfSettings(t *testing.T) {
 		if tc.setting == "" && err != nil || tc.setting != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.setting)) {
 			t.Errorf("got %v, want %q", err, tc.setting)
 		}
+	}
+}
+
+// TestRetainedTimesReachThePrune: a setting that is read and then forgotten keeps data for ever.
+func TestRetainedTimesReachThePrune(t *testing.T) {
+	for name, value := range map[string]string{
+		"RETAIN_IDEMPOTENCY_KEYS": "25h",
+		"RETAIN_IMPORTS":          "26h",
+		"RETAIN_ATTEMPTS":         "27h",
+		"RETAIN_READINGS":         "28h",
+		"RETAIN_HISTORIES":        "29h",
+	} {
+		t.Setenv(name, value)
+	}
+	cfg, err := loadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := activities.Keep{
+		IdempotencyKeys: 25 * time.Hour,
+		Imports:         26 * time.Hour,
+		Attempts:        27 * time.Hour,
+		Readings:        28 * time.Hour,
+	}
+	if got := (dependencies{cfg: cfg}).prune(nil).Keep; got != want {
+		t.Errorf("the prune keeps %+v, want %+v", got, want)
+	}
+	if cfg.Retain.Histories != 29*time.Hour {
+		t.Errorf("histories are kept for %s", cfg.Retain.Histories)
+	}
+
+	t.Setenv("RETAIN_IMPORTS", "90d")
+	if _, err := loadConfig(); err == nil || !strings.HasPrefix(err.Error(), "RETAIN_IMPORTS cannot be read; .env.example shows its form") {
+		t.Errorf("90d is refused with %v", err)
 	}
 }
 

@@ -120,12 +120,13 @@ func (c temporalConfig) credentials() (client.Credentials, error) {
 // temporalTimeout bounds the first request to Temporal, because its client would repeat it for ever.
 const temporalTimeout = 15 * time.Second
 
-// prepareNamespace creates the namespace when it is missing, and adds the search attributes that it lacks.
+// prepareNamespace creates the namespace when it is missing, has it keep histories for as long as is set, and adds the search
+// attributes that it lacks.
 func prepareNamespace(ctx context.Context, c client.Client, cfg config) (created bool, added []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 	defer cancel()
 
-	created, err = worker.EnsureNamespace(ctx, c, cfg.TemporalNamespace)
+	created, err = worker.EnsureNamespace(ctx, c, cfg.TemporalNamespace, cfg.Retain.Histories)
 	if err == nil {
 		added, err = worker.RegisterSearchAttributes(ctx, c, cfg.TemporalNamespace)
 	}

@@ -107,6 +107,19 @@ func (d dependencies) patientImport(ehr *ecw.Client, entry *gate.Gate, log *slog
 	}
 }
 
+func (d dependencies) prune(log *slog.Logger) *activities.Prune {
+	return &activities.Prune{
+		Store: d.store,
+		Keep: activities.Keep{
+			IdempotencyKeys: d.cfg.Retain.IdempotencyKeys,
+			Imports:         d.cfg.Retain.Imports,
+			Attempts:        d.cfg.Retain.Attempts,
+			Readings:        d.cfg.Retain.Readings,
+		},
+		Logger: log,
+	}
+}
+
 // serveAPI answers requests until ctx ends. It closes the listener.
 func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error {
 	handler, err := newAPI(d)
@@ -137,6 +150,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 		Pending:       &activities.Pending{Store: d.store},
 		PatientImport: d.patientImport(ehr, entry, log),
 		Circuit:       &activities.Circuit{Store: d.store, Gate: entry},
+		Prune:         d.prune(log),
 	}, d.cfg.DrainTimeout)
 
 	started := func() {

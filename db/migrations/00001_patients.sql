@@ -23,6 +23,9 @@ CREATE TABLE patients (
     -- A fingerprint of the family name and birth date that eCW showed when a person confirmed that this is
     -- the same patient although they differ. Null: nothing was confirmed, or eCW's were taken over since.
     mismatch_confirmed text        CHECK (mismatch_confirmed <> ''),
+    -- Readings that were measured up to this moment may have been pruned. One of them that comes again looks
+    -- new, so eCW is asked for it before it is sent. Null: none was pruned.
+    readings_pruned_to timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT patients_mrn_key UNIQUE (practice_code, mrn),

@@ -39,6 +39,8 @@ CREATE TABLE transmissions (
     error_message      text        NOT NULL DEFAULT '',
     http_status        integer,
     ecw_observation_id text,
+    -- The Patient's id in eCW in whose chart it stands. The attempt says so too, but attempts are pruned.
+    ecw_patient_id     text,
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT transmissions_status CHECK (status IN ('pending', 'processing', 'transmitted', 'failed')),
@@ -77,6 +79,8 @@ CREATE TABLE transmission_attempts (
     PRIMARY KEY (transmission_id, delivery),
     CONSTRAINT transmission_attempts_chart CHECK (sent_at IS NULL OR ecw_patient_id IS NOT NULL)
 );
+-- The oldest attempts, which are pruned first.
+CREATE INDEX transmission_attempts_oldest ON transmission_attempts (started_at, transmission_id, delivery);
 
 -- Every chart that a patient's readings were sent to. It shows which patients may have readings in a former
 -- chart, without a read of all attempts.

@@ -10,3 +10,7 @@ CREATE TABLE idempotency_keys (
     created_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (practice_code, key)
 );
+-- The oldest keys, which are pruned first.
+CREATE INDEX idempotency_keys_oldest ON idempotency_keys (practice_code, created_at);
+-- A reading that is pruned takes its keys along.
+CREATE INDEX idempotency_keys_of_observation ON idempotency_keys (observation_id);

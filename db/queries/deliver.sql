@@ -105,6 +105,7 @@ WITH settled AS (
     SET status = 'transmitted',
         http_status = @http_status,
         ecw_observation_id = @ecw_observation_id,
+        ecw_patient_id = @ecw_patient_id,
         updated_at = now()
     FROM settled
     WHERE transmissions.id = @id

@@ -135,6 +135,13 @@ SET
     held_at = CASE WHEN @held::boolean THEN now() END,
     http_status = @http_status,
     ecw_observation_id = @ecw_observation_id,
+    ecw_patient_id = (
+        SELECT a.ecw_patient_id
+        FROM transmission_attempts a
+        WHERE a.transmission_id = transmissions.id
+          AND a.delivery = @delivery
+          AND a.ecw_observation_id = @ecw_observation_id
+    ),
     error_class = @error_class,
     error_message = @error_message,
     updated_at = now()
