@@ -72,7 +72,7 @@ func (c *Client) ReadPatients(ctx context.Context, ids []string) (map[string]jso
 // repeat, or with more than we read.
 func refusesPatientList(err error) bool {
 	var e *Error
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || e.Op != OpPatients {
 		return false
 	}
 	return e.Class == ClassPermanentData || e.HTTPStatus == http.StatusForbidden || e.HTTPStatus == http.StatusNotImplemented ||
@@ -119,8 +119,8 @@ func newPatientList(ids []string) *patientList {
 	return l
 }
 
-// take keeps the patients on a page who were asked for, except one whom eCW shows twice: neither is better
-// than the other. It reports whether further pages may have more, and whether the page is an answer to the
+// take keeps the patients on a page who were asked for, except one of whom eCW shows a part only, and one whom
+// it shows twice: neither is better than the other. It reports whether further pages may have more, and whether the page is an answer to the
 // search. On a page of a server that ignores the list, most were not asked for.
 func (l *patientList) take(b patientBundle) (more, isAnswer bool) {
 	resources, ids := b.patients()
@@ -131,11 +131,35 @@ func (l *patientList) take(b patientBundle) (more, isAnswer bool) {
 		case !asked:
 			strangers++
 		case missing:
-			l.found[id], l.missing[id] = resources[i], false
+			l.missing[id] = false
 			fresh++
+			if !isPart(resources[i]) {
+				l.found[id] = resources[i]
+			}
 		default:
 			delete(l.found, id)
 		}
 	}
 	return fresh > 0 && len(l.found) < len(l.asked), strangers <= len(ids)/2
+}
+
+// isPart reports whether a resource is marked as a part of what the server holds (FHIR R4 §3.1.1.5.8), or has
+// a mark that cannot be read.
+func isPart(resource json.RawMessage) bool {
+	var marked struct {
+		Meta struct {
+			Tag short[struct {
+				Code string `json:"code"`
+			}] `json:"tag"`
+		} `json:"meta"`
+	}
+	if json.Unmarshal(resource, &marked) != nil {
+		return true
+	}
+	for _, tag := range marked.Meta.Tag {
+		if tag.Code == "SUBSETTED" {
+			return true
+		}
+	}
+	return false
 }

@@ -87,6 +87,14 @@ func TestReadPatients(t *testing.T) {
 			found: []string{"p1"},
 			gets:  1,
 		},
+		{
+			name: "parts only",
+			find: list(`{"resource":{"resourceType":"Patient","id":"p1","meta":{"tag":[{"code":"x"},{"code":"SUBSETTED"}]}}},` +
+				`{"resource":{"resourceType":"Patient","id":"p2","meta":{"tag":[{"code":"x"}]}}},` +
+				`{"resource":{"resourceType":"Patient","id":"p3","meta":"?"}}`),
+			found: []string{"p2"},
+			gets:  1,
+		},
 		{name: "400", find: reply(400, "", outcome("error", "invalid")), code: "invalid", gets: 2, refuses: true},
 		{name: "400 to _count only", find: first(reply(400, "", outcome("error", "invalid")), list(people("p1"))), found: []string{"p1"}, gets: 2},
 		{name: "403", find: reply(403, "", outcome("error", "forbidden")), code: "forbidden", gets: 1, refuses: true},
@@ -207,5 +215,20 @@ func TestReadPatientsBoundsItsList(t *testing.T) {
 				t.Errorf("asked for %d with %d requests, want %d: a URL of %d bytes", n, len(sent), tc.want, len(sent[0].url))
 			}
 		})
+	}
+}
+
+// TestNoTokenIsNoRefusalOfLists: a refusal of the token says nothing about lists.
+func TestNoTokenIsNoRefusalOfLists(t *testing.T) {
+	t.Parallel()
+	e := newEHR(t)
+	e.token = first(reply(403, "", `{"error":"unauthorized_client"}`), e.token)
+	e.find = list(people("p1", "p2"))
+	c := e.client(t)
+	if _, err := c.ReadPatients(context.Background(), []string{"p1", "p2"}); asError(t, err).Op != OpToken {
+		t.Errorf("got %v", err)
+	}
+	if got, err := c.ReadPatients(context.Background(), []string{"p1", "p2"}); err != nil || len(got) != 2 {
+		t.Errorf("got %v %v", got, err)
 	}
 }
