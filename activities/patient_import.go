@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,7 +24,7 @@ type PatientImport struct {
 	Gate  *gate.Gate
 	// MRNSystem is the system of the identifier that is the MRN; when it is empty, the identifiers' types decide.
 	MRNSystem string
-	// Parallel is how many patients are imported at a time.
+	// Parallel is how many chunks of patients are imported at a time.
 	Parallel int
 	// Logger writes what concerns the whole practice: that eCW is unavailable, refuses us, or answers again.
 	Logger *slog.Logger
@@ -49,9 +50,12 @@ type ImportBatchQuery struct {
 	Limit int
 }
 
-// ImportBatch is the numbers of the next items, and how many of them to import at a time.
+// ImportBatch is the numbers of the next items.
 type ImportBatch struct {
 	Ordinals []int32
+	// Open is how many items of the import are not done, these and later ones.
+	Open int
+	// Parallel is how many chunks of them to import at a time.
 	Parallel int
 }
 
@@ -61,7 +65,11 @@ func (a *PatientImport) NextImportItems(ctx context.Context, q ImportBatchQuery)
 	if err != nil {
 		return ImportBatch{}, fmt.Errorf("list import items: %w", err)
 	}
-	return ImportBatch{Ordinals: ordinals, Parallel: a.Parallel}, nil
+	open, err := a.Store.CountOpenImportItems(ctx, q.ImportID)
+	if err != nil {
+		return ImportBatch{}, fmt.Errorf("count import items: %w", err)
+	}
+	return ImportBatch{Ordinals: ordinals, Open: int(open), Parallel: a.Parallel}, nil
 }
 
 // ImportItem names one patient of an import.
@@ -122,11 +130,16 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linke
 	if unread != nil {
 		return a.notRead(item, linked, change, unread)
 	}
+	return linked, a.link(ctx, item, resource)
+}
+
+// link creates or refreshes our patient by the resource that eCW shows.
+func (a *PatientImport) link(ctx context.Context, item ImportItem, resource json.RawMessage) error {
 	shown, err := fhir.ParsePatient(resource, a.MRNSystem)
 	if err != nil {
-		return Linked{}, unusable("eCW's Patient resource cannot be used: " + err.Error())
+		return unusable("eCW's Patient resource cannot be used: " + err.Error())
 	}
-	return linked, a.store(ctx, item, shown)
+	return a.store(ctx, item, shown)
 }
 
 // report tells the circuit what a read has found. When that closes the circuit, whatever waited for it goes on.

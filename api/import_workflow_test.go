@@ -54,14 +54,12 @@ func (s *system) awaitImport(location string) (got answer) {
 // long.
 func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	t.Parallel()
-	s := start(t, nothing)
-	const total = 230
+	const known, total = 1010, 1030
+	s := startWith(t, setup{patients: known})
 	var ids []string
-	for _, p := range sandbox.People() {
+	for _, p := range sandbox.Crowd(known) {
 		ids = append(ids, p.FHIRID)
 	}
-
-	known := len(ids)
 	for i := range total - known {
 		ids = append(ids, fmt.Sprintf("unknown-%d", i))
 	}
@@ -82,11 +80,11 @@ func TestImportOfMoreThanOneRunTakes(t *testing.T) {
 	var runs []*workflowservice.DescribeWorkflowExecutionResponse
 	eventually(t, "listed", func() bool {
 		runs = s.executions(fmt.Sprintf("WorkflowId = '%s'", run.GetID()))
-		return len(runs) == 2 // 200 and 30
+		return len(runs) == 2 // 1000 and 30
 	})
 	for _, r := range runs {
 		info := r.GetWorkflowExecutionInfo()
-		if info.GetHistoryLength() > 2000 || info.GetHistorySizeBytes() > 1<<20 {
+		if info.GetHistoryLength() > 200 || info.GetHistorySizeBytes() > 64<<10 {
 			t.Errorf("a run has %d events of %d bytes", info.GetHistoryLength(), info.GetHistorySizeBytes())
 		}
 	}
@@ -187,13 +185,13 @@ func TestAPersonEndsAnImport(t *testing.T) {
 func TestImportHistoriesNameNobody(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
-	people, ids := s.people(2)
+	people, ids := s.people(11) // chunks of two
 	got := s.importPatients(append(ids, "ecw-patient-nobody"), "Prefer", "respond-async").want(t, http.StatusAccepted, "")
 	s.awaitImport(got.header.Get("Location"))
 	var raw strings.Builder
 	root := workflows.ImportPatientsWorkflowID(uuid.MustParse(got.text("id")))
 	eventually(t, "listed", func() bool {
-		return len(s.executions(fmt.Sprintf("WorkflowId STARTS_WITH '%s' AND ExecutionStatus != 'Running'", root))) == 4
+		return len(s.executions(fmt.Sprintf("WorkflowId STARTS_WITH '%s' AND ExecutionStatus != 'Running'", root))) == 7
 	})
 	for _, e := range s.executions(fmt.Sprintf("WorkflowId STARTS_WITH '%s'", root)) {
 		execution := e.GetWorkflowExecutionInfo().GetExecution()

@@ -101,6 +101,7 @@ type setup struct {
 	change     func(*api.Config)
 	watch      func(http.Handler) http.Handler // sees every request to the EHR
 	intercept  grpc.UnaryClientInterceptor     // sees every call to Temporal
+	patients   int                             // of the EHR; 0: the usual ones
 }
 
 func start(tb testing.TB, missing without) *system {
@@ -128,7 +129,7 @@ func startWith(tb testing.TB, how setup) *system {
 
 	var routes late // the sandbox wants the API's address, and the API the sandbox's
 	s.caller = serve(tb, &routes, s.log)
-	ehr := s.ehrClient(tb, s.startSandbox(tb, how.watch), how.ehr)
+	ehr := s.ehrClient(tb, s.startSandbox(tb, how), how.ehr)
 	cfg := api.Config{
 		Store:             s.store,
 		Temporal:          s.temporal,
@@ -232,7 +233,7 @@ func silentPort(tb testing.TB, open bool) string {
 	return listener.Addr().String()
 }
 
-func (s *system) startSandbox(tb testing.TB, watch func(http.Handler) http.Handler) *sandbox.Server {
+func (s *system) startSandbox(tb testing.TB, how setup) *sandbox.Server {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -245,14 +246,15 @@ func (s *system) startSandbox(tb testing.TB, watch func(http.Handler) http.Handl
 		PracticeCode: practice,
 		PublicURL:    s.ehr,
 		JWKSURL:      s.base + "/.well-known/jwks.json",
+		Patients:     how.patients,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 
 	var handler http.Handler = ehr
-	if watch != nil {
-		handler = watch(ehr)
+	if how.watch != nil {
+		handler = how.watch(ehr)
 	}
 
 	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}}

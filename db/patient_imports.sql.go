@@ -148,6 +148,20 @@ func (q *Queries) CountImportItems(ctx context.Context, importID uuid.UUID) (Cou
 	return i, err
 }
 
+const countOpenImportItems = `-- name: CountOpenImportItems :one
+SELECT count(*)
+FROM patient_import_items
+WHERE import_id = $1
+  AND outcome IS NULL
+`
+
+func (q *Queries) CountOpenImportItems(ctx context.Context, importID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, countOpenImportItems, importID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const createImport = `-- name: CreateImport :one
 INSERT INTO patient_imports (practice_code)
 VALUES ($1)
@@ -428,6 +442,46 @@ func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([
 	for rows.Next() {
 		var i ListLinkedIDsRow
 		if err := rows.Scan(&i.ECWFHIRID, &i.ID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOpenImportItems = `-- name: ListOpenImportItems :many
+SELECT ordinal, ecw_fhir_id
+FROM patient_import_items
+WHERE import_id = $1
+  AND ordinal = ANY($2::integer[])
+  AND outcome IS NULL
+ORDER BY ordinal
+`
+
+type ListOpenImportItemsParams struct {
+	ImportID uuid.UUID
+	Ordinals []int32
+}
+
+type ListOpenImportItemsRow struct {
+	Ordinal   int32
+	ECWFHIRID string
+}
+
+// Lists those of the items that are not done yet.
+func (q *Queries) ListOpenImportItems(ctx context.Context, arg ListOpenImportItemsParams) ([]ListOpenImportItemsRow, error) {
+	rows, err := q.db.Query(ctx, listOpenImportItems, arg.ImportID, arg.Ordinals)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListOpenImportItemsRow{}
+	for rows.Next() {
+		var i ListOpenImportItemsRow
+		if err := rows.Scan(&i.Ordinal, &i.ECWFHIRID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

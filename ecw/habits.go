@@ -22,6 +22,8 @@ type habits struct {
 	searchesByContentOnly habit[bool]
 	// form is the first form of the search by identifier that is worth trying; the simpler ones were refused.
 	form habit[searchForm]
+	// refusesPatientLists: the server refuses a search for patients by a list of ids, or ignores the list.
+	refusesPatientLists habit[bool]
 	// offset is what the server does with an offset, if it gives no link to its next page.
 	offset habit[offsetHabit]
 }

@@ -141,8 +141,7 @@ func (c *Client) firstCount(q PatientQuery) int {
 }
 
 // patientsFrom asks for count patients from an offset on. The offset is not a parameter of FHIR, but servers
-// without links know it. If the server refuses _count, as eCW does for some resources, the request is
-// repeated without.
+// without links know it.
 func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset int) (patientBundle, error) {
 	query := url.Values{"_count": {strconv.Itoa(count)}}
 	if offset > 0 {
@@ -152,6 +151,12 @@ func (c *Client) patientsFrom(ctx context.Context, q PatientQuery, count, offset
 		query.Set("name", searchValue(name))
 	}
 
+	return c.patientsBy(ctx, query)
+}
+
+// patientsBy searches for patients. If the server refuses _count, as eCW does for some resources, the request
+// is repeated without.
+func (c *Client) patientsBy(ctx context.Context, query url.Values) (patientBundle, error) {
 	bundle, err := c.patients(ctx, c.readRequest(OpPatients, "/Patient", query))
 	if refusedAsInvalid(err) {
 		query.Del("_count")

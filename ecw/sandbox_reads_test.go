@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
 // TestReadsAgainstSandbox reads from the sandbox EHR what the connection tests and the import need.
@@ -73,6 +74,53 @@ func TestPagesAgainstSandbox(t *testing.T) {
 		if len(seen) != 142 {
 			t.Errorf("pages of %d: %d patients", size, len(seen))
 		}
+	}
+}
+
+// TestPatientListsAgainstSandbox reads a hundred patients with one request, and meets an EHR that spoils that in
+// each of its ways: nobody is shown who was not asked for, and every patient is found by a single read.
+func TestPatientListsAgainstSandbox(t *testing.T) {
+	t.Parallel()
+	var ids []string
+	for _, p := range sandbox.People()[20:120] {
+		ids = append(ids, p.FHIRID)
+	}
+
+	for _, tc := range []struct {
+		fault string
+		found int
+		code  string
+	}{
+		{"", 100, ""},
+		{"small_pages", 100, ""},
+		{"hide_patients", 50, ""},
+		{"empty_search", 0, ""},
+		{"ignore_id_list", 0, ecw.CodeNoPatientList},
+		{"refuse_id_list", 0, "invalid"},
+		{"truncated", 0, "reset"},
+	} {
+		t.Run(tc.fault, func(t *testing.T) {
+			t.Parallel()
+			client, url := start(t, ecw.WriteObservation)
+			ctx := context.Background()
+			if tc.fault != "" {
+				breakSandbox(t, url, `{"kind":"`+tc.fault+`","target":"search","for":"1h"}`)
+			}
+
+			got, err := client.ReadPatients(ctx, ids)
+			var e *ecw.Error
+			if errors.As(err, &e) != (tc.code != "") || e != nil && e.Code != tc.code || len(got) != tc.found {
+				t.Errorf("%d patients, %v", len(got), err)
+			}
+			for id, raw := range got {
+				if resourceID(t, raw) != id || !slices.Contains(ids, id) {
+					t.Errorf("under %s stands %s", id, raw)
+				}
+			}
+			if raw, err := client.ReadPatient(ctx, ids[1]); err != nil || resourceID(t, raw) != ids[1] {
+				t.Errorf("a single read: %s %v", raw, err)
+			}
+		})
 	}
 }
 

@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -21,11 +20,20 @@ import (
 // startImport starts an import of the EHR's first patients.
 func (r *rig) startImport(patients int) (importID uuid.UUID, run client.WorkflowRun) {
 	r.t.Helper()
-	created := must(r.store.CreateImport(r.t.Context(), practice))(r.t)
-	var ids []string
-	for _, p := range sandbox.People()[:patients] {
+	return r.startImportOf(fhirIDs(sandbox.Crowd(patients)))
+}
+
+func fhirIDs(people []sandbox.Person) (ids []string) {
+	for _, p := range people {
 		ids = append(ids, p.FHIRID)
 	}
+	return ids
+}
+
+// startImportOf starts an import of patients by their ids in the EHR.
+func (r *rig) startImportOf(ids []string) (importID uuid.UUID, run client.WorkflowRun) {
+	r.t.Helper()
+	created := must(r.store.CreateImport(r.t.Context(), practice))(r.t)
 	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -87,10 +95,10 @@ func TestAnImportWaitsUntilECWIsBack(t *testing.T) {
 			importID, run := r.startImport(patients)
 			r.awaitCircuit(gate.Open, test.reason)
 			eventually(t, "the import to say that it waits", func() bool {
-				return strings.Contains(r.details(run), "Waiting for eCW: 10 patients")
+				return strings.Contains(r.details(run), "Waiting for eCW: 40 patients")
 			})
 			eventually(t, "the patients to say so", func() bool {
-				child := r.temporal.GetWorkflow(t.Context(), fmt.Sprintf("%s/1", run.GetID()), "")
+				child := r.temporal.GetWorkflow(t.Context(), run.GetID()+"/1-4", "")
 				return strings.Contains(r.details(child), "Waiting for eCW")
 			})
 			n := must(r.store.CountImportItems(t.Context(), importID))(t)

@@ -89,8 +89,8 @@ func TestStoppedWorkerEndsItsDeliveryAndAnotherRecordsIt(t *testing.T) {
 	}
 }
 
-// impatient shortens the time after which a Post without a heartbeat is taken for lost, so that a delivery that takes
-// longer looks to Temporal as if its worker had died, while it goes on.
+// impatient shortens the time after which a Post or LinkPatients without a heartbeat is taken for lost, so that one that
+// takes longer looks to Temporal as if its worker had died, while it goes on.
 func impatient(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if done, ok := req.(*workflowservice.RespondWorkflowTaskCompletedRequest); ok {
 		for _, command := range done.Commands {
@@ -101,7 +101,7 @@ func impatient(ctx context.Context, method string, req, reply any, cc *grpc.Clie
 }
 
 func shorten(activity *commandpb.ScheduleActivityTaskCommandAttributes) {
-	if activity.GetActivityType().GetName() == "Post" {
+	if name := activity.GetActivityType().GetName(); name == "Post" || name == "LinkPatients" {
 		activity.HeartbeatTimeout = durationpb.New(500 * time.Millisecond)
 	}
 }

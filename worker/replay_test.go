@@ -13,8 +13,6 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/vantrexia/vantrexia/activities"
-	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/gate"
@@ -41,7 +39,7 @@ func TestEarlierHistoriesReplay(t *testing.T) {
 				workflows.CircuitBreaker,
 				workflows.ProcessPending,
 				workflows.ImportPatients,
-				workflows.ImportPatient,
+				workflows.ImportChunk,
 				workflows.RefreshPatients,
 				workflows.Prune,
 			} {
@@ -62,7 +60,8 @@ func TestRecordHistories(t *testing.T) {
 	r := newRig(t, setup{})
 	r.recordTransmissions()
 	newRig(t, setup{}).recordCircuit() // whose worker holds no token yet
-	newRig(t, setup{}).recordWaitingImport()
+	newRig(t, setup{}).recordWaitingImport("import-patient", "/1")
+	newRig(t, setup{importParallel: 1}).recordWaitingImport("import-chunk", "/1-2")
 	r.recordPending()
 	r.recordImports()
 	newRig(t, setup{parallel: 1}).recordQueue()
@@ -153,30 +152,43 @@ func (r *rig) recordPending() {
 }
 
 func (r *rig) recordImports() {
-	created := must(r.store.CreateImport(r.t.Context(), practice))(r.t)
-	ids := []string{sandbox.People()[0].FHIRID, sandbox.People()[1].FHIRID, "nobody"}
-	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
-		r.t.Fatal(err)
-	}
-	id := workflows.ImportPatientsWorkflowID(created.ID)
-	r.save("import-patients", r.finish(id, workflows.ImportPatients, workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: created.ID}}))
+	people := fhirIDs(sandbox.People())
+	first, run := r.startImportOf([]string{people[0], people[1], "nobody"})
+	r.finished(run)
+	r.save("import-patients", run)
+	id := workflows.ImportPatientsWorkflowID(first)
 	r.save("import-patient", r.temporal.GetWorkflow(r.t.Context(), id+"/1", ""))
 	r.save("import-patient-unknown", r.temporal.GetWorkflow(r.t.Context(), id+"/3", ""))
+
+	second, run := r.startImportOf(append(people[:11:11], "nobody")) // in chunks of two
+	r.finished(run)
+	r.save("import-patients-in-chunks", run)
+	id = workflows.ImportPatientsWorkflowID(second)
+	r.save("import-chunk", r.temporal.GetWorkflow(r.t.Context(), id+"/1-2", ""))
+	r.save("import-chunk-unknown", r.temporal.GetWorkflow(r.t.Context(), id+"/11-12", ""))
 	r.save("refresh-patients", r.finish("refresh-patients", workflows.RefreshPatients, practice))
 }
 
+// finished waits for the end of a run.
+func (r *rig) finished(run client.WorkflowRun) {
+	r.t.Helper()
+	if err := run.Get(r.t.Context(), nil); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // recordWaitingImport has an import of two patients open the circuit, and go on.
-func (r *rig) recordWaitingImport() {
+func (r *rig) recordWaitingImport(name, child string) {
 	r.breakEHR(refuseUs)
 	importID, run := r.startImport(2)
-	child := r.temporal.GetWorkflow(r.t.Context(), run.GetID()+"/1", "")
+	part := r.temporal.GetWorkflow(r.t.Context(), run.GetID()+child, "")
 	eventually(r.t, "the import to wait", func() bool { return strings.Contains(r.details(run), "Waiting for eCW: 2 patients") })
-	r.save("import-patients-waiting", run)
-	r.save("import-patient-waiting", child)
+	r.save(name+"s-waiting", run)
+	r.save(name+"-waiting", part)
 	r.admin(http.MethodDelete, "faults", nil, nil)
 	r.mustImport(importID, run, 2)
-	r.save("import-patients-waited", run)
-	r.save("import-patient-waited", child)
+	r.save(name+"s-waited", run)
+	r.save(name+"-waited", part)
 }
 
 func (r *rig) recordPrune() {
@@ -191,9 +203,7 @@ func (r *rig) finish(id string, workflow any, input any) client.WorkflowRun {
 	options := client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TaskQueue(practice)}
 	run := must(r.temporal.ExecuteWorkflow(r.t.Context(), options, workflow, input))(r.t)
 	first := r.temporal.GetWorkflow(r.t.Context(), id, run.GetRunID())
-	if err := run.Get(r.t.Context(), nil); err != nil {
-		r.t.Fatal(err)
-	}
+	r.finished(run)
 	return first
 }
 

@@ -93,6 +93,8 @@ type setup struct {
 	parallel          int             // requests to eCW at once; 0: more than a test sends
 	timeout           time.Duration   // of a request to eCW; 0: the usual one
 	keep              activities.Keep // the zero value keeps all for ever
+	patients          int             // of the EHR; 0: the usual ones
+	importParallel    int             // chunks of an import at a time; 0: the usual number
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -112,16 +114,18 @@ type rig struct {
 	delays    []time.Duration
 	drain     time.Duration
 	keep      activities.Keep
+	importing int // chunks at a time
 }
 
 func newRig(t *testing.T, s setup) *rig {
 	t.Helper()
 	r := &rig{
-		t:      t,
-		log:    slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)),
-		delays: s.delays,
-		drain:  cmp.Or(s.drain, patience),
-		keep:   s.keep,
+		t:         t,
+		log:       slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)),
+		delays:    s.delays,
+		drain:     cmp.Or(s.drain, patience),
+		keep:      s.keep,
+		importing: cmp.Or(s.importParallel, 10),
 	}
 	if r.delays == nil {
 		r.delays = documentedDelays()
@@ -183,7 +187,7 @@ func (r *rig) startEHR(s setup) {
 	r.ehrURL = "http://" + listener.Addr().String()
 	server := must(sandbox.New(sandbox.Config{
 		ClientID: clientID, PracticeCode: practice, JWKSURL: app.URL, PublicURL: r.ehrURL, IgnoreIfNoneExist: s.ignoreIfNoneExist,
-		RatePerMinute: s.perMinute,
+		RatePerMinute: s.perMinute, Patients: s.patients,
 	}))(r.t)
 	var handler http.Handler = server
 	if s.watch != nil {
@@ -216,7 +220,7 @@ func (r *rig) startWorker(c client.Client) *worker.Worker {
 	w := worker.New(c, practice, worker.Activities{
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
-		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 10, Logger: r.log},
+		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: r.importing, Logger: r.log},
 		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate},
 		Prune:         &activities.Prune{Store: r.store, Keep: r.keep, Logger: r.log},
 	}, r.drain)

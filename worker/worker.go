@@ -45,7 +45,7 @@ func New(c client.Client, practice string, do Activities, drain time.Duration) *
 	w.RegisterWorkflow(workflows.ProcessPending)
 	w.RegisterWorkflow(workflows.CircuitBreaker)
 	w.RegisterWorkflow(workflows.ImportPatients)
-	w.RegisterWorkflow(workflows.ImportPatient)
+	w.RegisterWorkflow(workflows.ImportChunk)
 	w.RegisterWorkflow(workflows.RefreshPatients)
 	w.RegisterWorkflow(workflows.Prune)
 	w.RegisterActivity(do.Transmission)

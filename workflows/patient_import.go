@@ -1,13 +1,12 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
-	"time"
+	"slices"
+	"strconv"
 
 	"github.com/google/uuid"
 	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/vantrexia/vantrexia/activities"
@@ -17,13 +16,15 @@ import (
 
 // importBatch is how many patients one run of ImportPatients takes before it continues as new: its history stays small
 // however many there are.
-const importBatch = 200
+const importBatch = 1000
 
 // ImportPatientsInput names the import, whose items stand in the database.
 type ImportPatientsInput struct {
 	activities.ImportRef
 	// After is the number of the last item that earlier runs took.
 	After int
+	// Chunk is how many patients a child takes, as the first run has found.
+	Chunk int `json:",omitempty"`
 }
 
 // ImportPatientsWorkflowID is the id of the workflow of an import.
@@ -31,13 +32,13 @@ func ImportPatientsWorkflowID(importID uuid.UUID) string {
 	return "import/" + importID.String()
 }
 
-// ImportPatients imports patients from eCW: one child workflow each, some at a time. A patient that cannot be imported is
-// recorded with the reason and never stops the others. When a person cancels the import, its result says so of each
-// patient that was not done by then.
+// ImportPatients imports patients from eCW: one child workflow for each chunk of them, some at a time. A patient that cannot
+// be imported is recorded with the reason and never stops the others. When a person cancels the import, its result says so
+// of each patient that was not done by then.
 func ImportPatients(ctx workflow.Context, in ImportPatientsInput) error {
-	last, more, err := importNext(ctx, in)
+	next, more, err := importNext(ctx, in)
 	if err == nil && more {
-		return workflow.NewContinueAsNewError(ctx, ImportPatients, ImportPatientsInput{ImportRef: in.ImportRef, After: last})
+		return workflow.NewContinueAsNewError(ctx, ImportPatients, next)
 	}
 	var do *activities.PatientImport
 	settled, _ := workflow.NewDisconnectedContext(ctx)
@@ -47,51 +48,60 @@ func ImportPatients(ctx workflow.Context, in ImportPatientsInput) error {
 	return err
 }
 
-// importNext imports the next patients and returns the number of the last one, and whether there may be more. An error
+// importNext imports the next patients and returns the input of the next run, and whether there may be more. An error
 // means that the workflow was cancelled.
-func importNext(ctx workflow.Context, in ImportPatientsInput) (last int, more bool, err error) {
+func importNext(ctx workflow.Context, in ImportPatientsInput) (next ImportPatientsInput, more bool, err error) {
 	var do *activities.PatientImport
 	var batch activities.ImportBatch
 	query := activities.ImportBatchQuery{ImportRef: in.ImportRef, After: in.After, Limit: importBatch}
 	err = workflow.ExecuteActivity(untilDone(ctx, "next patients"), do.NextImportItems, query).Get(ctx, &batch)
 	if err != nil || len(batch.Ordinals) == 0 {
-		return 0, false, err
+		return in, false, err
 	}
-	last = int(batch.Ordinals[len(batch.Ordinals)-1])
-	i := &importing{
-		ref:     in.ImportRef,
-		batch:   batch,
-		doing:   fmt.Sprintf("Importing patients **%d to %d** of the request, %d at a time.", batch.Ordinals[0], last, batch.Parallel),
-		waiting: map[int32]bool{},
+	next = in
+	next.After = int(batch.Ordinals[len(batch.Ordinals)-1])
+	if in.Chunk == 0 {
+		next.Chunk = chunkSize(batch.Open, batch.Parallel)
 	}
-	return last, len(batch.Ordinals) == importBatch, i.each(ctx)
+	i := &importing{ref: in.ImportRef, batch: batch, chunk: next.Chunk, waiting: map[int32]int{}}
+	return next, len(batch.Ordinals) == importBatch, i.each(ctx)
+}
+
+// chunkSize is how many patients a child takes, who are read with one request: as many as leave each of those that run at a
+// time something to do, and no more than a request may ask for.
+func chunkSize(patients, parallel int) int {
+	parallel = max(1, parallel)
+	return min(max(1, (patients+parallel-1)/parallel), ecw.MaxPatientList)
 }
 
 // importing is a batch of patients that are being imported.
 type importing struct {
 	ref     activities.ImportRef
 	batch   activities.ImportBatch
-	doing   string         // for people to see
-	waiting map[int32]bool // the items that wait for eCW
-	reason  string         // why the last of them does
+	chunk   int           // how many patients a child takes
+	waiting map[int32]int // how many patients wait for eCW, by the first of their chunk
+	waiters int           // how many these are
+	reason  string        // why the last of them do
 }
 
-// signalWaits tells ImportPatients that a child waits for eCW; its argument is an importWait.
+// signalWaits tells ImportPatients that the patients of a child wait for eCW, or do not any more; its argument is an
+// importWait.
 const signalWaits = "waits"
 
-// importWait is an item that waits for eCW, and why.
+// importWait says how many patients of a chunk wait for eCW, and why. The chunk is known by its first patient.
 type importWait struct {
-	Ordinal int32
-	Reason  string
+	Chunk    int32
+	Patients int    `json:",omitempty"`
+	Reason   string `json:",omitempty"`
 }
 
-// each runs a child for each item, at most batch.Parallel at a time, and returns when all have ended.
+// each runs a child for each chunk, at most batch.Parallel at a time, and returns when all have ended.
 func (i *importing) each(ctx workflow.Context) error {
 	i.show(ctx)
 	i.takeWaits(ctx)
 	slots := workflow.NewSemaphore(ctx, int64(max(1, i.batch.Parallel)))
 	group := workflow.NewWaitGroup(ctx)
-	for _, ordinal := range i.batch.Ordinals {
+	for ordinals := range slices.Chunk(i.batch.Ordinals, i.chunk) {
 		if slots.Acquire(ctx, 1) != nil {
 			break // cancelled
 		}
@@ -99,26 +109,32 @@ func (i *importing) each(ctx workflow.Context) error {
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer group.Done()
 			defer slots.Release(1)
-			i.one(ctx, ordinal)
+			i.one(ctx, ordinals)
 		})
 	}
 	group.Wait(ctx)
 	return ctx.Err()
 }
 
-// one returns when the child of an item has ended. One that a person ended leaves its item open: FinishImport says so in the
-// result.
-func (i *importing) one(ctx workflow.Context, ordinal int32) {
+// one returns when the child of a chunk has ended. One that a person ended leaves its items open: FinishImport says so in
+// the result.
+func (i *importing) one(ctx workflow.Context, ordinals []int32) {
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            fmt.Sprintf("%s/%d", ImportPatientsWorkflowID(i.ref.ImportID), ordinal),
+		WorkflowID:            ImportPatientsWorkflowID(i.ref.ImportID) + "/" + chunkName(ordinals),
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 	})
-	in := ImportPatientInput{ImportItem: activities.ImportItem{ImportRef: i.ref, Ordinal: ordinal}}
-	_ = workflow.ExecuteChildWorkflow(child, ImportPatient, in).Get(ctx, nil)
-	if i.waiting[ordinal] {
-		delete(i.waiting, ordinal)
-		i.show(ctx)
+	in := ImportChunkInput{ImportRef: i.ref, First: ordinals[0], Ordinals: ordinals}
+	_ = workflow.ExecuteChildWorkflow(child, ImportChunk, in).Get(ctx, nil)
+	i.wait(ctx, importWait{Chunk: ordinals[0]})
+}
+
+// chunkName is how people find the child of a chunk: "7", or "1-100".
+func chunkName(ordinals []int32) string {
+	first, last := ordinals[0], ordinals[len(ordinals)-1]
+	if first == last {
+		return strconv.Itoa(int(first))
 	}
+	return fmt.Sprintf("%d-%d", first, last)
 }
 
 func (i *importing) takeWaits(ctx workflow.Context) {
@@ -126,16 +142,33 @@ func (i *importing) takeWaits(ctx workflow.Context) {
 		for {
 			var wait importWait
 			workflow.GetSignalChannel(ctx, signalWaits).Receive(ctx, &wait)
-			i.waiting[wait.Ordinal], i.reason = true, wait.Reason
-			i.show(ctx)
+			i.wait(ctx, wait)
 		}
 	})
 }
 
+// wait takes note of a chunk that waits, or does not any more.
+func (i *importing) wait(ctx workflow.Context, w importWait) {
+	if w.Patients == i.waiting[w.Chunk] {
+		return
+	}
+	i.waiters += w.Patients - i.waiting[w.Chunk]
+	i.waiting[w.Chunk] = w.Patients
+	if w.Patients > 0 {
+		i.reason = w.Reason
+	}
+	i.show(ctx)
+}
+
 func (i *importing) show(ctx workflow.Context) {
-	details := i.doing
-	if n := len(i.waiting); n > 0 {
-		details = fmt.Sprintf("### Waiting for eCW: %d patients\n\n%s They go on by themselves.\n\n%s", n, whyWaiting(i.reason), i.doing)
+	ordinals := i.batch.Ordinals
+	chunks := fmt.Sprintf("%d at a time", i.batch.Parallel)
+	if i.chunk > 1 {
+		chunks = fmt.Sprintf("%d chunks of %d at a time", i.batch.Parallel, i.chunk)
+	}
+	details := fmt.Sprintf("Importing patients **%d to %d** of the request, %s.", ordinals[0], ordinals[len(ordinals)-1], chunks)
+	if i.waiters > 0 {
+		details = fmt.Sprintf("### Waiting for eCW: %d patients\n\n%s They go on by themselves.\n\n%s", i.waiters, whyWaiting(i.reason), details)
 	}
 	workflow.SetCurrentDetails(ctx, details)
 }
@@ -147,123 +180,6 @@ func whyWaiting(reason string) string {
 	}
 	return "eCW is unavailable."
 }
-
-// ImportPatientInput names one patient of an import, and carries how far its wait has come into the next run.
-type ImportPatientInput struct {
-	activities.ImportItem
-	// Gap is how long it waited before it last asked for eCW, zero: it has not waited yet.
-	Gap time.Duration `json:",omitempty"`
-	// Told means that ImportPatients knows that this patient waits.
-	Told bool `json:",omitempty"`
-}
-
-// ImportPatient imports one patient, and records why when that does not work out.
-func ImportPatient(ctx workflow.Context, in ImportPatientInput) error {
-	p := &patientImport{in: in}
-	err := p.link(ctx)
-	if err == nil || temporal.IsCanceledError(err) || workflow.IsContinueAsNewError(err) {
-		return err
-	}
-	failure := activities.ImportFailure{ImportItem: in.ImportItem, Reason: "The import of this patient failed inside Vantrexia: try again"}
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) && app.HasDetails() {
-		failure.Reason = app.Message()
-	}
-	return workflow.ExecuteActivity(untilDone(ctx, "record why not"), p.do.RecordImportError, failure).Get(ctx, nil)
-}
-
-// patientImport is the state of one run of ImportPatient.
-type patientImport struct {
-	do *activities.PatientImport // nil: it only names the methods
-	in ImportPatientInput
-}
-
-// link waits as long as it takes for what is no fault of this patient: while the circuit is not closed, eCW does not answer
-// anything, or its limit is used up. An error is the patient's own, or ends this run.
-func (p *patientImport) link(ctx workflow.Context) error {
-	read := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 3 * time.Minute,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 2 * time.Second, BackoffCoefficient: 3, MaximumAttempts: importAttempts},
-		Summary:             "read the patient from eCW and link it",
-	})
-	for {
-		var linked activities.Linked
-		err := workflow.ExecuteActivity(read, p.do.LinkPatient, p.in.ImportItem).Get(ctx, &linked)
-		if err == nil {
-			attendCircuit(ctx, p.in.PracticeCode, linked.Recorded)
-		}
-		if err == nil && !linked.Waits {
-			return nil
-		}
-		wait, err := p.judge(ctx, linked, err)
-		if err != nil {
-			return err
-		}
-		timer := workflow.TimerOptions{Summary: "until eCW may be asked again"}
-		if err := workflow.NewTimerWithOptions(ctx, wait, timer).Get(ctx, nil); err != nil {
-			return err
-		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
-			return workflow.NewContinueAsNewError(ctx, ImportPatient, p.in)
-		}
-	}
-}
-
-// judge says how long to wait before eCW is asked for the patient again, or returns the error that is the patient's own.
-func (p *patientImport) judge(ctx workflow.Context, linked activities.Linked, err error) (wait time.Duration, own error) {
-	if err == nil {
-		if linked.Forbidden {
-			p.in.Forbidden++
-		}
-		return p.waitForECW(ctx, linked), nil
-	}
-	f := activities.Describe(err)
-	switch {
-	case f.Class == ecw.ClassThrottled:
-		return max(f.RetryAt.Sub(workflow.Now(ctx)), throttlePause), nil
-	case f.Finding != gate.Unavailable:
-		return 0, err
-	}
-	var answers bool
-	ask := workflow.ExecuteActivity(untilAuthenticated(ctx, "ask whether eCW answers at all"), p.do.ECWAnswers, p.in.ImportRef)
-	if cut := ask.Get(ctx, &answers); cut != nil {
-		return 0, cut
-	}
-	if answers { // and fails at this patient only
-		return 0, err
-	}
-	return p.waitForECW(ctx, activities.Linked{Reason: gate.ReasonUnavailable}), nil
-}
-
-// waitForECW is the wait before the circuit is asked again. The circuit breaker, which ends where it finds nobody to try, has
-// to come first: then the next patient to ask is the trial. One that was the trial lets the others be it.
-func (p *patientImport) waitForECW(ctx workflow.Context, linked activities.Linked) time.Duration {
-	wait := trialCheck
-	if !linked.Trying {
-		p.in.Gap = min(max(firstTrialAfter, 2*p.in.Gap), longestTrialGap)
-		wait += p.in.Gap
-	}
-	if linked.Trial {
-		wait += firstTrialAfter
-	}
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### Waiting for eCW\n\n%s It is asked again about **%s**.",
-		whyWaiting(linked.Reason), workflow.Now(ctx).Add(wait).Format(timeForm)))
-	p.tell(ctx, linked.Reason)
-	return wait
-}
-
-// tell lets ImportPatients show that this patient waits, once. It may have ended meanwhile.
-func (p *patientImport) tell(ctx workflow.Context, reason string) {
-	parent := workflow.GetInfo(ctx).ParentWorkflowExecution
-	if p.in.Told || parent == nil {
-		return
-	}
-	p.in.Told = true
-	_ = workflow.SignalExternalWorkflow(ctx, parent.ID, "", signalWaits, importWait{Ordinal: p.in.Ordinal, Reason: reason}).Get(ctx, nil)
-}
-
-// importAttempts is how often a patient is asked for while eCW fails at it or the database is in trouble: about two minutes.
-const importAttempts = 5
 
 // RefreshPatients reads the demographics of every linked patient again. A schedule starts it daily.
 func RefreshPatients(ctx workflow.Context, practice string) error {

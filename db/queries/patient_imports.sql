@@ -38,6 +38,21 @@ WHERE import_id = @import_id
 ORDER BY ordinal
 LIMIT @batch;
 
+-- name: CountOpenImportItems :one
+SELECT count(*)
+FROM patient_import_items
+WHERE import_id = @import_id
+  AND outcome IS NULL;
+
+-- name: ListOpenImportItems :many
+-- Lists those of the items that are not done yet.
+SELECT ordinal, ecw_fhir_id
+FROM patient_import_items
+WHERE import_id = @import_id
+  AND ordinal = ANY(@ordinals::integer[])
+  AND outcome IS NULL
+ORDER BY ordinal;
+
 -- name: GetImportItem :one
 SELECT *
 FROM patient_import_items

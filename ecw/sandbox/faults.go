@@ -23,6 +23,10 @@ const (
 	kindRefuseIdentifier  = "refuse_identifier"
 	kindIgnoreIdentifier  = "ignore_identifier"
 	kindDropIdentifier    = "drop_identifier"
+	kindRefuseIDList      = "refuse_id_list"
+	kindIgnoreIDList      = "ignore_id_list"
+	kindHidePatients      = "hide_patients"
+	kindSmallPages        = "small_pages"
 	kindOtherPerson       = "other_person"
 	kindNarrowScope       = "narrow_scope"
 	kindNoExpiresIn       = "no_expires_in"
@@ -92,10 +96,14 @@ func faultKinds() []faultKind {
 		{kindRefuseIdentifier, search, "refuses a search for Observations by identifier", changesHandling},
 		{kindIgnoreIdentifier, search, "ignores the identifier in a search for Observations, and finds too much", changesHandling},
 		{kindDropIdentifier, create, "stores the Observation without its identifiers", changesHandling},
+		{kindRefuseIDList, search, "refuses a search for Patients by a list of ids", changesHandling},
+		{kindIgnoreIDList, search, "ignores a list of ids in a search for Patients, and finds everybody", changesHandling},
+		{kindHidePatients, search, "leaves every other Patient out of a search, as one that is inactive or merged", changesHandling},
+		{kindSmallPages, search, "answers a search for Patients with 20 on a page at most, whatever _count says", changesHandling},
 		{
 			kindOtherPerson,
-			[]operation{opRead},
-			"answers a read of a Patient with another person's demographics under its id and MRN",
+			[]operation{opRead, opSearch},
+			"shows Patients with another person's demographics under their ids and MRNs",
 			changesHandling,
 		},
 		{kindNarrowScope, token, "grants no scope that writes Observations", changesHandling},

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
 func TestFaultsOnIdentifiers(t *testing.T) {
@@ -49,6 +51,51 @@ func TestOtherPersonUnderAPatientsID(t *testing.T) {
 
 	if again := r.fhirGet(token, "/Patient/"+patientID); again.text != right.text {
 		t.Errorf("after the fault: %s", again.text)
+	}
+}
+
+// TestFaultsOnPatientLists: without a fault a search takes a list of ids, and each fault spoils it in its way.
+func TestFaultsOnPatientLists(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	token := r.token(allScopes)
+	var ids []string
+	for _, p := range sandbox.People()[:30] {
+		ids = append(ids, p.FHIRID)
+	}
+	search := "/Patient?_id=" + strings.Join(ids, ",") + "&_count=100"
+
+	if a := r.fhirGet(token, search); a.num("total") != 30 || a.get("entry", 29) == nil || a.str("entry", 29, "resource", "id") != ids[29] {
+		t.Errorf("without a fault: %s", a.text)
+	}
+
+	r.fault(`{"kind": "refuse_id_list"}`)
+	if a := r.fhirGet(token, search); a.status != 400 {
+		t.Errorf("refuse_id_list: got %d", a.status)
+	}
+
+	r.fault(`{"kind": "ignore_id_list"}`)
+	if a := r.fhirGet(token, search); a.num("total") != 142 {
+		t.Errorf("ignore_id_list: %s", a.text)
+	}
+
+	r.fault(`{"kind": "hide_patients"}`)
+	if a := r.fhirGet(token, search); a.num("total") != 15 {
+		t.Errorf("hide_patients: %s", a.text)
+	}
+
+	r.fault(`{"kind": "small_pages"}`)
+	if a := r.fhirGet(token, search); a.num("total") != 30 || a.get("entry", 19) == nil || a.get("entry", 20) != nil ||
+		a.str("link", 1, "relation") != "next" {
+		t.Errorf("small_pages: %s", a.text)
+	}
+
+	right := r.fhirGet(token, search)
+	r.fault(`{"kind": "other_person", "target": "search"}`)
+	wrong := r.fhirGet(token, search)
+	if wrong.str("entry", 0, "resource", "id") != ids[0] ||
+		wrong.str("entry", 0, "resource", "birthDate") == right.str("entry", 0, "resource", "birthDate") {
+		t.Errorf("other_person: %s", wrong.text)
 	}
 }
 

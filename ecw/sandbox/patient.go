@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -170,23 +171,27 @@ func (s *Server) readPatient(c *call) reply {
 		return problem{status: http.StatusNotFound, code: "not-found", detail: "no such Patient"}.outcome()
 	}
 
-	resource := p.resource
-	if c.effects.has(kindOtherPerson) {
-		var err error
-		if resource, err = encode(s.patients.mixedUp(p).fhir()); err != nil {
-			return problem{status: http.StatusInternalServerError, code: "exception", detail: "the Patient cannot be written"}.outcome()
-		}
-	}
-
 	rep := reply{
 		status:      http.StatusOK,
 		contentType: typeFHIR,
 		header:      http.Header{},
-		body:        resource,
+		body:        s.shownPatient(c, p),
 	}
 
 	rep.header.Set("ETag", `W/"1"`)
 	return rep
+}
+
+// shownPatient is the Patient resource that a request is answered with.
+func (s *Server) shownPatient(c *call, p *patient) json.RawMessage {
+	if !c.effects.has(kindOtherPerson) {
+		return p.resource
+	}
+	resource, err := encode(s.patients.mixedUp(p).fhir())
+	if err != nil { // New has encoded the same demographics, so they can be encoded
+		s.log.Error("sandbox patient", "error", err)
+	}
+	return resource
 }
 
 // mixedUp is a patient whose chart was overwritten with another person's demographics; only the id and the
@@ -206,21 +211,37 @@ func (ps *patients) mixedUp(p *patient) *patient {
 
 func (s *Server) searchPatients(c *call) reply {
 	values := c.URL.Query()
+	if len(splitOr(values.Get("_id"))) > 1 {
+		switch {
+		case c.effects.has(kindRefuseIDList):
+			return refuseSearch(errors.New("_id takes no list here (a fault asked for)"))
+		case c.effects.has(kindIgnoreIDList):
+			values.Del("_id")
+		}
+	}
+
 	q, err := parseQuery(values, patientParams())
 	if err != nil {
 		return refuseSearch(err)
 	}
+	if c.effects.has(kindSmallPages) {
+		q.count = min(q.count, smallPage)
+	}
 
 	var matches []*patient
-	for _, p := range s.patients.list {
-		if q.matches(p) && !c.effects.has(kindEmptySearch) {
+	for i, p := range s.patients.list {
+		hidden := c.effects.has(kindEmptySearch) || c.effects.has(kindHidePatients) && i%2 == 1
+		if !hidden && q.matches(p) {
 			matches = append(matches, p)
 		}
 	}
 
 	return searchReply(s.FHIRBaseURL(), "Patient", values, q, matches,
-		func(p *patient) (string, json.RawMessage) { return p.FHIRID, p.resource })
+		func(p *patient) (string, json.RawMessage) { return p.FHIRID, s.shownPatient(c, p) })
 }
+
+// smallPage is the size of a page under kindSmallPages.
+const smallPage = 20
 
 func patientParams() map[string]matcher[*patient] {
 	return map[string]matcher[*patient]{
