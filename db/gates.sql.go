@@ -429,16 +429,12 @@ func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionPara
 
 const noteAnswer = `-- name: NoteAnswer :exec
 UPDATE ecw_gates
-SET
-    answered_at = clock_timestamp(),
-    failing = CASE WHEN circuit = 'closed' THEN '{}' ELSE failing END,
-    failing_since = CASE WHEN circuit = 'closed' THEN NULL ELSE failing_since END
+SET answered_at = clock_timestamp()
 WHERE practice_code = $1
-  AND (answered_at < now() - interval '1 second' OR circuit = 'closed' AND failing <> '{}')
+  AND answered_at < now() - interval '1 second'
 `
 
-// Records that eCW answered a delivery, so that earlier failures were not the start of an outage. It writes
-// once a second at most.
+// eCW has answered a delivery. Written once a second at most.
 func (q *Queries) NoteAnswer(ctx context.Context, practiceCode string) error {
 	_, err := q.db.Exec(ctx, noteAnswer, practiceCode)
 	return err

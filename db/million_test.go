@@ -221,7 +221,7 @@ func theIntake() map[string]planned {
 	var keys []string
 	for n := range chunk {
 		ids = append(ids, uuid.UUID{15: byte(n)})
-		keys = append(keys, fmt.Sprintf("key-%d", 5*n+1))
+		keys = append(keys, fmt.Sprintf("key-%d", 5*n+1+n%2)) // every fifth is stored
 		many.PatientIDs = append(many.PatientIDs, uuid.UUID{15: byte(n)})
 		many.ObservationTypes = append(many.ObservationTypes, "weight")
 		many.EffectiveAt = append(many.EffectiveAt, time.Now())

@@ -130,7 +130,7 @@ func (g *Gate) report(ctx context.Context, q *db.Queries, r Report) (change Chan
 	if err != nil {
 		return Change{}, g.failed("look at circuit", err)
 	}
-	if state.Circuit == Closed && !r.Finding.speaksAgainst() { // most do not, and need no lock
+	if state.Circuit == Closed && len(state.Failing) == 0 && !r.Finding.speaksAgainst() { // most change nothing
 		return Change{}, nil
 	}
 
@@ -186,8 +186,8 @@ func (g *Gate) Release(ctx context.Context, failingSince time.Time) error {
 }
 
 // The transitions of the circuit. Each returns the circuit after an event, or the same one where the event
-// changes nothing; docs/reliability.md shows them as a diagram. An answer that finds the circuit closed needs
-// no lock: the query NoteAnswer does to the row what afterReport would.
+// changes nothing; docs/reliability.md shows them as a diagram. An answer that finds the circuit closed and
+// nothing failing is not reported to it, here and in the query RecordDelivered: it changes nothing.
 
 // afterReport is the circuit after a report. While it is not closed, only the trial's report closes it: the
 // other deliveries that report then began before it opened.

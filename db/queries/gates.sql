@@ -179,15 +179,11 @@ SET
 WHERE practice_code = @practice_code;
 
 -- name: NoteAnswer :exec
--- Records that eCW answered a delivery, so that earlier failures were not the start of an outage. It writes
--- once a second at most.
+-- eCW has answered a delivery. Written once a second at most.
 UPDATE ecw_gates
-SET
-    answered_at = clock_timestamp(),
-    failing = CASE WHEN circuit = 'closed' THEN '{}' ELSE failing END,
-    failing_since = CASE WHEN circuit = 'closed' THEN NULL ELSE failing_since END
+SET answered_at = clock_timestamp()
 WHERE practice_code = @practice_code
-  AND (answered_at < now() - interval '1 second' OR circuit = 'closed' AND failing <> '{}');
+  AND answered_at < now() - interval '1 second';
 
 -- name: StartSlowly :exec
 -- After an outage one request is under way at first.
