@@ -30,13 +30,6 @@ type PatientImport struct {
 	Logger *slog.Logger
 }
 
-// The outcomes of one patient's import.
-const (
-	outcomeImported = "imported"
-	outcomeSkipped  = "skipped"
-	outcomeError    = "error"
-)
-
 // ImportRef names an import of one practice.
 type ImportRef struct {
 	PracticeCode string
@@ -245,7 +238,7 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return mismatch("Patient %s has this MRN, but another %s than eCW shows: compare both records, correct the one that is wrong "+
 			"and import again; if they are one person, link the patient with confirm_mismatch", namesake.ID, differ), nil
 	}
-	return nil, takeOver(ctx, q, item, params, namesake.ID, outcomeImported)
+	return nil, takeOver(ctx, q, item, params, namesake.ID, db.OutcomeImported)
 }
 
 // refresh takes over what eCW shows of a patient who is linked. When eCW shows another person, it holds the patient's
@@ -271,7 +264,7 @@ func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Dem
 	if err != nil && !db.IsNotFound(err) {
 		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
 	}
-	return nil, takeOver(ctx, q, item, params, linked.ID, outcomeSkipped)
+	return nil, takeOver(ctx, q, item, params, linked.ID, db.OutcomeSkipped)
 }
 
 // add creates a patient whom we did not have.
@@ -283,7 +276,7 @@ func add(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinke
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
 	}
-	return finish(ctx, q, item, outcomeImported, id)
+	return finish(ctx, q, item, db.OutcomeImported, id)
 }
 
 func takeOver(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinkedPatientParams, id uuid.UUID, outcome string) error {
@@ -396,7 +389,7 @@ type ImportFailure struct {
 
 // RecordImportError ends an item that could not be imported.
 func (a *PatientImport) RecordImportError(ctx context.Context, f ImportFailure) error {
-	outcome := outcomeError
+	outcome := db.OutcomeError
 	err := a.Store.FinishImportItem(ctx, db.FinishImportItemParams{ImportID: f.ImportID, Ordinal: f.Ordinal, Outcome: &outcome, Reason: f.Reason})
 	if err != nil {
 		return fmt.Errorf("record import error: %w", err)

@@ -122,11 +122,15 @@ func (e *explainer) explain(ctx context.Context, sql string, args []any) {
 		e.t.Fatalf("%v: %s", err, sql)
 	}
 
-	var plans []struct{ Plan plan }
+	var plans []struct {
+		Plan plan
+		Took float64 `json:"Execution Time"`
+	}
 	if err := json.Unmarshal(text, &plans); err != nil {
 		e.t.Fatal(err)
 	}
 	e.plans = append(e.plans, plans[0].Plan)
+	e.t.Logf("%d rows touched in %.1f ms", plans[0].Plan.touched(), plans[0].Took)
 }
 
 func (e *explainer) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
@@ -203,7 +207,6 @@ func TestPlansOfAMillionTransmissions(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, p := range e.plans {
-					t.Logf("%d rows touched", p.touched())
 					if p.scans() || p.touched() > query.most {
 						t.Errorf("want at most %d, and no scan of a large table:\n%s", query.most, p)
 					}

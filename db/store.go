@@ -29,6 +29,13 @@ const (
 	StatusFailed      = "failed"
 )
 
+// The outcomes of one patient's import. A skipped one was linked already, and is up to date.
+const (
+	OutcomeImported = "imported"
+	OutcomeSkipped  = "skipped"
+	OutcomeError    = "error"
+)
+
 const (
 	// statementTimeout cuts a statement that is stuck: every query here reads or writes a few indexed rows.
 	statementTimeout = 15 * time.Second
