@@ -53,7 +53,7 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
 	}
-	if row.Patient.ECWFHIRID == nil {
+	if row.Patient.ECWFHIRID == nil || mayBePruned(row.Observation, row.Patient) {
 		return FirstDelivery{}, nil
 	}
 	d := first{
@@ -67,7 +67,7 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 	switch {
 	case row.Known:
 		return d.takeUp(ctx)
-	case row.Patient.MismatchSince != nil, mayBePruned(row.Observation, row.Patient), d.transform() != nil:
+	case row.Patient.MismatchSince != nil, d.transform() != nil:
 		return FirstDelivery{}, nil
 	}
 	return d.deliver(ctx)
@@ -91,7 +91,7 @@ func (d *first) takeUp(ctx context.Context) (FirstDelivery, error) {
 	d.now = *d.row.Observation.TransformedAt
 	out := d.begun(t.ID, t.Number)
 	switch {
-	case t.HeldAt != nil && len(made) == 0 && d.atOnce && !d.row.Shut:
+	case t.HeldAt != nil && len(made) == 0 && d.atOnce && !d.row.Shut && d.row.Patient.MismatchSince == nil:
 		return d.resume(ctx, out)
 	case t.Status == db.StatusProcessing && len(made) == 1 && made[0].SentAt != nil && made[0].FinishedAt == nil:
 		lost := workerLost()

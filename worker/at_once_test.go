@@ -260,3 +260,26 @@ func TestACalledFirstDeliveryTakesOneWorkflowTask(t *testing.T) {
 		}
 	}
 }
+
+// It was called, and eCW shows somebody else under the patient's id before the worker comes to it.
+func TestACalledFirstDeliveryOfSomebodyElseIsHeld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{parallel: 1})
+	r.ensureSchedules()
+	r.authenticate()
+	end, _, err := r.gate.Begin(t.Context()) // the only place
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	r.awaitHeld(id)
+	r.worker.Stop()
+	end(t.Context(), ecw.Observed{Answered: true})
+	r.setMismatch("now()")
+	r.worker = r.startWorker(r.temporal)
+	eventually(t, "the call to be met", func() bool { return strings.Contains(r.details(run), "another person") })
+	if received, _ := r.creates(id); received != 0 {
+		t.Errorf("it was sent %d times", received)
+	}
+}

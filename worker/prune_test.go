@@ -246,6 +246,14 @@ func TestAPrunedAttemptIsNotMissed(t *testing.T) {
 	}
 }
 
+// call makes a reading one that was held in the queue before its first delivery, and is called now.
+func (r *rig) call(id uuid.UUID, resource json.RawMessage) {
+	r.t.Helper()
+	r.exec("UPDATE observations SET resource = $2, resource_version = 1, transformed_at = now() WHERE id = $1", id, resource)
+	r.exec(`INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, held_at) VALUES ($1, $2, $1, 6, now())`, id, practice)
+	r.exec(`INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, $2, 'delivery', now() + interval '1 minute')`, id, practice)
+}
+
 // A reading was pruned and comes again, long after Temporal has forgotten its workflow. The EHR stores again
 // what is sent again, and searches by patient only; meanwhile the patient was linked to another chart. It is
 // found in the former one.
@@ -255,8 +263,8 @@ func TestAPrunedReadingThatComesAgainIsNotSentAgain(t *testing.T) {
 	ids := []uuid.UUID{r.storeReading(fhir.BloodPressure, bloodPressure), r.storeReading(fhir.BloodPressure, bloodPressure)}
 	stored := map[uuid.UUID]db.Observation{}
 	for _, id := range ids {
-		stored[id] = must(r.store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: practice, ID: id}))(t)
 		r.mustDeliver(r.start(id))
+		stored[id] = must(r.store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: practice, ID: id}))(t)
 	}
 	former := *r.patient.ECWFHIRID
 	r.growOld()
@@ -267,7 +275,7 @@ func TestAPrunedReadingThatComesAgainIsNotSentAgain(t *testing.T) {
 	other := sandbox.People()[1].FHIRID
 	r.relink(&other)
 
-	for _, id := range ids { // the first and the last that were pruned
+	for i, id := range ids { // the second is the newest that was pruned, and is called from the queue
 		again := must(r.store.CreateObservation(t.Context(), db.CreateObservationParams{
 			ID:              id,
 			PracticeCode:    practice,
@@ -277,6 +285,9 @@ func TestAPrunedReadingThatComesAgainIsNotSentAgain(t *testing.T) {
 			Device:          stored[id].Device,
 			Measured:        stored[id].Measured,
 		}))(t)
+		if i == 1 {
+			r.call(id, stored[id].Resource)
+		}
 		r.mustDeliver(r.start(again.ID))
 		r.wantOnce(id)
 		if row := r.transmission(id); row.ECWPatientID == nil || *row.ECWPatientID != former {

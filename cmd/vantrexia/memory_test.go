@@ -11,7 +11,7 @@ func TestTheCacheFitsTheMemory(t *testing.T) {
 		"DATABASE_URL=postgres://u:p@127.0.0.1:1/db", "TEMPORAL_ADDRESS=127.0.0.1:1", "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
-	for limit, want := range map[string]string{"230MiB": "limit_mib=230 cached_workflows=1840", "off": "limit=none cached_workflows=10000"} {
+	for limit, want := range map[string]string{"100MiB": "limit_mib=100 cached_workflows=800", "off": "limit=none cached_workflows=1000"} {
 		p := start(t, dir, append(settings, "GOMEMLIMIT="+limit), "worker")
 		p.await(t, &p.stderr, want)
 	}
