@@ -112,8 +112,8 @@ func checkAttributes(t *testing.T, postgres *devstack.Postgres) {
 	var known, unindexed int
 	err = conn.QueryRow(t.Context(), `
 		SELECT
-		    count(*) FILTER (WHERE num_nonnulls(keyword_01, keyword_02, keyword_03, keyword_04, keyword_05, int_01, datetime_01) > 0),
-		    count(*) FILTER (WHERE num_nonnulls(keyword_06, keyword_07, keyword_08, keyword_09, keyword_10, int_02, datetime_02) > 0)
+		    count(*) FILTER (WHERE num_nonnulls(keyword01, keyword02, keyword03, keyword04, keyword05, int01, datetime01) > 0),
+		    count(*) FILTER (WHERE num_nonnulls(keyword06, keyword07, keyword08, keyword09, keyword10, int02, datetime02) > 0)
 		FROM executions_visibility`).Scan(&known, &unindexed)
 	if err != nil {
 		t.Fatal(err)
