@@ -66,7 +66,7 @@ func TestVisibilityIndexes(t *testing.T) {
 				filled[name] = true
 			}
 		}
-		if len(documented) != len(all) || len(filled) != 12 || !filled["by_status"] || !filled["by_keyword_05"] {
+		if len(documented) != len(all) || len(filled) != 21 || !filled["by_status"] || !filled["by_keyword_10"] {
 			t.Errorf("of %d indexes these are filled: %v", len(documented), filled)
 		}
 	}
@@ -112,8 +112,11 @@ func checkAttributes(t *testing.T, postgres *devstack.Postgres) {
 	var known, unindexed int
 	err = conn.QueryRow(t.Context(), `
 		SELECT
-		    count(*) FILTER (WHERE num_nonnulls(keyword01, keyword02, keyword03, keyword04, keyword05, int01, datetime01) > 0),
-		    count(*) FILTER (WHERE num_nonnulls(keyword06, keyword07, keyword08, keyword09, keyword10, int02, datetime02) > 0)
+		    count(*) FILTER (WHERE num_nonnulls(
+		        keyword01, keyword02, keyword03, keyword04, keyword05, keyword06, keyword07, keyword08, keyword09, keyword10,
+		        int01, int02, int03, datetime01, datetime02, datetime03) > 0),
+		    count(*) FILTER (WHERE num_nonnulls(
+		        bool01, bool02, bool03, double01, double02, double03, text01, text02, text03, keywordlist01, keywordlist02, keywordlist03) > 0)
 		FROM executions_visibility`).Scan(&known, &unindexed)
 	if err != nil {
 		t.Fatal(err)
