@@ -4,20 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/labstack/echo/v4"
-)
 
-// The roles of a bearer token. An admin may do everything, a provider reads and triggers, a service posts
-// readings.
-const (
-	RoleAdmin    = "admin"
-	RoleProvider = "provider"
-	RoleService  = "service"
+	"github.com/vantrexia/vantrexia/account"
 )
 
 const minSecretBytes = 32 // RFC 7518 §3.2: an HS256 key is at least as long as the hash
@@ -25,13 +18,13 @@ const minSecretBytes = 32 // RFC 7518 §3.2: an HS256 key is at least as long as
 var errShortSecret = fmt.Errorf("API_TOKEN_SECRET is shorter than %d bytes: make one with `openssl rand -base64 48`", minSecretBytes)
 
 type claims struct {
-	Role string `json:"role"`
+	Role account.Role `json:"role"`
 	jwt.RegisteredClaims
 }
 
 // Token describes a bearer token to sign.
 type Token struct {
-	Role    string
+	Role    account.Role
 	Subject string
 	TTL     time.Duration
 	// Issuer and Audience are left out when they are empty.
@@ -42,8 +35,8 @@ type Token struct {
 // Sign makes a bearer token for the API, valid from now on.
 func (t Token) Sign(secret []byte) (string, error) {
 	switch {
-	case !slices.Contains([]string{RoleAdmin, RoleProvider, RoleService}, t.Role):
-		return "", fmt.Errorf("role %q is unknown: use admin, provider or service", t.Role)
+	case !t.Role.Known():
+		return "", fmt.Errorf("role %q is unknown: use %s", t.Role, joinRoles(account.Roles()))
 	case t.TTL <= 0:
 		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", t.TTL)
 	case len(secret) < minSecretBytes:
@@ -63,14 +56,16 @@ func (t Token) Sign(secret []byte) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, signed).SignedString(secret)
 }
 
-// The keys under which authenticate keeps the role and the subject of the token in the request's context.
-const (
-	roleKey    = "role"
-	subjectKey = "subject"
-)
+// callerKey is the key under which authenticate keeps the caller in the request's context.
+const callerKey = "caller"
 
-// authenticate lets a request through that carries a valid bearer token, and keeps the token's role for
-// allow.
+// callerOf returns who makes the request.
+func callerOf(c echo.Context) account.Caller {
+	caller, _ := c.Get(callerKey).(account.Caller)
+	return caller
+}
+
+// authenticate lets a request through that carries a valid bearer token, and keeps who its caller is.
 func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	options := []jwt.ParserOption{jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired()}
 	if s.TokenIssuer != "" {
@@ -96,28 +91,39 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 			return unauthorized("invalid_token", "The token is not valid here: get a new one.")
 		}
 
-		c.Set(roleKey, got.Role)
-		c.Set(subjectKey, got.Subject)
+		c.Set(callerKey, account.Caller{
+			Subject: got.Subject,
+			Role:    got.Role,
+			TokenID: got.ID,
+			Address: c.RealIP(),
+		})
 		return next(c)
 	}
 }
 
-// allow lets a request through whose token is an admin's or has one of the roles. It is set on each route,
-// not on their group: Echo answers 404 instead of 405 to a wrong method in a group with middleware.
-func (s *server) allow(roles ...string) echo.MiddlewareFunc {
+// allow lets a request through whose caller has the right. It is set on each route, not on their group: Echo
+// answers 404 instead of 405 to a wrong method in a group with middleware.
+func (s *server) allow(right account.Right) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return s.authenticate(func(c echo.Context) error {
-			role, _ := c.Get(roleKey).(string)
-			if role != RoleAdmin && !slices.Contains(roles, role) {
+			if !callerOf(c).Has(right) {
 				return &Error{
 					Status: http.StatusForbidden,
 					Code:   "forbidden",
-					Detail: "The token's role may not do this. Send a token with one of these roles: " +
-						strings.Join(append([]string{RoleAdmin}, roles...), ", ") + "."}
+					Detail: "Your role may not do this. Ask somebody with one of these roles: " + joinRoles(account.RolesWith(right)) + ".",
+				}
 			}
 			return next(c)
 		})
 	}
+}
+
+func joinRoles(roles []account.Role) string {
+	names := make([]string, len(roles))
+	for i, role := range roles {
+		names[i] = string(role)
+	}
+	return strings.Join(names, ", ")
 }
 
 func unauthorized(code, detail string) *Error {

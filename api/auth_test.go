@@ -10,6 +10,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/api"
 )
 
@@ -103,8 +104,8 @@ func TestAuthenticationComesFirst(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	s.with("").do("POST", "/api/v1/patients/", `{`).want(t, http.StatusUnauthorized, "not_authenticated")
-	s.as(api.RoleService).do("POST", "/api/v1/patients/", `{`).want(t, http.StatusForbidden, "forbidden")
-	s.as(api.RoleService).do("GET", "/api/v1/patients/no-uuid", ``).want(t, http.StatusForbidden, "forbidden")
+	s.as(account.Service).do("POST", "/api/v1/patients/", `{`).want(t, http.StatusForbidden, "forbidden")
+	s.as(account.Service).do("GET", "/api/v1/patients/no-uuid", ``).want(t, http.StatusForbidden, "forbidden")
 }
 
 func TestSignTokenRefuses(t *testing.T) {
@@ -112,8 +113,8 @@ func TestSignTokenRefuses(t *testing.T) {
 	good := []byte(tokenSecret)
 	for name, sign := range map[string]func() (string, error){
 		"an unknown role": func() (string, error) { return api.Token{Role: "root", TTL: time.Hour}.Sign(good) },
-		"no lifetime":     func() (string, error) { return api.Token{Role: api.RoleAdmin}.Sign(good) },
-		"a short secret":  func() (string, error) { return api.Token{Role: api.RoleAdmin, TTL: time.Hour}.Sign(good[:31]) },
+		"no lifetime":     func() (string, error) { return api.Token{Role: account.Admin}.Sign(good) },
+		"a short secret":  func() (string, error) { return api.Token{Role: account.Admin, TTL: time.Hour}.Sign(good[:31]) },
 	} {
 		if token, err := sign(); err == nil || token != "" {
 			t.Errorf("%s: %q, %v", name, token, err)

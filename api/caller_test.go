@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/api"
 )
 
@@ -29,7 +30,7 @@ type caller struct {
 }
 
 // as is the same caller in another role.
-func (c caller) as(role string) caller {
+func (c caller) as(role account.Role) caller {
 	c.tb.Helper()
 	token, err := api.Token{Role: role, Subject: "tests", TTL: time.Hour}.Sign([]byte(tokenSecret))
 	if err != nil {

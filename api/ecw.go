@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
@@ -34,7 +35,7 @@ func answerECWFailure(c echo.Context, err error) error { return answerRefusal(c,
 // answerRefusal adds what eCW itself said for admins only: it may name anything, and nobody else can act on
 // it.
 func answerRefusal(c echo.Context, err error, said string) error {
-	if role, _ := c.Get(roleKey).(string); role != RoleAdmin {
+	if callerOf(c).Role != account.Admin {
 		said = ""
 	}
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/ecw"
 )
@@ -149,7 +150,7 @@ func TestECWDoesNotKnowUs(t *testing.T) {
 				t.Errorf("an admin is not shown what eCW said: %s", got.body)
 			}
 
-			if got := s.as(api.RoleProvider).do("POST", "/api/v1/ecw/test/jwt/", ""); strings.Contains(string(got.body), said) ||
+			if got := s.as(account.Provider).do("POST", "/api/v1/ecw/test/jwt/", ""); strings.Contains(string(got.body), said) ||
 				got.get("ecw_said") != nil {
 				t.Errorf("a provider is shown what eCW said: %s", got.body)
 			}
@@ -322,7 +323,7 @@ func TestIssuerAndAudience(t *testing.T) {
 	}
 
 	signed, err := api.Token{
-		Role:     api.RoleProvider,
+		Role:     account.Provider,
 		TTL:      time.Hour,
 		Issuer:   "vantrexia",
 		Audience: "rpm",

@@ -101,7 +101,6 @@ func (s *server) logConfirmation(c echo.Context, patientID uuid.UUID, differ []s
 	if len(differ) == 0 {
 		return
 	}
-	subject, _ := c.Get(subjectKey).(string)
 	s.Logger.InfoContext(c.Request().Context(), "a person confirmed that a patient is the one whom eCW shows otherwise",
-		"patient_id", patientID, "subject", subject, "fields", differ)
+		"patient_id", patientID, "subject", callerOf(c).Subject, "fields", differ)
 }

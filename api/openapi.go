@@ -46,12 +46,14 @@ var loadContract = sync.OnceValues(func() (*contract, error) {
 	k := &contract{doc: doc, routes: map[string]*routers.Route{}}
 	for path, item := range doc.Paths.Map() {
 		for method, operation := range item.Operations() {
-			k.routes[method+" "+echoPattern(path)] = &routers.Route{
-				Spec:      doc,
-				Path:      path,
-				PathItem:  item,
-				Method:    method,
-				Operation: operation,
+			for _, answered := range methodsOf(method) {
+				k.routes[answered+" "+echoPattern(path)] = &routers.Route{
+					Spec:      doc,
+					Path:      path,
+					PathItem:  item,
+					Method:    method,
+					Operation: operation,
+				}
 			}
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/db"
@@ -191,7 +192,7 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 		client: client,
 		secret: log.secret,
 	}
-	return c.as(api.RoleAdmin)
+	return c.as(account.Admin)
 }
 
 func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {

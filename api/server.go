@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"go.temporal.io/sdk/client"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/health"
@@ -106,40 +107,50 @@ func (s *server) addOpenRoutes(e *echo.Echo) {
 		TakesRequests: true,
 	}
 
-	e.GET("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))
-	e.GET("/readyz", echo.WrapHandler(http.HandlerFunc(ready.ServeReadiness)))
-	e.GET("/.well-known/jwks.json", s.jwks)
-	e.GET("/openapi.yaml", s.getContract)
-	e.GET("/docs", s.getDocs)
-	e.GET("/docs/:file", s.getDocsFile)
+	take := func(path string, handle echo.HandlerFunc) { e.Match(methodsOf(http.MethodGet), path, handle) }
+	take("/healthz", echo.WrapHandler(http.HandlerFunc(ready.ServeHealth)))
+	take("/readyz", echo.WrapHandler(http.HandlerFunc(ready.ServeReadiness)))
+	take("/.well-known/jwks.json", s.jwks)
+	take("/openapi.yaml", s.getContract)
+	take("/docs", s.getDocs)
+	take("/docs/:file", s.getDocsFile)
 }
 
-// addRoutes adds the routes that take a token, with the roles that may use each beside admin.
+// addRoutes adds the routes that take a token, with the right that each of them needs.
 func (s *server) addRoutes(e *echo.Echo) {
-	take := func(method, path string, handle echo.HandlerFunc, roles ...string) {
-		e.Add(method, "/api/v1"+path, handle, s.allow(roles...), s.whenMigrated, s.contract.check)
+	take := func(method, path string, handle echo.HandlerFunc, right account.Right) {
+		e.Match(methodsOf(method), "/api/v1"+path, handle, s.allow(right), s.whenMigrated, s.contract.check)
 	}
 
-	take("POST", "/observations", s.createObservation, RoleProvider, RoleService)
-	take("POST", "/observations/batch", s.createObservations, RoleProvider, RoleService)
-	take("GET", "/observations/:id", s.getObservation, RoleProvider, RoleService)
-	take("POST", "/patients", s.createPatient, RoleProvider)
-	take("GET", "/patients", s.listPatients, RoleProvider)
-	take("GET", "/patients/:id", s.getPatient, RoleProvider)
-	take("PATCH", "/patients/:id", s.updatePatient, RoleProvider)
-	take("GET", "/patients/:id/sync-status", s.getSyncStatus, RoleProvider)
-	take("POST", "/patients/import_selected_from_ecw", s.importPatients, RoleProvider)
-	take("GET", "/patients/imports/:id", s.getImport, RoleProvider)
-	take("POST", "/ecw/test/jwt", s.testJWT, RoleProvider)
-	take("POST", "/ecw/test/connection", s.testConnection, RoleProvider)
-	take("GET", "/ecw/patients", s.listECWPatients, RoleProvider)
-	take("GET", "/fhir/observations/:id", s.getFHIRObservation, RoleProvider)
-	take("POST", "/fhir/observations/:id/transform", s.transformObservation, RoleProvider)
-	take("POST", "/fhir/observations/:id/transmit", s.transmitObservation, RoleProvider)
-	take("POST", "/fhir/process-pending", s.processPending)
-	take("GET", "/fhir/status", s.getStatus, RoleProvider)
-	take("GET", "/fhir/transmissions", s.listTransmissions, RoleProvider)
-	take("GET", "/fhir/transmissions/:id", s.getTransmission, RoleProvider)
+	take("POST", "/observations", s.createObservation, account.PostReadings)
+	take("POST", "/observations/batch", s.createObservations, account.PostReadings)
+	take("GET", "/observations/:id", s.getObservation, account.PostReadings)
+	take("POST", "/patients", s.createPatient, account.ChangePatients)
+	take("GET", "/patients", s.listPatients, account.SeePatients)
+	take("GET", "/patients/:id", s.getPatient, account.SeePatients)
+	take("PATCH", "/patients/:id", s.updatePatient, account.ChangePatients)
+	take("GET", "/patients/:id/sync-status", s.getSyncStatus, account.SeePatients)
+	take("POST", "/patients/import_selected_from_ecw", s.importPatients, account.ImportPatients)
+	take("GET", "/patients/imports/:id", s.getImport, account.ImportPatients)
+	take("POST", "/ecw/test/jwt", s.testJWT, account.TestConnection)
+	take("POST", "/ecw/test/connection", s.testConnection, account.TestConnection)
+	take("GET", "/ecw/patients", s.listECWPatients, account.ImportPatients)
+	take("GET", "/fhir/observations/:id", s.getFHIRObservation, account.SeePatients)
+	take("POST", "/fhir/observations/:id/transform", s.transformObservation, account.SteerDeliveries)
+	take("POST", "/fhir/observations/:id/transmit", s.transmitObservation, account.SteerDeliveries)
+	take("POST", "/fhir/process-pending", s.processPending, account.SweepPending)
+	take("GET", "/fhir/status", s.getStatus, account.SeeDeliveries)
+	take("GET", "/fhir/transmissions", s.listTransmissions, account.SeeDeliveries)
+	take("GET", "/fhir/transmissions/:id", s.getTransmission, account.SeeDeliveries)
+}
+
+// methodsOf are the methods that are answered as one: a server that has GET has HEAD too (RFC 9110 §9.1), for
+// which net/http leaves the body out.
+func methodsOf(method string) []string {
+	if method == http.MethodGet {
+		return []string{http.MethodGet, http.MethodHead}
+	}
+	return []string{method}
 }
 
 // whenMigrated answers 503 until the schema is as new as this binary. The first processes of an upgrade may

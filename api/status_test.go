@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/ecw"
 )
 
@@ -277,7 +277,7 @@ func TestProcessPending(t *testing.T) {
 	}
 
 	s.wantDocumented(s.do("POST", path, "").want(t, http.StatusOK, ""), nothingToDo)
-	for _, role := range []string{api.RoleProvider, api.RoleService} {
+	for _, role := range []account.Role{account.Provider, account.Service} {
 		s.as(role).do("POST", path, "").want(t, http.StatusForbidden, "forbidden")
 	}
 

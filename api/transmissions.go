@@ -11,15 +11,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/db"
 )
 
 // transmissionRow is one line of the transmission log.
 type transmissionRow struct {
-	ID               string     `json:"id"`
-	ObservationID    uuid.UUID  `json:"observation_id"`
-	PatientID        uuid.UUID  `json:"patient_id"`
-	PatientName      string     `json:"patient_name"`
+	ID            string    `json:"id"`
+	ObservationID uuid.UUID `json:"observation_id"`
+	PatientID     uuid.UUID `json:"patient_id"`
+	// PatientName is null for a caller who may not see patient data.
+	PatientName      *string    `json:"patient_name"`
 	Status           string     `json:"status"`
 	ErrorMessage     *string    `json:"error_message"`
 	ErrorClass       *string    `json:"error_class"`
@@ -86,8 +88,9 @@ func (s *server) listTransmissions(c echo.Context) error {
 		return fmt.Errorf("list transmissions: %w", err)
 	}
 
+	show := func(row db.GetTransmissionRow) transmissionRow { return s.showTransmission(c, row) }
 	key := func(row db.GetTransmissionRow) db.TransmissionKey { return order.Key(row.Transmission) }
-	answer, err := newList(c, p, count, rows, s.showTransmission, key)
+	answer, err := newList(c, p, count, rows, show, key)
 	if err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func (s *server) getTransmission(c echo.Context) error {
 		return fmt.Errorf("load attempts: %w", err)
 	}
 
-	detail := transmissionDetail{transmissionRow: s.showTransmission(row), Attempts: make([]attempt, len(made))}
+	detail := transmissionDetail{transmissionRow: s.showTransmission(c, row), Attempts: make([]attempt, len(made))}
 	for i, a := range made {
 		detail.Attempts[i] = showAttempt(a)
 	}
@@ -121,13 +124,12 @@ func (s *server) getTransmission(c echo.Context) error {
 	return c.JSON(http.StatusOK, detail)
 }
 
-func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
+func (s *server) showTransmission(c echo.Context, row db.GetTransmissionRow) transmissionRow {
 	t := row.Transmission
-	return transmissionRow{
+	shown := transmissionRow{
 		ID:               t.Number,
 		ObservationID:    t.ObservationID,
 		PatientID:        row.PatientID,
-		PatientName:      row.PatientName,
 		Status:           t.Status,
 		ErrorMessage:     nullable(t.ErrorMessage),
 		ErrorClass:       nullable(t.ErrorClass),
@@ -143,6 +145,10 @@ func (s *server) showTransmission(row db.GetTransmissionRow) transmissionRow {
 		CreatedAt:        t.CreatedAt,
 		WorkflowURL:      s.workflowURL(t.ObservationID),
 	}
+	if callerOf(c).Has(account.SeePatients) {
+		shown.PatientName = &row.PatientName
+	}
+	return shown
 }
 
 func showAttempt(a db.TransmissionAttempt) attempt {

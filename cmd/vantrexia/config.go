@@ -17,6 +17,7 @@ import (
 	"github.com/joho/godotenv"
 	"go.temporal.io/sdk/client"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
@@ -367,7 +368,7 @@ func (c config) checkSecrets(log *slog.Logger) error {
 	if _, err := c.jwks(); err != nil {
 		return err
 	}
-	_, err := c.signToken(api.Token{Role: api.RoleService, Subject: "check", TTL: time.Minute})
+	_, err := c.signToken(api.Token{Role: account.Service, Subject: "check", TTL: time.Minute})
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/simulate"
 )
@@ -31,7 +32,7 @@ does no harm, because the API stores each once.`,
 				run.APIURL = localURL(cfg.APIAddress)
 			}
 			if run.Token == "" {
-				run.Token, err = cfg.signToken(api.Token{Role: api.RoleProvider, Subject: "simulate", TTL: 12 * time.Hour})
+				run.Token, err = cfg.signToken(api.Token{Role: account.Provider, Subject: "simulate", TTL: 12 * time.Hour})
 				if err != nil {
 					return fmt.Errorf("give a provider's token with --token; %w", err)
 				}

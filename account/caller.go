@@ -1,0 +1,16 @@
+package account
+
+// Caller is who makes a request. The API finds it out once, and all that needs to know takes it from there.
+type Caller struct {
+	// Subject is the id of the person, of the API key ("key:" and its id), or the subject of a token signed
+	// with the shared secret. It names no person by itself, so it may stand in logs and in workflows.
+	Subject string
+	Role    Role
+	// TokenID is the id of the credential: the jti of a token, or the id of an API key.
+	TokenID string
+	// Address is the client's IP address.
+	Address string
+}
+
+// Has reports whether the caller has a right.
+func (c Caller) Has(right Right) bool { return c.Role.Has(right) }
