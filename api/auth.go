@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/workflows"
 )
 
 const minSecretBytes = 32 // RFC 7518 §3.2: an HS256 key is at least as long as the hash
@@ -64,6 +65,9 @@ func callerOf(c echo.Context) account.Caller {
 	caller, _ := c.Get(callerKey).(account.Caller)
 	return caller
 }
+
+// requestOf says who makes the request to the workflow that it concerns.
+func requestOf(c echo.Context) workflows.Request { return workflows.Request{By: callerOf(c).Subject} }
 
 // authenticate lets a request through that carries a valid bearer token, and keeps who its caller is.
 func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {

@@ -126,7 +126,7 @@ func (s *server) testConnection(c echo.Context) error {
 		return c.JSON(http.StatusOK, answer)
 	}
 
-	answer.Note = s.tryCircuit(ctx)
+	answer.Note = s.tryCircuit(ctx, requestOf(c))
 	return c.JSON(http.StatusOK, answer)
 }
 
@@ -139,7 +139,7 @@ const (
 
 // tryCircuit signals a circuit that is not closed to try eCW now, because eCW answers. It returns the note
 // for the caller.
-func (s *server) tryCircuit(ctx context.Context) string {
+func (s *server) tryCircuit(ctx context.Context, req workflows.Request) string {
 	way, err := s.circuit(ctx, 0)
 	if err == nil && way.State == gate.Closed {
 		return ""
@@ -147,7 +147,7 @@ func (s *server) tryCircuit(ctx context.Context) string {
 	if err == nil {
 		options := workflows.CircuitBreakerStart(s.PracticeCode).Options()
 		_, err = s.Temporal.SignalWithStartWorkflow(
-			ctx, options.ID, workflows.SignalTryNow, nil, options, workflows.CircuitBreaker, s.PracticeCode)
+			ctx, options.ID, workflows.SignalTryNow, req, options, workflows.CircuitBreaker, s.PracticeCode)
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "the circuit could not be tried after a good connection test", "error", err)

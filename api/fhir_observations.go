@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -55,7 +56,8 @@ func (s *server) transformObservation(c echo.Context) error {
 	})
 }
 
-type transmitAnswer struct {
+// steerAnswer says what became of a request that steers a transmission.
+type steerAnswer struct {
 	ObservationID  uuid.UUID `json:"observation_id"`
 	FHIRStatus     string    `json:"fhir_status"`
 	TransmissionID string    `json:"transmission_id"`
@@ -67,12 +69,59 @@ func (s *server) transmitObservation(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, transmitAnswer{
+	return c.JSON(http.StatusOK, steerAnswer{
 		ObservationID:  stored.ID,
 		FHIRStatus:     db.StatusProcessing,
 		TransmissionID: state.TransmissionID,
 		Message:        "Transmission initiated to eClinicalWorks.",
 	})
+}
+
+// cancelObservation ends the transmission that is under way. The workflow records that a moment later: it
+// finishes a delivery first that has begun.
+func (s *server) cancelObservation(c echo.Context) error {
+	stored, err := s.loadObservation(c)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithTimeout(c.Request().Context(), startTimeout)
+	defer cancel()
+	last, err := s.latestTransmission(ctx, stored.ID)
+	if err != nil {
+		return err
+	}
+	if last == nil {
+		return nothingToCancel()
+	}
+	if last.Status == db.StatusTransmitted {
+		return alreadyTransmitted(last)
+	}
+
+	err = s.Temporal.SignalWorkflow(ctx, workflows.TransmissionWorkflowID(stored.ID), "", workflows.SignalCancel, requestOf(c))
+	var gone *serviceerror.NotFound
+	if errors.As(err, &gone) {
+		return nothingToCancel()
+	}
+	if err != nil {
+		s.Logger.WarnContext(ctx, "cancellation not taken", "observation_id", stored.ID, "error", err)
+		return temporalUnavailable("Nothing was cancelled: try again in a moment.")
+	}
+
+	return c.JSON(http.StatusAccepted, steerAnswer{
+		ObservationID:  stored.ID,
+		FHIRStatus:     last.Status,
+		TransmissionID: last.Number,
+		Message:        "Cancellation requested. A delivery that is under way is finished first, and counts if it succeeds.",
+	})
+}
+
+func nothingToCancel() error {
+	return conflict("nothing_to_cancel", "No transmission of this observation is under way. Nothing was changed.")
+}
+
+func alreadyTransmitted(t *db.Transmission) error {
+	return conflict("already_transmitted", "Observation was delivered to eClinicalWorks already, as Observation/%s.", *t.ECWObservationID)
 }
 
 // updateTransmission sends an update to the workflow of the path's observation, and starts the workflow when
@@ -92,25 +141,25 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 		return stored, state, err
 	}
 	if last != nil && last.Status == db.StatusTransmitted {
-		return stored, state, conflict("already_transmitted", "Observation was delivered to eClinicalWorks already, as Observation/%s.",
-			*last.ECWObservationID)
+		return stored, state, alreadyTransmitted(last)
 	}
 
-	state, err = s.updateWithStart(ctx, stored.ID, update)
+	state, err = s.updateWithStart(ctx, stored.ID, update, requestOf(c))
 	return stored, state, err
 }
 
-func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string) (state workflows.TransmissionState, err error) {
+func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string, req workflows.Request) (state workflows.TransmissionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
 
-	in := workflows.TransmissionInput{ObservationRef: s.ref(id)}
+	in := workflows.TransmissionInput{ObservationRef: s.ref(id), Request: req}
 	in.LookUp = true // a person may ask because a restored database has lost the record of a delivery
 	options := workflows.TransmissionStart(s.PracticeCode, id).Options()
 	handle, err := s.Temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.Temporal.NewWithStartWorkflowOperation(options, workflows.Transmission, in),
 		UpdateOptions: client.UpdateWorkflowOptions{
 			UpdateName:   update,
+			Args:         []any{req},
 			WaitForStage: client.WorkflowUpdateStageCompleted,
 		},
 	})

@@ -70,7 +70,7 @@ func (s *server) importPatients(c echo.Context) error {
 		return err
 	}
 
-	run, err := s.startImport(ctx, created.ID)
+	run, err := s.startImport(ctx, created.ID, requestOf(c))
 	if err != nil {
 		return err
 	}
@@ -124,12 +124,15 @@ func (s *server) storeImport(ctx context.Context, ids []string) (created db.Pati
 
 // startImport starts the workflow. When that fails it deletes the import, because nothing would ever finish
 // it.
-func (s *server) startImport(ctx context.Context, id uuid.UUID) (client.WorkflowRun, error) {
+func (s *server) startImport(ctx context.Context, id uuid.UUID, req workflows.Request) (client.WorkflowRun, error) {
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
 	options := workflows.ImportStart(s.PracticeCode, id).Options()
-	input := workflows.ImportPatientsInput{ImportRef: activities.ImportRef{PracticeCode: s.PracticeCode, ImportID: id}}
+	input := workflows.ImportPatientsInput{
+		ImportRef: activities.ImportRef{PracticeCode: s.PracticeCode, ImportID: id},
+		Request:   req,
+	}
 	run, err := s.Temporal.ExecuteWorkflow(start, options, workflows.ImportPatients, input)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "import not started", "import_id", id, "error", err)

@@ -45,7 +45,7 @@ func (s *server) processPending(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pendingTimeout)
 	defer cancel()
 
-	in := workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait}
+	in := workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait, Request: requestOf(c)}
 	run, err := s.Temporal.ExecuteWorkflow(ctx, workflows.SweepStart(s.PracticeCode, uuid.New()).Options(), workflows.ProcessPending, in)
 	var result activities.PendingResult
 	if err == nil {

@@ -56,6 +56,7 @@ func routesOf(patient string) []route {
 		{"GET", "/api/v1/fhir/observations/:id", "", 200, "", carers},
 		{"POST", "/api/v1/fhir/observations/:id/transform", "", 409, "already_transmitted", steerers},
 		{"POST", "/api/v1/fhir/observations/:id/transmit", "", 409, "already_transmitted", steerers},
+		{"POST", "/api/v1/fhir/observations/:id/cancel", "", 409, "already_transmitted", steerers},
 		{"POST", "/api/v1/fhir/process-pending", "", 200, "", admins},
 		{"GET", "/api/v1/fhir/status", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions", "", 200, "", everybody},

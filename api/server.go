@@ -138,6 +138,7 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("GET", "/fhir/observations/:id", s.getFHIRObservation, account.SeePatients)
 	take("POST", "/fhir/observations/:id/transform", s.transformObservation, account.SteerDeliveries)
 	take("POST", "/fhir/observations/:id/transmit", s.transmitObservation, account.SteerDeliveries)
+	take("POST", "/fhir/observations/:id/cancel", s.cancelObservation, account.SteerDeliveries)
 	take("POST", "/fhir/process-pending", s.processPending, account.SweepPending)
 	take("GET", "/fhir/status", s.getStatus, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions", s.listTransmissions, account.SeeDeliveries)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -348,24 +349,48 @@ func TestAForgottenReadingThatIsSentAgainIsTheSame(t *testing.T) {
 	}
 }
 
-// A person cancels in the Temporal Web UI. The API shows it, and transmit starts again.
+// A person cancels, in the Temporal Web UI or through the API. The API shows it, and transmit starts again.
 func TestACancelledTransmissionIsShown(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		cancel func(s *system, id string)
+		says   string
+	}{
+		"in the Web UI": {func(s *system, id string) {
+			workflow := workflows.TransmissionWorkflowID(uuid.MustParse(id))
+			if err := s.temporal.SignalWorkflow(s.tb.Context(), workflow, "", workflows.SignalCancel, nil); err != nil {
+				s.tb.Fatal(err)
+			}
+		}, "Cancelled by a person"},
+		"through the API": {func(s *system, id string) {
+			got := s.as(account.DataMonitor).do("POST", "/api/v1/fhir/observations/"+id+"/cancel/", "").want(s.tb, http.StatusAccepted, "")
+			if got.text("fhir_status") != "failed" || !strings.HasPrefix(got.text("transmission_id"), "TXN-") {
+				s.tb.Errorf("it answers %s", got.body)
+			}
+		}, "Cancelled by tests"},
+	} {
+		t.Run(name, func(t *testing.T) { testCancelled(t, test.cancel, test.says) })
+	}
+}
+
+func testCancelled(t *testing.T, cancel func(s *system, id string), says string) {
 	t.Parallel()
 	s := start(t, nothing)
 	s.fault(`{"kind":"reset_after","target":"create"}`)
 	id := s.post(weight(s.patient(kevin)))
 	first := s.await(id, "failed").text("transmission", "id")
-	if err := s.temporal.SignalWorkflow(t.Context(), workflows.TransmissionWorkflowID(uuid.MustParse(id)), "", workflows.SignalCancel, nil); err != nil {
-		t.Fatal(err)
-	}
+	cancel(s, id)
 
 	eventually(t, "cancelled", func() bool { return s.observation(id).text("transmission", "error_class") == "cancelled" })
 	got := s.do("GET", "/api/v1/fhir/transmissions/"+first+"/", "").want(t, http.StatusOK, "")
-	if got.text("status") != "failed" || got.get("next_retry_at") != nil || !strings.Contains(got.text("error_message"), "Cancelled") ||
+	if got.text("status") != "failed" || got.get("next_retry_at") != nil || got.text("error_message") != says ||
 		got.text("attempts", 0, "error_class") != "unknown" || got.get("attempts", 1) != nil {
 		t.Errorf("it is shown as %s", got.body)
 	}
 
+	eventually(t, "nothing is left to cancel", func() bool {
+		return s.do("POST", "/api/v1/fhir/observations/"+id+"/cancel/", "").text("code") == "nothing_to_cancel"
+	})
 	var second string
 	eventually(t, "started anew", func() bool { // the workflow ends a moment after it recorded that
 		answered := s.transmit(id)

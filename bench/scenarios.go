@@ -213,55 +213,106 @@ func prepareParked(o *ours) {
 	o.settings = []string{"RETRY_DELAYS=6h,6h,6h,6h,6h"} // none of them goes on while the others are measured
 }
 
-// measureParked lets the EHR refuse one reading after the other in a way that is worth a retry, and measures with those that
-// wait for theirs.
+// measureParked measures the system while it is empty. Then it lets the EHR refuse one reading after the other in a way that
+// is worth a retry, and measures again with those that wait for theirs.
 func measureParked(ctx context.Context, o *ours, options options) ([]figure, error) {
-	fault := map[string]any{"kind": "ecw_number", "target": "create", "number": "103", "for": "24h"}
-	if err := o.ehr.breakIt(ctx, fault); err != nil {
-		return nil, err
-	}
-	took, err := o.post(ctx, options.parked)
+	empty, err := o.measureLoad(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	parked, err := o.awaitStatus(ctx, func(now status) bool {
-		return now.Queue.FailedAwaitingRetry >= options.parked || time.Since(began) > options.parking
-	})
+	took, err := o.park(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	if waiting := parked.Queue.FailedAwaitingRetry; waiting < options.parked {
-		return nil, fmt.Errorf("%d of %d readings were parked after %s: give it more time with -parking",
-			waiting, options.parked, options.parking)
-	}
-	if err := o.ehr.repair(ctx); err != nil {
+	parked, err := o.measureLoad(ctx, options)
+	if err != nil {
 		return nil, err
 	}
 
 	figures := []figure{
 		{"batch intake, 1,000 in a request", float64(options.parked) / took.Seconds(), "readings/s"},
 		{"parked", float64(options.parked), ""},
+		{"CPU without readings, of a core, when empty", empty.idle, "%"},
+		{"… with these parked", parked.idle, "%"},
 	}
+	for i, before := range empty.phases {
+		after, at := parked.phases[i], fmt.Sprintf(" at %d/s", before.Rate)
+		figures = append(figures,
+			figure{"CPU a delivery" + at + ", when empty", before.cost(), "ms"},
+			figure{"… with these parked", after.cost(), "ms"},
+			figure{"intake p95" + at + ", when empty", before.Intake.P95, "ms"},
+			figure{"… with these parked", after.Intake.P95, "ms"},
+			figure{"to the chart p95" + at + ", when empty", before.Chart.P95, "ms"},
+			figure{"… with these parked", after.Chart.P95, "ms"})
+	}
+	last := parked.phases[len(parked.phases)-1]
+	return append(figures,
+		figure{"peak memory of " + ourPart + ", with these parked", last.Memory[ourPart], "MiB"},
+		figure{"peak memory of " + temporalPart + ", with these parked", last.Memory[temporalPart], "MiB"},
+		figure{"peak memory of all, with these parked", last.MemoryAll, "MiB"},
+	), nil
+}
+
+// load is what the system takes without readings, and at two rates.
+type load struct {
+	idle   float64 // percent of a core
+	phases []phase
+}
+
+// idleFor is long enough for several rounds of whatever looks for work now and then.
+const idleFor = 30 * time.Second
+
+func (o *ours) measureLoad(ctx context.Context, options options) (l load, err error) {
+	before, err := o.stack.cpu()
+	if err != nil {
+		return l, err
+	}
+	if err := pause(ctx, idleFor); err != nil {
+		return l, err
+	}
+	after, err := o.stack.cpu()
+	if err != nil {
+		return l, err
+	}
+	for name, used := range after {
+		if name != ehrPart {
+			l.idle += 100 * (used - before[name]).Seconds() / idleFor.Seconds()
+		}
+	}
+
 	for _, rate := range []int{5, memoryRate} {
 		p, err := measurePhase(ctx, o, o.stack, rate, options.each)
 		if err != nil {
-			return figures, err
+			return l, err
 		}
-		at := fmt.Sprintf(" at %d/s", rate)
-		figures = append(figures, figure{"CPU a delivery" + at, p.cost(), "ms"})
-		if p.Queues {
-			figures = append(figures, figure{"it queues" + at + ", deliveries", float64(p.Stored) / p.Seconds, "/s"})
-		} else {
-			figures = append(figures,
-				figure{"to the chart p50" + at, p.Chart.P50, "ms"},
-				figure{"to the chart p99" + at, p.Chart.P99, "ms"})
-		}
-		if rate == memoryRate {
-			figures = append(figures,
-				figure{"peak memory of " + ourPart, p.Memory[ourPart], "MiB"},
-				figure{"peak memory of all", p.MemoryAll, "MiB"})
-		}
+		l.phases = append(l.phases, p)
 	}
-	return figures, nil
+	return l, nil
+}
+
+// park stores readings that eCW refuses until they all wait for a retry. It returns how long their intake took.
+func (o *ours) park(ctx context.Context, options options) (took time.Duration, err error) {
+	fault := map[string]any{"kind": "ecw_number", "target": "create", "number": "103", "for": "24h"}
+	if err := o.ehr.breakIt(ctx, fault); err != nil {
+		return 0, err
+	}
+	if took, err = o.post(ctx, options.parked); err != nil {
+		return 0, err
+	}
+
+	began := time.Now()
+	parked, err := o.awaitStatus(ctx, func(now status) bool {
+		return now.Queue.FailedAwaitingRetry >= options.parked || time.Since(began) > options.parking
+	})
+	if err != nil {
+		return 0, err
+	}
+	if waiting := parked.Queue.FailedAwaitingRetry; waiting < options.parked {
+		return 0, fmt.Errorf("%d of %d readings were parked after %s: give it more time with -parking",
+			waiting, options.parked, options.parking)
+	}
+	if err := o.ehr.repair(ctx); err != nil {
+		return 0, err
+	}
+	return took, pause(ctx, idleFor) // caches and garbage settle
 }

@@ -85,7 +85,6 @@ func (cfg TemporalServerConfig) file(name string) string {
 	return filepath.Join(cfg.Root, "temporal-config", name)
 }
 
-// settings are those of server.env, and where PostgreSQL is.
 // SetUpTemporalSchema makes the server's databases, or brings them up to date, as temporal-config/setup-schema.sh
 // does. settings, such as "VISIBILITY_INDEXES=all", go before those of server.env.
 func SetUpTemporalSchema(ctx context.Context, cfg TemporalServerConfig, settings ...string) error {
@@ -101,6 +100,7 @@ func SetUpTemporalSchema(ctx context.Context, cfg TemporalServerConfig, settings
 	return nil
 }
 
+// settings are those of server.env, and where PostgreSQL is.
 func (cfg TemporalServerConfig) settings() ([]string, error) {
 	shared, err := godotenv.Read(cfg.file("server.env"))
 	if err != nil {

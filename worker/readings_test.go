@@ -51,7 +51,7 @@ func (r *rig) transmitNow(id uuid.UUID) client.WorkflowRun {
 		start = r.temporal.NewWithStartWorkflowOperation(startOptions(id), workflows.Transmission, input(ref(id)))
 		handle, err := r.temporal.UpdateWithStartWorkflow(r.t.Context(), client.UpdateWithStartWorkflowOptions{
 			StartWorkflowOperation: start,
-			UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: workflows.UpdateTransmitNow, WaitForStage: client.WorkflowUpdateStageCompleted},
+			UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: workflows.UpdateTransmitNow, Args: []any{workflows.Request{By: "nurse-7"}}, WaitForStage: client.WorkflowUpdateStageCompleted},
 		})
 		if err == nil {
 			err = handle.Get(r.t.Context(), nil)

@@ -117,7 +117,8 @@ func TestStuckTransmissionInTheWebUI(t *testing.T) {
 	eventually(t, "the delivery to be found", func() bool {
 		return len(r.found(`TransmissionStatus="transmitted" AND ObservationId="`+id.String()+`" AND ErrorClass IS NULL AND NextRetryAt IS NULL AND AttemptCount=4`)) == 1
 	})
-	if details := r.shown(run); !strings.Contains(details, "transmitted") || !strings.Contains(details, *r.transmission(id).ECWObservationID) {
+	if details := r.shown(run); !strings.Contains(details, "transmitted") || !strings.Contains(details, *r.transmission(id).ECWObservationID) ||
+		!strings.Contains(details, "Asked for by `nurse-7`") {
 		t.Errorf("the details of the delivered one:\n%s", details)
 	}
 }
@@ -238,4 +239,23 @@ func TestSearchAttributesAreRegisteredOnce(t *testing.T) {
 	if added := must(worker.RegisterSearchAttributes(ctx, r.temporal, name))(t); len(added) != 0 {
 		t.Errorf("%v were added again", added)
 	}
+}
+
+// The Temporal Web UI sends an update without data.
+func TestTransmitNowWithoutData(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{delays: []time.Duration{time.Hour}})
+	r.breakEHR(fault{Kind: "error_503", Target: "create", Count: 1})
+	id := r.storeReading("weight", `{"value": 81.6, "unit": "kg"}`)
+	run := r.start(id)
+	r.awaitRetry(id)
+	eventually(t, "the update to be taken", func() bool {
+		_, err := r.temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+			WorkflowID:   run.GetID(),
+			UpdateName:   workflows.UpdateTransmitNow,
+			WaitForStage: client.WorkflowUpdateStageAccepted,
+		})
+		return err == nil
+	})
+	r.mustDeliver(run)
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// SignalTryNow has the CircuitBreaker let the next trial through now: somebody has fixed what was wrong.
+// SignalTryNow has the CircuitBreaker let the next trial through now: somebody has fixed what was wrong. Its argument is a
+// Request.
 const SignalTryNow = "try now"
 
 const (
@@ -27,7 +28,8 @@ func CircuitBreakerWorkflowID(practice string) string { return "circuit/" + prac
 // through; once one of those has closed the circuit, it releases all that wait, first in, first out.
 func CircuitBreaker(ctx workflow.Context, practice string) error {
 	err := (&breaker{practice: practice}).attend(ctx)
-	drain(ctx, SignalTryNow)
+	for workflow.GetSignalChannel(ctx, SignalTryNow).ReceiveAsync(nil) { // the SDK would warn of what nobody took
+	}
 	return err
 }
 
@@ -35,6 +37,7 @@ type breaker struct {
 	do       *activities.Circuit // nil: it only names the methods
 	practice string
 	since    time.Time // when the outage began
+	asked    Request   // who wanted the last trial; "" when it was due
 }
 
 func (b *breaker) attend(ctx workflow.Context) error {
@@ -79,11 +82,12 @@ func (b *breaker) await(ctx workflow.Context, gap time.Duration, state activitie
 	}
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### Circuit open: %s\n\n%s\n\nSince **%s**. %d transmissions are held; one is tried about **%s**. Signal `%s` tries now.",
 		state.Reason, state.Message, b.since.Format(timeForm), state.Held, workflow.Now(ctx).Add(gap).Format(timeForm), SignalTryNow))
+	b.asked = Request{}
 	timer, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	workflow.NewSelector(ctx).
 		AddFuture(workflow.NewTimerWithOptions(timer, gap, workflow.TimerOptions{Summary: "until the next trial"}), func(workflow.Future) {}).
-		AddReceive(tryNow, func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, nil) }).
+		AddReceive(tryNow, func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, &b.asked) }).
 		Select(ctx)
 	return ctx.Err()
 }
@@ -94,7 +98,7 @@ func (b *breaker) try(ctx workflow.Context) (found bool, err error) {
 	if err != nil || !found {
 		return false, err
 	}
-	workflow.SetCurrentDetails(ctx, "### Trying one\n\nIf eCW takes it, everything that waits goes on.")
+	workflow.SetCurrentDetails(ctx, "### Trying one\n\nIf eCW takes it, everything that waits goes on."+b.asked.details())
 	for waited := time.Duration(0); waited < trialPatience; waited += trialCheck {
 		if err := workflow.Sleep(ctx, trialCheck); err != nil {
 			return true, err

@@ -88,7 +88,7 @@ func TestWhatAPersonWantsIsNotForgotten(t *testing.T) {
 		w := newWorld(t)
 		asked := &answer{}
 		w.post, w.record = []error{eCWTimeout}, []error{forgotten()}
-		w.beforeRecord = func() { w.env.UpdateWorkflow(UpdateTransmitNow, "", asked) }
+		w.beforeRecord = func() { w.env.UpdateWorkflow(UpdateTransmitNow, "", asked, Request{}) }
 		ref := testRef
 		ref.Unasked = true
 		if next := w.runs(t, ref); !asked.accepted || !next.TransmitNow || next.Unasked || next.UnknownSince.IsZero() {

@@ -397,7 +397,7 @@ func (l *life) do(e event, met func()) {
 	}
 	switch e.kind {
 	case askEvent:
-		l.env.UpdateWorkflow(UpdateTransmitNow, "", &asking{l, told})
+		l.env.UpdateWorkflow(UpdateTransmitNow, "", &asking{l, told}, Request{})
 		return
 	case cancelEvent:
 		l.tell(e.kind, func(t time.Time) error { l.model.cancel(t); return nil })

@@ -25,6 +25,8 @@ type ImportPatientsInput struct {
 	After int
 	// Chunk is how many patients a child takes, as the first run has found.
 	Chunk int `json:",omitempty"`
+	// Request says who asked for the import; the daily refresh has none.
+	Request
 }
 
 // ImportPatientsWorkflowID is the id of the workflow of an import.
@@ -63,7 +65,13 @@ func importNext(ctx workflow.Context, in ImportPatientsInput) (next ImportPatien
 	if in.Chunk == 0 {
 		next.Chunk = chunkSize(batch.Open, batch.Parallel)
 	}
-	i := &importing{ref: in.ImportRef, batch: batch, chunk: next.Chunk, waiting: map[int32]int{}}
+	i := &importing{
+		ref:     in.ImportRef,
+		wanted:  in.Request,
+		batch:   batch,
+		chunk:   next.Chunk,
+		waiting: map[int32]int{},
+	}
 	return next, len(batch.Ordinals) == importBatch, i.each(ctx)
 }
 
@@ -77,6 +85,7 @@ func chunkSize(patients, parallel int) int {
 // importing is a batch of patients that are being imported.
 type importing struct {
 	ref     activities.ImportRef
+	wanted  Request // who asked for the import
 	batch   activities.ImportBatch
 	chunk   int           // how many patients a child takes
 	waiting map[int32]int // how many patients wait for eCW, by the first of their chunk
@@ -170,7 +179,7 @@ func (i *importing) show(ctx workflow.Context) {
 	if i.waiters > 0 {
 		details = fmt.Sprintf("### Waiting for eCW: %d patients\n\n%s They go on by themselves.\n\n%s", i.waiters, whyWaiting(i.reason), details)
 	}
-	workflow.SetCurrentDetails(ctx, details)
+	workflow.SetCurrentDetails(ctx, details+i.wanted.details())
 }
 
 // whyWaiting says to people what an import waits for.

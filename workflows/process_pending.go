@@ -23,6 +23,8 @@ type PendingInput struct {
 	Wait time.Duration
 	// After is how far earlier runs of the same sweep have come.
 	After activities.PendingCursor
+	// Request says who asked for the run; a scheduled one has none.
+	Request
 }
 
 // ProcessPending starts a transmission for every pending observation that has none running. It is the sweep behind the
@@ -30,12 +32,16 @@ type PendingInput struct {
 // what runs already does nothing. It takes pendingLimit of them, then another run goes on, so that however many are stuck,
 // they hide nobody.
 func ProcessPending(ctx workflow.Context, in PendingInput) (activities.PendingResult, error) {
+	if in.By != "" {
+		workflow.SetCurrentDetails(ctx, "Starts whatever is pending."+in.details())
+	}
+
 	page, err := startPending(ctx, in)
 	if err != nil {
 		return activities.PendingResult{}, err
 	}
 	if len(page.ObservationIDs) == pendingLimit {
-		next := PendingInput{PracticeCode: in.PracticeCode, Grace: in.Grace, After: page.Last}
+		next := PendingInput{PracticeCode: in.PracticeCode, Grace: in.Grace, After: page.Last, Request: in.Request}
 		if in.Wait == 0 {
 			return activities.PendingResult{}, workflow.NewContinueAsNewError(ctx, ProcessPending, next)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/vantrexia/vantrexia/gate"
 )
 
-// The updates that a Transmission takes while it runs; both answer with a TransmissionState. They are refused with the
-// error type ErrInProgress while a delivery is under way.
+// The updates that a Transmission takes while it runs; both take a Request and answer with a TransmissionState. They are
+// refused with the error type ErrInProgress while a delivery is under way.
 const (
 	// UpdateTransmitNow delivers a waiting transmission now, ahead of its schedule.
 	UpdateTransmitNow = "transmit now"
@@ -26,7 +26,7 @@ const (
 )
 
 // SignalCancel ends a transmission for good: it is recorded as failed, with the class ClassCancelled. A delivery that is
-// under way is finished first, and counts when it succeeds.
+// under way is finished first, and counts when it succeeds. Its argument is a Request.
 const SignalCancel = "cancel"
 
 // SignalProceed tells a waiting transmission that it may go, or tries it as the trial of the circuit; its argument is a
@@ -48,6 +48,20 @@ func TransmissionWorkflowID(observationID uuid.UUID) string {
 type TransmissionState struct {
 	TransmissionID string
 	TransformedAt  time.Time
+}
+
+// Request says who asks a workflow for something. The Temporal Web UI sends none.
+type Request struct {
+	// By is the subject of the caller, an id.
+	By string `json:",omitempty"`
+}
+
+// details is a paragraph for the Temporal Web UI; "" when nobody said who asks.
+func (r Request) details() string {
+	if r.By == "" {
+		return ""
+	}
+	return fmt.Sprintf("\n\nAsked for by `%s`.", r.By)
 }
 
 type phase int
@@ -78,6 +92,7 @@ type transmission struct {
 	transmitNow bool
 	asked       bool // a person wants the delivery that is under way, or begins again because nothing of it was sent
 	cancelled   bool
+	wanted      Request // who asked for a delivery last, or cancelled
 }
 
 // TransmissionInput names the observation, and holds what an earlier run of the same workflow hands on.
@@ -89,6 +104,8 @@ type TransmissionInput struct {
 	TransmitNow bool `json:",omitempty"`
 	// Cancelled means that a person has ended the transmission, which is not recorded yet.
 	Cancelled bool `json:",omitempty"`
+	// Request says who asked for the delivery, or cancelled.
+	Request
 }
 
 // errAgain ends a run that continues as a new one.
@@ -103,6 +120,7 @@ func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState
 		refusals:    in.Refusals,
 		transmitNow: in.TransmitNow,
 		cancelled:   in.Cancelled,
+		wanted:      in.Request,
 	}
 	if err := t.takeUpdates(ctx); err != nil {
 		return TransmissionState{}, err
@@ -117,10 +135,7 @@ func Transmission(ctx workflow.Context, in TransmissionInput) (TransmissionState
 	if awaitErr := workflow.Await(settled, func() bool { return noted && workflow.AllHandlersFinished(settled) }); err == nil {
 		err = awaitErr
 	}
-	if drain(ctx, SignalCancel) {
-		t.cancelled = true
-	}
-	drain(ctx, SignalProceed)
+	t.drain(ctx)
 	if errors.Is(err, errAgain) {
 		err = t.again(ctx)
 	}
@@ -168,6 +183,7 @@ func (t *transmission) again(ctx workflow.Context) error {
 		Refusals:       t.refusals,
 		TransmitNow:    t.transmitNow || t.asked,
 		Cancelled:      t.cancelled || ctx.Err() != nil,
+		Request:        t.wanted,
 	}
 	next.LookUp = true
 	if next.TransmitNow {
@@ -482,7 +498,11 @@ func (t *transmission) apply(r ruling, out activities.Outcome) activities.Verdic
 // cancel records that a person ended the transmission. The attempts made stay as they were recorded.
 func (t *transmission) cancel(ctx workflow.Context) error {
 	t.phase = finished
-	out := t.ended(ctx, activities.Failure{Class: ClassCancelled, Code: ClassCancelled, Message: "Cancelled by a person"})
+	who := "a person"
+	if t.wanted.By != "" {
+		who = t.wanted.By
+	}
+	out := t.ended(ctx, activities.Failure{Class: ClassCancelled, Code: ClassCancelled, Message: "Cancelled by " + who})
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}

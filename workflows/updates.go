@@ -24,7 +24,7 @@ func (t *transmission) takeUpdates(ctx workflow.Context) error {
 func (t *transmission) takeSignals(ctx workflow.Context) {
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
-			workflow.GetSignalChannel(ctx, SignalCancel).Receive(ctx, nil)
+			workflow.GetSignalChannel(ctx, SignalCancel).Receive(ctx, &t.wanted)
 			t.cancelled = true
 		}
 	})
@@ -37,15 +37,16 @@ func (t *transmission) takeSignals(ctx workflow.Context) {
 	})
 }
 
-// drain takes the signals that nobody waits for any more, of which the SDK would warn, and reports whether there were any.
-func drain(ctx workflow.Context, signal string) (found bool) {
-	for workflow.GetSignalChannel(ctx, signal).ReceiveAsync(nil) {
-		found = true
+// drain takes the signals that nobody waits for any more, of which the SDK would warn.
+func (t *transmission) drain(ctx workflow.Context) {
+	for workflow.GetSignalChannel(ctx, SignalCancel).ReceiveAsync(&t.wanted) {
+		t.cancelled = true
 	}
-	return found
+	for workflow.GetSignalChannel(ctx, SignalProceed).ReceiveAsync(nil) {
+	}
 }
 
-func (t *transmission) refuseWhileDelivering(workflow.Context) error {
+func (t *transmission) refuseWhileDelivering(workflow.Context, Request) error {
 	if t.phase == delivering || t.phase == finished {
 		return inProgress()
 	}
@@ -57,15 +58,15 @@ func inProgress() error {
 }
 
 // onTransmitNow ends the wait.
-func (t *transmission) onTransmitNow(ctx workflow.Context) (TransmissionState, error) {
-	t.transmitNow = true
+func (t *transmission) onTransmitNow(ctx workflow.Context, req Request) (TransmissionState, error) {
+	t.transmitNow, t.wanted = true, req
 	if t.phase == waiting {
 		return t.state(), nil
 	}
 	return t.whenOpened(ctx)
 }
 
-func (t *transmission) onTransform(ctx workflow.Context) (TransmissionState, error) {
+func (t *transmission) onTransform(ctx workflow.Context, _ Request) (TransmissionState, error) {
 	if t.phase == starting {
 		return t.whenOpened(ctx)
 	}

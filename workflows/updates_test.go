@@ -32,7 +32,7 @@ func (a *answer) Complete(result any, err error) {
 
 func (w *world) update(name string, at time.Duration) *answer {
 	a := &answer{}
-	w.env.RegisterDelayedCallback(func() { w.env.UpdateWorkflow(name, "", a) }, at)
+	w.env.RegisterDelayedCallback(func() { w.env.UpdateWorkflow(name, "", a, Request{By: "nurse-7"}) }, at)
 	return a
 }
 
@@ -154,12 +154,12 @@ func TestUpdatesAreRefusedDuringADelivery(t *testing.T) {
 	t.Parallel()
 	tr := &transmission{phase: delivering}
 	var app *temporal.ApplicationError
-	if err := tr.refuseWhileDelivering(nil); !errors.As(err, &app) || app.Type() != ErrInProgress {
+	if err := tr.refuseWhileDelivering(nil, Request{}); !errors.As(err, &app) || app.Type() != ErrInProgress {
 		t.Errorf("refused with %v, want the type %s", err, ErrInProgress)
 	}
 	for _, p := range []phase{starting, waiting} {
 		tr.phase = p
-		if err := tr.refuseWhileDelivering(nil); err != nil {
+		if err := tr.refuseWhileDelivering(nil, Request{}); err != nil {
 			t.Errorf("phase %d refuses: %v", p, err)
 		}
 	}

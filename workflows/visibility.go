@@ -119,7 +119,7 @@ const timeForm = "2006-01-02 15:04:05 UTC"
 
 // show puts the state where people look for stuck transmissions: the list and the page of the Temporal Web UI.
 func (t *transmission) show(ctx workflow.Context, status, details string, updates ...temporal.SearchAttributeUpdate) error {
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### %s: %s\n\n%s", t.opened.Number, status, details))
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("### %s: %s\n\n%s%s", t.opened.Number, status, details, t.wanted.details()))
 	updates = append(updates, attrTransmissionStatus.ValueSet(status))
 	if _, known := workflow.GetTypedSearchAttributes(ctx).GetKeyword(attrObservationID); !known {
 		updates = append(updates, carries(t.ref.ObservationID, t.opened.PatientID, t.opened.ObservationType)...)
