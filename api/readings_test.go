@@ -124,7 +124,7 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 		Store:        s.store,
 		Temporal:     s.temporal,
 		PracticeCode: "OTHER",
-		TokenSecret:  []byte(tokenSecret),
+		Signer:       testSigner(t),
 		Logger:       s.log.logger(),
 	}), s.log)
 

@@ -11,6 +11,32 @@ import (
 	"github.com/google/uuid"
 )
 
+type APIKey struct {
+	ID           uuid.UUID
+	PracticeCode string
+	Name         string
+	Role         string
+	Devices      []string
+	Prefix       string
+	KeyHash      []byte
+	CreatedAt    time.Time
+	CreatedBy    string
+	Reason       string
+	ExpiresAt    *time.Time
+	LastUsedAt   *time.Time
+	RevokedAt    *time.Time
+	RevokedBy    *string
+}
+
+type DeniedToken struct {
+	PracticeCode string
+	TokenID      string
+	ExpiresAt    time.Time
+	DeniedAt     time.Time
+	DeniedBy     string
+	Reason       string
+}
+
 type EcwQueue struct {
 	ID            uuid.UUID
 	PracticeCode  string
