@@ -8,6 +8,10 @@ type Caller struct {
 	Role    Role
 	// TokenID is the id of the credential: the jti of a token, or the id of an API key.
 	TokenID string
+	// Session is the id of the session of a person who has signed in; empty for all others.
+	Session string
+	// MustChangePassword means that the person may do nothing until the password is another one.
+	MustChangePassword bool
 	// Address is the client's IP address.
 	Address string
 }

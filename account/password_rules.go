@@ -20,6 +20,7 @@ var (
 	ErrPasswordLength = fmt.Errorf("must have %d to %d characters", MinPassword, MaxPassword)
 	ErrPasswordCommon = errors.New("is easy to guess: it is made of common words, names, years, repetitions or rows of keys; " +
 		"use the generator of a password manager, or four words that have nothing to do with each other")
+	ErrPasswordSame = errors.New("is the old password: choose another one")
 )
 
 // commonWords are the words of which people make passwords, written for this project. A list of whole

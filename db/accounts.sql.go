@@ -13,8 +13,8 @@ import (
 )
 
 const addAccountEvent = `-- name: AddAccountEvent :exec
-INSERT INTO account_events (practice_code, user_id, action, actor, address, reason)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO account_events (practice_code, user_id, action, actor, address, detail, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 `
 
 type AddAccountEventParams struct {
@@ -23,6 +23,7 @@ type AddAccountEventParams struct {
 	Action       string
 	Actor        string
 	Address      string
+	Detail       string
 	Reason       string
 }
 
@@ -33,6 +34,7 @@ func (q *Queries) AddAccountEvent(ctx context.Context, arg AddAccountEventParams
 		arg.Action,
 		arg.Actor,
 		arg.Address,
+		arg.Detail,
 		arg.Reason,
 	)
 	return err
@@ -433,7 +435,7 @@ func (q *Queries) HoldSignIn(ctx context.Context, arg HoldSignInParams) error {
 }
 
 const listAccountEvents = `-- name: ListAccountEvents :many
-SELECT id, practice_code, user_id, action, actor, address, reason, created_at
+SELECT id, practice_code, user_id, action, actor, address, detail, reason, created_at
 FROM account_events
 WHERE practice_code = $1
 ORDER BY id DESC
@@ -463,6 +465,7 @@ func (q *Queries) ListAccountEvents(ctx context.Context, arg ListAccountEventsPa
 			&i.Action,
 			&i.Actor,
 			&i.Address,
+			&i.Detail,
 			&i.Reason,
 			&i.CreatedAt,
 		); err != nil {
@@ -592,7 +595,7 @@ SET failures = failures + 1,
 WHERE practice_code = $2
   AND email_key = $3
   AND locked_until > now()
-RETURNING locked_until::timestamptz
+RETURNING locked_until
 `
 
 type RefuseLockedParams struct {
@@ -603,9 +606,9 @@ type RefuseLockedParams struct {
 
 // Counts a try as one more failure while the e-mail is locked, which starts the lock again. Returns no row
 // when it is not locked.
-func (q *Queries) RefuseLocked(ctx context.Context, arg RefuseLockedParams) (time.Time, error) {
+func (q *Queries) RefuseLocked(ctx context.Context, arg RefuseLockedParams) (*time.Time, error) {
 	row := q.db.QueryRow(ctx, refuseLocked, arg.LockSeconds, arg.PracticeCode, arg.EmailKey)
-	var locked_until time.Time
+	var locked_until *time.Time
 	err := row.Scan(&locked_until)
 	return locked_until, err
 }
@@ -623,13 +626,14 @@ func (q *Queries) RemoveTOTP(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-const setPassword = `-- name: SetPassword :execrows
+const setPassword = `-- name: SetPassword :one
 UPDATE users
 SET password_hash = $1,
     password_temporary_until = now() + $2::float8 * interval '1 second',
     updated_at = now()
 WHERE practice_code = $3
   AND id = $4
+RETURNING password_temporary_until
 `
 
 type SetPasswordParams struct {
@@ -639,17 +643,16 @@ type SetPasswordParams struct {
 	ID               uuid.UUID
 }
 
-func (q *Queries) SetPassword(ctx context.Context, arg SetPasswordParams) (int64, error) {
-	result, err := q.db.Exec(ctx, setPassword,
+func (q *Queries) SetPassword(ctx context.Context, arg SetPasswordParams) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, setPassword,
 		arg.PasswordHash,
 		arg.TemporarySeconds,
 		arg.PracticeCode,
 		arg.ID,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var password_temporary_until *time.Time
+	err := row.Scan(&password_temporary_until)
+	return password_temporary_until, err
 }
 
 const showUsers = `-- name: ShowUsers :many

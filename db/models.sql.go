@@ -18,6 +18,7 @@ type AccountEvent struct {
 	Action       string
 	Actor        string
 	Address      string
+	Detail       string
 	Reason       string
 	CreatedAt    time.Time
 }

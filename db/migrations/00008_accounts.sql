@@ -81,6 +81,8 @@ CREATE TABLE account_events (
     -- The subject who did it; local for the command line; empty for somebody who has not signed in.
     actor         text        NOT NULL,
     address       text        NOT NULL,
+    -- What has changed, such as "nurse to admin". No names and no addresses.
+    detail        text        NOT NULL,
     -- What the command line was given as --reason.
     reason        text        NOT NULL,
     created_at    timestamptz NOT NULL DEFAULT now()

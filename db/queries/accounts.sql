@@ -89,13 +89,14 @@ WHERE practice_code = @practice_code
   AND id = @id
 RETURNING *;
 
--- name: SetPassword :execrows
+-- name: SetPassword :one
 UPDATE users
 SET password_hash = @password_hash,
     password_temporary_until = now() + sqlc.narg(temporary_seconds)::float8 * interval '1 second',
     updated_at = now()
 WHERE practice_code = @practice_code
-  AND id = @id;
+  AND id = @id
+RETURNING password_temporary_until;
 
 -- name: OfferTOTP :exec
 UPDATE users
@@ -134,7 +135,7 @@ SET failures = failures + 1,
 WHERE practice_code = @practice_code
   AND email_key = @email_key
   AND locked_until > now()
-RETURNING locked_until::timestamptz;
+RETURNING locked_until;
 
 -- name: HoldSignIn :exec
 -- Locks the e-mail's row until the transaction ends, so that tries at the same moment are counted one after
@@ -231,8 +232,8 @@ WHERE user_id = @user_id
   AND id IS DISTINCT FROM sqlc.narg(but)::uuid;
 
 -- name: AddAccountEvent :exec
-INSERT INTO account_events (practice_code, user_id, action, actor, address, reason)
-VALUES (@practice_code, @user_id, @action, @actor, @address, @reason);
+INSERT INTO account_events (practice_code, user_id, action, actor, address, detail, reason)
+VALUES (@practice_code, @user_id, @action, @actor, @address, @detail, @reason);
 
 -- name: ListAccountEvents :many
 SELECT *
