@@ -244,17 +244,20 @@ func TestSearchAttributesAreRegisteredOnce(t *testing.T) {
 // The Temporal Web UI sends an update without data.
 func TestTransmitNowWithoutData(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{delays: []time.Duration{time.Hour}})
-	r.breakEHR(fault{Kind: "error_503", Target: "create", Count: 1})
+	r := newRig(t, setup{delays: []time.Duration{10 * time.Millisecond, time.Hour}})
+	r.breakEHR(fault{Kind: "error_503", Target: "create", Count: 2})
 	id := r.storeReading("weight", `{"value": 81.6, "unit": "kg"}`)
 	run := r.start(id)
-	r.awaitRetry(id)
+	eventually(t, "the second failure", func() bool { return r.awaitRetry(id).AttemptCount == 2 })
 	eventually(t, "the update to be taken", func() bool {
-		_, err := r.temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+		handle, err := r.temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
 			WorkflowID:   run.GetID(),
 			UpdateName:   workflows.UpdateTransmitNow,
-			WaitForStage: client.WorkflowUpdateStageAccepted,
+			WaitForStage: client.WorkflowUpdateStageCompleted,
 		})
+		if err == nil {
+			err = handle.Get(t.Context(), nil)
+		}
 		return err == nil
 	})
 	r.mustDeliver(run)
