@@ -158,11 +158,12 @@ func (p *People) Check(ctx context.Context, c Caller) (Caller, error) {
 	return c, nil
 }
 
-// SignOut ends the caller's session, with all its tokens.
+// SignOut ends the caller's session, with all its tokens. It returns [ErrUnknownUser] for a machine, which
+// has none.
 func (p *People) SignOut(ctx context.Context, c Caller) error {
 	id, err := uuid.Parse(c.Session)
 	if err != nil {
-		return ErrSessionEnded
+		return ErrUnknownUser
 	}
 	if _, err := p.Store.EndSession(ctx, db.EndSessionParams{ID: id, Reason: reason(endedSignOut)}); err != nil {
 		return fmt.Errorf("end a session: %w", err)

@@ -271,9 +271,10 @@ func (p *People) recordChange(ctx context.Context, q *db.Queries, by By, before 
 	return nil
 }
 
-// ResetPassword gives an account a temporary password, ends its sessions and takes its lock away. An empty
-// password is made. It returns [ErrUnknownUser], [ErrPasswordLength] or [ErrPasswordCommon].
-func (p *People) ResetPassword(ctx context.Context, by By, id uuid.UUID, password string) (Password, error) {
+// ResetPassword gives an account another password, ends its sessions and takes its lock away. An empty
+// password is made. It is temporary, unless the person chose it (own). It returns [ErrUnknownUser],
+// [ErrPasswordLength] or [ErrPasswordCommon].
+func (p *People) ResetPassword(ctx context.Context, by By, id uuid.UUID, password string, own bool) (Password, error) {
 	user, err := p.Get(ctx, id)
 	if err != nil {
 		return Password{}, err
@@ -294,7 +295,7 @@ func (p *People) ResetPassword(ctx context.Context, by By, id uuid.UUID, passwor
 			PracticeCode:     p.PracticeCode,
 			ID:               id,
 			PasswordHash:     &hash,
-			TemporarySeconds: temporary(false),
+			TemporarySeconds: temporary(own && password != ""),
 		}
 		if until, err = q.SetPassword(ctx, set); err != nil {
 			return fmt.Errorf("store the password: %w", err)

@@ -20,6 +20,8 @@ var errShortSecret = fmt.Errorf("API_TOKEN_SECRET is shorter than %d bytes: make
 
 type claims struct {
 	Role account.Role `json:"role"`
+	// Session is the session of a person; a machine's token has none.
+	Session string `json:"sid,omitempty"`
 	jwt.RegisteredClaims
 }
 
@@ -95,12 +97,17 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 			return unauthorized("invalid_token", "The token is not valid here: get a new one.")
 		}
 
-		c.Set(callerKey, account.Caller{
+		caller, err := s.checkSession(c, account.Caller{
 			Subject: got.Subject,
 			Role:    got.Role,
 			TokenID: got.ID,
+			Session: got.Session,
 			Address: c.RealIP(),
 		})
+		if err != nil {
+			return err
+		}
+		c.Set(callerKey, caller)
 		return next(c)
 	}
 }
@@ -116,6 +123,9 @@ func (s *server) allow(right account.Right) echo.MiddlewareFunc {
 					Code:   "forbidden",
 					Detail: "Your role may not do this. Ask somebody with one of these roles: " + joinRoles(account.RolesWith(right)) + ".",
 				}
+			}
+			if callerOf(c).MustChangePassword && right != account.OwnAccount {
+				return passwordChangeRequired()
 			}
 			return next(c)
 		})

@@ -174,7 +174,7 @@ func brokenOperations() map[string][]breakage {
 			{"      description: What `/docs` loads.\n", "", `GET /docs/{file}`},
 		},
 		"a description ends with the roles": {
-			{`"Roles: admin, provider, service."`, `The reading.`, `GET /api/v1/observations/{id}/`},
+			{`"Roles: admin, clinical_manager, provider, nurse, ma, service."`, `The reading.`, `GET /api/v1/observations/{id}/`},
 			{`Role: admin only.`, `Roles: admin, provider.`, `POST /api/v1/fhir/process-pending/`},
 		},
 		"an operation has one tag": {
