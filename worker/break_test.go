@@ -1,7 +1,10 @@
 package worker_test
 
 import (
+	"context"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -285,5 +288,91 @@ func TestWhatIsSaidDuringAFirstDeliveryThatFails(t *testing.T) {
 				t.Errorf("%d places are still taken (%v)", places, err)
 			}
 		})
+	}
+}
+
+// Its worker is lost in the middle, and our own limits then hold back what it would still have sent: that must not make an
+// unknown outcome a delivery that was never sent.
+func TestAFirstDeliveryThatIsHeldBackAfterItsWorkerWasLost(t *testing.T) {
+	t.Parallel()
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r, _, id := startLossy(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			first := false
+			if isCreate(req) {
+				once.Do(func() { first = true })
+			}
+			if first {
+				close(reached)
+				<-goOn
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
+	})
+	<-reached
+	before := r.awaitRetry(id)
+	if err := r.gate.Pause(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	time.Sleep(3 * time.Second)
+	after := r.transmission(id)
+	if after.NextRetryAt == nil || !after.NextRetryAt.Equal(*before.NextRetryAt) || after.Status != before.Status || after.AttemptCount != 1 {
+		t.Errorf("recorded as %+v, then as %+v", before, after)
+	}
+	if made := r.attempts(after.ID); len(made) != 1 || made[0].FinishedAt == nil {
+		t.Errorf("attempts: %+v", made)
+	}
+}
+
+// The same, and the hold-back comes before the second run has recorded anything.
+func TestAFirstDeliveryThatIsHeldBackIsDeliveredOnceCalled(t *testing.T) {
+	t.Parallel()
+	var taken atomic.Bool
+	var r *rig
+	r = newRig(t, setup{ignoreIfNoneExist: true, watch: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if isCreate(req) && taken.CompareAndSwap(false, true) {
+				_ = r.gate.Pause(context.Background(), 12*time.Second)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
+	}})
+	r.authenticate()
+	r.manyPlaces()
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	run := r.start(id)
+	r.awaitHeld(id)
+	if made := r.attempts(r.transmission(id).ID); len(made) != 0 {
+		t.Errorf("attempts: %+v", made)
+	}
+	r.mustDeliver(run)
+	r.wantOnce(id)
+	r.checkDelivered(id, r.transmission(id), 1)
+}
+
+// A first delivery whose worker was lost goes on: its place is not free for another one before it can have ended.
+func TestTheLimitHoldsAlthoughAWorkerIsLost(t *testing.T) {
+	t.Parallel()
+	b := newBarrier()
+	loses := &lossy{}
+	r := newRig(t, setup{parallel: 1, intercept: loses.intercept, watch: b.wrap})
+	t.Cleanup(b.open)
+	r.authenticate()
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	loses.next.Store(true)
+	r.start(id)
+	<-b.reached
+	r.awaitRetry(id)
+	second := r.storeReading(fhir.BloodPressure, bloodPressure)
+	r.start(second)
+	time.Sleep(3 * time.Second)
+	if received, _ := r.creates(second); received != 0 {
+		t.Error("two requests are under way at once, want one at most")
 	}
 }
