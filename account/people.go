@@ -41,7 +41,7 @@ func NewPeople(cfg Config) (*People, error) {
 
 // By says who does something to an account.
 type By struct {
-	// Actor is the subject of a caller, or Local.
+	// Actor is the subject of a caller, or Local with the user of the operating system behind it.
 	Actor   string
 	Address string
 	// Reason is what the command line was given.

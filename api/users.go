@@ -40,7 +40,9 @@ type newPassword struct {
 	PasswordExpiresAt *time.Time `json:"password_expires_at"`
 }
 
-func showPassword(p account.Password) newPassword { return newPassword{nullable(p.Text), p.TemporaryUntil} }
+func showPassword(p account.Password) newPassword {
+	return newPassword{nullable(p.Text), p.TemporaryUntil}
+}
 
 func (s *server) listUsers(c echo.Context) error {
 	p := queryPage(c)
