@@ -171,7 +171,7 @@ func TestBadObservations(t *testing.T) {
 		invalid("systolic 1e400", values(good, `{"systolic":1e400,"diastolic":92}`), "values.systolic"),
 		invalid("systolic 1e99999999999999999999", values(good, `{"systolic":1e99999999999999999999,"diastolic":92}`), "values.systolic"),
 		invalid("systolic of many digits", values(good, `{"systolic":142.`+strings.Repeat("0", 100_000)+`,"diastolic":92}`), "values.systolic"),
-		invalid("both and the device", replaced(values(good, `{"systolic":900,"diastolic":-1}`), "BP-OMRON-7250", ""), "device", "values.systolic", "values.diastolic"),
+		invalid("both and the device", replaced(values(good, `{"systolic":900,"diastolic":-1}`), "BP-OMRON-7250", " "), "device", "values.systolic", "values.diastolic"),
 		invalid("values without end", values(good, "{"+strings.Repeat(`"x":1,"x":1,`, 10_000)+`"x":1}`), slices.Repeat([]string{"values.x"}, 20)...),
 		malformed("systolic NaN", values(good, `{"systolic":NaN,"diastolic":92}`)),
 		malformed("systolic +142", values(good, `{"systolic":+142,"diastolic":92}`)),
@@ -284,6 +284,7 @@ func TestBadBodies(t *testing.T) {
 	patient := s.patient("")
 	bodies := map[string][2]string{
 		"observation":   {"POST", "/api/v1/observations/"},
+		"ingestion":     {"POST", "/api/v1/ingestion/weight/"},
 		"patient":       {"POST", "/api/v1/patients/"},
 		"patient patch": {"PATCH", "/api/v1/patients/" + patient + "/"},
 	}

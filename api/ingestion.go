@@ -61,7 +61,7 @@ func (s *server) ingest(d door) echo.HandlerFunc {
 }
 
 // reading writes a body of the door as POST /api/v1/observations/ takes it, with every number as it was sent.
-// So an Idempotency-Key stands for the same reading at both.
+// It has the type, so an Idempotency-Key does not stand for the same number of another type.
 func (d door) reading(body []byte) (json.RawMessage, error) {
 	var sent map[string]json.RawMessage
 	if err := unmarshal(body, &sent); err != nil {

@@ -92,6 +92,8 @@ func (s *server) postReading(c echo.Context, raw []byte) (status int, answer obs
 		s.startTransmission(ctx, stored)
 	case mayRead(caller, stored):
 		answer, err = s.showObservation(ctx, stored)
+	default:
+		answer.TransformedAt = nil
 	}
 
 	setLocation(c, "/api/v1/observations/"+stored.ID.String()+"/")
