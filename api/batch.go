@@ -73,7 +73,7 @@ func (s *server) createObservations(c echo.Context) error {
 		return err
 	}
 
-	ctx, key, by := c.Request().Context(), idempotencyKey(c), callerOf(c).Subject
+	ctx, key, by := c.Request().Context(), idempotencyKey(c), callerOf(c)
 	items := make([]sentReading, len(req.Observations))
 	for i, raw := range req.Observations {
 		items[i] = sentReading{key: key.item(i), by: by, raw: raw}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/account"
 )
 
 // ingested is a body of an ingestion endpoint, with members that a test has changed. An empty value removes
@@ -340,13 +340,13 @@ func TestServiceReadsOnlyWhatItPosted(t *testing.T) {
 	t.Parallel()
 	s := start(t, nothing)
 	gateway := func(name string) caller {
-		token, err := api.Token{Role: "service", Subject: name, TTL: time.Hour}.Sign([]byte(tokenSecret))
+		token, err := testSigner(t).Sign(name, account.Service, "", time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s.with(token)
 	}
-	one, other, nameless := gateway("key:1"), gateway("key:2"), gateway("")
+	one, other := gateway("gateway-1"), gateway("gateway-2")
 	patient := s.patient(kevin)
 
 	readings := map[string]string{
@@ -361,30 +361,61 @@ func TestServiceReadsOnlyWhatItPosted(t *testing.T) {
 			t.Errorf("%s: its sender sees %s", name, got.body)
 		}
 		none := s.do("GET", "/api/v1/observations/"+strings.Replace(id, id[:8], "00000000", 1)+"/", "").want(t, http.StatusNotFound, "not_found")
-		for _, c := range []caller{other, nameless} {
-			got := c.do("GET", path, "").want(t, http.StatusNotFound, "not_found")
-			if want := strings.Replace(string(none.body), "00000000", id[:8], 1); string(got.body) != want {
-				t.Errorf("%s: %s differs from %s", name, got.body, want)
-			}
+		got := other.do("GET", path, "").want(t, http.StatusNotFound, "not_found")
+		if want := strings.Replace(string(none.body), "00000000", id[:8], 1); string(got.body) != want {
+			t.Errorf("%s: %s differs from %s", name, got.body, want)
 		}
 	}
 
 	// Of two senders the first owns the reading. The second gets its id, and no more.
 	id := readings["ingestion"]
-	for _, c := range []caller{other, nameless} {
-		got := c.do("POST", "/api/v1/observations/", bloodPressure(patient)).want(t, http.StatusOK, "")
-		if got.text("id") != id || got.get("transmission") != nil || got.get("fhir_status") != nil || got.get("transformed_at") != nil {
-			t.Errorf("the second sender sees %s", got.body)
-		}
-		if got := c.ingest("blood-pressure", ingested(patient, cuff)).want(t, http.StatusOK, ""); got.text("id") != id || got.text("fhir_status") != "pending" {
-			t.Errorf("the second sender sees %s", got.body)
-		}
-		c.do("GET", "/api/v1/observations/"+id+"/", "").want(t, http.StatusNotFound, "not_found")
+	got := other.do("POST", "/api/v1/observations/", bloodPressure(patient)).want(t, http.StatusOK, "")
+	if got.text("id") != id || got.get("transmission") != nil || got.get("fhir_status") != nil || got.get("transformed_at") != nil {
+		t.Errorf("the second sender sees %s", got.body)
 	}
+	got = other.ingest("blood-pressure", ingested(patient, cuff)).want(t, http.StatusOK, "")
+	if got.text("id") != id || got.text("fhir_status") != "pending" {
+		t.Errorf("the second sender sees %s", got.body)
+	}
+	other.do("GET", "/api/v1/observations/"+id+"/", "").want(t, http.StatusNotFound, "not_found")
 	if got := one.ingest("blood-pressure", ingested(patient, cuff)).want(t, http.StatusOK, ""); got.text("fhir_status") != "transmitted" {
 		t.Errorf("the first sender sees %s", got.body)
 	}
+}
 
-	unnamed := nameless.post(weight(patient))
-	nameless.do("GET", "/api/v1/observations/"+unnamed+"/", "").want(t, http.StatusNotFound, "not_found")
+// An API key that is for some devices posts readings of these only, through whichever door, and none of an
+// unknown device. It reads what it posted, by the key and not by its name.
+func TestAKeyPostsForItsDevicesOnly(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	key := func() caller {
+		made := s.do("POST", "/api/v1/api-keys/", `{"name":"gateway","role":"service","devices":["BP-*"]}`).want(t, http.StatusCreated, "")
+		return s.with(made.text("key"))
+	}
+	cuffs, twin := key(), key()
+	patient := s.patient(kevin)
+
+	id := cuffs.post(bloodPressure(patient))
+	cuffs.observation(id)
+	twin.do("GET", "/api/v1/observations/"+id+"/", "").want(t, http.StatusNotFound, "not_found")
+	cuffs.ingest("blood-pressure", ingested(patient, cuff)).want(t, http.StatusOK, "")
+
+	scale := weight(patient)
+	nameless := strings.Replace(scale, `"device":"SCALE-7",`, "", 1)
+	for _, reading := range []string{scale, nameless} {
+		if got := cuffs.do("POST", "/api/v1/observations/", reading).want(t, http.StatusBadRequest, "invalid"); !slices.Equal(got.fields(), []string{"device"}) {
+			t.Errorf("%s", got.body)
+		}
+	}
+	got := cuffs.ingest("weight", ingested(patient, `"value":81.6,"unit":"kg","device_id":"SCALE-7"`)).want(t, http.StatusBadRequest, "invalid")
+	if !slices.Equal(got.fields(), []string{"device_id"}) {
+		t.Errorf("%s", got.body)
+	}
+	batch := cuffs.do("POST", "/api/v1/observations/batch/", `{"observations":[`+scale+`,`+bloodPressure(patient)+`]}`).want(t, http.StatusOK, "")
+	if statuses := batch.statuses(); !slices.Equal(statuses, []string{"400", "200"}) {
+		t.Errorf("the batch: %s", batch.body)
+	}
+	if n := s.rows("observations"); n != 1 {
+		t.Errorf("%d readings are stored, want 1", n)
+	}
 }

@@ -78,7 +78,7 @@ func (s *server) createObservation(c echo.Context) error {
 // what the caller may see of the stored reading. raw is the reading as createObservation's contract has it.
 func (s *server) postReading(c echo.Context, raw []byte) (status int, answer observation, err error) {
 	ctx, caller := c.Request().Context(), callerOf(c)
-	stored, created, err := s.takeReading(ctx, sentReading{key: string(idempotencyKey(c)), by: caller.Subject, raw: raw})
+	stored, created, err := s.takeReading(ctx, sentReading{key: string(idempotencyKey(c)), by: caller, raw: raw})
 	if err != nil {
 		return 0, answer, err
 	}
@@ -101,15 +101,15 @@ func (s *server) postReading(c echo.Context, raw []byte) (status int, answer obs
 }
 
 // mayRead reports whether the caller may look at a stored reading: whoever sees patient data may, and a machine
-// may if it posted the reading. A caller without a name has posted nothing that could be told from others'.
+// may if it posted the reading.
 func mayRead(caller account.Caller, o db.Observation) bool {
-	return caller.Has(account.SeePatients) || caller.Subject != "" && caller.Subject == o.PostedBy
+	return caller.Has(account.SeePatients) || caller.Subject == o.PostedBy
 }
 
 // sentReading is a reading as it was sent: alone, or as an item of a batch.
 type sentReading struct {
 	key string // its Idempotency-Key, if it has one
-	by  string // the subject of its sender
+	by  account.Caller
 	raw json.RawMessage
 }
 
@@ -144,7 +144,7 @@ type patientReading struct {
 }
 
 // decodeReading decodes a reading that the contract has checked. It returns an error when its values are
-// impossible.
+// impossible, or when its sender may not post readings of its device.
 func (s *server) decodeReading(sent sentReading, now time.Time) (patientReading, error) {
 	var req observationRequest
 	if err := unmarshal(sent.raw, &req); err != nil {
@@ -156,12 +156,16 @@ func (s *server) decodeReading(sent sentReading, now time.Time) (patientReading,
 		return patientReading{}, err
 	}
 
+	if !sent.by.MayPost(reading.Device) {
+		return patientReading{}, foreignDevice()
+	}
+
 	id := fhir.ReadingID(s.PracticeCode, req.PatientID, reading)
 	return patientReading{
 		Reading:   reading,
 		id:        id,
 		patientID: req.PatientID,
-		by:        sent.by,
+		by:        sent.by.Subject,
 	}, nil
 }
 
@@ -246,6 +250,13 @@ func (s *server) refusePatient(ctx context.Context, id uuid.UUID) error {
 		return fmt.Errorf("load patient: %w", err)
 	}
 	return inactivePatient()
+}
+
+// foreignDevice is the answer to an API key that is for other devices.
+func foreignDevice() error {
+	var b broken
+	b.add("device", "is none of those that your API key may post for: use another key, or name the device")
+	return b.err()
 }
 
 func unknownPatient() error {
