@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -20,6 +21,8 @@ type Error struct {
 	Detail string       `json:"detail"`
 	Code   string       `json:"code"`
 	Fields []FieldError `json:"fields,omitempty"`
+	// RetryAfter is the header Retry-After, when it is above 0.
+	RetryAfter time.Duration `json:"-"`
 }
 
 // FieldError says what is wrong with one field of a request, and what to do about it.
@@ -121,6 +124,10 @@ func (s *server) writeError(err error, c echo.Context) {
 
 	if answer.Status == http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
+	}
+
+	if answer.RetryAfter > 0 {
+		c.Response().Header().Set(echo.HeaderRetryAfter, seconds(answer.RetryAfter))
 	}
 
 	if err := c.JSON(answer.Status, answer); err != nil {

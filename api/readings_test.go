@@ -125,6 +125,7 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 		Temporal:     s.temporal,
 		PracticeCode: "OTHER",
 		TokenSecret:  []byte(tokenSecret),
+		Limits:       plenty(),
 		Logger:       s.log.logger(),
 	}), s.log)
 

@@ -142,6 +142,7 @@ func startWith(tb testing.TB, how setup) *system {
 		JWKS:              jwks(tb),
 		TokenSecret:       []byte(tokenSecret),
 		ImportWait:        how.importWait,
+		Limits:            plenty(),
 		Logger:            s.log.logger(),
 	}
 	if how.change != nil {
@@ -154,6 +155,16 @@ func startWith(tb testing.TB, how setup) *system {
 		s.startWorker(tb, ehr)
 	}
 	return s
+}
+
+// plenty is more than a test sends: every answer shows a limit, and none is reached.
+func plenty() api.Limits {
+	return api.Limits{
+		Ingestion: 1_000_000,
+		Callers:   1_000_000,
+		Anonymous: 1_000_000,
+		SignIn:    1_000_000,
+	}
 }
 
 // late is a handler that is known after its server.

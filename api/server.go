@@ -48,6 +48,10 @@ type Config struct {
 	// TokenIssuer and TokenAudience, when they are set, must be those of every token.
 	TokenIssuer   string
 	TokenAudience string
+	// TrustedProxies may say who their client is; nobody else is believed.
+	TrustedProxies Proxies
+	// Limits are how many requests are taken; the zero value has no limit.
+	Limits Limits
 	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
 	ImportWait time.Duration
 	// TimeZone is where a day begins and ends.
@@ -60,6 +64,7 @@ type server struct {
 	contract *contract
 	started  time.Time
 	probe    *probe
+	limits   limits
 	migrated atomic.Bool // the schema is as new as this binary; it never gets older
 }
 
@@ -80,16 +85,20 @@ func New(cfg Config) (http.Handler, error) {
 		contract: contract,
 		started:  time.Now(),
 		probe:    &probe{ehr: cfg.EHR},
+		limits:   newLimits(cfg.Limits),
 	}
 
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
+	e.IPExtractor = s.TrustedProxies.extractIP // by default Echo believes any header
 	e.Pre(middleware.RemoveTrailingSlash())
 	e.Use(
 		s.keepPublicURL,
+		s.secureHeaders,
 		s.logRequests,
 		middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}),
+		s.limitRequests,
 		middleware.BodyLimit(maxBody),
 	)
 

@@ -79,6 +79,13 @@ func (d dependencies) apiConfig() api.Config {
 		MRNSystem:         d.cfg.ECW.MRNSystem,
 		TokenIssuer:       d.cfg.TokenIssuer,
 		TokenAudience:     d.cfg.TokenAudience,
+		TrustedProxies:    d.cfg.Door.TrustedProxies,
+		Limits: api.Limits{
+			Ingestion: d.cfg.Door.Ingestion,
+			Callers:   d.cfg.Door.Callers,
+			Anonymous: d.cfg.Door.Anonymous,
+			SignIn:    d.cfg.Door.SignIn,
+		},
 	}
 }
 
@@ -126,8 +133,14 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String())
-	return serveHTTP(ctx, listener, handler, d.cfg.DrainTimeout)
+
+	server := newServer(handler, usualPatience())
+	if server.TLSConfig, err = d.cfg.Door.serverTLS(d.log); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+
+	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String(), "tls", server.TLSConfig != nil)
+	return serveOn(ctx, limitConnections(listener, d.cfg.Door, d.log), server, d.cfg.DrainTimeout)
 }
 
 // runWorker waits for Temporal, and then takes the practice's work until ctx ends.
