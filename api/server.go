@@ -18,6 +18,7 @@ import (
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/health"
 )
 
@@ -36,6 +37,9 @@ type Config struct {
 	// anything there.
 	PublicURL string
 	EHR       *ecw.Client
+	// Asked counts what people have workers ask of eCW; nil: nobody counts. What EHR sends for them, it counts
+	// itself.
+	Asked *gate.Asked
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
 	// MRNSystem is the system of the identifier that holds the MRN. When it is empty, the identifier of type

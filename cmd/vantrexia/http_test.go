@@ -136,7 +136,9 @@ func TestALargeHeaderIsRefused(t *testing.T) {
 	t.Parallel()
 	address := serveForTest(t, newServer(http.NotFoundHandler(), usualPatience()), nil)
 	c := dial(t, address)
-	go func() { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-A: "+strings.Repeat("a", 2*maxHeaderBytes)+"\r\n\r\n") }()
+	go func() {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-A: "+strings.Repeat("a", 2*maxHeaderBytes)+"\r\n\r\n")
+	}()
 	if said := c.end(); !strings.HasPrefix(said, "HTTP/1.1 431") {
 		t.Errorf("the server said %.60q, want 431", said)
 	}

@@ -52,7 +52,8 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	log := d.log.With("component", "api")
-	ehr, err := d.cfg.ehr(log, d.gate(log))
+	asked := d.gate(log).Asked()
+	ehr, err := d.cfg.ehr(log, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	made := d.apiConfig()
-	made.EHR, made.JWKS, made.TimeZone, made.TokenSecret, made.Logger = ehr, jwks, zone, secret, log
+	made.EHR, made.Asked, made.JWKS, made.TimeZone, made.TokenSecret, made.Logger = ehr, asked, jwks, zone, secret, log
 	return api.New(made)
 }
 
