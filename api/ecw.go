@@ -219,7 +219,7 @@ func (s *server) listECWPatients(c echo.Context) error {
 	if found.Total < 0 { // eCW did not say how many there are
 		answer.Count = int64(p.offset() + len(results))
 		if found.More {
-			answer.Count, answer.CountIsExact, answer.Next = answer.Count+1, false, pageURL(c, p.number+1)
+			answer.Count, answer.CountIsExact, answer.Next = answer.Count+1, false, pageLink(c, p.number+1)
 		}
 	}
 	return c.JSON(http.StatusOK, answer)
