@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -144,8 +145,25 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 		return stored, state, alreadyTransmitted(last)
 	}
 
+	if update == workflows.UpdateTransmitNow {
+		if err := s.spendAsked(ctx); err != nil {
+			return stored, state, err
+		}
+	}
 	state, err = s.updateWithStart(ctx, stored.ID, update, requestOf(c))
 	return stored, state, err
+}
+
+// spendAsked counts a request that a worker sends to eCW because a person asks for it.
+func (s *server) spendAsked(ctx context.Context) error {
+	if s.Asked == nil {
+		return nil
+	}
+	wait, err := s.Asked.Spend(ctx)
+	if errors.Is(err, ecw.ErrBudgetUsed) {
+		return budgetUsed(wait)
+	}
+	return err
 }
 
 func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string, req workflows.Request) (state workflows.TransmissionState, err error) {

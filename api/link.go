@@ -43,6 +43,8 @@ func notRead(err error) error {
 	switch {
 	case !errors.As(err, &e):
 		return err
+	case e.Code == ecw.CodeBudgetUsed:
+		return budgetUsed(time.Until(e.RetryAt))
 	case e.Code == "not_found", e.Code == "invalid_id":
 		return notLinkable("eCW has no patient with this id: copy it from eCW's patient list")
 	case e.Code == "other_patient":

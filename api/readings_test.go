@@ -125,6 +125,7 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 		Temporal:     s.temporal,
 		PracticeCode: "OTHER",
 		Signer:       testSigner(t),
+		Limits:       plenty(),
 		Logger:       s.log.logger(),
 	}), s.log)
 

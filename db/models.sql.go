@@ -61,6 +61,7 @@ type EcwQueue struct {
 type Gate struct {
 	PracticeCode  string
 	BucketFullAt  time.Time
+	AskedFullAt   time.Time
 	BlockedUntil  time.Time
 	Parallel      float64
 	ReducedAt     time.Time

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,8 @@ import (
 // Config says where the readings go.
 type Config struct {
 	APIURL string // http://127.0.0.1:8000
+	// TLS is how the API is asked over TLS; nil is Go's default.
+	TLS    *tls.Config
 	Token  string // of the role provider: the patients are created too
 	Visits int    // how many of the 602 visits; 0 = all
 	// Parallel is how many readings are under way at a time.
@@ -67,7 +70,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	}
 
 	c := &client{base: strings.TrimRight(cfg.APIURL, "/"), token: cfg.Token, http: &http.Client{
-		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Parallel},
+		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Parallel, TLSClientConfig: cfg.TLS},
 	}}
 
 	s := &simulation{Config: cfg, client: c, all: readings(visits)}

@@ -6,6 +6,8 @@ CREATE TABLE ecw_gates (
     practice_code   text             PRIMARY KEY CHECK (practice_code <> ''),
     -- The token bucket of the request limit: the moment when it is full again, if nothing more leaves.
     bucket_full_at  timestamptz      NOT NULL DEFAULT 'epoch',
+    -- The same of the part that people may use, for what they ask of eCW themselves.
+    asked_full_at   timestamptz      NOT NULL DEFAULT 'epoch',
     -- eCW answered 429, so nothing leaves before this moment.
     blocked_until   timestamptz      NOT NULL DEFAULT 'epoch',
     -- How many requests may be under way, rounded down. It is one at first, grows while eCW answers in good

@@ -25,6 +25,16 @@ UPDATE ecw_gates
 SET bucket_full_at = @bucket_full_at::timestamptz
 WHERE practice_code = @practice_code;
 
+-- name: SpendAsked :exec
+UPDATE ecw_gates
+SET asked_full_at = @asked_full_at::timestamptz
+WHERE practice_code = @practice_code;
+
+-- name: LookAtAsked :one
+SELECT asked_full_at, clock_timestamp()::timestamptz AS now
+FROM ecw_gates
+WHERE practice_code = @practice_code;
+
 -- name: PauseRequests :exec
 -- Adds the row where a restored database has none: the pause must not be lost.
 INSERT INTO ecw_gates AS g (practice_code, blocked_until)
