@@ -16,12 +16,9 @@ import (
 type Config struct {
 	Store        *db.Store
 	PracticeCode string
-	// Secret signs access tokens (HS256). Only sign-ins and refreshes need it.
-	Secret []byte
-	// Issuer and Audience are those of access tokens; they are left out when they are empty.
-	Issuer   string
-	Audience string
-	Logger   *slog.Logger
+	// Signer signs access tokens. Only sign-ins and refreshes need it.
+	Signer *Signer
+	Logger *slog.Logger
 }
 
 // People are the accounts of a practice: sign-in, sessions, and what administrators do.
@@ -38,21 +35,6 @@ func NewPeople(cfg Config) (*People, error) {
 	}
 	return &People{cfg, h}, nil
 }
-
-// By says who does something to an account.
-type By struct {
-	// Actor is the subject of a caller, or Local with the user of the operating system behind it.
-	Actor   string
-	Address string
-	// Reason is what the command line was given.
-	Reason string
-}
-
-// Local is the actor of what is done with the database alone.
-const Local = "local"
-
-// ByCaller is a caller of the API.
-func ByCaller(c Caller) By { return By{Actor: c.Subject, Address: c.Address} }
 
 // Action is what was done to an account.
 type Action string

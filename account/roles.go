@@ -2,7 +2,10 @@
 // Vantrexia platform, and service for machines. Patients do not sign in here.
 package account
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Role is what a caller is in the practice.
 type Role string
@@ -73,3 +76,12 @@ func (r Role) Known() bool { return slices.Contains(Roles(), r) }
 
 // Has reports whether the role has a right. An unknown role has none.
 func (r Role) Has(right Right) bool { return slices.Contains(table[right], r) }
+
+// JoinRoles lists roles for people: "admin, nurse".
+func JoinRoles(roles []Role) string {
+	names := make([]string, len(roles))
+	for i, role := range roles {
+		names[i] = string(role)
+	}
+	return strings.Join(names, ", ")
+}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -28,13 +27,6 @@ type Tokens struct {
 	Refresh string
 }
 
-// accessClaims are the claims of an access token.
-type accessClaims struct {
-	Role    Role   `json:"role"`
-	Session string `json:"sid"`
-	jwt.RegisteredClaims
-}
-
 // issue makes the next pair of tokens of a session.
 func (p *People) issue(ctx context.Context, q *db.Queries, user uuid.UUID, role Role, session uuid.UUID) (Tokens, error) {
 	refresh := make([]byte, 32)
@@ -52,19 +44,7 @@ func (p *People) issue(ctx context.Context, q *db.Queries, user uuid.UUID, role 
 		return Tokens{}, fmt.Errorf("store a refresh token: %w", err)
 	}
 
-	now := time.Now()
-	claims := accessClaims{Role: role, Session: session.String(), RegisteredClaims: jwt.RegisteredClaims{
-		ID:        uuid.NewString(),
-		Subject:   user.String(),
-		Issuer:    p.Issuer,
-		IssuedAt:  jwt.NewNumericDate(now),
-		ExpiresAt: jwt.NewNumericDate(now.Add(accessFor)),
-	}}
-	if p.Audience != "" {
-		claims.Audience = jwt.ClaimStrings{p.Audience}
-	}
-
-	tokens.Access, err = jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(p.Secret)
+	tokens.Access, err = p.Signer.Sign(user.String(), role, session.String(), accessFor)
 	return tokens, err
 }
 

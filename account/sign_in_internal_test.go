@@ -39,7 +39,11 @@ func newTestPeopleAt(t *testing.T, url string) *People {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	p, err := NewPeople(Config{Store: store, PracticeCode: "FFHEDD", Secret: make([]byte, 32), Logger: slog.New(slog.DiscardHandler)})
+	signer, err := NewSigner("vantrexia", "tests", make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPeople(Config{Store: store, PracticeCode: "FFHEDD", Signer: signer, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

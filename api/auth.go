@@ -1,63 +1,16 @@
 package api
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/workflows"
 )
-
-const minSecretBytes = 32 // RFC 7518 §3.2: an HS256 key is at least as long as the hash
-
-var errShortSecret = fmt.Errorf("API_TOKEN_SECRET is shorter than %d bytes: make one with `openssl rand -base64 48`", minSecretBytes)
-
-type claims struct {
-	Role account.Role `json:"role"`
-	// Session is the session of a person; a machine's token has none.
-	Session string `json:"sid,omitempty"`
-	jwt.RegisteredClaims
-}
-
-// Token describes a bearer token to sign.
-type Token struct {
-	Role    account.Role
-	Subject string
-	TTL     time.Duration
-	// Issuer and Audience are left out when they are empty.
-	Issuer   string
-	Audience string
-}
-
-// Sign makes a bearer token for the API, valid from now on.
-func (t Token) Sign(secret []byte) (string, error) {
-	switch {
-	case !t.Role.Known():
-		return "", fmt.Errorf("role %q is unknown: use %s", t.Role, joinRoles(account.Roles()))
-	case t.TTL <= 0:
-		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", t.TTL)
-	case len(secret) < minSecretBytes:
-		return "", errShortSecret
-	}
-
-	now := time.Now()
-	signed := claims{Role: t.Role, RegisteredClaims: jwt.RegisteredClaims{
-		Subject:   t.Subject,
-		Issuer:    t.Issuer,
-		IssuedAt:  jwt.NewNumericDate(now),
-		ExpiresAt: jwt.NewNumericDate(now.Add(t.TTL)),
-	}}
-	if t.Audience != "" {
-		signed.Audience = jwt.ClaimStrings{t.Audience}
-	}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, signed).SignedString(secret)
-}
 
 // callerKey is the key under which authenticate keeps the caller in the request's context.
 const callerKey = "caller"
@@ -73,43 +26,77 @@ func requestOf(c echo.Context) workflows.Request { return workflows.Request{By: 
 
 // authenticate lets a request through that carries a valid bearer token, and keeps who its caller is.
 func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
-	options := []jwt.ParserOption{jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired()}
-	if s.TokenIssuer != "" {
-		options = append(options, jwt.WithIssuer(s.TokenIssuer))
-	}
-	if s.TokenAudience != "" {
-		options = append(options, jwt.WithAudience(s.TokenAudience))
-	}
-
-	parser := jwt.NewParser(options...)
 	return func(c echo.Context) error {
-		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
-		if !strings.EqualFold(scheme, "Bearer") || token == "" {
-			return unauthorized("not_authenticated", "Send a token in the header: Authorization: Bearer <token>.")
-		}
-
-		var got claims
-		_, err := parser.ParseWithClaims(strings.TrimSpace(token), &got, func(*jwt.Token) (any, error) { return s.TokenSecret, nil })
-		switch {
-		case errors.Is(err, jwt.ErrTokenExpired):
-			return unauthorized("token_expired", "The token has expired: get a new one.")
-		case err != nil:
-			return unauthorized("invalid_token", "The token is not valid here: get a new one.")
-		}
-
-		caller, err := s.checkSession(c, account.Caller{
-			Subject: got.Subject,
-			Role:    got.Role,
-			TokenID: got.ID,
-			Session: got.Session,
-			Address: c.RealIP(),
-		})
+		token, err := bearerToken(c)
 		if err != nil {
 			return err
 		}
+
+		var caller account.Caller
+		if account.IsAPIKey(token) {
+			caller, err = s.checkKey(c.Request().Context(), token)
+		} else {
+			caller, err = s.checkToken(c.Request().Context(), token)
+		}
+		if err != nil {
+			return err
+		}
+
+		caller.Address = c.RealIP()
 		c.Set(callerKey, caller)
 		return next(c)
 	}
+}
+
+// bearerToken returns the token of the request (RFC 6750 §2.1).
+func bearerToken(c echo.Context) (string, error) {
+	headers := c.Request().Header.Values(echo.HeaderAuthorization)
+	if len(headers) > 1 {
+		return "", unauthorized("not_authenticated", "The header Authorization is there twice: send one.")
+	}
+	if len(headers) == 1 {
+		scheme, token, _ := strings.Cut(headers[0], " ")
+		if token = strings.TrimSpace(token); strings.EqualFold(scheme, "Bearer") && token != "" {
+			return token, nil
+		}
+	}
+	return "", unauthorized("not_authenticated", "Send a token in the header: Authorization: Bearer <token>.")
+}
+
+func (s *server) checkKey(ctx context.Context, key string) (account.Caller, error) {
+	caller, err := s.machines.CheckKey(ctx, key)
+	if errors.Is(err, account.ErrKeyInvalid) {
+		return caller, unauthorized("invalid_token", "The API key is unknown, revoked or expired: use another one.")
+	}
+	return caller, err
+}
+
+func (s *server) checkToken(ctx context.Context, token string) (account.Caller, error) {
+	claims, err := s.Signer.Parse(token)
+	if errors.Is(err, account.ErrTokenExpired) {
+		return account.Caller{}, unauthorized("token_expired", "The token has expired: get a new one.")
+	}
+	if err != nil {
+		return account.Caller{}, invalidToken()
+	}
+
+	denied, err := s.machines.IsDenied(ctx, claims.ID)
+	if err != nil {
+		return account.Caller{}, err
+	}
+	if denied {
+		return account.Caller{}, invalidToken()
+	}
+	return s.checkSession(ctx, account.Caller{
+		Subject: claims.Subject,
+		Role:    claims.Role,
+		TokenID: claims.ID,
+		Session: claims.Session,
+	})
+}
+
+func invalidToken() error {
+	return unauthorized("invalid_token", "The token is not valid here: get a new one.")
 }
 
 // allow lets a request through whose caller has the right. It is set on each route, not on their group: Echo
@@ -121,7 +108,7 @@ func (s *server) allow(right account.Right) echo.MiddlewareFunc {
 				return &Error{
 					Status: http.StatusForbidden,
 					Code:   "forbidden",
-					Detail: "Your role may not do this. Ask somebody with one of these roles: " + joinRoles(account.RolesWith(right)) + ".",
+					Detail: "Your role may not do this. Ask somebody with one of these roles: " + account.JoinRoles(account.RolesWith(right)) + ".",
 				}
 			}
 			if callerOf(c).MustChangePassword && right != account.OwnAccount {
@@ -130,14 +117,6 @@ func (s *server) allow(right account.Right) echo.MiddlewareFunc {
 			return next(c)
 		})
 	}
-}
-
-func joinRoles(roles []account.Role) string {
-	names := make([]string, len(roles))
-	for i, role := range roles {
-		names[i] = string(role)
-	}
-	return strings.Join(names, ", ")
 }
 
 func unauthorized(code, detail string) *Error {

@@ -11,10 +11,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/vantrexia/vantrexia/account"
-	"github.com/vantrexia/vantrexia/api"
 )
 
 type claims = jwt.MapClaims
+
+// kid names the secret of the tests, as account's Signer does.
+const kid = "07fd83320acdbf0e"
 
 // sign makes a token as the API does. The claims given replace good ones; nil removes a claim.
 func (c caller) sign(tb testing.TB, change claims) string {
@@ -24,14 +26,31 @@ func (c caller) sign(tb testing.TB, change claims) string {
 
 func (c caller) signWith(tb testing.TB, method jwt.SigningMethod, key any, change claims) string {
 	tb.Helper()
-	good := claims{"role": "admin", "sub": "tests", "exp": time.Now().Add(time.Hour).Unix()}
+	return c.signAs(tb, method, key, kid, change)
+}
+
+func (c caller) signAs(tb testing.TB, method jwt.SigningMethod, key any, kid string, change claims) string {
+	tb.Helper()
+	good := claims{
+		"role": "admin",
+		"sub":  "tests",
+		"jti":  "a token of the tests",
+		"iss":  "vantrexia",
+		"aud":  "tests",
+		"iat":  time.Now().Unix(),
+		"exp":  time.Now().Add(time.Hour).Unix(),
+	}
 	for name, value := range change {
 		if good[name] = value; value == nil {
 			delete(good, name)
 		}
 	}
 
-	token, err := jwt.NewWithClaims(method, good).SignedString(key)
+	unsigned := jwt.NewWithClaims(method, good)
+	if kid != "" {
+		unsigned.Header["kid"] = kid
+	}
+	token, err := unsigned.SignedString(key)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -80,6 +99,22 @@ func TestAuthentication(t *testing.T) {
 		"expires in words":           {bearer(s.sign(t, claims{"exp": "tomorrow"})), "invalid_token"},
 		"not valid yet":              {bearer(s.sign(t, claims{"nbf": time.Now().Add(time.Hour).Unix()})), "invalid_token"},
 		"a role that is a number":    {bearer(s.sign(t, claims{"role": 1})), "invalid_token"},
+		"the last character changed": {bearer(lastCharacterChanged(good)), "invalid_token"},
+		"another kid":                {bearer(s.signAs(t, jwt.SigningMethodHS256, []byte(tokenSecret), "0123456789abcdef", nil)), "invalid_token"},
+		"no kid":                     {bearer(s.signAs(t, jwt.SigningMethodHS256, []byte(tokenSecret), "", nil)), "invalid_token"},
+		"no id":                      {bearer(s.sign(t, claims{"jti": nil})), "invalid_token"},
+		"no subject":                 {bearer(s.sign(t, claims{"sub": nil})), "invalid_token"},
+		"no issuer":                  {bearer(s.sign(t, claims{"iss": nil})), "invalid_token"},
+		"another issuer":             {bearer(s.sign(t, claims{"iss": "other"})), "invalid_token"},
+		"no audience":                {bearer(s.sign(t, claims{"aud": nil})), "invalid_token"},
+		"another audience":           {bearer(s.sign(t, claims{"aud": "other"})), "invalid_token"},
+		"one of two audiences":       {bearer(s.sign(t, claims{"aud": []string{"other", "tests"}})), ""},
+		"issued at no time":          {bearer(s.sign(t, claims{"iat": nil})), "invalid_token"},
+		"issued by a clock 10 s off": {bearer(s.sign(t, claims{"iat": time.Now().Add(10 * time.Second).Unix()})), ""},
+		"issued in 10 minutes":       {bearer(s.sign(t, claims{"iat": time.Now().Add(10 * time.Minute).Unix()})), "invalid_token"},
+		"lives for 13 hours":         {bearer(s.sign(t, claims{"exp": time.Now().Add(13 * time.Hour).Unix()})), "invalid_token"},
+		"of a session":               {bearer(s.sign(t, claims{"sid": "d4e5f6a7-b8c9-0123-defa-234567890123"})), "session_ended"},
+		"very long":                  {bearer(s.sign(t, claims{"sub": strings.Repeat("x", 3000)})), "invalid_token"},
 		"no role":                    {bearer(s.sign(t, claims{"role": nil})), "forbidden"},
 		"an unknown role":            {bearer(s.sign(t, claims{"role": "root"})), "forbidden"},
 		"a role in other letters":    {bearer(s.sign(t, claims{"role": "Admin"})), "forbidden"},
@@ -99,6 +134,13 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
+// lastCharacterChanged sets the bits of the signature's last character that stand for nothing.
+func lastCharacterChanged(token string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(alphabet, token[len(token)-1])
+	return token[:len(token)-1] + string(alphabet[last^1])
+}
+
 // A caller without a valid token learns nothing, not even whether the body is valid.
 func TestAuthenticationComesFirst(t *testing.T) {
 	t.Parallel()
@@ -108,20 +150,20 @@ func TestAuthenticationComesFirst(t *testing.T) {
 	s.as(account.Service).do("GET", "/api/v1/patients/no-uuid", ``).want(t, http.StatusForbidden, "forbidden")
 }
 
-func TestSignTokenRefuses(t *testing.T) {
+func TestTwoAuthorizationHeaders(t *testing.T) {
 	t.Parallel()
-	good := []byte(tokenSecret)
-	for name, sign := range map[string]func() (string, error){
-		"an unknown role": func() (string, error) { return api.Token{Role: "root", TTL: time.Hour}.Sign(good) },
-		"no lifetime":     func() (string, error) { return api.Token{Role: account.Admin}.Sign(good) },
-		"a short secret":  func() (string, error) { return api.Token{Role: account.Admin, TTL: time.Hour}.Sign(good[:31]) },
-	} {
-		if token, err := sign(); err == nil || token != "" {
-			t.Errorf("%s: %q, %v", name, token, err)
-		}
+	s := start(t, temporal)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.base+"/api/v1/patients/", nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-
-	if _, err := api.New(api.Config{TokenSecret: good[:31]}); err == nil {
-		t.Error("New took a short secret")
+	req.Header["Authorization"] = []string{"Bearer " + s.token, "Bearer " + s.token}
+	res, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %d", res.StatusCode)
 	}
 }

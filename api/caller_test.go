@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/account"
-	"github.com/vantrexia/vantrexia/api"
 )
 
 // caller is somebody who uses the API over HTTP.
@@ -32,7 +31,7 @@ type caller struct {
 // as is the same caller in another role.
 func (c caller) as(role account.Role) caller {
 	c.tb.Helper()
-	token, err := api.Token{Role: role, Subject: "tests", TTL: time.Hour}.Sign([]byte(tokenSecret))
+	token, err := testSigner(c.tb).Sign("tests", role, "", time.Hour)
 	if err != nil {
 		c.tb.Fatal(err)
 	}

@@ -20,6 +20,7 @@ const (
 	examplePatient      = "d290f1ee-6c54-4b01-90e6-d701748f0851"
 	exampleObservation  = "d4e5f6a7-b8c9-0123-defa-234567890123"
 	exampleTransmission = "TXN-2026-08842"
+	exampleAPIKey       = "0b9c5a52-7a3e-4a57-9d55-0d6a3f0a9f11"
 	exampleImport       = "3f2c8a51-9f0e-4f6e-8f0d-2b7f4f1f6c11"
 )
 
@@ -42,6 +43,9 @@ func startWithExamples(t *testing.T) *system {
 	s.exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, finished_at, error_class, error_code)
 		SELECT id, 1, 1, now(), now(), 'unknown', 'timeout' FROM transmissions WHERE number = $1`,
 		exampleTransmission)
+
+	s.exec(`INSERT INTO api_keys (id, practice_code, name, role, prefix, key_hash, created_by) VALUES ($1, $2, 'device gateway', 'service', 'vtx_3Kd92x', '', 'tests')`,
+		exampleAPIKey, practice)
 
 	s.exec(`INSERT INTO patient_imports (id, practice_code, finished_at) VALUES ($1, $2, now())`, exampleImport, practice)
 	return s

@@ -143,7 +143,7 @@ func TestTheContractHasEveryRoute(t *testing.T) {
 		t.Errorf("the contract has %v\nthe table %v", documented, tabled)
 	}
 
-	handler := newAPI(t, api.Config{TokenSecret: []byte(tokenSecret)})
+	handler := newAPI(t, api.Config{Signer: testSigner(t)})
 	var served []string
 	for _, r := range handler.(*echo.Echo).Routes() {
 		if r.Method != http.MethodHead { // answered as GET

@@ -115,8 +115,8 @@ func brokenHead() map[string][]breakage {
 			{"  responses:\n    B", "  responses:\n    Lost: {description: Lost.}\n    B", `#/components/responses/Lost`},
 			{"  headers:\n    L", "  headers:\n    Lost: {schema: {type: string}}\n    L", `#/components/headers/Lost`},
 			{
-				"  parameters:\n    O",
-				"  parameters:\n    Lost: {name: lost, in: query, schema: {type: string}}\n    O",
+				"  parameters:\n    A",
+				"  parameters:\n    Lost: {name: lost, in: query, schema: {type: string}}\n    A",
 				`#/components/parameters/Lost`,
 			},
 			{
@@ -174,8 +174,8 @@ func brokenOperations() map[string][]breakage {
 			{"      description: What `/docs` loads.\n", "", `GET /docs/{file}`},
 		},
 		"a description ends with the roles": {
-			{`"Roles: admin, clinical_manager, provider, nurse, ma, service."`, `The reading.`, `GET /api/v1/observations/{id}/`},
-			{`Role: admin only.`, `Roles: admin, provider.`, `POST /api/v1/fhir/process-pending/`},
+			{"nothing: 404.\n\n        Roles: admin, ", "nothing: 404.\n\n        Roles: ", `GET /api/v1/observations/{id}/`},
+			{`Role: admin only.`, `Roles: admin, provider.`, `GET /api/v1/api-keys/`},
 		},
 		"an operation has one tag": {
 			{"      tags: [Patients]\n", "", `GET /api/v1/patients/`},

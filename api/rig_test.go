@@ -140,7 +140,7 @@ func startWith(tb testing.TB, how setup) *system {
 		TimeZone:          cmp.Or(how.zone, time.UTC),
 		PracticeCode:      practice,
 		JWKS:              jwks(tb),
-		TokenSecret:       []byte(tokenSecret),
+		Signer:            testSigner(tb),
 		ImportWait:        how.importWait,
 		Logger:            s.log.logger(),
 	}
@@ -428,4 +428,14 @@ func eventually(tb testing.TB, what string, ask func() bool) {
 		case <-again.C:
 		}
 	}
+}
+
+// testSigner signs the tokens of the tests.
+func testSigner(tb testing.TB) *account.Signer {
+	tb.Helper()
+	signer, err := account.NewSigner("vantrexia", "tests", []byte(tokenSecret))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return signer
 }

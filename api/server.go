@@ -43,11 +43,8 @@ type Config struct {
 	MRNSystem string
 	// JWKS is the published key set: public keys only.
 	JWKS []byte
-	// TokenSecret signs and verifies the HS256 bearer tokens.
-	TokenSecret []byte
-	// TokenIssuer and TokenAudience, when they are set, must be those of every token.
-	TokenIssuer   string
-	TokenAudience string
+	// Signer checks the bearer tokens.
+	Signer *account.Signer
 	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
 	ImportWait time.Duration
 	// TimeZone is where a day begins and ends.
@@ -61,15 +58,12 @@ type server struct {
 	people   *account.People
 	started  time.Time
 	probe    *probe
+	machines *account.Machines
 	migrated atomic.Bool // the schema is as new as this binary; it never gets older
 }
 
 // New returns the API as a handler.
 func New(cfg Config) (http.Handler, error) {
-	if len(cfg.TokenSecret) < minSecretBytes {
-		return nil, errShortSecret
-	}
-
 	contract, err := loadContract()
 	if err != nil {
 		return nil, err
@@ -78,9 +72,7 @@ func New(cfg Config) (http.Handler, error) {
 	people, err := account.NewPeople(account.Config{
 		Store:        cfg.Store,
 		PracticeCode: cfg.PracticeCode,
-		Secret:       cfg.TokenSecret,
-		Issuer:       cfg.TokenIssuer,
-		Audience:     cfg.TokenAudience,
+		Signer:       cfg.Signer,
 		Logger:       cfg.Logger,
 	})
 	if err != nil {
@@ -94,6 +86,7 @@ func New(cfg Config) (http.Handler, error) {
 		people:   people,
 		started:  time.Now(),
 		probe:    &probe{ehr: cfg.EHR},
+		machines: account.NewMachines(cfg.Store, cfg.PracticeCode, cfg.Logger),
 	}
 
 	e := echo.New()
@@ -161,6 +154,9 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("POST", "/observations", s.createObservation, account.PostReadings)
 	take("POST", "/observations/batch", s.createObservations, account.PostReadings)
 	take("GET", "/observations/:id", s.getObservation, account.PostReadings)
+	for _, d := range doors() {
+		take("POST", "/ingestion/"+d.path, s.ingest(d), account.PostReadings)
+	}
 	take("POST", "/patients", s.createPatient, account.ChangePatients)
 	take("GET", "/patients", s.listPatients, account.SeePatients)
 	take("GET", "/patients/:id", s.getPatient, account.SeePatients)
@@ -175,6 +171,11 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("POST", "/fhir/observations/:id/transform", s.transformObservation, account.SteerDeliveries)
 	take("POST", "/fhir/observations/:id/transmit", s.transmitObservation, account.SteerDeliveries)
 	take("POST", "/fhir/observations/:id/cancel", s.cancelObservation, account.SteerDeliveries)
+	take("GET", "/api-keys", s.listKeys, account.ManageAccounts)
+	take("POST", "/api-keys", s.createKey, account.ManageAccounts)
+	take("GET", "/api-keys/:id", s.getKey, account.ManageAccounts)
+	take("DELETE", "/api-keys/:id", s.revokeKey, account.ManageAccounts)
+	take("POST", "/tokens/revoke", s.revokeToken, account.ManageAccounts)
 	take("POST", "/fhir/process-pending", s.processPending, account.SweepPending)
 	take("GET", "/fhir/status", s.getStatus, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions", s.listTransmissions, account.SeeDeliveries)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -83,11 +84,11 @@ func (s *server) signOut(c echo.Context) error {
 }
 
 // checkSession completes a caller who has signed in. A machine has no session.
-func (s *server) checkSession(c echo.Context, caller account.Caller) (account.Caller, error) {
+func (s *server) checkSession(ctx context.Context, caller account.Caller) (account.Caller, error) {
 	if caller.Session == "" {
 		return caller, nil
 	}
-	caller, err := s.people.Check(c.Request().Context(), caller)
+	caller, err := s.people.Check(ctx, caller)
 	return caller, accountError(err)
 }
 
@@ -137,8 +138,11 @@ func accountError(err error) error {
 
 // accountFieldError names the field of the request that package account refuses.
 func accountFieldError(err error) error {
+	var field *account.FieldError
 	var b broken
 	switch {
+	case errors.As(err, &field):
+		b.add(field.Field, "%s", field.Message)
 	case errors.Is(err, account.ErrEmail):
 		b.add("email", "%s", account.ErrEmail)
 	case errors.Is(err, account.ErrName):

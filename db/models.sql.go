@@ -11,6 +11,23 @@ import (
 	"github.com/google/uuid"
 )
 
+type APIKey struct {
+	ID           uuid.UUID
+	PracticeCode string
+	Name         string
+	Role         string
+	Devices      []string
+	Prefix       string
+	KeyHash      []byte
+	CreatedAt    time.Time
+	CreatedBy    string
+	Reason       string
+	ExpiresAt    *time.Time
+	LastUsedAt   *time.Time
+	RevokedAt    *time.Time
+	RevokedBy    *string
+}
+
 type AccountEvent struct {
 	ID           int64
 	PracticeCode string
@@ -21,6 +38,15 @@ type AccountEvent struct {
 	Detail       string
 	Reason       string
 	CreatedAt    time.Time
+}
+
+type DeniedToken struct {
+	PracticeCode string
+	TokenID      string
+	ExpiresAt    time.Time
+	DeniedAt     time.Time
+	DeniedBy     string
+	Reason       string
 }
 
 type EcwQueue struct {
@@ -67,6 +93,7 @@ type Observation struct {
 	Device          string
 	Measured        json.RawMessage
 	CreatedAt       time.Time
+	PostedBy        string
 	Resource        []byte
 	ResourceVersion int32
 	TransformedAt   *time.Time

@@ -18,7 +18,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/account"
-	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 )
@@ -43,6 +42,8 @@ type config struct {
 	SandboxOffset     time.Duration   `env:"SANDBOX_CLOCK_OFFSET" envDefault:"0s"`
 	TokenSecret       string          `env:"API_TOKEN_SECRET"`
 	TokenSecretFile   string          `env:"API_TOKEN_SECRET_FILE" envDefault:".local/api-token.secret"`
+	OtherSecret       string          `env:"API_OTHER_TOKEN_SECRET"`
+	OtherSecretFile   string          `env:"API_OTHER_TOKEN_SECRET_FILE"`
 	TokenIssuer       string          `env:"API_TOKEN_ISSUER"`
 	TokenAudience     string          `env:"API_TOKEN_AUDIENCE"`
 	CommandToken      string          `env:"VANTREXIA_TOKEN"`
@@ -205,6 +206,7 @@ func (c *config) readSecretFiles() error {
 	}{
 		{"DATABASE_URL", &c.DatabaseURL, c.DatabaseURLFile},
 		{"ECW_CLIENT_SECRET", &c.ECW.ClientSecret, c.ECW.SecretFile},
+		{"API_OTHER_TOKEN_SECRET", &c.OtherSecret, c.OtherSecretFile},
 	} {
 		if secret.file == "" {
 			continue
@@ -309,14 +311,33 @@ func (c config) tokenSecret() ([]byte, error) {
 	return []byte(strings.TrimSpace(string(secret))), nil
 }
 
-// signToken makes a bearer token that the API of this installation accepts.
-func (c config) signToken(token api.Token) (string, error) {
+// signer signs the API's bearer tokens, and takes those of the other secret too.
+func (c config) signer() (*account.Signer, error) {
 	secret, err := c.tokenSecret()
+	if err != nil {
+		return nil, err
+	}
+	secrets := [][]byte{secret}
+	if c.OtherSecret != "" {
+		secrets = append(secrets, []byte(c.OtherSecret))
+	}
+
+	// Without these, a token that another system signed with the same secret would be taken.
+	const ours = "vantrexia"
+	signer, err := account.NewSigner(cmp.Or(c.TokenIssuer, ours), cmp.Or(c.TokenAudience, ours), secrets...)
+	if err != nil {
+		return nil, fmt.Errorf("API_TOKEN_SECRET or API_OTHER_TOKEN_SECRET: %w", err)
+	}
+	return signer, nil
+}
+
+// signToken makes a machine's bearer token that the API of this installation accepts.
+func (c config) signToken(subject string, role account.Role, life time.Duration) (string, error) {
+	signer, err := c.signer()
 	if err != nil {
 		return "", err
 	}
-	token.Issuer, token.Audience = c.TokenIssuer, c.TokenAudience
-	return token.Sign(secret)
+	return signer.Sign(subject, role, "", life)
 }
 
 // signingKey returns the key that signs our assertions for eCW. The API publishes its public half.
@@ -369,7 +390,7 @@ func (c config) checkSecrets(log *slog.Logger) error {
 	if _, err := c.jwks(); err != nil {
 		return err
 	}
-	_, err := c.signToken(api.Token{Role: account.Service, Subject: "check", TTL: time.Minute})
+	_, err := c.signer()
 	return err
 }
 

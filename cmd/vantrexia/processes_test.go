@@ -240,7 +240,7 @@ func TestTokenSaysWhatIsWrong(t *testing.T) {
 	}{
 		"no secret":    {nil, nil, "API_TOKEN_SECRET"},
 		"short secret": {[]string{"API_TOKEN_SECRET=short"}, nil, "32 bytes"},
-		"unknown role": {secret, []string{"--role", "boss"}, "admin, provider or service"},
+		"unknown role": {secret, []string{"--role", "boss"}, "use admin, clinical_manager"},
 		"negative ttl": {secret, []string{"--ttl", "-1h"}, "1h"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantrexia/vantrexia/account"
-	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/simulate"
 )
 
@@ -32,7 +31,7 @@ does no harm, because the API stores each once.`,
 				run.APIURL = localURL(cfg.APIAddress)
 			}
 			if run.Token == "" {
-				run.Token, err = cfg.signToken(api.Token{Role: account.Provider, Subject: "simulate", TTL: 12 * time.Hour})
+				run.Token, err = cfg.signToken("simulate", account.Provider, account.MaxTokenLife)
 				if err != nil {
 					return fmt.Errorf("give a provider's token with --token; %w", err)
 				}

@@ -7,16 +7,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantrexia/vantrexia/account"
-	"github.com/vantrexia/vantrexia/api"
 )
 
 func tokenCommand() *cobra.Command {
-	var want api.Token
+	var role, subject string
+	var life time.Duration
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Print a signed bearer token for the API",
-		Long: `Prints a bearer token for the API, signed with API_TOKEN_SECRET (or the secret in API_TOKEN_SECRET_FILE, which
-"make run" creates). README.md says what each role may do.`,
+		Long: `Prints a bearer token of a machine for the API, signed with API_TOKEN_SECRET (or the secret in API_TOKEN_SECRET_FILE,
+which "make run" creates). README.md says what each role may do. A machine that stays has an API key instead.`,
 		Example: `  curl -H "Authorization: Bearer $(vantrexia token --role provider)" http://localhost:8000/api/v1/patients/`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -24,7 +24,7 @@ func tokenCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			token, err := cfg.signToken(want)
+			token, err := cfg.signToken(subject, account.Role(role), life)
 			if err != nil {
 				return err
 			}
@@ -33,8 +33,8 @@ func tokenCommand() *cobra.Command {
 		},
 	}
 
-	cmd.Flags().StringVar((*string)(&want.Role), "role", string(account.Provider), "what the token may do; README.md lists the roles")
-	cmd.Flags().StringVar(&want.Subject, "sub", "cli", "who uses the token; the log names it")
-	cmd.Flags().DurationVar(&want.TTL, "ttl", time.Hour, "how long the token is valid, for example 15m or 12h")
+	cmd.Flags().StringVar(&role, "role", string(account.Provider), "what the token may do: "+account.JoinRoles(account.Roles()))
+	cmd.Flags().StringVar(&subject, "sub", "cli", "who uses the token; the log and workflows name it")
+	cmd.Flags().DurationVar(&life, "ttl", time.Hour, "how long the token is valid, 12h at most")
 	return cmd
 }

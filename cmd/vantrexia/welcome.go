@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/account"
-	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
@@ -59,7 +58,7 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, 
 		return "", err
 	}
 
-	token, err := d.cfg.signToken(api.Token{Role: account.Provider, Subject: "demo", TTL: 12 * time.Hour})
+	token, err := d.cfg.signToken("demo", account.Provider, account.MaxTokenLife)
 	if err != nil {
 		return "", err
 	}
@@ -100,7 +99,7 @@ func otherDemoRoles() string {
 
 // welcomeElsewhere writes the commands that test and use an EHR that is not our sandbox.
 func (d dependencies) welcomeElsewhere(out io.Writer, apiURL string) error {
-	token, err := d.cfg.signToken(api.Token{Role: account.Admin, Subject: "demo", TTL: 12 * time.Hour})
+	token, err := d.cfg.signToken("demo", account.Admin, account.MaxTokenLife)
 	if err != nil {
 		return err
 	}

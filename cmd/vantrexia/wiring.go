@@ -46,7 +46,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 		return nil, err
 	}
 
-	secret, err := d.cfg.tokenSecret()
+	signer, err := d.cfg.signer()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	made := d.apiConfig()
-	made.EHR, made.JWKS, made.TimeZone, made.TokenSecret, made.Logger = ehr, jwks, zone, secret, log
+	made.EHR, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, jwks, zone, signer, log
 	return api.New(made)
 }
 
@@ -77,8 +77,6 @@ func (d dependencies) apiConfig() api.Config {
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
-		TokenIssuer:       d.cfg.TokenIssuer,
-		TokenAudience:     d.cfg.TokenAudience,
 	}
 }
 

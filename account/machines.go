@@ -1,0 +1,245 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// remembered is how long a process uses what it has read of a key, or of the denied tokens, before it looks
+// again. A revoked key and a denied token are refused everywhere after that time at the latest; in exchange, a
+// reading costs no look at the database for its caller.
+const remembered = 5 * time.Second
+
+// The errors of API keys.
+var (
+	ErrKeyInvalid = errors.New("the API key is unknown, revoked or expired")
+	ErrUnknownKey = errors.New("there is no such API key")
+)
+
+// FieldError says what is wrong with a field of a request.
+type FieldError struct{ Field, Message string }
+
+func (e *FieldError) Error() string { return e.Field + " " + e.Message }
+
+// Machines are the API keys of a practice, and the tokens that are refused.
+type Machines struct {
+	store        *db.Store
+	practiceCode string
+	log          *slog.Logger
+
+	keysMu sync.Mutex
+	keys   map[string]knownKey // by hash; only of keys that are good
+
+	deniedMu   sync.Mutex
+	denied     map[string]bool // ids of tokens
+	deniedAsOf time.Time
+}
+
+type knownKey struct {
+	Caller
+	expiresAt *time.Time
+	asOf      time.Time
+}
+
+// NewMachines returns those of a practice.
+func NewMachines(store *db.Store, practiceCode string, log *slog.Logger) *Machines {
+	return &Machines{
+		store:        store,
+		practiceCode: practiceCode,
+		log:          log,
+		keys:         map[string]knownKey{},
+	}
+}
+
+// NewKey is an API key to make.
+type NewKey struct {
+	// Name is for people, 1 to 100 characters.
+	Name string
+	Role Role
+	// Devices are those whose readings it may post: names, or beginnings of names that end in *. Empty: all.
+	Devices []string
+	// ExpiresAt is nil for a key that is good until it is revoked.
+	ExpiresAt *time.Time
+}
+
+const maxKeyName = 100
+
+func (k *NewKey) check(now time.Time) error {
+	k.Name = strings.TrimSpace(k.Name)
+	switch length := len([]rune(k.Name)); {
+	case length == 0 || length > maxKeyName:
+		return &FieldError{"name", fmt.Sprintf("is empty or longer than %d characters: say which machine uses the key", maxKeyName)}
+	case !k.Role.Known():
+		return &FieldError{"role", "is not a role: use " + JoinRoles(Roles())}
+	case k.ExpiresAt != nil && !k.ExpiresAt.After(now):
+		return &FieldError{"expires_at", "is in the past"}
+	}
+	if wrong := checkDevices(k.Devices); wrong != "" {
+		return &FieldError{"devices", wrong}
+	}
+	if len(k.Devices) > 0 && !k.Role.Has(PostReadings) {
+		return &FieldError{"devices", "says for which devices it may post, but the role posts no readings"}
+	}
+	return nil
+}
+
+// CreateKey makes an API key and returns its text, which nobody can find out later.
+func (m *Machines) CreateKey(ctx context.Context, k NewKey, by By) (db.APIKey, string, error) {
+	if err := k.check(time.Now()); err != nil {
+		return db.APIKey{}, "", err
+	}
+	text, err := newKey()
+	if err != nil {
+		return db.APIKey{}, "", err
+	}
+
+	devices := k.Devices
+	if devices == nil {
+		devices = []string{}
+	}
+	row, err := m.store.CreateAPIKey(ctx, db.CreateAPIKeyParams{
+		PracticeCode: m.practiceCode,
+		Name:         k.Name,
+		Role:         string(k.Role),
+		Devices:      devices,
+		Prefix:       text[:shownKeyChars],
+		KeyHash:      keyHash(text),
+		CreatedBy:    by.Actor,
+		Reason:       by.Reason,
+		ExpiresAt:    k.ExpiresAt,
+	})
+	if err != nil {
+		return db.APIKey{}, "", fmt.Errorf("store an API key: %w", err)
+	}
+	m.log.InfoContext(ctx, "API key made", "key_id", row.ID, "role", row.Role, "by", by.Actor)
+	return row, text, nil
+}
+
+// Keys lists all API keys, the newest first.
+func (m *Machines) Keys(ctx context.Context) ([]db.APIKey, error) {
+	return m.store.ListAPIKeys(ctx, m.practiceCode)
+}
+
+// Key returns an API key, or [ErrUnknownKey].
+func (m *Machines) Key(ctx context.Context, id uuid.UUID) (db.APIKey, error) {
+	row, err := m.store.GetAPIKey(ctx, db.GetAPIKeyParams{PracticeCode: m.practiceCode, ID: id})
+	if db.IsNotFound(err) {
+		return row, ErrUnknownKey
+	}
+	return row, err
+}
+
+// RevokeKey ends the use of an API key, for good. This process refuses it at once, others within five seconds.
+func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKey, error) {
+	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{PracticeCode: m.practiceCode, ID: id, RevokedBy: &by.Actor})
+	if db.IsNotFound(err) {
+		return row, ErrUnknownKey
+	}
+	if err != nil {
+		return row, fmt.Errorf("revoke an API key: %w", err)
+	}
+
+	m.keysMu.Lock()
+	delete(m.keys, string(row.KeyHash))
+	m.keysMu.Unlock()
+	m.log.InfoContext(ctx, "API key revoked", "key_id", id, "by", by.Actor)
+	return row, nil
+}
+
+// CheckKey returns the caller that an API key stands for, or [ErrKeyInvalid].
+func (m *Machines) CheckKey(ctx context.Context, text string) (Caller, error) {
+	if !wellFormed(text) {
+		return Caller{}, ErrKeyInvalid
+	}
+	hash := keyHash(text)
+	now := time.Now()
+
+	m.keysMu.Lock()
+	known, ok := m.keys[string(hash)]
+	m.keysMu.Unlock()
+	if ok && now.Sub(known.asOf) < remembered && (known.expiresAt == nil || known.expiresAt.After(now)) {
+		return known.Caller, nil
+	}
+
+	row, err := m.store.FindAPIKey(ctx, db.FindAPIKeyParams{PracticeCode: m.practiceCode, KeyHash: hash})
+	if db.IsNotFound(err) {
+		m.keysMu.Lock()
+		delete(m.keys, string(hash))
+		m.keysMu.Unlock()
+		return Caller{}, ErrKeyInvalid
+	}
+	if err != nil {
+		return Caller{}, fmt.Errorf("look an API key up: %w", err)
+	}
+
+	caller := Caller{
+		Subject: "key:" + row.ID.String(),
+		Role:    Role(row.Role),
+		TokenID: row.ID.String(),
+		Devices: row.Devices,
+	}
+	m.keysMu.Lock()
+	m.keys[string(hash)] = knownKey{Caller: caller, expiresAt: row.ExpiresAt, asOf: now}
+	m.keysMu.Unlock()
+
+	go m.touch(context.WithoutCancel(ctx), row.ID)
+	return caller, nil
+}
+
+// touch notes that a key is used, beside the request.
+func (m *Machines) touch(ctx context.Context, id uuid.UUID) {
+	ctx, cancel := context.WithTimeout(ctx, remembered)
+	defer cancel()
+	if err := m.store.TouchAPIKey(ctx, id); err != nil {
+		m.log.DebugContext(ctx, "the use of an API key was not noted", "key_id", id, "error", err)
+	}
+}
+
+// Deny refuses a token from now on, by its id (jti). This process refuses it at once, others within five
+// seconds.
+func (m *Machines) Deny(ctx context.Context, tokenID string, by By) error {
+	err := m.store.DenyToken(ctx, db.DenyTokenParams{
+		PracticeCode: m.practiceCode,
+		TokenID:      tokenID,
+		ExpiresAt:    time.Now().Add(MaxTokenLife + clockLeeway), // no token of today is good any longer
+		DeniedBy:     by.Actor,
+		Reason:       by.Reason,
+	})
+	if err != nil {
+		return fmt.Errorf("deny a token: %w", err)
+	}
+
+	m.deniedMu.Lock()
+	m.deniedAsOf = time.Time{}
+	m.deniedMu.Unlock()
+	m.log.InfoContext(ctx, "token denied", "token_id", tokenID, "by", by.Actor)
+	return nil
+}
+
+// IsDenied reports whether a token was denied.
+func (m *Machines) IsDenied(ctx context.Context, tokenID string) (bool, error) {
+	m.deniedMu.Lock()
+	defer m.deniedMu.Unlock() // those who come meanwhile wait for the one look, instead of each taking its own
+	if time.Since(m.deniedAsOf) < remembered {
+		return m.denied[tokenID], nil
+	}
+
+	ids, err := m.store.ListDeniedTokens(ctx, m.practiceCode)
+	if err != nil {
+		return false, fmt.Errorf("look at the denied tokens: %w", err)
+	}
+	m.denied, m.deniedAsOf = make(map[string]bool, len(ids)), time.Now()
+	for _, id := range ids {
+		m.denied[id] = true
+	}
+	return m.denied[tokenID], nil
+}

@@ -1,0 +1,78 @@
+-- name: CreateAPIKey :one
+INSERT INTO api_keys (
+    practice_code,
+    name,
+    role,
+    devices,
+    prefix,
+    key_hash,
+    created_by,
+    reason,
+    expires_at
+)
+VALUES (
+    @practice_code,
+    @name,
+    @role,
+    @devices,
+    @prefix,
+    @key_hash,
+    @created_by,
+    @reason,
+    @expires_at
+)
+RETURNING *;
+
+-- name: GetAPIKey :one
+SELECT *
+FROM api_keys
+WHERE practice_code = @practice_code
+  AND id = @id;
+
+-- name: ListAPIKeys :many
+-- Lists all of them, the newest first: a practice has a few.
+SELECT *
+FROM api_keys
+WHERE practice_code = @practice_code
+ORDER BY created_at DESC, id;
+
+-- name: FindAPIKey :one
+-- Finds a key that may be used now.
+SELECT id, role, devices, expires_at
+FROM api_keys
+WHERE practice_code = @practice_code
+  AND key_hash = @key_hash
+  AND revoked_at IS NULL
+  AND (expires_at IS NULL OR expires_at > now());
+
+-- name: TouchAPIKey :exec
+UPDATE api_keys
+SET last_used_at = now()
+WHERE id = @id
+  AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+
+-- name: RevokeAPIKey :one
+-- The first revocation counts.
+UPDATE api_keys
+SET
+    revoked_at = coalesce(revoked_at, now()),
+    revoked_by = coalesce(revoked_by, @revoked_by)
+WHERE practice_code = @practice_code
+  AND id = @id
+RETURNING *;
+
+-- name: DenyToken :exec
+-- The first denial counts. Denials whose tokens have expired are deleted on the way.
+WITH expired AS (
+    DELETE FROM denied_tokens
+    WHERE expires_at < now() - interval '1 hour'
+)
+INSERT INTO denied_tokens (practice_code, token_id, expires_at, denied_by, reason)
+VALUES (@practice_code, @token_id, @expires_at, @denied_by, @reason)
+ON CONFLICT (practice_code, token_id) DO NOTHING;
+
+-- name: ListDeniedTokens :many
+SELECT token_id
+FROM denied_tokens
+WHERE practice_code = @practice_code
+  AND expires_at > now();
