@@ -83,10 +83,6 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 	}
 
 	ctx := c.Request().Context()
-	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
-		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
-	}
-
 	last, err := s.latestTransmission(ctx, stored.ID)
 	if err != nil {
 		return stored, state, err
@@ -94,6 +90,17 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 	if last != nil && last.Status == db.StatusTransmitted {
 		return stored, state, conflict("already_transmitted", "Observation was delivered to eClinicalWorks already, as Observation/%s.",
 			*last.ECWObservationID)
+	}
+
+	held, err := s.heldReason(ctx, stored.ID)
+	if err != nil {
+		return stored, state, err
+	}
+	if held != nil && *held == heldArchived {
+		return stored, state, patientArchived(stored.PatientID)
+	}
+	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
+		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
 	}
 
 	state, err = s.updateWithStart(ctx, stored.ID, update)

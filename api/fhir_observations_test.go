@@ -192,13 +192,13 @@ func TestTransmitAfterAPermanentFailure(t *testing.T) {
 		t.Fatalf("not permanent: %s", failed.body)
 	}
 
-	if message := failed.text("transmission", "error_message"); !strings.Contains(message, "ecw_fhir_id") {
+	if message := failed.text("transmission", "error_message"); !strings.Contains(message, "external_id") {
 		t.Errorf("%q does not name the remedy", message)
 	}
 
 	first := failed.text("transmission", "id")
 
-	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"ecw_fhir_id":"`+kevin+`","confirm_mismatch":true}`).want(t, http.StatusOK, "")
+	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"external_id":"`+kevin+`","confirm_mismatch":true}`).want(t, http.StatusOK, "")
 	var again answer
 	eventually(t, "closed", func() bool { // the failure is recorded a moment before the workflow ends
 		again = s.transmit(id)

@@ -23,7 +23,7 @@ const thePractice = "FFHEDD"
 // are rare, so that the test notices a plan that walks the log until it has met enough of them.
 const million = `
 SET session_replication_role = replica; -- no foreign key is checked
-INSERT INTO patients (id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, mismatch_since)
+INSERT INTO patients (id, practice_code, first_name, last_name, date_of_birth, mrn, external_id, mismatch_since)
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', 'Jane', 'Doe ' || n, '1957-03-21', 'MRN-' || n, 'chart-' || n,
        CASE WHEN n % 1000 = 1 THEN now() END
 FROM generate_series(0, 3000) n;
@@ -243,8 +243,8 @@ func theIntake() map[string]planned {
 			_, err := q.FindReadings(ctx, many)
 			return err
 		}},
-		"ListActive": {5_000, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.ListActive(ctx, db.ListActiveParams{PracticeCode: thePractice, IDs: ids})
+		"ListKnown": {5_000, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListKnown(ctx, db.ListKnownParams{PracticeCode: thePractice, IDs: ids})
 			return err
 		}},
 		"FindRequest": {10, func(ctx context.Context, q *db.Queries) error {
@@ -408,7 +408,7 @@ func theOtherLists() map[string]planned {
 		"patients, page 9": {Limit: 21, Offset: 160},
 	} {
 		queries[name] = planned{200, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.ListPatients(ctx, db.PatientFilter{PracticeCode: thePractice}, page)
+			_, err := q.ListPatients(ctx, db.PatientFilter{PracticeCode: thePractice}, db.ByLastName, false, page)
 			return err
 		}}
 	}
