@@ -91,7 +91,7 @@ const getUndelivered = `-- name: GetUndelivered :one
 
 SELECT
     o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.resource, o.resource_version, o.transformed_at,
-    p.id, p.practice_code, p.first_name, p.last_name, p.date_of_birth, p.gender, p.mrn, p.external_id, p.phone, p.email, p.address_line1, p.address_line2, p.city, p.state, p.zip, p.archived_at, p.active, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
+    p.id, p.practice_code, p.first_name, p.last_name, p.date_of_birth, p.gender, p.mrn, p.external_id, p.phone, p.email, p.address_line1, p.address_line2, p.city, p.state, p.zip, p.archived_at, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
     EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
     EXISTS (
         SELECT FROM ecw_gates g
@@ -149,7 +149,6 @@ func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) 
 		&i.Patient.State,
 		&i.Patient.Zip,
 		&i.Patient.ArchivedAt,
-		&i.Patient.Active,
 		&i.Patient.MismatchSince,
 		&i.Patient.MismatchConfirmed,
 		&i.Patient.ReadingsPrunedTo,

@@ -33,7 +33,7 @@ type Page[K any] struct {
 // later version may have added a column that this one does not know.
 const (
 	patientColumns = "id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, " +
-		"address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
+		"address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
 	transmissionColumns = "id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, " +
 		"last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, " +
 		"ecw_observation_id, ecw_patient_id, created_at, updated_at"
@@ -462,25 +462,27 @@ WHERE practice_code = ` + s.arg(f.PracticeCode)
 		query += `
   AND external_id = ` + s.arg(*f.ExternalID)
 	}
-	if f.Active != nil {
-		query += `
-  AND active = ` + s.arg(*f.Active)
-	}
 	if f.Among != nil {
 		query += `
   AND id = ANY (` + s.arg(*f.Among) + `::uuid[])`
 	}
-
-	switch {
-	case f.Mismatch == nil:
-		return query
-	case *f.Mismatch:
-		return query + `
-  AND mismatch_since IS NOT NULL`
-	default:
-		return query + `
-  AND mismatch_since IS NULL`
+	if f.Active != nil {
+		query += isNull("archived_at", *f.Active)
 	}
+	if f.Mismatch != nil {
+		query += isNull("mismatch_since", !*f.Mismatch)
+	}
+	return query
+}
+
+// isNull is the condition that a column is null, or that it is not.
+func isNull(column string, null bool) string {
+	if null {
+		return `
+  AND ` + column + ` IS NULL`
+	}
+	return `
+  AND ` + column + ` IS NOT NULL`
 }
 
 // Push is a row of a patient's sync status: a delivery of one of the patient's readings.

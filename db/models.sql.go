@@ -77,7 +77,6 @@ type Patient struct {
 	State             string
 	Zip               string
 	ArchivedAt        *time.Time
-	Active            bool
 	MismatchSince     *time.Time
 	MismatchConfirmed *string
 	ReadingsPrunedTo  *time.Time

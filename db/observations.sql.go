@@ -320,7 +320,7 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 const getObservationWithPatient = `-- name: GetObservationWithPatient :one
 SELECT
     observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
 WHERE observations.practice_code = $1
@@ -368,7 +368,6 @@ func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservat
 		&i.Patient.State,
 		&i.Patient.Zip,
 		&i.Patient.ArchivedAt,
-		&i.Patient.Active,
 		&i.Patient.MismatchSince,
 		&i.Patient.MismatchConfirmed,
 		&i.Patient.ReadingsPrunedTo,

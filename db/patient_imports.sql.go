@@ -374,7 +374,7 @@ func (q *Queries) ListImportErrors(ctx context.Context, importID uuid.UUID) ([]L
 
 const listImportedPatients = `-- name: ListImportedPatients :many
 SELECT
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at,
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at,
     items.outcome
 FROM patient_import_items items
 JOIN patients ON patients.id = items.patient_id
@@ -415,7 +415,6 @@ func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) 
 			&i.Patient.State,
 			&i.Patient.Zip,
 			&i.Patient.ArchivedAt,
-			&i.Patient.Active,
 			&i.Patient.MismatchSince,
 			&i.Patient.MismatchConfirmed,
 			&i.Patient.ReadingsPrunedTo,
@@ -556,7 +555,7 @@ func (q *Queries) ListReleased(ctx context.Context, arg ListReleasedParams) ([]u
 }
 
 const lockLinkedPatient = `-- name: LockLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND external_id = $2
@@ -589,7 +588,6 @@ func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientPa
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -600,7 +598,7 @@ func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientPa
 }
 
 const lockPatientByMRN = `-- name: LockPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND mrn = $2
@@ -633,7 +631,6 @@ func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNPara
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,

@@ -106,7 +106,7 @@ VALUES (
     $16
 )
 ON CONFLICT DO NOTHING
-RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type CreatePatientParams struct {
@@ -167,7 +167,6 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -178,7 +177,7 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 }
 
 const findLinkedPatient = `-- name: FindLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND external_id = $2
@@ -209,7 +208,6 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -220,7 +218,7 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 }
 
 const findPatientByMRN = `-- name: FindPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND mrn = $2
@@ -251,7 +249,6 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -262,7 +259,7 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 }
 
 const getPatient = `-- name: GetPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND id = $2
@@ -293,7 +290,6 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -378,7 +374,7 @@ func (q *Queries) ListUnstarted(ctx context.Context, arg ListUnstartedParams) ([
 }
 
 const lockPatient = `-- name: LockPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND id = $2
@@ -411,7 +407,6 @@ func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patie
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -425,10 +420,10 @@ const setArchived = `-- name: SetArchived :one
 UPDATE patients
 SET
     archived_at = CASE WHEN $1::boolean THEN coalesce(archived_at, now()) END,
-    updated_at = CASE WHEN active = $1::boolean THEN now() ELSE updated_at END
+    updated_at = CASE WHEN (archived_at IS NULL) = $1::boolean THEN now() ELSE updated_at END
 WHERE practice_code = $2
   AND id = $3
-RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type SetArchivedParams struct {
@@ -459,7 +454,6 @@ func (q *Queries) SetArchived(ctx context.Context, arg SetArchivedParams) (Patie
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -491,7 +485,7 @@ SET
     updated_at = now()
 WHERE practice_code = $17
   AND id = $18
-RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type UpdatePatientParams struct {
@@ -554,7 +548,6 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 		&i.State,
 		&i.Zip,
 		&i.ArchivedAt,
-		&i.Active,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,

@@ -21,8 +21,6 @@ CREATE TABLE patients (
     zip           text        NOT NULL DEFAULT '',
     -- Since this moment the patient is archived, and nothing is sent to eCW. Null: the patient is active.
     archived_at   timestamptz,
-    -- Only for the indexes of the list.
-    active        boolean     NOT NULL GENERATED ALWAYS AS (archived_at IS NULL) STORED,
     -- Since this moment eCW shows another person under external_id, and the patient's readings are held.
     -- Null: there is no mismatch.
     mismatch_since     timestamptz,
@@ -38,11 +36,13 @@ CREATE TABLE patients (
     CONSTRAINT patients_external_id_key UNIQUE (practice_code, external_id),
     CONSTRAINT patients_mismatch_linked CHECK (external_id IS NOT NULL OR mismatch_since IS NULL AND mismatch_confirmed IS NULL)
 );
--- The list of patients in each of its orders, with and without the filter active.
+-- The list of patients in each of its orders: of all, of the active ones, of the archived ones.
 CREATE INDEX patients_by_name ON patients (practice_code, last_name, first_name, id);
 CREATE INDEX patients_by_creation ON patients (practice_code, created_at, id);
-CREATE INDEX patients_active_by_name ON patients (practice_code, active, last_name, first_name, id);
-CREATE INDEX patients_active_by_creation ON patients (practice_code, active, created_at, id);
+CREATE INDEX patients_active_by_name ON patients (practice_code, last_name, first_name, id) WHERE archived_at IS NULL;
+CREATE INDEX patients_active_by_creation ON patients (practice_code, created_at, id) WHERE archived_at IS NULL;
+CREATE INDEX patients_archived_by_name ON patients (practice_code, last_name, first_name, id) WHERE archived_at IS NOT NULL;
+CREATE INDEX patients_archived_by_creation ON patients (practice_code, created_at, id) WHERE archived_at IS NOT NULL;
 CREATE INDEX patients_mismatched ON patients (practice_code, last_name, first_name, id) WHERE mismatch_since IS NOT NULL;
 -- The search by the beginning of a name or an MRN. text_pattern_ops compares bytes, as the search does.
 CREATE INDEX patients_search_last_name ON patients (practice_code, lower(last_name) text_pattern_ops);

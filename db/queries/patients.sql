@@ -103,7 +103,7 @@ RETURNING *;
 UPDATE patients
 SET
     archived_at = CASE WHEN @archived::boolean THEN coalesce(archived_at, now()) END,
-    updated_at = CASE WHEN active = @archived::boolean THEN now() ELSE updated_at END
+    updated_at = CASE WHEN (archived_at IS NULL) = @archived::boolean THEN now() ELSE updated_at END
 WHERE practice_code = @practice_code
   AND id = @id
 RETURNING *;
