@@ -464,9 +464,9 @@ func (s *server) patientFilter(ctx context.Context, query patientQuery) (db.Pati
 	if err != nil {
 		return filter, fmt.Errorf("search patients: %w", err)
 	}
-	if len(found) > db.CountedExactly {
+	if len(found) > db.FoundAtMost {
 		return filter, badRequest("search_too_wide", "More than %d patients fit this search: send more letters of the name or the MRN.",
-			db.CountedExactly)
+			db.FoundAtMost)
 	}
 	filter.Among = &found
 	return filter, nil

@@ -372,11 +372,14 @@ type PatientKey struct {
 // Key returns the place of a patient in the list.
 func (p Patient) Key() PatientKey { return PatientKey{ID: p.ID} }
 
+// FoundAtMost is how many patients a search finds. They are sorted for each page, so there must not be many.
+const FoundAtMost = 1_000
+
 // SearchPatients returns the ids of the patients whose first name, last name or MRN begins with a text, in upper
-// or lower case. Each of the three is a range of an index, of which one more than [CountedExactly] are read at
-// most: when more ids than that come back, there may be others.
+// or lower case. Each of the three is a range of an index, of which one more than [FoundAtMost] are read at most:
+// when more ids than that come back, there may be others.
 func (q *Queries) SearchPatients(ctx context.Context, practice, text string) ([]uuid.UUID, error) {
-	s := statement{args: []any{practice, text, CountedExactly + 1}}
+	s := statement{args: []any{practice, text, FoundAtMost + 1}}
 	var parts []string
 	for _, column := range []string{"last_name", "first_name", "mrn"} {
 		// Bytes are compared, and not a pattern: % and _ mean themselves, and the index serves every plan. No text
@@ -386,7 +389,7 @@ SELECT id
 FROM patients
 WHERE practice_code = $1
   AND lower(`+column+`) ~>=~ lower($2::text)
-  AND lower(`+column+`) ~<~ lower($2::text) || U&'\+10FFFF'
+  AND lower(`+column+`) ~<~ (lower($2::text) || U&'\+10FFFF')
 LIMIT $3
 )`)
 	}
@@ -402,6 +405,9 @@ UNION
 
 // CountPatients counts up to one more than [CountedExactly].
 func (q *Queries) CountPatients(ctx context.Context, f PatientFilter) (int64, error) {
+	if f.Among != nil && (f == PatientFilter{PracticeCode: f.PracticeCode, Among: f.Among}) {
+		return int64(len(*f.Among)), nil
+	}
 	var s statement
 	return q.count(ctx, &s, `
 SELECT
