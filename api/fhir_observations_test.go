@@ -79,7 +79,7 @@ func TestAReadingIsShownAsItWasSent(t *testing.T) {
 	patient := s.patient(kevin)
 	id := s.post(`{"patient_id":"` + patient + `","observation_type":"weight","effective_at":"2026-02-06T05:30:00.25-05:00","device":"SCALE-7","values":{"unit":"lb","value":180.50}}`)
 	got := s.observation(id)
-	want := []string{"created_at", "device", "effective_at", "fhir_status", "id", "observation_type", "patient_id", "transformed_at", "transmission", "values"}
+	want := []string{"created_at", "device", "effective_at", "fhir_status", "held_reason", "id", "observation_type", "patient_id", "transformed_at", "transmission", "values"}
 	if !slices.Equal(got.keys(), want) {
 		t.Errorf("members %v, want %v", got.keys(), want)
 	}
