@@ -175,7 +175,7 @@ func (s *server) tryCircuit(ctx context.Context, req workflows.Request) string {
 type ecwPatient struct {
 	ECWFHIRID   string     `json:"ecw_fhir_id"`
 	Name        string     `json:"name"`
-	BirthDate   string     `json:"birth_date"`
+	DateOfBirth string     `json:"date_of_birth"`
 	MRN         string     `json:"mrn"`
 	Imported    bool       `json:"imported"`
 	VantrexiaID *uuid.UUID `json:"vantrexia_id"`
@@ -236,23 +236,23 @@ func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]
 		}
 
 		results = append(results, ecwPatient{
-			ECWFHIRID: d.ID,
-			Name:      strings.TrimSpace(d.FirstName + " " + d.LastName),
-			BirthDate: d.BirthDate,
-			MRN:       d.MRN,
+			ECWFHIRID:   d.ID,
+			Name:        strings.TrimSpace(d.FirstName + " " + d.LastName),
+			DateOfBirth: d.BirthDate,
+			MRN:         d.MRN,
 		})
 
 		ids = append(ids, d.ID)
 	}
 
-	linked, err := s.Store.ListLinkedIDs(ctx, db.ListLinkedIDsParams{PracticeCode: s.PracticeCode, ECWFHIRIDs: ids})
+	linked, err := s.Store.ListLinkedIDs(ctx, db.ListLinkedIDsParams{PracticeCode: s.PracticeCode, ExternalIDs: ids})
 	if err != nil {
 		return nil, fmt.Errorf("look up imported patients: %w", err)
 	}
 
 	known := make(map[string]uuid.UUID, len(linked))
 	for _, row := range linked {
-		known[row.ECWFHIRID] = row.ID
+		known[row.ExternalID] = row.ID
 	}
 
 	for i := range results {

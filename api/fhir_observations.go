@@ -133,16 +133,23 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 	}
 
 	ctx := c.Request().Context()
-	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
-		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
-	}
-
 	last, err := s.latestTransmission(ctx, stored.ID)
 	if err != nil {
 		return stored, state, err
 	}
 	if last != nil && last.Status == db.StatusTransmitted {
 		return stored, state, alreadyTransmitted(last)
+	}
+
+	held, err := s.heldReason(ctx, stored.ID)
+	if err != nil {
+		return stored, state, err
+	}
+	if held != nil && *held == heldArchived {
+		return stored, state, patientArchived(stored.PatientID)
+	}
+	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
+		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
 	}
 
 	if update == workflows.UpdateTransmitNow {

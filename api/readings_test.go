@@ -144,5 +144,5 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 	}
 
 	mrn := s.do("GET", "/api/v1/patients/"+patient, "").text("mrn")
-	other.do("POST", "/api/v1/patients", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"`+mrn+`"}`).want(t, http.StatusCreated, "")
+	other.do("POST", "/api/v1/patients", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"`+mrn+`"}`).want(t, http.StatusCreated, "")
 }

@@ -339,6 +339,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 			EHR:      ehr,
 			Gate:     entry,
 			Parallel: 10,
+			Start:    worker.Start(s.temporal),
 			Logger:   s.log.logger(),
 		},
 		Circuit: &activities.Circuit{Store: s.store, Gate: entry},
@@ -406,10 +407,10 @@ func (s *system) patient(ecwID string) (id string) {
 	s.tb.Helper()
 	mrn := fmt.Sprintf("MRN-SECRET-%04d", numbers.Add(1))
 	s.secret(mrn, "Jane", "Doe", "1957-03-21", "555-0142")
-	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","birth_date":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
+	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","date_of_birth":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
 	id = s.do("POST", "/api/v1/patients/", body).want(s.tb, http.StatusCreated, "").text("id")
 	if ecwID != "" {
-		s.exec("UPDATE patients SET ecw_fhir_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
+		s.exec("UPDATE patients SET external_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
 	}
 	return id
 }

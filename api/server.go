@@ -175,6 +175,8 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("POST", "/patients/search", byBody(s.listPatients), account.SeePatients)
 	take("GET", "/patients/:id", s.getPatient, account.SeePatients)
 	take("PATCH", "/patients/:id", s.updatePatient, account.ChangePatients)
+	take("POST", "/patients/:id/archive", s.archivePatient, account.ChangePatients)
+	take("POST", "/patients/:id/unarchive", s.unarchivePatient, account.ChangePatients)
 	take("GET", "/patients/:id/sync-status", s.getSyncStatus, account.SeePatients)
 	take("POST", "/patients/import_selected_from_ecw", s.importPatients, account.ImportPatients)
 	take("GET", "/patients/imports/:id", s.getImport, account.ImportPatients)

@@ -239,24 +239,6 @@ func (q *Queries) HoldsPlace(ctx context.Context, id uuid.UUID) (bool, error) {
 	return exists, err
 }
 
-const isSomebodyElse = `-- name: IsSomebodyElse :one
-SELECT EXISTS (
-    SELECT
-    FROM observations o
-    JOIN patients p ON p.id = o.patient_id
-    WHERE o.id = $1
-      AND p.mismatch_since IS NOT NULL
-)
-`
-
-// Reports whether eCW shows another person under the id of the observation's patient.
-func (q *Queries) IsSomebodyElse(ctx context.Context, observationID uuid.UUID) (bool, error) {
-	row := q.db.QueryRow(ctx, isSomebodyElse, observationID)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
-}
-
 const leavePlace = `-- name: LeavePlace :execrows
 DELETE FROM ecw_places
 WHERE id = $1
@@ -319,7 +301,7 @@ WHERE t.practice_code = $1
       FROM observations o
       JOIN patients p ON p.id = o.patient_id
       WHERE o.id = t.observation_id
-        AND p.mismatch_since IS NOT NULL
+        AND (p.archived_at IS NOT NULL OR p.mismatch_since IS NOT NULL)
   )
   AND (
       t.held_at IS NOT NULL

@@ -166,7 +166,7 @@ func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, e
 		} `json:"results"`
 	}
 
-	_, err := s.client.call(ctx, http.MethodGet, "/api/v1/patients/", url.Values{"ecw_fhir_id": {p.FHIRID}}, nil, &known)
+	_, err := s.client.call(ctx, http.MethodGet, "/api/v1/patients/", url.Values{"external_id": {p.FHIRID}}, nil, &known)
 	if err != nil {
 		return "", err
 	}
@@ -179,7 +179,7 @@ func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, e
 	}
 
 	_, err = s.client.call(ctx, http.MethodPost, "/api/v1/patients/", nil, map[string]any{
-		"first_name": p.FirstName, "last_name": p.LastName, "birth_date": p.BirthDate, "mrn": p.MRN, "ecw_fhir_id": p.FHIRID,
+		"first_name": p.FirstName, "last_name": p.LastName, "date_of_birth": p.BirthDate, "mrn": p.MRN, "external_id": p.FHIRID,
 	}, &created)
 	return created.ID, err
 }

@@ -150,11 +150,11 @@ func (s shown) inEHR(t *testing.T, dir, id string) bool {
 	}
 
 	var patient struct {
-		ECWFHIRID string `json:"ecw_fhir_id"`
+		ExternalID string `json:"external_id"`
 	}
 
 	call(t, http.MethodGet, s.api+"/api/v1/patients/"+s.patient+"/", s.token, "", &patient)
-	_, found, err := ehr.FindObservation(t.Context(), ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, patient.ECWFHIRID)
+	_, found, err := ehr.FindObservation(t.Context(), ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, patient.ExternalID)
 	if err != nil {
 		t.Fatal(err)
 	}

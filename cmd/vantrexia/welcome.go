@@ -134,9 +134,8 @@ Import a patient, then post readings to /api/v1/observations/ as README.md shows
 // demoPatient returns a patient who is linked to one of the sandbox's.
 func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 	person := sandbox.People()[0]
-	known, err := d.store.ListPatients(
-		ctx, db.PatientFilter{PracticeCode: d.cfg.ECW.PracticeCode, ECWFHIRID: &person.FHIRID}, db.Page[db.PatientKey]{Limit: 1},
-	)
+	filter := db.PatientFilter{PracticeCode: d.cfg.ECW.PracticeCode, ExternalID: &person.FHIRID}
+	known, err := d.store.ListPatients(ctx, filter, db.ByLastName, false, db.Page[db.PatientKey]{Limit: 1})
 	if err != nil {
 		return db.Patient{}, fmt.Errorf("look for the demo patient: %w", err)
 	}
@@ -144,7 +143,7 @@ func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 		return known[0], nil
 	}
 
-	birthDate, err := time.Parse(time.DateOnly, person.BirthDate)
+	dateOfBirth, err := time.Parse(time.DateOnly, person.BirthDate)
 	if err != nil {
 		return db.Patient{}, fmt.Errorf("demo patient: %w", err)
 	}
@@ -153,9 +152,9 @@ func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 		PracticeCode: d.cfg.ECW.PracticeCode,
 		FirstName:    person.FirstName,
 		LastName:     person.LastName,
-		BirthDate:    birthDate,
+		DateOfBirth:  dateOfBirth,
 		MRN:          person.MRN,
-		ECWFHIRID:    &person.FHIRID,
+		ExternalID:   &person.FHIRID,
 		Active:       true,
 	})
 	if err != nil {

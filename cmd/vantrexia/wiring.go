@@ -109,6 +109,7 @@ func (d dependencies) patientImport(ehr *ecw.Client, entry *gate.Gate, log *slog
 		Gate:      entry,
 		MRNSystem: d.cfg.ECW.MRNSystem,
 		Parallel:  d.cfg.ImportParallel,
+		Start:     worker.Start(d.temporal),
 		Logger:    log,
 	}
 }

@@ -146,16 +146,6 @@ WHERE practice_code = @practice_code
 ORDER BY asked DESC, created_at, id
 LIMIT @batch;
 
--- name: IsSomebodyElse :one
--- Reports whether eCW shows another person under the id of the observation's patient.
-SELECT EXISTS (
-    SELECT
-    FROM observations o
-    JOIN patients p ON p.id = o.patient_id
-    WHERE o.id = @observation_id
-      AND p.mismatch_since IS NOT NULL
-);
-
 -- name: HoldTransmission :one
 -- Puts a transmission into the queue. One that was brought forward goes back to the moment that the schedule
 -- gave it, unless a person asked for it. A delivery that had begun and was not sent is no attempt, so its
@@ -241,7 +231,7 @@ WHERE t.practice_code = @practice_code
       FROM observations o
       JOIN patients p ON p.id = o.patient_id
       WHERE o.id = t.observation_id
-        AND p.mismatch_since IS NOT NULL
+        AND (p.archived_at IS NOT NULL OR p.mismatch_since IS NOT NULL)
   )
   AND (
       t.held_at IS NOT NULL
