@@ -140,7 +140,12 @@ func (m *Machines) Key(ctx context.Context, id uuid.UUID) (db.APIKey, error) {
 
 // RevokeKey ends the use of an API key, for good. This process refuses it at once, others within five seconds.
 func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKey, error) {
-	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{PracticeCode: m.practiceCode, ID: id, RevokedBy: &by.Actor})
+	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{
+		PracticeCode: m.practiceCode,
+		ID:           id,
+		RevokedBy:    &by.Actor,
+		RevokeReason: by.Reason,
+	})
 	if db.IsNotFound(err) {
 		return row, ErrUnknownKey
 	}

@@ -26,6 +26,7 @@ type APIKey struct {
 	LastUsedAt   *time.Time
 	RevokedAt    *time.Time
 	RevokedBy    *string
+	RevokeReason string
 }
 
 type AccountEvent struct {

@@ -19,15 +19,8 @@ type localAccounts struct {
 }
 
 func openLocalAccounts(ctx context.Context, cfg config, reason string) (accounts, func(), error) {
-	if cfg.ECW.PracticeCode == "" {
-		return nil, nil, errors.New("ECW_PRACTICE_CODE is not set: set it to the practice of the accounts")
-	}
-	store, err := openStore(ctx, cfg)
+	store, err := openMigrated(ctx, cfg)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := store.CheckMigrated(ctx); err != nil {
-		store.Close()
 		return nil, nil, err
 	}
 
