@@ -36,6 +36,13 @@ type FirstDelivery struct {
 // Begun reports whether the delivery has begun, or waits. Otherwise the transmission is open at most.
 func (d FirstDelivery) Begun() bool { return !d.StartedAt.IsZero() || d.Admission.Waits() }
 
+// DeliverInput names what to deliver.
+type DeliverInput struct {
+	ObservationRef
+	// At is the workflow's time.
+	At time.Time
+}
+
 // Deliver makes the first delivery of an observation, at once or when it was called from the queue: Open, Transform, Admit, Authenticate, Post and Record in one, for the
 // first delivery, with one transaction before the send and one after it. Whatever stands in the way it leaves to the
 // workflow, and whatever but success comes of it. While eCW answers slowly, or has to give a token first, Deliver only
@@ -45,7 +52,8 @@ func (d FirstDelivery) Begun() bool { return !d.StartedAt.IsZero() || d.Admissio
 // is lost before that, it runs a second time. At most once is what the attempt's row is for: it is marked as sent before
 // anything leaves, and a run that finds it unfinished sends nothing; the outcome is then unknown, and the next delivery
 // looks first.
-func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDelivery, error) {
+func (a *Transmission) Deliver(ctx context.Context, in DeliverInput) (FirstDelivery, error) {
+	called, ref := time.Now(), in.ObservationRef
 	if ref.LookUp {
 		return FirstDelivery{}, nil
 	}
@@ -61,7 +69,8 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 		ref:          ref,
 		row:          row,
 		chart:        *row.Patient.ECWFHIRID,
-		now:          time.Now().UTC(),
+		now:          called.UTC(),
+		sentAt:       func() time.Time { return in.At.Add(time.Since(called)) },
 		atOnce:       a.EHR.HoldsToken() && !a.Gate.AnswersSlowly(),
 	}
 	switch {
@@ -112,6 +121,7 @@ func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, e
 		ID:            out.Opened.TransmissionID,
 		ObservationID: d.ref.ObservationID,
 		Lease:         d.Gate.Lease().Seconds(),
+		SentAt:        d.sentAt(),
 		PatientID:     d.row.Patient.ID,
 		ECWPatientID:  d.chart,
 	})
@@ -131,6 +141,9 @@ type first struct {
 	row    db.GetUndeliveredRow
 	chart  string // the patient's id in eCW
 	now    time.Time
+	// sentAt is the time of the workflow, as everywhere where it is decided when a reading may be sent again.
+	// PostgreSQL's clock and the worker's may be minutes apart from it.
+	sentAt func() time.Time
 	atOnce bool // else the transmission is only opened
 
 	stored json.RawMessage // the resource as it is kept
@@ -185,6 +198,7 @@ func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelive
 		Resource:        d.stored,
 		ResourceVersion: d.row.Observation.ResourceVersion + 1,
 		TransformedAt:   &at,
+		SentAt:          d.sentAt(),
 		PatientID:       d.row.Patient.ID,
 		ECWPatientID:    d.chart,
 	})
@@ -273,7 +287,7 @@ func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
 		TransmissionID: id,
 		ObservationID:  d.ref.ObservationID,
 		Delivery:       1,
-		SentAt:         d.now,
+		SentAt:         d.sentAt(),
 		ECWPatientID:   d.chart,
 	}))
 }

@@ -42,7 +42,7 @@ WITH place AS (
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), now(), $10::text
+    SELECT opened.id, 1, 1, now(), $11::timestamptz, $10::text
     FROM opened
 )
 SELECT opened.number, now()::timestamptz AS began_at
@@ -60,6 +60,7 @@ type BeginDeliveryParams struct {
 	TransformedAt   *time.Time
 	PatientID       uuid.UUID
 	ECWPatientID    string
+	SentAt          time.Time
 }
 
 type BeginDeliveryRow struct {
@@ -81,6 +82,7 @@ func (q *Queries) BeginDelivery(ctx context.Context, arg BeginDeliveryParams) (B
 		arg.TransformedAt,
 		arg.PatientID,
 		arg.ECWPatientID,
+		arg.SentAt,
 	)
 	var i BeginDeliveryRow
 	err := row.Scan(&i.Number, &i.BeganAt)
@@ -259,7 +261,7 @@ WITH place AS (
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT resumed.id, 1, 1, now(), now(), $5::text
+    SELECT resumed.id, 1, 1, now(), $6::timestamptz, $5::text
     FROM resumed
 )
 SELECT now()::timestamptz AS began_at
@@ -272,6 +274,7 @@ type ResumeDeliveryParams struct {
 	ObservationID uuid.UUID
 	PatientID     uuid.UUID
 	ECWPatientID  string
+	SentAt        time.Time
 }
 
 // Marks the first delivery of a transmission as sent that was called from the queue, where its place is kept. No row comes
@@ -283,6 +286,7 @@ func (q *Queries) ResumeDelivery(ctx context.Context, arg ResumeDeliveryParams) 
 		arg.ObservationID,
 		arg.PatientID,
 		arg.ECWPatientID,
+		arg.SentAt,
 	)
 	var began_at time.Time
 	err := row.Scan(&began_at)

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -86,4 +87,45 @@ func TestAFirstDeliveryThatIsAcknowledgedLateIsNotMadeAgain(t *testing.T) {
 	if row := r.transmission(id); row.Status != db.StatusTransmitted || len(r.attempts(row.ID)) > 2 {
 		t.Errorf("recorded as %+v", row)
 	}
+}
+
+// PostgreSQL's clock is minutes behind Temporal's. The wait after a send whose outcome is unknown is as long as ever.
+func TestTheFirstWaitIsKeptWhateverTheClocksShow(t *testing.T) {
+	t.Parallel()
+	b := newBarrier()
+	r := newRig(t, setup{ignoreIfNoneExist: true, watch: b.wrap})
+	r.setClock("-10 minutes")
+	id := r.startFirst(b)
+	run := r.startAgain(id)
+	eventually(t, "the next delivery to end", func() bool { return r.transmission(id).Status != db.StatusProcessing })
+	if row := r.transmission(id); row.NextRetryAt == nil || time.Until(*row.NextRetryAt) < documentedDelays()[0] {
+		t.Errorf("recorded as %+v, want it to wait for the schedule's first wait", row)
+	}
+	b.open()
+	eventually(t, "the EHR to store what was on its way", func() bool { _, stored := r.creates(id); return stored == 1 })
+	r.transmitNow(id)
+	r.mustDeliver(run)
+	r.wantOnce(id)
+}
+
+// setClock moves the clock of the rig's database, for every session to come: now() is another function then.
+func (r *rig) setClock(by string) {
+	r.t.Helper()
+	r.exec("CREATE SCHEMA clock")
+	for _, name := range []string{"now", "clock_timestamp"} {
+		r.exec("CREATE FUNCTION clock." + name + "() RETURNS timestamptz LANGUAGE sql AS $$ SELECT pg_catalog." + name + "() + interval '" + by + "' $$")
+	}
+	r.exec("SET search_path = clock, public, pg_catalog")
+	for _, column := range []string{"transmissions.created_at", "transmissions.updated_at", "observations.created_at"} {
+		table, name, _ := strings.Cut(column, ".")
+		r.exec("ALTER TABLE " + table + " ALTER " + name + " SET DEFAULT now()")
+	}
+	var view string
+	if err := r.sql.QueryRow(r.t.Context(), "SELECT pg_get_viewdef('ecw_queue'::regclass)").Scan(&view); err != nil {
+		r.t.Fatal(err)
+	}
+	r.exec("CREATE OR REPLACE VIEW ecw_queue AS " + strings.ReplaceAll(view, "pg_catalog.", ""))
+	r.exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = clock, public, pg_catalog', current_database()); END $$")
+	r.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	time.Sleep(200 * time.Millisecond) // a connection that has rested for a while is tried before it is used
 }

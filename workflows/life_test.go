@@ -106,9 +106,9 @@ func (l *life) tell(what string, judge func(now time.Time) error) {
 }
 
 // Deliver does nothing where the database knows of an earlier delivery.
-func (l *life) Deliver(_ context.Context, ref activities.ObservationRef) (out activities.FirstDelivery, err error) {
+func (l *life) Deliver(_ context.Context, in activities.DeliverInput) (out activities.FirstDelivery, err error) {
 	l.mu.Lock()
-	opened := l.opened
+	ref, opened := in.ObservationRef, l.opened
 	fresh := !ref.LookUp && opened.AttemptsMade == 0 && opened.DeliveriesMade == 0
 	if !fresh || len(l.atOnce) == 0 || l.wrong != nil {
 		opens := fresh && l.opens && l.model.delays == nil

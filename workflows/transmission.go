@@ -249,7 +249,8 @@ func isCancelled(ctx workflow.Context) bool {
 // deliverAtOnce makes the first delivery within one workflow task. begun is false when it could not: then it goes step by step.
 func (t *transmission) deliverAtOnce(ctx workflow.Context) (next *pause, begun bool, err error) {
 	var first activities.FirstDelivery
-	err = workflow.ExecuteLocalActivity(inThisTask(ctx, "attempt 1"), t.do.Deliver, t.ref).Get(ctx, &first)
+	in := activities.DeliverInput{ObservationRef: t.ref, At: workflow.Now(ctx)}
+	err = workflow.ExecuteLocalActivity(inThisTask(ctx, "attempt 1"), t.do.Deliver, in).Get(ctx, &first)
 	if err != nil || first.Opened.TransmissionID == uuid.Nil { // step by step, the fault shows
 		t.first = false
 		return nil, false, nil

@@ -47,7 +47,7 @@ WITH place AS (
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), now(), @ecw_patient_id::text
+    SELECT opened.id, 1, 1, now(), @sent_at::timestamptz, @ecw_patient_id::text
     FROM opened
 )
 SELECT opened.number, now()::timestamptz AS began_at
@@ -84,7 +84,7 @@ WITH place AS (
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT resumed.id, 1, 1, now(), now(), @ecw_patient_id::text
+    SELECT resumed.id, 1, 1, now(), @sent_at::timestamptz, @ecw_patient_id::text
     FROM resumed
 )
 SELECT now()::timestamptz AS began_at
