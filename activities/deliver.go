@@ -165,12 +165,14 @@ func (d *first) transformedAt() time.Time { return d.now.Truncate(time.Second) }
 // deliver begins the delivery, if it may, and sends.
 func (d *first) deliver(ctx context.Context) (FirstDelivery, error) {
 	if d.atOnce && !d.row.Shut {
-		delivering, out, err := d.beginWithPass(ctx)
-		if err != nil {
+		delivering, out, passed, err := d.beginWithPass(ctx)
+		switch {
+		case err != nil:
 			return FirstDelivery{}, err
-		}
-		if !out.StartedAt.IsZero() {
+		case !out.StartedAt.IsZero():
 			return d.send(delivering, out), nil
+		case passed: // something has changed meanwhile: step by step, all of it is looked at again
+			return FirstDelivery{}, nil
 		}
 	}
 
@@ -182,11 +184,11 @@ func (d *first) deliver(ctx context.Context) (FirstDelivery, error) {
 }
 
 // beginWithPass opens the transmission and its first delivery in one statement, if there is a pass. The context is the
-// delivery's.
-func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelivery, error) {
+// delivery's. passed without a delivery means that the pass was of no use.
+func (d *first) beginWithPass(ctx context.Context) (delivering context.Context, out FirstDelivery, passed bool, err error) {
 	pass, ok, err := d.Gate.Pass(ctx)
 	if err != nil || !ok {
-		return ctx, FirstDelivery{}, err
+		return ctx, FirstDelivery{}, false, err
 	}
 	at := d.transformedAt()
 	begun, err := d.Store.BeginDelivery(ctx, db.BeginDeliveryParams{
@@ -202,16 +204,16 @@ func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelive
 		PatientID:       d.row.Patient.ID,
 		ECWPatientID:    d.chart,
 	})
-	if db.IsNotFound(err) { // the pass has lapsed
+	if db.IsNotFound(err) {
 		_, err := d.Store.LeavePlace(ctx, pass.ID)
-		return ctx, FirstDelivery{}, err
+		return ctx, FirstDelivery{}, true, err
 	}
 	if err != nil {
-		return ctx, FirstDelivery{}, fmt.Errorf("begin the delivery: %w", err)
+		return ctx, FirstDelivery{}, true, fmt.Errorf("begin the delivery: %w", err)
 	}
-	out := d.begun(pass.ID, begun.Number)
+	out = d.begun(pass.ID, begun.Number)
 	out.StartedAt = begun.BeganAt
-	return gate.DeliveringWith(ctx, pass, begun.BeganAt), out, nil
+	return gate.DeliveringWith(ctx, pass, begun.BeganAt), out, true, nil
 }
 
 // begin opens the transmission, and its first delivery if the gate lets it begin.

@@ -221,11 +221,7 @@ func TestAFirstDeliveryThatTwoRunsBeginIsSentOnce(t *testing.T) {
 	r.exec("LOCK TABLE transmission_attempts IN EXCLUSIVE MODE")
 	loses.next.Store(true)
 	run := r.start(id)
-	eventually(t, "two runs to wait for the table", func() bool {
-		var waiting int
-		err := r.sql.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&waiting)
-		return err == nil && waiting >= 2
-	})
+	r.awaitLockWaits(2)
 	r.exec("COMMIT")
 
 	eventually(t, "one of them to deliver it, or to know that it may have", func() bool {

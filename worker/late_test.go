@@ -129,3 +129,35 @@ func (r *rig) setClock(by string) {
 	r.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	time.Sleep(200 * time.Millisecond) // a connection that has rested for a while is tried before it is used
 }
+
+// eCW shows somebody else under the patient's id while the first delivery waits for its pass.
+func TestNothingIsSentAtOnceOncePatientIsSomebodyElse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.ensureSchedules()
+	r.authenticate()
+	r.manyPlaces()
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	r.exec("BEGIN")
+	r.exec("LOCK TABLE ecw_places IN ACCESS EXCLUSIVE MODE")
+	r.start(id)
+	r.awaitLockWaits(1)
+	r.setMismatch("now()")
+	r.exec("COMMIT")
+	r.awaitHeld(id)
+	if received, _ := r.creates(id); received != 0 {
+		t.Errorf("it was sent %d times", received)
+	}
+}
+
+// awaitLockWaits waits until so many sessions wait for a lock in the rig's database.
+func (r *rig) awaitLockWaits(sessions int) {
+	r.t.Helper()
+	eventually(r.t, "sessions to wait for a lock", func() bool {
+		var waiting int
+		err := r.sql.QueryRow(r.t.Context(), `SELECT count(*) FROM pg_locks
+			WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&waiting)
+		return err == nil && waiting >= sessions
+	})
+}
+
