@@ -16,6 +16,9 @@ import (
 type FirstDelivery struct {
 	// Opened is zero when nothing was done: the workflow then goes step by step.
 	Opened Opened `json:",omitzero"`
+	// MayBeSent means that nothing was done, and that a worker which was lost may have sent the reading: the database cannot
+	// be asked, or does not know of it and may have been restored since.
+	MayBeSent bool `json:",omitempty"`
 	// TransformedAt is when the FHIR resource was made.
 	TransformedAt time.Time `json:",omitzero"`
 	// StartedAt is when the delivery began; zero when it did not.
@@ -41,6 +44,8 @@ type DeliverInput struct {
 	ObservationRef
 	// At is the workflow's time.
 	At time.Time
+	// Again means that a worker was given the workflow's first task before, and may have been lost in the middle of it.
+	Again bool `json:",omitempty"`
 }
 
 // Deliver makes the first delivery of an observation, at once or when it was called from the queue: Open, Transform, Admit, Authenticate, Post and Record in one, for the
@@ -58,6 +63,9 @@ func (a *Transmission) Deliver(ctx context.Context, in DeliverInput) (FirstDeliv
 		return FirstDelivery{}, nil
 	}
 	row, err := a.Store.GetUndelivered(ctx, db.GetUndeliveredParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
+	if in.Again && (err != nil || !row.Known) {
+		return FirstDelivery{MayBeSent: true}, nil
+	}
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
 	}
@@ -137,10 +145,10 @@ func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, e
 // first is one Deliver.
 type first struct {
 	*Transmission
-	ref    ObservationRef
-	row    db.GetUndeliveredRow
-	chart  string // the patient's id in eCW
-	now    time.Time
+	ref   ObservationRef
+	row   db.GetUndeliveredRow
+	chart string // the patient's id in eCW
+	now   time.Time
 	// sentAt is the time of the workflow, as everywhere where it is decided when a reading may be sent again.
 	// PostgreSQL's clock and the worker's may be minutes apart from it.
 	sentAt func() time.Time

@@ -123,9 +123,9 @@ func TestAFirstDeliveryWithoutATokenGoesStepByStep(t *testing.T) {
 	}
 }
 
-// lossy takes workflow tasks for lost after a second, and loses the first answer to Temporal after it was told to: for
-// Temporal, the worker has died.
-type lossy struct{ next atomic.Bool }
+// lossy takes workflow tasks for lost after a second, and loses an answer to Temporal: for Temporal, the worker has died. next
+// counts down to it: 1 is the next answer.
+type lossy struct{ next atomic.Int32 }
 
 func (l *lossy) intercept(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
@@ -134,7 +134,7 @@ func (l *lossy) intercept(
 	case *workflowservice.StartWorkflowExecutionRequest:
 		req.WorkflowTaskTimeout = durationpb.New(time.Second)
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		if l.next.CompareAndSwap(true, false) {
+		if l.next.Add(-1) == 0 {
 			return status.Error(codes.NotFound, "lost by the test")
 		}
 	}
@@ -197,7 +197,7 @@ func startLossy(t *testing.T, watch func(http.Handler) http.Handler) (*rig, clie
 	r.authenticate()
 	r.manyPlaces()
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
-	loses.next.Store(true)
+	loses.next.Store(1)
 	return r, r.start(id), id
 }
 
@@ -213,13 +213,13 @@ func TestAFirstDeliveryThatIsRecordedIsNotMadeAgain(t *testing.T) {
 func TestAFirstDeliveryThatTwoRunsBeginIsSentOnce(t *testing.T) {
 	t.Parallel()
 	loses := &lossy{}
-	r := newRig(t, setup{ignoreIfNoneExist: true, intercept: loses.intercept})
+	r := newRig(t, setup{ignoreIfNoneExist: true, intercept: loses.intercept, delays: soon()})
 	r.authenticate()
 	r.manyPlaces()
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.exec("BEGIN")
 	r.exec("LOCK TABLE transmission_attempts IN EXCLUSIVE MODE")
-	loses.next.Store(true)
+	loses.next.Store(1)
 	run := r.start(id)
 	r.awaitLockWaits(2)
 	r.exec("COMMIT")

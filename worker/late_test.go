@@ -161,3 +161,30 @@ func (r *rig) awaitLockWaits(sessions int) {
 	})
 }
 
+// The worker dies in the middle of a first delivery, and the database is restored to a moment before it, as when a replica that
+// lags takes over. Nothing but Temporal knows then that a worker had begun.
+func TestAFirstDeliveryThatTheDatabaseHasForgottenIsLookedUp(t *testing.T) {
+	t.Parallel()
+	for name, answers := range map[string]int32{"at once": 1, "after the worker was heard of once more": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, loses := newBarrier(), &lossy{}
+			r := newRig(t, setup{ignoreIfNoneExist: true, intercept: loses.intercept, watch: afterwards{b}.wrap})
+			t.Cleanup(b.open)
+			r.authenticate()
+			r.manyPlaces()
+			r.breakEHR(fault{Kind: "late_index", Delay: "1h", For: "1h"})
+			id := r.storeReading(fhir.BloodPressure, bloodPressure)
+			restore := r.backUp()
+			loses.next.Store(answers)
+			r.start(id)
+			<-b.reached
+			restore()
+
+			if row := r.awaitRetry(id); time.Until(*row.NextRetryAt) < documentedDelays()[0]-patience {
+				t.Errorf("recorded as %+v, want it to wait for the schedule's first wait", row)
+			}
+			r.wantOnce(id)
+		})
+	}
+}
