@@ -28,6 +28,13 @@ func (r *rig) manyPlaces() {
 	r.exec("UPDATE ecw_gates SET parallel = 100")
 }
 
+// onePlace makes the gate as it is at first: it gives no passes.
+func (r *rig) onePlace() {
+	r.t.Helper()
+	must(r.gate.State(r.t.Context()))(r.t)
+	r.exec("UPDATE ecw_gates SET parallel = 1")
+}
+
 // authenticate gets an access token, as a worker has that has delivered before.
 func (r *rig) authenticate() {
 	r.t.Helper()
@@ -45,7 +52,7 @@ func TestAFirstDeliveryTakesOneWorkflowTask(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*rig){
 		"with a pass":     (*rig).manyPlaces,
-		"asking the gate": func(*rig) {},
+		"asking the gate": (*rig).onePlace,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
