@@ -365,7 +365,7 @@ func TestTheLimitHoldsAlthoughAWorkerIsLost(t *testing.T) {
 	t.Cleanup(b.open)
 	r.authenticate()
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
-	loses.next.Store(true)
+	loses.next.Store(1)
 	r.start(id)
 	<-b.reached
 	r.awaitRetry(id)
