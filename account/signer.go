@@ -20,6 +20,8 @@ const (
 	clockLeeway = time.Minute
 	// maxTokenBytes is more than any token of ours has.
 	maxTokenBytes = 2048
+	// keySubject begins the subject of every API key, and of nobody else.
+	keySubject = "key:"
 )
 
 // The errors of tokens.
@@ -91,6 +93,8 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 		return "", fmt.Errorf("role %q is unknown: use %s", role, JoinRoles(Roles()))
 	case strings.TrimSpace(subject) == "":
 		return "", errors.New("the subject is empty: say who uses the token")
+	case strings.HasPrefix(subject, keySubject):
+		return "", fmt.Errorf("the subject begins with %q, as only those of API keys do: use another one", keySubject)
 	case life <= 0:
 		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", life)
 	case life > MaxTokenLife:
@@ -133,7 +137,7 @@ func (s *Signer) Parse(text string) (Claims, error) {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return claims, ErrTokenExpired
-	case err != nil, claims.ID == "", claims.Subject == "", claims.IssuedAt == nil:
+	case err != nil, claims.ID == "", claims.Subject == "", claims.IssuedAt == nil, strings.HasPrefix(claims.Subject, keySubject):
 		return claims, ErrTokenInvalid
 	case claims.IssuedAt.After(time.Now().Add(clockLeeway)):
 		return claims, ErrTokenInvalid

@@ -64,6 +64,9 @@ func bearerToken(c echo.Context) (string, error) {
 }
 
 func (s *server) checkKey(ctx context.Context, key string) (account.Caller, error) {
+	if err := s.checkMigrated(ctx); err != nil {
+		return account.Caller{}, err
+	}
 	caller, err := s.machines.CheckKey(ctx, key)
 	if errors.Is(err, account.ErrKeyInvalid) {
 		return caller, unauthorized("invalid_token", "The API key is unknown, revoked or expired: use another one.")
@@ -80,6 +83,9 @@ func (s *server) checkToken(ctx context.Context, token string) (account.Caller, 
 		return account.Caller{}, invalidToken()
 	}
 
+	if err := s.checkMigrated(ctx); err != nil {
+		return account.Caller{}, err
+	}
 	denied, err := s.machines.IsDenied(ctx, claims.ID)
 	if err != nil {
 		return account.Caller{}, err

@@ -288,17 +288,17 @@ func TestPrintedTokenIsTaken(t *testing.T) {
 	api.await(t, &api.stderr, "listening")
 	for name, tc := range map[string]struct {
 		settings []string
-		taken    bool
+		status   int
 	}{
-		"with both":            {named, true},
-		"without":              {ours, false},
-		"of another issuer":    {append(slices.Clone(named), "API_TOKEN_ISSUER=other"), false},
-		"for another audience": {append(slices.Clone(named), "API_TOKEN_AUDIENCE=other"), false},
+		// The database is not migrated: a token that is taken gets no further than that.
+		"with both":            {named, http.StatusServiceUnavailable},
+		"without":              {ours, http.StatusUnauthorized},
+		"of another issuer":    {append(slices.Clone(named), "API_TOKEN_ISSUER=other"), http.StatusUnauthorized},
+		"for another audience": {append(slices.Clone(named), "API_TOKEN_AUDIENCE=other"), http.StatusUnauthorized},
 	} {
 		token := strings.TrimSpace(run(t, dir, tc.settings, "token").stdout.text())
-		// The database is not migrated: a token that is taken gets no further than that.
-		if status := call(t, http.MethodGet, "http://"+address+"/api/v1/patients/", token, "", nil); (status != http.StatusUnauthorized) != tc.taken {
-			t.Errorf("%s: the API answers %d", name, status)
+		if status := call(t, http.MethodGet, "http://"+address+"/api/v1/patients/", token, "", nil); status != tc.status {
+			t.Errorf("%s: the API answers %d, want %d", name, status, tc.status)
 		}
 	}
 }
