@@ -10,6 +10,10 @@ type Caller struct {
 	TokenID string
 	// Devices are those whose readings an API key may post, see [Caller.MayPost]. Empty: all.
 	Devices []string
+	// Session is the id of the session of a person who has signed in; empty for all others.
+	Session string
+	// MustChangePassword means that the person may do nothing until the password is another one.
+	MustChangePassword bool
 	// Address is the client's IP address.
 	Address string
 }

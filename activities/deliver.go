@@ -90,6 +90,7 @@ func (d *first) takeUp(ctx context.Context) (FirstDelivery, error) {
 
 	d.now = *d.row.Observation.TransformedAt
 	out := d.begun(t.ID, t.Number)
+	out.Opened.MaxAttempts = int(t.MaxAttempts) // what RETRY_DELAYS allowed when it was opened
 	switch {
 	case t.HeldAt != nil && len(made) == 0 && d.atOnce && !d.row.Shut && d.row.Patient.MismatchSince == nil:
 		return d.resume(ctx, out)

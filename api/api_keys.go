@@ -93,17 +93,6 @@ func keyError(c echo.Context, err error) error {
 	return err
 }
 
-// accountError names the field that package account refused.
-func accountError(err error) error {
-	var field *account.FieldError
-	if !errors.As(err, &field) {
-		return err
-	}
-	var b broken
-	b.add(field.Field, "%s", field.Message)
-	return b.err()
-}
-
 func showKey(row db.APIKey) apiKey {
 	return apiKey{
 		ID:         row.ID,

@@ -79,7 +79,7 @@ func (s *server) checkToken(ctx context.Context, token string) (account.Caller, 
 	if errors.Is(err, account.ErrTokenExpired) {
 		return account.Caller{}, unauthorized("token_expired", "The token has expired: get a new one.")
 	}
-	if err != nil || claims.Session != "" { // nobody has a session yet
+	if err != nil {
 		return account.Caller{}, invalidToken()
 	}
 
@@ -93,7 +93,12 @@ func (s *server) checkToken(ctx context.Context, token string) (account.Caller, 
 	if denied {
 		return account.Caller{}, invalidToken()
 	}
-	return account.Caller{Subject: claims.Subject, Role: claims.Role, TokenID: claims.ID}, nil
+	return s.checkSession(ctx, account.Caller{
+		Subject: claims.Subject,
+		Role:    claims.Role,
+		TokenID: claims.ID,
+		Session: claims.Session,
+	})
 }
 
 func invalidToken() error {
@@ -111,6 +116,9 @@ func (s *server) allow(right account.Right) echo.MiddlewareFunc {
 					Code:   "forbidden",
 					Detail: "Your role may not do this. Ask somebody with one of these roles: " + account.JoinRoles(account.RolesWith(right)) + ".",
 				}
+			}
+			if callerOf(c).MustChangePassword && right != account.OwnAccount {
+				return passwordChangeRequired()
 			}
 			return next(c)
 		})

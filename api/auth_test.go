@@ -114,7 +114,7 @@ func TestAuthentication(t *testing.T) {
 		"issued by a clock 10 s off": {bearer(s.sign(t, claims{"iat": time.Now().Add(10 * time.Second).Unix()})), ""},
 		"issued in 10 minutes":       {bearer(s.sign(t, claims{"iat": time.Now().Add(10 * time.Minute).Unix()})), "invalid_token"},
 		"lives for 13 hours":         {bearer(s.sign(t, claims{"exp": time.Now().Add(13 * time.Hour).Unix()})), "invalid_token"},
-		"of a session":               {bearer(s.sign(t, claims{"sid": "d4e5f6a7-b8c9-0123-defa-234567890123"})), "invalid_token"},
+		"of a session":               {bearer(s.sign(t, claims{"sid": "d4e5f6a7-b8c9-0123-defa-234567890123"})), "session_ended"},
 		"very long":                  {bearer(s.sign(t, claims{"sub": strings.Repeat("x", 3000)})), "invalid_token"},
 		"no role":                    {bearer(s.sign(t, claims{"role": nil})), "forbidden"},
 		"an unknown role":            {bearer(s.sign(t, claims{"role": "root"})), "forbidden"},

@@ -145,6 +145,9 @@ func (a answer) wellFormed() error {
 	if a.code() == "invalid" || a.code() == "patient_mismatch" {
 		want = append(want, "fields")
 	}
+	if a.code() == "account_locked" {
+		want = append(want, "locked_until")
+	}
 
 	if got := a.keys(); !slices.Equal(got, want) {
 		return fmt.Errorf("the error's members are %v, want %v", got, want)

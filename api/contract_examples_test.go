@@ -97,6 +97,9 @@ func TestEveryExampleOfTheContract(t *testing.T) {
 		operations := item.Operations()
 		for _, method := range slices.Sorted(maps.Keys(operations)) {
 			operation := operations[method]
+			if slices.Contains(operation.Tags, "Accounts") { // they need a person with a session and an app: see accounts_test.go
+				continue
+			}
 			target, header := exampleTarget(t, path, slices.Concat(item.Parameters, operation.Parameters))
 			for name, body := range exampleBodies(t, operation) {
 				t.Run(operation.OperationID+name, func(t *testing.T) {

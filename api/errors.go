@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -14,12 +15,13 @@ import (
 )
 
 // Error is the body of every answer that is not a success. Detail is for people and Code for programs. Fields
-// names each wrong field of the request.
+// names each wrong field of the request. LockedUntil is set with the code account_locked only.
 type Error struct {
-	Status int          `json:"-"`
-	Detail string       `json:"detail"`
-	Code   string       `json:"code"`
-	Fields []FieldError `json:"fields,omitempty"`
+	Status      int          `json:"-"`
+	Detail      string       `json:"detail"`
+	Code        string       `json:"code"`
+	Fields      []FieldError `json:"fields,omitempty"`
+	LockedUntil *time.Time   `json:"locked_until,omitempty"`
 }
 
 // FieldError says what is wrong with one field of a request, and what to do about it.

@@ -276,7 +276,11 @@ func hasPlainPath(e endpoint) bool {
 	return regexp.MustCompile(`^` + segments + `$`).MatchString(e.path)
 }
 
-func hasItsSecurity(e endpoint) bool { return e.takesToken() == strings.HasPrefix(e.path, "/api/") }
+// hasItsSecurity: a token is needed under /api/, except for what gives one.
+func hasItsSecurity(e endpoint) bool {
+	givesToken := e.path == "/api/v1/auth/login/" || e.path == "/api/v1/auth/token/refresh/"
+	return e.takesToken() == (strings.HasPrefix(e.path, "/api/") && !givesToken)
+}
 
 // hasOperationID does not check that ids differ: the validation does.
 func hasOperationID(e endpoint) bool {

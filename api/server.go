@@ -56,6 +56,7 @@ type Config struct {
 type server struct {
 	Config
 	contract *contract
+	people   *account.People
 	started  time.Time
 	probe    *probe
 	machines *account.Machines
@@ -69,10 +70,21 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 
+	people, err := account.NewPeople(account.Config{
+		Store:        cfg.Store,
+		PracticeCode: cfg.PracticeCode,
+		Signer:       cfg.Signer,
+		Logger:       cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+
 	cfg.ImportWait = cmp.Or(cfg.ImportWait, defaultImportWait)
 	s := &server{
 		Config:   cfg,
 		contract: contract,
+		people:   people,
 		started:  time.Now(),
 		probe:    &probe{ehr: cfg.EHR},
 		machines: account.NewMachines(cfg.Store, cfg.PracticeCode, cfg.Logger),
@@ -90,6 +102,7 @@ func New(cfg Config) (http.Handler, error) {
 	)
 
 	s.addOpenRoutes(e)
+	s.addSignInRoutes(e)
 	s.addRoutes(e)
 	return e, nil
 }
@@ -112,12 +125,33 @@ func (s *server) addOpenRoutes(e *echo.Echo) {
 	take("/docs/:file", s.getDocsFile)
 }
 
+// addSignInRoutes adds the routes of the API to which nobody has a token yet.
+func (s *server) addSignInRoutes(e *echo.Echo) {
+	e.POST("/api/v1/auth/login", s.signIn, s.whenMigrated, s.contract.check)
+	e.POST("/api/v1/auth/token/refresh", s.refreshTokens, s.whenMigrated, s.contract.check)
+}
+
 // addRoutes adds the routes that take a token, with the right that each of them needs.
 func (s *server) addRoutes(e *echo.Echo) {
 	take := func(method, path string, handle echo.HandlerFunc, right account.Right) {
 		e.Match(methodsOf(method), "/api/v1"+path, handle, s.allow(right), s.whenMigrated, s.contract.check)
 	}
 
+	take("POST", "/auth/logout", s.signOut, account.OwnAccount)
+	take("GET", "/auth/me", s.getMe, account.OwnAccount)
+	take("PATCH", "/auth/me", s.updateMe, account.OwnAccount)
+	take("POST", "/auth/me/password", s.changePassword, account.OwnAccount)
+	take("POST", "/auth/me/totp", s.offerTOTP, account.OwnAccount)
+	take("DELETE", "/auth/me/totp", s.dropTOTP, account.OwnAccount)
+	take("POST", "/auth/me/totp/confirm", s.confirmTOTP, account.OwnAccount)
+	take("GET", "/users", s.listUsers, account.ManageAccounts)
+	take("POST", "/users", s.createUser, account.ManageAccounts)
+	take("GET", "/users/events", s.listAccountEvents, account.ManageAccounts)
+	take("GET", "/users/:id", s.getUser, account.ManageAccounts)
+	take("PATCH", "/users/:id", s.updateUser, account.ManageAccounts)
+	take("POST", "/users/:id/reset-password", s.resetPassword, account.ManageAccounts)
+	take("POST", "/users/:id/unlock", s.unlockUser, account.ManageAccounts)
+	take("DELETE", "/users/:id/totp", s.removeTOTP, account.ManageAccounts)
 	take("POST", "/observations", s.createObservation, account.PostReadings)
 	take("POST", "/observations/batch", s.createObservations, account.PostReadings)
 	take("GET", "/observations/:id", s.getObservation, account.PostReadings)

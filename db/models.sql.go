@@ -28,6 +28,18 @@ type APIKey struct {
 	RevokedBy    *string
 }
 
+type AccountEvent struct {
+	ID           int64
+	PracticeCode string
+	UserID       uuid.UUID
+	Action       string
+	Actor        string
+	Address      string
+	Detail       string
+	Reason       string
+	CreatedAt    time.Time
+}
+
 type DeniedToken struct {
 	PracticeCode string
 	TokenID      string
@@ -137,6 +149,30 @@ type Place struct {
 	ExpiresAt    time.Time
 }
 
+type RefreshToken struct {
+	TokenHash []byte
+	SessionID uuid.UUID
+	ExpiresAt time.Time
+	UsedAt    *time.Time
+}
+
+type Session struct {
+	ID        uuid.UUID
+	UserID    uuid.UUID
+	CreatedAt time.Time
+	ExpiresAt time.Time
+	EndedAt   *time.Time
+	EndReason *string
+}
+
+type SignInFailure struct {
+	PracticeCode string
+	EmailKey     []byte
+	Failures     int32
+	LockedUntil  *time.Time
+	LastFailedAt time.Time
+}
+
 type Transmission struct {
 	ID               uuid.UUID
 	Number           string
@@ -173,4 +209,23 @@ type TransmissionAttempt struct {
 	ErrorClass       string
 	ErrorCode        string
 	ErrorMessage     string
+}
+
+type User struct {
+	ID                     uuid.UUID
+	PracticeCode           string
+	Email                  string
+	EmailKey               []byte
+	FirstName              string
+	LastName               string
+	Role                   string
+	PasswordHash           *string
+	PasswordTemporaryUntil *time.Time
+	TOTPSecret             *string
+	TOTPEnabled            bool
+	TOTPStep               int64
+	LastSignInAt           *time.Time
+	DisabledAt             *time.Time
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
 }

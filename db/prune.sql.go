@@ -317,3 +317,61 @@ func (q *Queries) PruneReadings(ctx context.Context, arg PruneReadingsParams) (i
 	}
 	return result.RowsAffected(), nil
 }
+
+const pruneSessions = `-- name: PruneSessions :execrows
+DELETE FROM sessions s
+USING (
+    SELECT oldest.id
+    FROM sessions oldest
+    JOIN users u ON u.id = oldest.user_id
+    WHERE u.practice_code = $1
+      AND oldest.expires_at < $2
+    ORDER BY oldest.expires_at
+    LIMIT $3
+) old
+WHERE s.id = old.id
+`
+
+type PruneSessionsParams struct {
+	PracticeCode string
+	Before       time.Time
+	Batch        int32
+}
+
+// Deletes sessions whose last refresh token has expired, with their tokens.
+func (q *Queries) PruneSessions(ctx context.Context, arg PruneSessionsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneSessions, arg.PracticeCode, arg.Before, arg.Batch)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const pruneSignInFailures = `-- name: PruneSignInFailures :execrows
+DELETE FROM sign_in_failures f
+WHERE f.practice_code = $1
+  AND f.email_key = ANY (ARRAY(
+      SELECT oldest.email_key
+      FROM sign_in_failures oldest
+      WHERE oldest.practice_code = $1
+        AND oldest.last_failed_at < $2
+      ORDER BY oldest.last_failed_at
+      LIMIT $3
+  ))
+  AND f.last_failed_at < $2
+`
+
+type PruneSignInFailuresParams struct {
+	PracticeCode string
+	Before       time.Time
+	Batch        int32
+}
+
+// Forgets failures after which nobody has tried again.
+func (q *Queries) PruneSignInFailures(ctx context.Context, arg PruneSignInFailuresParams) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneSignInFailures, arg.PracticeCode, arg.Before, arg.Batch)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}

@@ -152,3 +152,31 @@ SELECT ecw_patient_id
 FROM patient_charts
 WHERE patient_id = @patient_id
 ORDER BY ecw_patient_id;
+
+-- name: PruneSignInFailures :execrows
+-- Forgets failures after which nobody has tried again.
+DELETE FROM sign_in_failures f
+WHERE f.practice_code = @practice_code
+  AND f.email_key = ANY (ARRAY(
+      SELECT oldest.email_key
+      FROM sign_in_failures oldest
+      WHERE oldest.practice_code = @practice_code
+        AND oldest.last_failed_at < @before
+      ORDER BY oldest.last_failed_at
+      LIMIT @batch
+  ))
+  AND f.last_failed_at < @before;
+
+-- name: PruneSessions :execrows
+-- Deletes sessions whose last refresh token has expired, with their tokens.
+DELETE FROM sessions s
+USING (
+    SELECT oldest.id
+    FROM sessions oldest
+    JOIN users u ON u.id = oldest.user_id
+    WHERE u.practice_code = @practice_code
+      AND oldest.expires_at < @before
+    ORDER BY oldest.expires_at
+    LIMIT @batch
+) old
+WHERE s.id = old.id;

@@ -1,0 +1,196 @@
+package account
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// The lock, as the platform documents it: this many failures in a row lock for this long. Each further
+// failure starts the time again, and so does the first one after it is over.
+const (
+	MostFailures = 5
+	LockedFor    = 30 * time.Minute
+)
+
+// Credentials are what a person signs in with. Code is empty when two-factor sign-in is off.
+type Credentials struct {
+	Email    string
+	Password string
+	Code     string
+}
+
+// SignedIn is a new session.
+type SignedIn struct {
+	Tokens
+	User db.User
+}
+
+// SignIn begins a session. It returns [ErrEmail], [ErrWrong], [ErrTOTPRequired] or a [LockedError], which
+// say the same, after the same time, whether the e-mail has an account or not.
+func (p *People) SignIn(ctx context.Context, c Credentials, address string) (SignedIn, error) {
+	email, err := NormaliseEmail(c.Email)
+	if err != nil {
+		return SignedIn{}, err
+	}
+
+	var in SignedIn
+	t := try{
+		key:       emailKey(email),
+		password:  c.Password,
+		code:      c.Code,
+		needsCode: true,
+		address:   address,
+	}
+	err = p.prove(ctx, t, func(q *db.Queries, user db.User) (err error) {
+		in.User = user
+		in.Tokens, err = p.StartSession(ctx, q, user)
+		return err
+	})
+	return in, err
+}
+
+// try is one try to show that somebody is the owner of an account.
+type try struct {
+	key            []byte
+	password, code string
+	needsCode      bool // when two-factor sign-in is on
+	address        string
+}
+
+// prove runs then if the try is good, in the transaction that judges the try. A failed try is counted.
+//
+// The password is compared before, because that takes long and needs no lock. Tries at the same moment are
+// judged one after the other, and while the e-mail is locked the answer is the same for a right and a wrong
+// password. So nobody learns anything from more than MostFailures tries, however many run at once.
+func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.User) error) error {
+	if err := p.refuseLocked(ctx, p.Store.Queries, t.key); err != nil {
+		return err
+	}
+
+	var found *db.User
+	user, err := p.Store.FindUser(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, EmailKey: t.key})
+	if err == nil {
+		found = &user
+	} else if !db.IsNotFound(err) {
+		return fmt.Errorf("find the account: %w", err)
+	}
+
+	var hash *string
+	if found != nil {
+		hash = found.PasswordHash
+	}
+	right, err := p.hasher.matches(ctx, hash, t.password)
+	if err != nil {
+		return err
+	}
+
+	var refused error
+	err = p.Store.InTx(ctx, func(q *db.Queries) error {
+		var owner *db.User
+		if owner, refused, err = p.judge(ctx, q, t, found, right); err != nil || refused != nil {
+			return err
+		}
+		return then(q, *owner)
+	})
+	if err != nil {
+		return err
+	}
+	return refused
+}
+
+// refuseLocked counts the try as a failure and returns a [LockedError] when the e-mail is locked.
+func (p *People) refuseLocked(ctx context.Context, q *db.Queries, key []byte) error {
+	until, err := q.RefuseLocked(ctx, db.RefuseLockedParams{
+		PracticeCode: p.PracticeCode,
+		EmailKey:     key,
+		LockSeconds:  LockedFor.Seconds(),
+	})
+	switch {
+	case db.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for a lock: %w", err)
+	}
+	return &LockedError{*until}
+}
+
+// judge returns the owner, locked, of a try that is good, and otherwise why it is refused. found is the
+// account as it was when the password was compared; nil: there is none.
+func (p *People) judge(ctx context.Context, q *db.Queries, t try, found *db.User, right bool) (owner *db.User, refused, err error) {
+	if err := q.HoldSignIn(ctx, db.HoldSignInParams{PracticeCode: p.PracticeCode, EmailKey: t.key}); err != nil {
+		return nil, nil, fmt.Errorf("begin a sign-in: %w", err)
+	}
+	if refused := p.refuseLocked(ctx, q, t.key); refused != nil {
+		return nil, refused, nil
+	}
+
+	good := false
+	if found != nil {
+		user, err := q.LockUser(ctx, db.LockUserParams{PracticeCode: p.PracticeCode, ID: found.ID})
+		if err != nil {
+			return nil, nil, fmt.Errorf("lock the account: %w", err)
+		}
+		owner = &user
+		if good = right && mayUse(user, *found); good && t.needsCode && user.TOTPEnabled {
+			if t.code == "" {
+				return nil, nil, ErrTOTPRequired // is no failure, and rolls back
+			}
+			if good, err = useCode(ctx, q, user, t.code); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+
+	if !good {
+		return nil, ErrWrong, p.countFailure(ctx, q, t, found)
+	}
+	if err := q.ForgetFailures(ctx, db.ForgetFailuresParams{PracticeCode: p.PracticeCode, EmailKey: t.key}); err != nil {
+		return nil, nil, fmt.Errorf("forget failed sign-ins: %w", err)
+	}
+	return owner, nil, nil
+}
+
+// mayUse reports whether the account may be used with the password that was compared with its earlier state.
+func mayUse(now, compared db.User) bool {
+	return now.DisabledAt == nil &&
+		now.PasswordHash != nil && *now.PasswordHash == *compared.PasswordHash &&
+		bytes.Equal(now.EmailKey, compared.EmailKey) &&
+		(now.PasswordTemporaryUntil == nil || now.PasswordTemporaryUntil.After(time.Now()))
+}
+
+// countFailure counts a failure, and records and logs the lock that follows from it.
+func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *db.User) error {
+	until, err := q.CountFailure(ctx, db.CountFailureParams{
+		PracticeCode: p.PracticeCode,
+		EmailKey:     t.key,
+		Most:         MostFailures,
+		LockSeconds:  LockedFor.Seconds(),
+	})
+	if err != nil {
+		return fmt.Errorf("count a failed sign-in: %w", err)
+	}
+	if until == nil || user == nil {
+		return nil
+	}
+	p.Logger.WarnContext(ctx, "account locked after failed sign-ins", "user_id", user.ID, "locked_until", *until)
+	return p.record(ctx, q, user.ID, LockedOut, By{Address: t.address}, "")
+}
+
+// StartSession begins a session of a user who has shown who he is. q is a transaction that has the user
+// locked, so that an account that is being disabled gets no session.
+func (p *People) StartSession(ctx context.Context, q *db.Queries, user db.User) (Tokens, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return Tokens{}, err
+	}
+	if err := q.CreateSession(ctx, db.CreateSessionParams{ID: id, UserID: user.ID, LastsSeconds: refreshFor.Seconds()}); err != nil {
+		return Tokens{}, fmt.Errorf("begin a session: %w", err)
+	}
+	return p.issue(ctx, q, user.ID, Role(user.Role), id)
+}
