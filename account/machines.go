@@ -16,7 +16,9 @@ import (
 // The errors of API keys.
 var (
 	ErrKeyInvalid = errors.New("the API key is unknown, revoked or expired")
-	ErrUnknownKey = errors.New("there is no such API key")
+	// ErrKeyMistyped means a text that was never a key: it is cut off, or a character of it is wrong.
+	ErrKeyMistyped = errors.New("the API key is mistyped")
+	ErrUnknownKey  = errors.New("there is no such API key")
 )
 
 // FieldError says what is wrong with a field of a request.
@@ -130,7 +132,12 @@ func (m *Machines) Key(ctx context.Context, id uuid.UUID) (db.APIKey, error) {
 
 // RevokeKey ends the use of an API key, for good. This process refuses it at once, others within five seconds.
 func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKey, error) {
-	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{PracticeCode: m.practiceCode, ID: id, RevokedBy: &by.Actor})
+	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{
+		PracticeCode: m.practiceCode,
+		ID:           id,
+		RevokedBy:    by.Actor,
+		Reason:       by.Reason,
+	})
 	if db.IsNotFound(err) {
 		return row, ErrUnknownKey
 	}
@@ -143,10 +150,11 @@ func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKe
 	return row, nil
 }
 
-// CheckKey returns the caller that an API key stands for, or [ErrKeyInvalid].
+// CheckKey returns the caller that an API key stands for, or [ErrKeyInvalid], also for a key of another
+// practice. [ErrKeyMistyped] is found without the database.
 func (m *Machines) CheckKey(ctx context.Context, text string) (Caller, error) {
 	if !wellFormed(text) {
-		return Caller{}, ErrKeyInvalid
+		return Caller{}, ErrKeyMistyped
 	}
 
 	hash, now := keyHash(text), time.Now()

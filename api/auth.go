@@ -68,8 +68,11 @@ func (s *server) checkKey(ctx context.Context, key string) (account.Caller, erro
 		return account.Caller{}, err
 	}
 	caller, err := s.machines.CheckKey(ctx, key)
-	if errors.Is(err, account.ErrKeyInvalid) {
-		return caller, unauthorized("invalid_token", "The API key is unknown, revoked or expired: use another one.")
+	switch {
+	case errors.Is(err, account.ErrKeyMistyped):
+		return caller, unauthorized("invalid_token", "The API key is mistyped or cut off: copy all of it.")
+	case errors.Is(err, account.ErrKeyInvalid):
+		return caller, unauthorized("invalid_token", "The API key is unknown here, revoked or expired: use another one.")
 	}
 	return caller, err
 }

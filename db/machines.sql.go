@@ -35,7 +35,7 @@ VALUES (
     $8,
     $9
 )
-RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by
+RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
 `
 
 type CreateAPIKeyParams struct {
@@ -78,6 +78,7 @@ func (q *Queries) CreateAPIKey(ctx context.Context, arg CreateAPIKeyParams) (API
 		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RevokedBy,
+		&i.RevokedReason,
 	)
 	return i, err
 }
@@ -147,7 +148,7 @@ func (q *Queries) FindAPIKey(ctx context.Context, arg FindAPIKeyParams) (FindAPI
 }
 
 const getAPIKey = `-- name: GetAPIKey :one
-SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by
+SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
 FROM api_keys
 WHERE practice_code = $1
   AND id = $2
@@ -176,6 +177,7 @@ func (q *Queries) GetAPIKey(ctx context.Context, arg GetAPIKeyParams) (APIKey, e
 		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RevokedBy,
+		&i.RevokedReason,
 	)
 	return i, err
 }
@@ -202,7 +204,7 @@ func (q *Queries) IsTokenDenied(ctx context.Context, arg IsTokenDeniedParams) (b
 }
 
 const listAPIKeys = `-- name: ListAPIKeys :many
-SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by
+SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
 FROM api_keys
 WHERE practice_code = $1
 ORDER BY created_at DESC, id
@@ -233,6 +235,7 @@ func (q *Queries) ListAPIKeys(ctx context.Context, practiceCode string) ([]APIKe
 			&i.LastUsedAt,
 			&i.RevokedAt,
 			&i.RevokedBy,
+			&i.RevokedReason,
 		); err != nil {
 			return nil, err
 		}
@@ -248,21 +251,28 @@ const revokeAPIKey = `-- name: RevokeAPIKey :one
 UPDATE api_keys
 SET
     revoked_at = coalesce(revoked_at, now()),
-    revoked_by = coalesce(revoked_by, $1)
-WHERE practice_code = $2
-  AND id = $3
-RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by
+    revoked_by = coalesce(revoked_by, $1::text),
+    revoked_reason = CASE WHEN revoked_at IS NULL THEN $2::text ELSE revoked_reason END
+WHERE practice_code = $3
+  AND id = $4
+RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
 `
 
 type RevokeAPIKeyParams struct {
-	RevokedBy    *string
+	RevokedBy    string
+	Reason       string
 	PracticeCode string
 	ID           uuid.UUID
 }
 
 // The first revocation counts.
 func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) (APIKey, error) {
-	row := q.db.QueryRow(ctx, revokeAPIKey, arg.RevokedBy, arg.PracticeCode, arg.ID)
+	row := q.db.QueryRow(ctx, revokeAPIKey,
+		arg.RevokedBy,
+		arg.Reason,
+		arg.PracticeCode,
+		arg.ID,
+	)
 	var i APIKey
 	err := row.Scan(
 		&i.ID,
@@ -279,6 +289,7 @@ func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) (API
 		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RevokedBy,
+		&i.RevokedReason,
 	)
 	return i, err
 }

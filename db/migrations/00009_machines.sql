@@ -23,6 +23,8 @@ CREATE TABLE api_keys (
     last_used_at  timestamptz,
     revoked_at    timestamptz,
     revoked_by    text,
+    -- As reason.
+    revoked_reason text       NOT NULL DEFAULT '',
     CONSTRAINT api_keys_key UNIQUE (key_hash),
     CONSTRAINT api_keys_revoked CHECK ((revoked_at IS NULL) = (revoked_by IS NULL))
 );
