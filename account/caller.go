@@ -23,7 +23,7 @@ func (c Caller) Has(right Right) bool { return c.Role.Has(right) }
 
 // By says who does something to an account or a key.
 type By struct {
-	// Actor is the subject of a caller, or Local.
+	// Actor is the subject of a caller, or Local with the user of the operating system behind it.
 	Actor   string
 	Address string
 	// Reason is what the command line was given.

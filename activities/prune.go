@@ -37,6 +37,16 @@ const (
 	tableImports         = "patient_imports"
 	tableAttempts        = "transmission_attempts"
 	tableReadings        = "observations"
+	tableSessions        = "sessions"
+	tableSignInFailures  = "sign_in_failures"
+)
+
+// What nobody needs to set.
+const (
+	// keepSessions is for looking into a stolen token. After that the token is unknown, which refuses it too.
+	keepSessions = 30 * 24 * time.Hour
+	// keepSignInFailures is longer than any lock. Failures before a day without one count no more.
+	keepSignInFailures = 24 * time.Hour
 )
 
 // PrunedTable is a table that is pruned, and how far that has come.
@@ -62,6 +72,8 @@ func (a *Prune) PlanPrune(_ context.Context, _ string) ([]PrunedTable, error) {
 		{tableImports, a.Keep.Imports},
 		{tableAttempts, a.Keep.Attempts},
 		{tableReadings, a.Keep.Readings},
+		{tableSessions, keepSessions},
+		{tableSignInFailures, keepSignInFailures},
 	} {
 		if table.keep > 0 {
 			plan = append(plan, PrunedTable{Table: table.name, Before: now.Add(-table.keep)})
@@ -120,6 +132,10 @@ func (a *Prune) deleteBatch(ctx context.Context, b PruneBatch) (deleted int64, e
 		return a.Store.PruneImports(ctx, db.PruneImportsParams{PracticeCode: practice, Before: &b.Before, Batch: batch})
 	case tableReadings:
 		return a.Store.PruneReadings(ctx, db.PruneReadingsParams{PracticeCode: practice, Before: b.Before, Batch: batch})
+	case tableSessions:
+		return a.Store.PruneSessions(ctx, db.PruneSessionsParams{PracticeCode: practice, Before: b.Before, Batch: batch})
+	case tableSignInFailures:
+		return a.Store.PruneSignInFailures(ctx, db.PruneSignInFailuresParams{PracticeCode: practice, Before: b.Before, Batch: batch})
 	}
 	return 0, fmt.Errorf("there is no table %q to prune: start a worker of the version that planned it", b.Table)
 }
@@ -171,7 +187,7 @@ func (a *Prune) ReportPrune(ctx context.Context, done PruneDone) ([]PrunedTable,
 	return done.Tables, nil
 }
 
-// oldest is zero for a table whose rows have no time of their own.
+// oldest is zero for a table whose rows have no time of their own, and for the tables of accounts, which tell nobody anything.
 func (a *Prune) oldest(ctx context.Context, practice, table string) (time.Time, error) {
 	switch table {
 	case tableIdempotencyKeys:

@@ -96,8 +96,18 @@ func TestThePruneDeletesWhatIsOld(t *testing.T) {
 	never := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.exec("UPDATE observations SET created_at = created_at - interval '2 years' WHERE id = '" + never.String() + "'")
 
+	r.exec(`INSERT INTO users (id, practice_code, email, email_key, first_name, last_name, role)
+		VALUES ('6f0d3c1e-2a4b-4c5d-8e6f-7a8b9c0d1e2f', '` + practice + `', 'n@example.com', 'n', 'N', 'L', 'nurse')`)
+	r.exec(`INSERT INTO sessions (id, user_id, expires_at)
+		SELECT gen_random_uuid(), id, now() - days * interval '1 day' FROM users, unnest(ARRAY[29, 31]) days`)
+	r.exec(`INSERT INTO refresh_tokens (token_hash, session_id, expires_at) SELECT id::text::bytea, id, expires_at FROM sessions`)
+	r.exec(`INSERT INTO sign_in_failures (practice_code, email_key, failures, last_failed_at)
+		SELECT '` + practice + `', hours::text::bytea, 1, now() - hours * interval '1 hour' FROM unnest(ARRAY[23, 25]) hours`)
+
 	deleted, run := r.prune()
 	for table, want := range map[string]int{
+		"sessions":              1,
+		"sign_in_failures":      1,
 		"idempotency_keys":      1,
 		"patient_import_items":  2,
 		"patient_imports":       1,
@@ -109,6 +119,9 @@ func TestThePruneDeletesWhatIsOld(t *testing.T) {
 		}
 	}
 	for table, want := range map[string]int{
+		"sessions":              1,
+		"refresh_tokens":        1,
+		"sign_in_failures":      1,
 		"idempotency_keys":      1,
 		"patient_import_items":  2,
 		"patient_imports":       1,
@@ -176,7 +189,7 @@ func TestThePruneIsPaused(t *testing.T) {
 	if _, now := r.schedule("prune/" + practice); !now.Schedule.State.Paused {
 		t.Error("the pause is gone")
 	}
-	if deleted, _ := r.prune(); len(deleted) != 5 { // by hand it runs nevertheless
+	if deleted, _ := r.prune(); len(deleted) != 7 { // by hand it runs nevertheless
 		t.Errorf("it prunes %v", deleted)
 	}
 	if err := handle.Unpause(t.Context(), client.ScheduleUnpauseOptions{}); err != nil {
@@ -187,14 +200,14 @@ func TestThePruneIsPaused(t *testing.T) {
 	}
 }
 
-// Where everything is kept for ever nothing is deleted.
+// Where everything is kept for ever only sessions and failed sign-ins are deleted, which have no setting.
 func TestThePruneOfNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.mustDeliver(r.start(id))
 	r.growOld()
-	if deleted, _ := r.prune(); len(deleted) != 0 || r.rows("transmission_attempts") != 1 {
+	if deleted, _ := r.prune(); len(deleted) != 2 || r.rows("transmission_attempts") != 1 {
 		t.Errorf("it deletes %v", deleted)
 	}
 }

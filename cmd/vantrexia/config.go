@@ -46,6 +46,7 @@ type config struct {
 	OtherSecretFile   string          `env:"API_OTHER_TOKEN_SECRET_FILE"`
 	TokenIssuer       string          `env:"API_TOKEN_ISSUER"`
 	TokenAudience     string          `env:"API_TOKEN_AUDIENCE"`
+	CommandToken      string          `env:"VANTREXIA_TOKEN"`
 	TimeZone          string          `env:"TIME_ZONE" envDefault:"UTC"`
 	ImportParallel    int             `env:"IMPORT_PARALLEL" envDefault:"10"`
 	RetryDelays       []time.Duration `env:"RETRY_DELAYS" envDefault:"5m,15m,45m,2h,6h"`

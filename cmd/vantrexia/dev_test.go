@@ -29,6 +29,7 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	eventually(t, "Temporal lists the completed workflow", func() bool { return s.workflowCompleted(t, id) })
 	t.Logf("delivered %s after the curl", time.Since(pasted).Round(time.Millisecond))
 	s.showsFHIR(t, id)
+	s.demoAccountsSignIn(t, dir)
 
 	simulated := run(t, dir, nil, "simulate", "--visits", "5", "--url", s.api)
 	const first = "19 readings of 1 patient in 5 visits: 19 stored now, 0 stored before; 19 transmitted, 0 failed, 0 waiting\n"
@@ -53,6 +54,7 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 
 	p, s = startDev(t, dir)
 	s.showsFHIR(t, id)
+	s.demoAccountsSignIn(t, dir)
 	if !s.inEHR(t, dir, id) || !s.workflowCompleted(t, id) {
 		t.Error("the second start has lost the reading of the first")
 	}

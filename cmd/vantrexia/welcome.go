@@ -63,6 +63,11 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, 
 		return "", err
 	}
 
+	password, err := makeDemoAccounts(ctx, d)
+	if err != nil {
+		return "", err
+	}
+
 	fmt.Fprintf(&b, "  Sandbox EHR       %s\n\n", localURL(d.cfg.SandboxAddress))
 	fmt.Fprintf(&b, `Send a blood pressure, from another terminal:
 
@@ -70,10 +75,26 @@ curl -i %s/api/v1/observations/ -H 'Content-Type: application/json' \
   -H 'Authorization: Bearer %s' \
   -d '{"patient_id": "%s", "observation_type": "blood_pressure", "effective_at": "%s", "device": "BP-OMRON-7250", "values": {"systolic": 142, "diastolic": 92, "heart_rate": 78}}'
 
+Sign in as a nurse (or as %s@demo.example):
+
+curl %s/api/v1/auth/login/ -H 'Content-Type: application/json' \
+  -d '{"email": "%s", "password": "%s"}'
+
 Or 602 real visits:  bin/vantrexia simulate --url %s
 
-`, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339), apiURL)
+`, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339), otherDemoRoles(), apiURL, demoEmail(account.Nurse), password, apiURL)
 	return b.String(), nil
+}
+
+// otherDemoRoles lists the roles of the demo accounts that the example does not sign in as.
+func otherDemoRoles() string {
+	var others []string
+	for _, role := range account.RolesWith(account.OwnAccount) {
+		if role != account.Nurse {
+			others = append(others, string(role))
+		}
+	}
+	return strings.Join(others, ", ")
 }
 
 // welcomeElsewhere writes the commands that test and use an EHR that is not our sandbox.

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/db"
+)
+
+// TestUsersFromTheFirstAdministratorOn: the first administrator is made on the database, and makes the others
+// through the API.
+func TestUsersFromTheFirstAdministratorOn(t *testing.T) {
+	t.Parallel()
+	dir, address, database := workDir(t), freeAddress(t), stack.Postgres(t)
+	settings := []string{
+		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
+		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
+	}
+	ada := []string{"users", "add", "--email", "Ada@example.com", "--first", "Ada", "--last", "Berg", "--role", "admin"}
+	local := []string{"--local", "--reason", "first administrator"}
+	mustSay(t, run(t, dir, settings, append(ada, local...)...), 1, "vantrexia migrate")
+	store, err := db.Open(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	mustSay(t, run(t, dir, settings, ada...), 1, "VANTREXIA_TOKEN")
+	mustSay(t, run(t, dir, settings, append(ada, "--local")...), 1, "--reason")
+	mustSay(t, runWith(t, dir, settings, "password1234\n", append(append(ada, local...), "--ask-password")...), 1, "easy to guess")
+	mustSay(t, runWith(t, dir, settings, "gravel pocket lantern nine\n", append(append(ada, local...), "--ask-password")...), 0, "")
+	mustSay(t, run(t, dir, settings, append(ada, local...)...), 1, "somebody has this e-mail already")
+
+	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
+	api := start(t, dir, settings, "api")
+	api.await(t, &api.stderr, "listening")
+	base := "http://" + address
+	admin := signIn(t, base, "ada@example.com", "gravel pocket lantern nine")
+	if admin == "" {
+		t.Fatal("the administrator cannot sign in")
+	}
+
+	withToken := append([]string{"VANTREXIA_TOKEN=" + admin}, settings...)
+	made := run(t, dir, withToken, "users", "add", "--email", "nora@example.com", "--first", "Nora", "--last", "Lind", "--role", "nurse")
+	password := strings.TrimSpace(made.stdout.text())
+	if made.wait(t) != 0 || len(password) != 24 || signIn(t, base, "nora@example.com", password) == "" {
+		t.Fatalf("made with %q: %s", password, made.stderr.text())
+	}
+
+	mustSay(t, run(t, dir, withToken, "users", "disable", "nora@example.com"), 0, "")
+	if list := run(t, dir, withToken, "users", "list").stdout.text(); !strings.Contains(list, "nora@example.com") || !strings.Contains(list, "disabled") {
+		t.Errorf("the list is\n%s", list)
+	}
+	if signIn(t, base, "nora@example.com", password) != "" {
+		t.Error("somebody who is disabled signs in")
+	}
+	mustSay(t, run(t, dir, withToken, "users", "disable", "ada@example.com"), 1, "last administrator")
+	mustSay(t, run(t, dir, withToken, "users", "enable", "nora@example.com"), 0, "")
+	mustSay(t, run(t, dir, withToken, "users", "unlock", "nobody@example.com"), 1, "nobody has this e-mail")
+
+	reset := run(t, dir, settings, append([]string{"users", "reset-password", "nora@example.com"}, local...)...)
+	if signIn(t, base, "nora@example.com", strings.TrimSpace(reset.stdout.text())) == "" {
+		t.Errorf("the new password does not work: %s", reset.stderr.text())
+	}
+	mustSay(t, run(t, dir, settings, append([]string{"users", "unlock", "nora@example.com"}, local...)...), 0, "")
+
+	var events struct {
+		Results []struct{ Action, Actor, Reason string } `json:"results"`
+	}
+	call(t, http.MethodGet, base+"/api/v1/users/events/", admin, "", &events)
+	newest := events.Results[0]
+	if newest.Action != "unlocked" || newest.Reason != "first administrator" || !strings.HasPrefix(newest.Actor, "local:") {
+		t.Errorf("the newest event is %+v", newest)
+	}
+}
+
+// runWith is run with a standard input.
+func runWith(t *testing.T, dir string, settings []string, input string, args ...string) *process {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(path, args...), done: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = dir, strings.NewReader(input), &p.stdout, &p.stderr
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, settings...)
+	_ = p.cmd.Run() // how it ended is in ProcessState
+	close(p.done)
+	return p
+}
+
+// signIn returns an access token; empty when the sign-in is refused.
+func signIn(t *testing.T, base, email, password string) string {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"email": email, "password": password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in struct {
+		Access string `json:"access"`
+	}
+	call(t, http.MethodPost, base+"/api/v1/auth/login/", "", string(body), &in)
+	return in.Access
+}
+
+// demoAccountsSignIn: `make run` has an account for each role of people.
+func (s shown) demoAccountsSignIn(t *testing.T, dir string) {
+	t.Helper()
+	file := filepath.Join(dir, ".local", "demo-password")
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	password, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range account.RolesWith(account.OwnAccount) {
+		if signIn(t, s.api, demoEmail(role), strings.TrimSpace(string(password))) == "" {
+			t.Errorf("no sign-in as %s", role)
+		}
+	}
+}
