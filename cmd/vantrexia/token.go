@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,5 +38,52 @@ which "make run" creates). README.md says what each role may do. A machine that 
 	cmd.Flags().StringVar(&role, "role", string(account.Provider), "what the token may do: "+account.JoinRoles(account.Roles()))
 	cmd.Flags().StringVar(&subject, "sub", "cli", "who uses the token; the log and workflows name it")
 	cmd.Flags().DurationVar(&life, "ttl", time.Hour, "how long the token is valid, 12h at most")
+	cmd.AddCommand(revokeTokenCommand())
 	return cmd
+}
+
+func revokeTokenCommand() *cobra.Command {
+	var where source
+	cmd := &cobra.Command{
+		Use:   "revoke <token or jti>",
+		Short: "Refuse a token from now on, before it expires",
+		Long: `Has a token refused before it expires, through the API, with an administrator's token (--token or VANTREXIA_TOKEN), or with
+--local on the database alone. The --reason is kept. Of a token only its jti is sent.`,
+		Example: `  vantrexia token revoke 7d444840-9dc0-41d0-b3a4-8a1f3e2c5b6d --reason "it stood in a log"`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := tokenID(args[0])
+			if err != nil {
+				return err
+			}
+			if strings.TrimSpace(where.reason) == "" {
+				return errors.New("--reason is missing, it is kept: say for example --reason \"it stood in a log\"")
+			}
+			all, done, err := where.openMachines(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+
+			if err := all.deny(cmd.Context(), id, where.reason); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "the token", id, "is refused within five seconds")
+			return nil
+		},
+	}
+	where.addFlags(cmd)
+	cmd.PersistentFlags().Lookup("reason").Usage = "why"
+	return cmd
+}
+
+// tokenID returns the jti that a person gives, alone or within its token.
+func tokenID(text string) (string, error) {
+	switch {
+	case account.IsAPIKey(text):
+		return "", errors.New("this is an API key: use `vantrexia apikeys revoke` with its id")
+	case strings.Count(text, ".") == 2:
+		return account.TokenID(text)
+	}
+	return text, nil
 }

@@ -19,12 +19,7 @@ import (
 )
 
 // usersFlags say where the accounts are.
-type usersFlags struct {
-	local  bool
-	reason string
-	url    string
-	token  string
-}
+type usersFlags struct{ source }
 
 func usersCommand() *cobra.Command {
 	var where usersFlags
@@ -41,12 +36,7 @@ emergencies. A change then needs a --reason, which is kept with it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 
-	flags := users.PersistentFlags()
-	flags.BoolVar(&where.local, "local", false, "work on the database, without the API")
-	flags.StringVar(&where.reason, "reason", "", "why, with --local")
-	flags.StringVar(&where.url, "url", "", "the API's address (default: API_ADDRESS on this machine)")
-	flags.StringVar(&where.token, "token", "", "an administrator's bearer token (default: VANTREXIA_TOKEN)")
-
+	where.addFlags(users)
 	users.AddCommand(
 		where.addCommand(),
 		where.listCommand(),
@@ -92,14 +82,12 @@ func (f usersFlags) open(ctx context.Context, changes bool) (accounts, func(), e
 	if err != nil {
 		return nil, nil, err
 	}
-	switch {
-	case !f.local && f.reason != "":
-		return nil, nil, errors.New("--reason is for --local: the API keeps who the token belongs to")
-	case !f.local:
-		remote, err := newRemoteAccounts(cfg, f.url, f.token)
+	if err := f.check(changes); err != nil {
+		return nil, nil, err
+	}
+	if !f.local {
+		remote, err := newRemoteAccounts(cfg, f.source)
 		return remote, func() {}, err
-	case changes && strings.TrimSpace(f.reason) == "":
-		return nil, nil, errors.New("--local needs --reason, which is kept with the change: say for example --reason \"first administrator\"")
 	}
 	return openLocalAccounts(ctx, cfg, f.reason)
 }
