@@ -283,8 +283,9 @@ func TestPrintedTokenIsTaken(t *testing.T) {
 	}
 
 	named := append(slices.Clone(ours), "API_TOKEN_ISSUER=vantrexia", "API_TOKEN_AUDIENCE=rpm")
+	other := "API_TOKEN_SECRET=" + strings.Repeat("o", 32)
 	mustSay(t, run(t, dir, ours, "keys", "generate"), 0, "")
-	api := start(t, dir, named, "api")
+	api := start(t, dir, append(slices.Clone(named), "API_OTHER_TOKEN_SECRET="+strings.Repeat("o", 32)), "api")
 	api.await(t, &api.stderr, "listening")
 	for name, tc := range map[string]struct {
 		settings []string
@@ -292,6 +293,8 @@ func TestPrintedTokenIsTaken(t *testing.T) {
 	}{
 		// The database is not migrated: a token that is taken gets no further than that.
 		"with both":            {named, http.StatusServiceUnavailable},
+		"by the other secret":  {append(slices.Clone(named), other), http.StatusServiceUnavailable},
+		"by a third secret":    {append(slices.Clone(named), "API_TOKEN_SECRET="+strings.Repeat("t", 32)), http.StatusUnauthorized},
 		"without":              {ours, http.StatusUnauthorized},
 		"of another issuer":    {append(slices.Clone(named), "API_TOKEN_ISSUER=other"), http.StatusUnauthorized},
 		"for another audience": {append(slices.Clone(named), "API_TOKEN_AUDIENCE=other"), http.StatusUnauthorized},
