@@ -113,7 +113,7 @@ func TestBadObservations(t *testing.T) {
 	const when = "2026-02-06T11:30:00Z"
 
 	s.refuse(t, "POST", "/api/v1/observations/", slices.Concat(everyBody(good), []bad{
-		invalid("an empty object", "{}", "patient_id", "observation_type", "effective_at", "device", "values"),
+		invalid("an empty object", "{}", "patient_id", "observation_type", "effective_at", "values"),
 		invalid("two unknown fields", member(member(good, "a", "1"), "b", "1"), "a", "b"),
 
 		invalid("two patients", member(good, "patient_id", `"`+inactive+`"`), "patient_id"),
@@ -145,7 +145,7 @@ func TestBadObservations(t *testing.T) {
 		invalid("the time is in the future", replaced(good, when, ago(-10*time.Minute)), "effective_at"),
 		invalid("the time is a small future in another zone", replaced(good, when, "9999-12-31T23:59:59-14:00"), "effective_at", "effective_at"),
 
-		invalid("the device is missing", replaced(good, `"device":"BP-OMRON-7250",`, ""), "device"),
+		invalid("the device is empty", replaced(good, "BP-OMRON-7250", ""), "device"),
 		invalid("the device is blank", replaced(good, "BP-OMRON-7250", "  "), "device"),
 		invalid("the device is a number", replaced(good, `"BP-OMRON-7250"`, "7250"), "device"),
 		invalid("the device is a very long number", replaced(good, `"BP-OMRON-7250"`, strings.Repeat("7", 100_000)), "device"),
@@ -171,7 +171,7 @@ func TestBadObservations(t *testing.T) {
 		invalid("systolic 1e400", values(good, `{"systolic":1e400,"diastolic":92}`), "values.systolic"),
 		invalid("systolic 1e99999999999999999999", values(good, `{"systolic":1e99999999999999999999,"diastolic":92}`), "values.systolic"),
 		invalid("systolic of many digits", values(good, `{"systolic":142.`+strings.Repeat("0", 100_000)+`,"diastolic":92}`), "values.systolic"),
-		invalid("both and the device", replaced(values(good, `{"systolic":900,"diastolic":-1}`), "BP-OMRON-7250", ""), "device", "values.systolic", "values.diastolic"),
+		invalid("both and the device", replaced(values(good, `{"systolic":900,"diastolic":-1}`), "BP-OMRON-7250", " "), "device", "values.systolic", "values.diastolic"),
 		invalid("values without end", values(good, "{"+strings.Repeat(`"x":1,"x":1,`, 10_000)+`"x":1}`), slices.Repeat([]string{"values.x"}, 20)...),
 		malformed("systolic NaN", values(good, `{"systolic":NaN,"diastolic":92}`)),
 		malformed("systolic +142", values(good, `{"systolic":+142,"diastolic":92}`)),
@@ -284,6 +284,7 @@ func TestBadBodies(t *testing.T) {
 	patient := s.patient("")
 	bodies := map[string][2]string{
 		"observation":   {"POST", "/api/v1/observations/"},
+		"ingestion":     {"POST", "/api/v1/ingestion/weight/"},
 		"patient":       {"POST", "/api/v1/patients/"},
 		"patient patch": {"PATCH", "/api/v1/patients/" + patient + "/"},
 	}

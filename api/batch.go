@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -62,12 +63,6 @@ func (a *batchAnswer) createdIDs() (ids []uuid.UUID) {
 	return ids
 }
 
-// sentItem is an item of a batch as it was sent, with the key of its own.
-type sentItem struct {
-	key string
-	raw json.RawMessage
-}
-
 // chunkSize is how many items are stored in one transaction. With more, the round trips to the database hardly
 // count any less, and a caller who hangs up is noticed later.
 const chunkSize = 200
@@ -78,10 +73,10 @@ func (s *server) createObservations(c echo.Context) error {
 		return err
 	}
 
-	ctx, key := c.Request().Context(), idempotencyKey(c)
-	items := make([]sentItem, len(req.Observations))
+	ctx, key, by := c.Request().Context(), idempotencyKey(c), callerOf(c)
+	items := make([]sentReading, len(req.Observations))
 	for i, raw := range req.Observations {
-		items[i] = sentItem{key: key.item(i), raw: raw}
+		items[i] = sentReading{key: key.item(i), by: by, raw: raw}
 	}
 
 	answer := batchAnswer{Results: make([]batchItem, 0, len(items))}
@@ -108,7 +103,7 @@ func (s *server) createObservations(c echo.Context) error {
 
 // storeChunk stores some items of a batch, and adds their results to the answer. It returns an error only when
 // the database is away: the batch then ends, instead of waiting for the database again and again.
-func (s *server) storeChunk(ctx context.Context, chunk []sentItem, answer *batchAnswer) error {
+func (s *server) storeChunk(ctx context.Context, chunk []sentReading, answer *batchAnswer) error {
 	results, err := s.storeTogether(ctx, chunk)
 	if err == nil {
 		for _, result := range results {
@@ -134,7 +129,7 @@ func (s *server) storeChunk(ctx context.Context, chunk []sentItem, answer *batch
 
 // storeTogether stores items in one transaction, and returns the results that storeOne would have given them
 // one after another. An error means that nothing is stored.
-func (s *server) storeTogether(ctx context.Context, items []sentItem) ([]batchItem, error) {
+func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batchItem, error) {
 	known, err := s.earlierItems(ctx, items)
 	if err != nil {
 		return nil, err
@@ -179,7 +174,7 @@ type chunkReading struct {
 }
 
 // earlierItems returns the requests that used the items' keys before.
-func (s *server) earlierItems(ctx context.Context, items []sentItem) (map[string]db.FindRequestsRow, error) {
+func (s *server) earlierItems(ctx context.Context, items []sentReading) (map[string]db.FindRequestsRow, error) {
 	known := map[string]db.FindRequestsRow{}
 	if items[0].key == "" { // then none has a key
 		return known, nil
@@ -201,7 +196,7 @@ func (s *server) earlierItems(ctx context.Context, items []sentItem) (map[string
 }
 
 // readItem returns an item's reading, or its result when the reading is not to be stored.
-func (s *server) readItem(ctx context.Context, item sentItem, known map[string]db.FindRequestsRow, now time.Time) (
+func (s *server) readItem(ctx context.Context, item sentReading, known map[string]db.FindRequestsRow, now time.Time) (
 	patientReading, *batchItem,
 ) {
 	err := s.checkItem(item.raw)
@@ -214,7 +209,7 @@ func (s *server) readItem(ctx context.Context, item sentItem, known map[string]d
 
 	var reading patientReading
 	if err == nil {
-		reading, err = s.decodeReading(item.raw, now)
+		reading, err = s.decodeReading(item, now)
 	}
 	if err != nil {
 		refused := s.refusedItem(ctx, err)
@@ -286,7 +281,6 @@ func (s *server) insertReadings(ctx context.Context, q *db.Queries, readings []c
 		ObservationTypes: columns.ObservationTypes,
 		EffectiveAt:      columns.EffectiveAt,
 		Devices:          columns.Devices,
-		Measured:         columns.Measured,
 	})
 	if err != nil {
 		return fmt.Errorf("find the stored readings: %w", err)
@@ -295,11 +289,11 @@ func (s *server) insertReadings(ctx context.Context, q *db.Queries, readings []c
 		return fmt.Errorf("of %d readings that are not new, %d are stored", len(others), len(stored))
 	}
 	for _, row := range stored {
-		item := others[row.Place-1].item
-		if row.SameValues {
-			results[item] = storedItem(row.ID, false)
+		other := others[row.Place-1]
+		if fhir.SameValues(other.Type, row.Measured, other.Values) {
+			results[other.item] = storedItem(row.ID, false)
 		} else {
-			results[item] = s.refusedItem(ctx, conflictingReading(row.ID))
+			results[other.item] = s.refusedItem(ctx, conflictingReading(row.ID))
 		}
 	}
 	return nil
@@ -308,6 +302,7 @@ func (s *server) insertReadings(ctx context.Context, q *db.Queries, readings []c
 func createParams(practice string, readings []chunkReading) db.CreateObservationsParams {
 	params := db.CreateObservationsParams{PracticeCode: practice}
 	for _, r := range readings {
+		params.PostedBy = r.by // all of a batch have one sender
 		params.IDs = append(params.IDs, r.id)
 		params.PatientIDs = append(params.PatientIDs, r.patientID)
 		params.ObservationTypes = append(params.ObservationTypes, string(r.Type))
@@ -319,7 +314,7 @@ func createParams(practice string, readings []chunkReading) db.CreateObservation
 }
 
 // rememberItems stores which observation each of the readings' keys stands for, unless its item was refused.
-func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentItem, readings []chunkReading, results []batchItem) error {
+func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentReading, readings []chunkReading, results []batchItem) error {
 	params := db.RememberRequestsParams{PracticeCode: s.PracticeCode}
 	for _, r := range readings {
 		item, id := items[r.item], results[r.item].ID
@@ -345,12 +340,12 @@ func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentI
 }
 
 // storeOne stores one item by itself. It returns an error only when the database is away.
-func (s *server) storeOne(ctx context.Context, item sentItem) (batchItem, error) {
+func (s *server) storeOne(ctx context.Context, item sentReading) (batchItem, error) {
 	if err := s.checkItem(item.raw); err != nil {
 		return s.refusedItem(ctx, err), nil
 	}
 
-	stored, created, err := s.takeReading(ctx, item.key, item.raw)
+	stored, created, err := s.takeReading(ctx, item)
 	if db.IsUnavailable(err) {
 		return batchItem{}, err
 	}

@@ -121,6 +121,57 @@ func FuzzCreateObservation(f *testing.F) {
 	})
 }
 
+// FuzzIngestion: what a door takes is a reading that can be stored and transformed, and is shown in the door's
+// form. What it refuses, it names as the door does.
+func FuzzIngestion(f *testing.F) {
+	const good = `{"patient_id":"d290f1ee-6c54-4b01-90e6-d701748f0851","measured_at":"2026-02-06T10:30:00Z",`
+	all := doors()
+	for i := range all {
+		for _, fields := range []string{
+			`"systolic":142,"diastolic":92,"pulse":78,"device_id":"BP-OMRON-7250"}`, `"value":97}`, `"value":81.60,"unit":"kg","device_id":null}`,
+			`"value":105,"unit":"mg/dL","meal":"pre","method":"cgm"}`, `"value":1e400,"unit":"F"}`, `"value":-0,"unit":7}`, `"device_id":"\u0000\ud800"}`,
+		} {
+			f.Add(byte(i), []byte(good+fields))
+		}
+	}
+
+	f.Fuzz(func(t *testing.T, n byte, body []byte) {
+		d := all[int(n)%len(all)]
+		newIntake(t, http.MethodPost, "/api/v1/ingestion/"+d.path).send(t, body, func(c echo.Context) error { return d.fuzzed(t, c) })
+	})
+}
+
+// fuzzed does with a request what ingest does, without a database.
+func (d door) fuzzed(t *testing.T, c echo.Context) error {
+	raw, err := d.reading(body(c))
+	if err != nil {
+		t.Fatalf("%q: %v", body(c), err)
+	}
+
+	var req observationRequest
+	if err := unmarshal(raw, &req); err != nil {
+		t.Fatalf("%q became %q: %v", body(c), raw, err)
+	}
+	reading, err := req.reading(time.Now())
+	if err != nil {
+		err = d.inItsWords(err)
+		if said := err.Error(); strings.Contains(said, "values.") || strings.Contains(said, "effective_at") || strings.Contains(said, "device:") {
+			t.Fatalf("%q is refused in other words: %s", body(c), said)
+		}
+		return err
+	}
+
+	wantStorable(t, reading)
+	if _, err := d.answer(observation{Values: reading.Values}); err != nil {
+		t.Fatalf("%q cannot be shown: %v", body(c), err)
+	}
+	reading.ID = req.PatientID.String() // any UUID
+	if _, err := fhir.Observation(reading, fhir.Subject{PatientID: reading.ID}, 1, time.Now()); err != nil {
+		t.Fatalf("%q was taken and cannot be transformed: %v", body(c), err)
+	}
+	return nil
+}
+
 // wantStorable fails for values that PostgreSQL would refuse: NUL in a text or in jsonb, and times outside
 // its range.
 func wantStorable(t *testing.T, r fhir.Reading) {

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.temporal.io/api/serviceerror"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
@@ -31,7 +32,7 @@ type observationRequest struct {
 	PatientID       uuid.UUID       `json:"patient_id"`
 	ObservationType fhir.Type       `json:"observation_type"`
 	EffectiveAt     time.Time       `json:"effective_at"`
-	Device          string          `json:"device"`
+	Device          *string         `json:"device"`
 	Values          json.RawMessage `json:"values"`
 }
 
@@ -41,7 +42,7 @@ type observation struct {
 	PatientID       uuid.UUID       `json:"patient_id"`
 	ObservationType string          `json:"observation_type"`
 	EffectiveAt     time.Time       `json:"effective_at"`
-	Device          string          `json:"device"`
+	Device          *string         `json:"device"`
 	Values          json.RawMessage `json:"values"`
 	CreatedAt       time.Time       `json:"created_at"`
 	TransformedAt   *time.Time      `json:"transformed_at"`
@@ -66,32 +67,56 @@ type transmission struct {
 }
 
 func (s *server) createObservation(c echo.Context) error {
-	ctx := c.Request().Context()
-	stored, created, err := s.takeReading(ctx, string(idempotencyKey(c)), body(c))
+	status, answer, err := s.postReading(c, body(c))
 	if err != nil {
 		return err
 	}
+	return c.JSON(status, answer)
+}
 
-	location := "/api/v1/observations/" + stored.ID.String() + "/"
-	if created {
+// postReading stores a reading, starts its transmission if it is new, and returns the status of the answer and
+// what the caller may see of the stored reading. raw is the reading as createObservation's contract has it.
+func (s *server) postReading(c echo.Context, raw []byte) (status int, answer observation, err error) {
+	ctx, caller := c.Request().Context(), callerOf(c)
+	stored, created, err := s.takeReading(ctx, sentReading{key: string(idempotencyKey(c)), by: caller, raw: raw})
+	if err != nil {
+		return 0, answer, err
+	}
+
+	// A machine that sends what another one had posted learns no more than that it is stored: it knows the values
+	// by itself, and where the other's transmission stands is none of its business.
+	status, answer = http.StatusOK, newObservation(stored)
+	switch {
+	case created:
+		status = http.StatusCreated
 		s.startTransmission(ctx, stored)
-		setLocation(c, location)
-		return c.JSON(http.StatusCreated, newObservation(stored))
+	case mayRead(caller, stored):
+		answer, err = s.showObservation(ctx, stored)
+	default:
+		answer.TransformedAt = nil
 	}
 
-	answer, err := s.showObservation(ctx, stored)
-	if err != nil {
-		return err
-	}
+	setLocation(c, "/api/v1/observations/"+stored.ID.String()+"/")
+	return status, answer, err
+}
 
-	setLocation(c, location)
-	return c.JSON(http.StatusOK, answer)
+// mayRead reports whether the caller may look at a stored reading: whoever sees patient data may, and a machine
+// may if it posted the reading.
+func mayRead(caller account.Caller, o db.Observation) bool {
+	return caller.Has(account.SeePatients) || caller.Subject == o.PostedBy
+}
+
+// sentReading is a reading as it was sent: alone, or as an item of a batch.
+type sentReading struct {
+	key string // its Idempotency-Key, if it has one
+	by  account.Caller
+	raw json.RawMessage
 }
 
 // takeReading stores one reading, which the contract has checked. For a request that was made before, with
 // the same key or the same reading, it returns the observation that is stored already.
-func (s *server) takeReading(ctx context.Context, key string, raw []byte) (stored db.Observation, created bool, err error) {
-	known, err := s.earlier(ctx, key, raw)
+func (s *server) takeReading(ctx context.Context, sent sentReading) (stored db.Observation, created bool, err error) {
+	known, err := s.earlier(ctx, sent.key, sent.raw)
 	if err != nil {
 		return stored, false, err
 	}
@@ -99,14 +124,14 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 		return *known, false, nil
 	}
 
-	reading, err := s.decodeReading(raw, time.Now())
+	reading, err := s.decodeReading(sent, time.Now())
 	if err != nil {
 		return stored, false, err
 	}
 
-	stored, created, err = s.storeReading(ctx, key, raw, reading)
+	stored, created, err = s.storeReading(ctx, sent, reading)
 	if errors.Is(err, errKeyTaken) {
-		return s.takeReading(ctx, key, raw) // returns what the other request stored
+		return s.takeReading(ctx, sent) // returns what the other request stored
 	}
 	return stored, created, err
 }
@@ -115,13 +140,14 @@ func (s *server) takeReading(ctx context.Context, key string, raw []byte) (store
 type patientReading struct {
 	fhir.Reading
 	id, patientID uuid.UUID
+	by            string // the subject of its sender
 }
 
 // decodeReading decodes a reading that the contract has checked. It returns an error when its values are
-// impossible.
-func (s *server) decodeReading(raw []byte, now time.Time) (patientReading, error) {
+// impossible, or when its sender may not post readings of its device.
+func (s *server) decodeReading(sent sentReading, now time.Time) (patientReading, error) {
 	var req observationRequest
-	if err := unmarshal(raw, &req); err != nil {
+	if err := unmarshal(sent.raw, &req); err != nil {
 		return patientReading{}, err
 	}
 
@@ -130,26 +156,38 @@ func (s *server) decodeReading(raw []byte, now time.Time) (patientReading, error
 		return patientReading{}, err
 	}
 
+	if !sent.by.MayPost(reading.Device) {
+		return patientReading{}, foreignDevice()
+	}
+
 	id := fhir.ReadingID(s.PracticeCode, req.PatientID, reading)
-	return patientReading{Reading: reading, id: id, patientID: req.PatientID}, nil
+	return patientReading{
+		Reading:   reading,
+		id:        id,
+		patientID: req.PatientID,
+		by:        sent.by.Subject,
+	}, nil
 }
 
 // reading returns what was measured, or an error that names the values that are impossible.
 func (r observationRequest) reading(now time.Time) (fhir.Reading, error) {
 	reading := fhir.Reading{
 		Type:        r.ObservationType,
-		Device:      r.Device,
 		Values:      r.Values,
 		EffectiveAt: r.EffectiveAt.UTC().Truncate(time.Microsecond), // the database keeps microseconds
 	}
+	if r.Device != nil {
+		reading.Device = *r.Device
+	}
+
 	var b broken
 	b.addFrom(reading.Validate(now))
 	return reading, b.err()
 }
 
 // storeReading stores a reading once: two requests with the same patient, type, time and device are one
-// reading. body is the request's, for which the key stands.
-func (s *server) storeReading(ctx context.Context, key string, body []byte, r patientReading) (
+// reading.
+func (s *server) storeReading(ctx context.Context, sent sentReading, r patientReading) (
 	stored db.Observation, created bool, err error,
 ) {
 	row, err := s.Store.CreateObservation(ctx, db.CreateObservationParams{
@@ -160,8 +198,9 @@ func (s *server) storeReading(ctx context.Context, key string, body []byte, r pa
 		EffectiveAt:     r.EffectiveAt,
 		Device:          r.Device,
 		Measured:        r.Values,
-		Key:             key,
-		RequestHash:     hashOf(body),
+		PostedBy:        r.by,
+		Key:             sent.key,
+		RequestHash:     hashOf(sent.raw),
 	})
 	switch {
 	case err == nil:
@@ -173,10 +212,10 @@ func (s *server) storeReading(ctx context.Context, key string, body []byte, r pa
 	}
 
 	stored, err = s.findReading(ctx, r)
-	if err != nil || key == "" {
+	if err != nil || sent.key == "" {
 		return stored, false, err
 	}
-	return stored, false, s.remember(ctx, key, body, stored.ID)
+	return stored, false, s.remember(ctx, sent.key, sent.raw, stored.ID)
 }
 
 // findReading returns the stored reading that kept r from being stored, or says why r must not be stored.
@@ -187,7 +226,6 @@ func (s *server) findReading(ctx context.Context, r patientReading) (db.Observat
 		ObservationType: string(r.Type),
 		EffectiveAt:     r.EffectiveAt,
 		Device:          r.Device,
-		Measured:        r.Values,
 	})
 	switch {
 	case db.IsNotFound(err): // so it was the patient that kept r from being stored
@@ -196,7 +234,7 @@ func (s *server) findReading(ctx context.Context, r patientReading) (db.Observat
 		return db.Observation{}, fmt.Errorf("find the stored reading: %w", err)
 	case !first.PatientActive:
 		return db.Observation{}, inactivePatient()
-	case !first.SameValues:
+	case !fhir.SameValues(r.Type, first.Observation.Measured, r.Values):
 		return db.Observation{}, conflictingReading(first.Observation.ID)
 	}
 	return first.Observation, nil
@@ -214,6 +252,13 @@ func (s *server) refusePatient(ctx context.Context, id uuid.UUID) error {
 	return inactivePatient()
 }
 
+// foreignDevice is the answer to an API key that is for other devices.
+func foreignDevice() error {
+	var b broken
+	b.add("device", "is none of those that your API key may post for: use another key, or name the device")
+	return b.err()
+}
+
 func unknownPatient() error {
 	var b broken
 	b.add("patient_id", "no patient has this id: create or import the patient first")
@@ -229,7 +274,7 @@ func inactivePatient() error {
 func conflictingReading(storedID uuid.UUID) error {
 	return conflict("conflicting_reading",
 		"Observation %s has the same patient, type, time and device, but other values. "+
-			"Nothing was changed. If this is another measurement, send it with its own effective_at.", storedID)
+			"Nothing was changed. If this is another measurement, send it with its own time.", storedID)
 }
 
 // startTransmission starts the workflow that carries the reading to eCW. It returns no error: when Temporal
@@ -279,6 +324,10 @@ func (s *server) getObservation(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if !mayRead(callerOf(c), stored) {
+		return notFound("observation", stored.ID.String()) // as if there were none
+	}
+
 	body, err := s.showObservation(c.Request().Context(), stored)
 	if err != nil {
 		return err
@@ -318,7 +367,7 @@ func newObservation(o db.Observation) observation {
 		PatientID:       o.PatientID,
 		ObservationType: o.ObservationType,
 		EffectiveAt:     o.EffectiveAt,
-		Device:          o.Device,
+		Device:          nullable(o.Device),
 		Values:          o.Measured,
 		CreatedAt:       o.CreatedAt,
 		TransformedAt:   o.TransformedAt,

@@ -100,6 +100,9 @@ func remedy(schema *openapi3.Schema, keyword string, value any) string {
 		if schema.Type.Is(openapi3.TypeInteger) && schema.Max != nil {
 			return "is not a whole number from 1 to " + strconv.FormatFloat(*schema.Max, 'f', -1, 64)
 		}
+		if schema.Type.Is(openapi3.TypeNumber) && isNumber(value) {
+			return outside(schema)
+		}
 		return "is a JSON " + jsonType(value) + ", want " + strings.Join(*schema.Type, " or ")
 	}
 
@@ -117,6 +120,24 @@ func remedy(schema *openapi3.Schema, keyword string, value any) string {
 func lacksZone(text string) bool {
 	layouts := []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"}
 	return slices.ContainsFunc(layouts, func(layout string) bool { return isTime(layout, text) })
+}
+
+// isNumber reports whether a value is a number. One that is too large for a float64 is left as it was written.
+func isNumber(value any) bool {
+	switch value.(type) {
+	case float64, json.Number:
+		return true
+	}
+	return false
+}
+
+// outside is what is wrong with a number that a schema of numbers does not take.
+func outside(schema *openapi3.Schema) string {
+	if schema.Min == nil || schema.Max == nil {
+		return "is larger than any device can measure; check the device"
+	}
+	limit := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+	return "is outside " + limit(*schema.Min) + " to " + limit(*schema.Max) + "; check the device or the unit"
 }
 
 func jsonType(value any) string {

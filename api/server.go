@@ -155,6 +155,9 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("POST", "/observations", s.createObservation, account.PostReadings)
 	take("POST", "/observations/batch", s.createObservations, account.PostReadings)
 	take("GET", "/observations/:id", s.getObservation, account.PostReadings)
+	for _, d := range doors() {
+		take("POST", "/ingestion/"+d.path, s.ingest(d), account.PostReadings)
+	}
 	take("POST", "/patients", s.createPatient, account.ChangePatients)
 	take("GET", "/patients", s.listPatients, account.SeePatients)
 	take("GET", "/patients/:id", s.getPatient, account.SeePatients)

@@ -90,7 +90,7 @@ func (q *Queries) BeginDelivery(ctx context.Context, arg BeginDeliveryParams) (B
 const getUndelivered = `-- name: GetUndelivered :one
 
 SELECT
-    o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.resource, o.resource_version, o.transformed_at,
+    o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.resource, o.resource_version, o.transformed_at,
     p.id, p.practice_code, p.first_name, p.last_name, p.birth_date, p.mrn, p.ecw_fhir_id, p.phone, p.address_line, p.city, p.state, p.postal_code, p.country, p.active, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
     EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
     EXISTS (
@@ -130,6 +130,7 @@ func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) 
 		&i.Observation.Device,
 		&i.Observation.Measured,
 		&i.Observation.CreatedAt,
+		&i.Observation.PostedBy,
 		&i.Observation.Resource,
 		&i.Observation.ResourceVersion,
 		&i.Observation.TransformedAt,

@@ -14,7 +14,7 @@ import (
 const findRequest = `-- name: FindRequest :one
 SELECT
     idempotency_keys.request_hash,
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at
 FROM idempotency_keys
 JOIN observations ON observations.id = idempotency_keys.observation_id
 WHERE idempotency_keys.practice_code = $1
@@ -44,6 +44,7 @@ func (q *Queries) FindRequest(ctx context.Context, arg FindRequestParams) (FindR
 		&i.Observation.Device,
 		&i.Observation.Measured,
 		&i.Observation.CreatedAt,
+		&i.Observation.PostedBy,
 		&i.Observation.Resource,
 		&i.Observation.ResourceVersion,
 		&i.Observation.TransformedAt,

@@ -229,7 +229,6 @@ func theIntake() map[string]planned {
 		many.ObservationTypes = append(many.ObservationTypes, "weight")
 		many.EffectiveAt = append(many.EffectiveAt, time.Now())
 		many.Devices = append(many.Devices, "D")
-		many.Measured = append(many.Measured, json.RawMessage("{}"))
 	}
 	return map[string]planned{
 		"FindRequests": {2 * chunk, func(ctx context.Context, q *db.Queries) error {
@@ -258,7 +257,6 @@ func theIntake() map[string]planned {
 				ObservationType: "weight",
 				EffectiveAt:     time.Now(),
 				Device:          "D",
-				Measured:        json.RawMessage("{}"),
 			})
 			if db.IsNotFound(err) {
 				return nil

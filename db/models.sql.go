@@ -94,6 +94,7 @@ type Observation struct {
 	Device          string
 	Measured        json.RawMessage
 	CreatedAt       time.Time
+	PostedBy        string
 	Resource        []byte
 	ResourceVersion int32
 	TransformedAt   *time.Time

@@ -15,7 +15,7 @@ import (
 
 const createObservation = `-- name: CreateObservation :one
 WITH created AS (
-    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
     SELECT
         $1::uuid,
         $2::text,
@@ -23,20 +23,21 @@ WITH created AS (
         $3::text,
         $4::timestamptz,
         $5::text,
-        $6::jsonb
+        $6::jsonb,
+        $7::text
     FROM patients
     WHERE patients.practice_code = $2
-      AND patients.id = $7
+      AND patients.id = $8
       AND patients.active
     ON CONFLICT DO NOTHING
-    RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+    RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
 ), remembered AS (
     INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
-    SELECT $2, $8::text, $9::bytea, created.id
+    SELECT $2, $9::text, $10::bytea, created.id
     FROM created
-    WHERE $8 <> ''
+    WHERE $9 <> ''
 )
-SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
 FROM created
 `
 
@@ -47,6 +48,7 @@ type CreateObservationParams struct {
 	EffectiveAt     time.Time
 	Device          string
 	Measured        json.RawMessage
+	PostedBy        string
 	PatientID       uuid.UUID
 	Key             string
 	RequestHash     []byte
@@ -61,6 +63,7 @@ type CreateObservationRow struct {
 	Device          string
 	Measured        json.RawMessage
 	CreatedAt       time.Time
+	PostedBy        string
 	Resource        []byte
 	ResourceVersion int32
 	TransformedAt   *time.Time
@@ -77,6 +80,7 @@ func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationPa
 		arg.EffectiveAt,
 		arg.Device,
 		arg.Measured,
+		arg.PostedBy,
 		arg.PatientID,
 		arg.Key,
 		arg.RequestHash,
@@ -91,6 +95,7 @@ func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationPa
 		&i.Device,
 		&i.Measured,
 		&i.CreatedAt,
+		&i.PostedBy,
 		&i.Resource,
 		&i.ResourceVersion,
 		&i.TransformedAt,
@@ -99,7 +104,7 @@ func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationPa
 }
 
 const createObservations = `-- name: CreateObservations :many
-INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
 SELECT
     sent.id,
     $1,
@@ -107,16 +112,17 @@ SELECT
     sent.observation_type,
     sent.effective_at,
     sent.device,
-    sent.measured
+    sent.measured,
+    $2
 FROM (
     SELECT
-        generate_subscripts($2::uuid[], 1) AS place,
-        unnest($2::uuid[]) AS id,
-        unnest($3::uuid[]) AS patient_id,
-        unnest($4::text[]) AS observation_type,
-        unnest($5::timestamptz[]) AS effective_at,
-        unnest($6::text[]) AS device,
-        unnest($7::jsonb[]) AS measured
+        generate_subscripts($3::uuid[], 1) AS place,
+        unnest($3::uuid[]) AS id,
+        unnest($4::uuid[]) AS patient_id,
+        unnest($5::text[]) AS observation_type,
+        unnest($6::timestamptz[]) AS effective_at,
+        unnest($7::text[]) AS device,
+        unnest($8::jsonb[]) AS measured
 ) sent
 ORDER BY sent.id, sent.place
 ON CONFLICT DO NOTHING
@@ -125,6 +131,7 @@ RETURNING id
 
 type CreateObservationsParams struct {
 	PracticeCode     string
+	PostedBy         string
 	IDs              []uuid.UUID
 	PatientIDs       []uuid.UUID
 	ObservationTypes []string
@@ -140,6 +147,7 @@ type CreateObservationsParams struct {
 func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservationsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, createObservations,
 		arg.PracticeCode,
+		arg.PostedBy,
 		arg.IDs,
 		arg.PatientIDs,
 		arg.ObservationTypes,
@@ -167,20 +175,18 @@ func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservations
 
 const findReading = `-- name: FindReading :one
 SELECT
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
-    (measured = $1)::boolean AS same_values,
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
     patients.active AS patient_active
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
-WHERE patients.practice_code = $2
-  AND patient_id = $3
-  AND observation_type = $4
-  AND effective_at = $5
-  AND device = $6
+WHERE patients.practice_code = $1
+  AND patient_id = $2
+  AND observation_type = $3
+  AND effective_at = $4
+  AND device = $5
 `
 
 type FindReadingParams struct {
-	Measured        json.RawMessage
 	PracticeCode    string
 	PatientID       uuid.UUID
 	ObservationType string
@@ -190,14 +196,12 @@ type FindReadingParams struct {
 
 type FindReadingRow struct {
 	Observation   Observation
-	SameValues    bool
 	PatientActive bool
 }
 
 // Finds the stored reading with this patient, type, time and device, whatever its values.
 func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindReadingRow, error) {
 	row := q.db.QueryRow(ctx, findReading,
-		arg.Measured,
 		arg.PracticeCode,
 		arg.PatientID,
 		arg.ObservationType,
@@ -214,10 +218,10 @@ func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindR
 		&i.Observation.Device,
 		&i.Observation.Measured,
 		&i.Observation.CreatedAt,
+		&i.Observation.PostedBy,
 		&i.Observation.Resource,
 		&i.Observation.ResourceVersion,
 		&i.Observation.TransformedAt,
-		&i.SameValues,
 		&i.PatientActive,
 	)
 	return i, err
@@ -227,15 +231,14 @@ const findReadings = `-- name: FindReadings :many
 SELECT
     sent.place::integer AS place,
     stored.id,
-    (stored.measured = sent.measured)::boolean AS same_values
+    stored.measured
 FROM (
     SELECT
         generate_subscripts($1::uuid[], 1) AS place,
         unnest($1::uuid[]) AS patient_id,
         unnest($2::text[]) AS observation_type,
         unnest($3::timestamptz[]) AS effective_at,
-        unnest($4::text[]) AS device,
-        unnest($5::jsonb[]) AS measured
+        unnest($4::text[]) AS device
 ) sent
 CROSS JOIN LATERAL (
     SELECT o.id, o.measured
@@ -253,24 +256,23 @@ type FindReadingsParams struct {
 	ObservationTypes []string
 	EffectiveAt      []time.Time
 	Devices          []string
-	Measured         []json.RawMessage
 }
 
 type FindReadingsRow struct {
-	Place      int32
-	ID         uuid.UUID
-	SameValues bool
+	Place    int32
+	ID       uuid.UUID
+	Measured json.RawMessage
 }
 
-// Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1. With
-// the LIMIT each is looked up in the index, whatever the planner believes about the table.
+// Returns those that are stored of many readings, whatever their values. The columns are given as arrays, and
+// place counts from 1. With the LIMIT each is looked up in the index, whatever the planner believes about the
+// table.
 func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]FindReadingsRow, error) {
 	rows, err := q.db.Query(ctx, findReadings,
 		arg.PatientIDs,
 		arg.ObservationTypes,
 		arg.EffectiveAt,
 		arg.Devices,
-		arg.Measured,
 	)
 	if err != nil {
 		return nil, err
@@ -279,7 +281,7 @@ func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]F
 	items := []FindReadingsRow{}
 	for rows.Next() {
 		var i FindReadingsRow
-		if err := rows.Scan(&i.Place, &i.ID, &i.SameValues); err != nil {
+		if err := rows.Scan(&i.Place, &i.ID, &i.Measured); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -291,7 +293,7 @@ func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]F
 }
 
 const getObservation = `-- name: GetObservation :one
-SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, resource, resource_version, transformed_at
+SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
 FROM observations
 WHERE practice_code = $1
   AND id = $2
@@ -314,6 +316,7 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 		&i.Device,
 		&i.Measured,
 		&i.CreatedAt,
+		&i.PostedBy,
 		&i.Resource,
 		&i.ResourceVersion,
 		&i.TransformedAt,
@@ -323,7 +326,7 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 
 const getObservationWithPatient = `-- name: GetObservationWithPatient :one
 SELECT
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.resource, observations.resource_version, observations.transformed_at,
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
     patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
@@ -353,6 +356,7 @@ func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservat
 		&i.Observation.Device,
 		&i.Observation.Measured,
 		&i.Observation.CreatedAt,
+		&i.Observation.PostedBy,
 		&i.Observation.Resource,
 		&i.Observation.ResourceVersion,
 		&i.Observation.TransformedAt,

@@ -374,6 +374,8 @@ func TestSameReading(t *testing.T) {
 		{"less than", ours, without("obs-1", `"value":98.60`, `"value":98.60,"comparator":"<"`), false},
 		{"no value", ours, without("obs-1", `"value":98.60,`, ""), false},
 		{"struck out", ours, without("obs-1", `"final"`, `"entered-in-error"`), false},
+		{"neither names a device", without("", `"device":{"display":"TEMP-1"},`, ""), without("obs-1", `"device":{"display":"TEMP-1"},`, ""), true},
+		{"a device where ours has none", without("", `"device":{"display":"TEMP-1"},`, ""), without("obs-1"), false},
 		{"another device", ours, without("obs-1", "TEMP-1", "TEMP-2"), false},
 		{"an odd form", ours, without("obs-1", `"device":{"display":"TEMP-1"}`, `"device":7`), false},
 		{"another component", both, pressure(part("8480-6", "142") + "," + part("8462-4", "93")), false},

@@ -67,6 +67,7 @@ type entry struct {
 	profile    string
 	category   coding
 	codes      []coding // LOINC, all of them are sent
+	hasMeal    bool     // a reading may say how it relates to a meal
 	units      []unit
 	components []component
 }
@@ -159,6 +160,7 @@ var catalogue = []entry{
 		profile:  usCore + "us-core-observation-lab",
 		category: laboratory,
 		codes:    []coding{{"41653-7", "Glucose [Mass/volume] in Capillary blood by Glucometer"}},
+		hasMeal:  true,
 		units:    []unit{{"mg/dL", "mg/dL", 5, 2000, nil}},
 	},
 	{
@@ -167,6 +169,7 @@ var catalogue = []entry{
 		profile:  usCore + "us-core-observation-lab",
 		category: laboratory,
 		codes:    []coding{{"14743-9", "Glucose [Moles/volume] in Capillary blood by Glucometer"}},
+		hasMeal:  true,
 		units:    []unit{{"mmol/L", "mmol/L", 0.2, 111.1, nil}},
 	},
 	// HL7's CGM guide also prescribes the display of the unit, with a small l.
@@ -176,6 +179,7 @@ var catalogue = []entry{
 		profile:  cgm + "cgm-sensor-reading-mass-per-volume",
 		category: laboratory,
 		codes:    []coding{{"99504-3", "Glucose [Mass/volume] in Interstitial fluid"}},
+		hasMeal:  true,
 		units:    []unit{{"mg/dL", "mg/dl", 5, 2000, nil}},
 	},
 	{
@@ -184,6 +188,7 @@ var catalogue = []entry{
 		profile:  cgm + "cgm-sensor-reading-moles-per-volume",
 		category: laboratory,
 		codes:    []coding{{"105272-9", "Glucose [Moles/volume] in Interstitial fluid"}},
+		hasMeal:  true,
 		units:    []unit{{"mmol/L", "mmol/l", 0.2, 111.1, nil}},
 	},
 }

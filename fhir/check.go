@@ -24,6 +24,7 @@ func Check(o *fhir401.Observation) error {
 	}
 
 	c.must(countCategory(o, e.category.code) == 1, "category: exactly one "+e.category.code)
+	c.must(len(o.Note) == 0 || e.hasMeal && len(o.Note) == 1 && isMealNote(o.Note[0]), "note: not one of a reading's relation to a meal")
 	if len(e.components) > 0 {
 		// This implies obs-7: without a value, none can repeat a component.
 		c.must(o.ValueQuantity == nil, "valueQuantity: none beside components")

@@ -114,6 +114,9 @@ func TestCheckNamesTheRule(t *testing.T) {
 		{"not in the catalogue", BloodPressure, func(o *fhir401.Observation) {
 			o.Component = append(o.Component, fhir401.ObservationComponent{DataAbsentReason: &unknown})
 		}},
+		{"note:", Weight, func(o *fhir401.Observation) { o.Note = meals[0].notes() }},
+		{"note:", BloodGlucose, func(o *fhir401.Observation) { o.Note = []fhir401.Annotation{{Text: "Jane was in a hurry."}} }},
+		{"note:", BloodGlucose, func(o *fhir401.Observation) { o.Note = slices.Concat(meals[0].notes(), meals[1].notes()) }},
 		{"none beside components", BloodPressure, func(o *fhir401.Observation) { o.ValueQuantity = o.Component[0].ValueQuantity }},
 	}
 

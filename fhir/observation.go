@@ -48,9 +48,12 @@ func Observation(r Reading, s Subject, version int, lastUpdated time.Time) (*fhi
 		Code:              concept(loincSystem, m.entry.codes...),
 		Subject:           &fhir401.Reference{Reference: new("Patient/" + s.PatientID)},
 		EffectiveDateTime: new(instant(r.EffectiveAt)),
-		Device:            &fhir401.Reference{Display: new(strings.TrimSpace(r.Device))},
+		Note:              m.meal.notes(),
 	}
 
+	if r.Device != "" {
+		o.Device = &fhir401.Reference{Display: new(strings.TrimSpace(r.Device))}
+	}
 	if s.Display != "" {
 		o.Subject.Display = &s.Display
 	}

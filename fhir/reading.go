@@ -37,13 +37,14 @@ type Reading struct {
 	// microsecond at most.
 	EffectiveAt time.Time
 	// Device is the display name of the measuring device (the cuff, not the gateway), such as "BP-OMRON-7250".
+	// It is empty if the device is not known.
 	Device string
 	// Values is the JSON object that the device sent, unchanged, so that its decimals keep their digits.
 	//
 	// A blood pressure has at least one of "systolic" and "diastolic", and optionally "heart_rate" and
 	// "unit". Every other type has "value" and "unit"; the unit may be left out if the type has only one. A
-	// glucose may have the "method" of its measurement: "finger_stick" (the default) or "cgm". A null counts
-	// as left out.
+	// glucose may have the "method" of its measurement, "finger_stick" (the default) or "cgm", and its "meal":
+	// "pre" if it was measured before one, "post" if after. A null counts as left out.
 	Values json.RawMessage
 }
 
@@ -84,7 +85,7 @@ func (e FieldErrors) Names() []string {
 
 // isField reports whether some type of reading has the field in its values.
 func isField(name string) bool {
-	if name == "value" || name == "unit" || name == "method" {
+	if slices.Contains([]string{"value", "unit", "method", "meal"}, name) {
 		return true
 	}
 	for _, e := range catalogue {
@@ -148,11 +149,11 @@ func checkTime(t time.Time) string {
 	return ""
 }
 
-// checkDevice returns what is wrong with the name of a device, or "".
+// checkDevice returns what is wrong with the name of a device, or "". An empty name is none.
 func checkDevice(name string) string {
 	switch {
-	case strings.TrimSpace(name) == "":
-		return "is required: the name of the measuring device, such as BP-OMRON-7250"
+	case name != "" && strings.TrimSpace(name) == "":
+		return "is blank: send the name of the measuring device, such as BP-OMRON-7250, or leave it out"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
 	case utf8.RuneCountInString(name) > maxDeviceRunes:

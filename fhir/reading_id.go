@@ -9,7 +9,7 @@ import (
 )
 
 // ReadingID is the id of a reading, computed from its practice, patient, type, time (in microseconds) and
-// device. The same reading always gets the same id. So if the database was restored to an earlier state and a
+// device, which may be empty. The same reading always gets the same id. So if the database was restored to an earlier state and a
 // gateway sends a reading again, the reading that is already in the chart is recognised. The id is a UUID of
 // version 8 (RFC 9562 §5.8) made with SHA-256.
 func ReadingID(practice string, patientID uuid.UUID, r Reading) uuid.UUID {

@@ -37,6 +37,7 @@ func TestReadingIDSaysWhatTheReadingIs(t *testing.T) {
 		"another patient":  fhir.ReadingID("FFHEDD", uuid.New(), reading),
 		"another type":     fhir.ReadingID("FFHEDD", patient, change(reading, func(r *fhir.Reading) { r.Type = fhir.HeartRate })),
 		"another time":     fhir.ReadingID("FFHEDD", patient, change(reading, func(r *fhir.Reading) { r.EffectiveAt = r.EffectiveAt.Add(time.Microsecond) })),
+		"no device":        fhir.ReadingID("FFHEDD", patient, change(reading, func(r *fhir.Reading) { r.Device = "" })),
 		"another device":   fhir.ReadingID("FFHEDD", patient, change(reading, func(r *fhir.Reading) { r.Device = "BP-OMRON-725" })),
 	} {
 		if twin, taken := ids[other]; taken {

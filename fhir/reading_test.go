@@ -39,6 +39,9 @@ func TestValidateAccepts(t *testing.T) {
 		{BloodGlucose, `{"value":18,"unit":"mg/dL"}`},
 		{BloodGlucose, `{"value":33.3,"unit":"mmol/L"}`},
 		{HeartRate, " {\"value\" :\n 72 , \"unit\": null} "},
+		{BloodGlucose, `{"value":105,"unit":"mg/dL","meal":"pre"}`},
+		{BloodGlucose, `{"value":5.8,"unit":"mmol/L","meal":"post","method":"cgm"}`},
+		{BloodGlucose, `{"value":105,"unit":"mg/dL","meal":null,"method":null}`},
 	}
 
 	for _, test := range tests {
@@ -140,6 +143,20 @@ func TestValidateRefusesValues(t *testing.T) {
 			`values.method: "guess" is not a method for blood_glucose; use finger_stick or cgm`,
 		},
 		{"method of the wrong type", BloodGlucose, `{"value":100,"unit":"mg/dL","method":[]}`, `values.method: must be a string, not an array`},
+		{
+			"unknown meal",
+			BloodGlucose,
+			`{"value":100,"unit":"mg/dL","meal":"PRE"}`,
+			`values.meal: "PRE" is not known; use pre or post`,
+		},
+		{"meal of the wrong type", BloodGlucose, `{"value":100,"unit":"mg/dL","meal":true}`, `values.meal: must be a string, not a boolean`},
+		{"meal elsewhere", HeartRate, `{"value":80,"meal":"pre"}`, `values.meal: is not a field of heart_rate; use value or unit`},
+		{
+			"another field of a glucose",
+			BloodGlucose,
+			`{"value":100,"unit":"mg/dL","food":"pre"}`,
+			`values.food: is not a field of blood_glucose; use value, unit, method or meal`,
+		},
 		{"method elsewhere", Weight, `{"value":80,"unit":"kg","method":"cgm"}`, `values.method: is not a field of weight; use value or unit`},
 		{"unit missing for glucose", BloodGlucose, `{"value":100}`, `values.unit: is required; use mg/dL or mmol/L`},
 		{
@@ -186,7 +203,7 @@ func TestValidateRefusesValues(t *testing.T) {
 func TestValidateRefusesTheRest(t *testing.T) {
 	const (
 		wantType   = `; use blood_pressure, heart_rate, respiratory_rate, temperature, weight, height, bmi, oxygen_saturation or blood_glucose`
-		wantDevice = `device: is required: the name of the measuring device, such as BP-OMRON-7250`
+		wantDevice = `device: is blank: send the name of the measuring device, such as BP-OMRON-7250, or leave it out`
 	)
 
 	tests := []struct {
@@ -202,7 +219,6 @@ func TestValidateRefusesTheRest(t *testing.T) {
 			`effective_at: is before 1900; check the clock of the device`},
 		{"future", func(r *Reading) { r.EffectiveAt = updated.Add(5*time.Minute + time.Second) },
 			`effective_at: is in the future; check the clock of the device`},
-		{"no device", func(r *Reading) { r.Device = "" }, wantDevice},
 		{"blank device", func(r *Reading) { r.Device = " \t " }, wantDevice},
 		{"long device", func(r *Reading) { r.Device = strings.Repeat("ä", 129) }, `device: is longer than 128 characters`},
 		{
@@ -221,7 +237,7 @@ func TestValidateRefusesTheRest(t *testing.T) {
 			`device: contains control or invisible characters; send the plain name`,
 		},
 		{"bad UTF-8", func(r *Reading) { r.Device = "cuff\xff" }, `device: is not valid UTF-8`},
-		{"everything", func(r *Reading) { *r = Reading{Type: HeartRate} },
+		{"everything", func(r *Reading) { *r = Reading{Type: HeartRate, Device: " "} },
 			`effective_at: is required: the time of the measurement in RFC 3339, such as 2026-02-06T10:30:00Z; ` + wantDevice +
 				`; values: is required: an object with what was measured`},
 	}
@@ -312,12 +328,14 @@ func TestDecimal(t *testing.T) {
 // EHR that pass judge and contain the numbers that were sent.
 func FuzzReading(f *testing.F) {
 	for i, values := range []string{
+		`{"value":105,"unit":"mg/dL","meal":"pre"}`,
 		`{"systolic":142,"diastolic":92,"heart_rate":78}`, `{"value":72}`, `{"value":1.6e1,"unit":"breaths/min"}`,
 		`{"value":98.60,"unit":"°F"}`, `{"value":180,"unit":"lbs"}`, `{"value":70.25,"unit":"in"}`, `{"value":24.9,"unit":"kg/m²"}`,
 		`{"value":97}`, `{"value":5.8,"unit":"mmol/L","method":"cgm"}`,
 		`{"systolic":null,"diastolic":80}`, `{"value":1e999999999}`, `{"value":60,"value":61}`, `[]`, ``, `{"value":-0.0e-0}`, `{"":{}}`, `{"value":60`,
 	} {
 		f.Add(byte(i), "BP-OMRON-7250", int64(1770373800), values)
+		f.Add(byte(len(Types())-1), "", int64(1770373800), values) // a glucose, of an unknown device
 	}
 
 	f.Fuzz(func(t *testing.T, typ byte, device string, at int64, values string) {
@@ -349,6 +367,12 @@ func FuzzReading(f *testing.F) {
 		}
 
 		judge(t, sent)
+		if (o.Device == nil) != (device == "") {
+			t.Errorf("the device %q became %v", device, o.Device)
+		}
+		if !SameValues(r.Type, r.Values, r.Values) {
+			t.Errorf("%s %s is not the same as itself", r.Type, values)
+		}
 		if o.ValueQuantity != nil {
 			var in struct{ Value json.Number }
 			if err := json.Unmarshal(r.Values, &in); err != nil {

@@ -12,6 +12,7 @@ import (
 type measurement struct {
 	entry *entry
 	value amount // of an entry with units
+	meal  *meal  // nil if not known
 	// components are those of a panel, in the order of the entry's; nil means not measured.
 	components []*amount
 }
@@ -121,6 +122,12 @@ func (f *fields) single(rows []*entry) measurement {
 		rows = f.method(rows)
 	}
 
+	var when *meal
+	if rows[0].hasMeal {
+		known = append(known, "meal")
+		when = f.meal()
+	}
+
 	var units []unit
 	var owners []*entry
 	for _, e := range rows {
@@ -137,7 +144,7 @@ func (f *fields) single(rows []*entry) measurement {
 	i, okUnit := f.unit(units)
 	var m measurement
 	if okValue && okUnit && f.inRange("value", value, units[i]) {
-		m = measurement{entry: owners[i], value: amount{value, units[i]}}
+		m = measurement{entry: owners[i], value: amount{value, units[i]}, meal: when}
 	}
 
 	f.refuseOthers(known)
@@ -156,6 +163,25 @@ func (f *fields) method(rows []*entry) []*entry {
 		}
 	}
 	return slices.DeleteFunc(rows, func(e *entry) bool { return e.method != name })
+}
+
+// meal returns how the reading relates to a meal, nil if it does not say so.
+func (f *fields) meal() *meal {
+	if !f.has("meal") {
+		return nil
+	}
+
+	sent, ok := f.text("meal")
+	if !ok {
+		return nil
+	}
+
+	i := slices.IndexFunc(meals, func(m meal) bool { return m.name == sent })
+	if i < 0 {
+		f.errs.add("values.meal", "%s is not known; use %s", quote(sent), list(meals, func(m meal) string { return m.name }))
+		return nil
+	}
+	return &meals[i]
 }
 
 // unit returns the index of the reading's unit.

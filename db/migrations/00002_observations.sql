@@ -9,10 +9,12 @@ CREATE TABLE observations (
     patient_id       uuid        NOT NULL REFERENCES patients,
     observation_type text        NOT NULL CHECK (observation_type <> ''),
     effective_at     timestamptz NOT NULL,
-    device           text        NOT NULL,
+    device           text        NOT NULL, -- its name; empty when it is not known
     -- jsonb keeps a decimal's trailing zeros, so a reading keeps the precision of its device.
     measured         jsonb       NOT NULL CHECK (jsonb_typeof(measured) = 'object'),
     created_at       timestamptz NOT NULL DEFAULT now(),
+    -- The caller who sent it first (account.Caller.Subject). A machine reads only what it posted.
+    posted_by        text        NOT NULL DEFAULT '',
     -- json, not jsonb, which would change the order of the elements.
     resource         json,
     resource_version integer     NOT NULL DEFAULT 0,

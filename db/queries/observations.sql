@@ -3,7 +3,7 @@
 -- Returns no row when the reading is stored already, or when the practice has no active patient with this id:
 -- FindReading knows which. A key that is known already is a unique violation, which stores nothing.
 WITH created AS (
-    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
     SELECT
         @id::uuid,
         @practice_code::text,
@@ -11,7 +11,8 @@ WITH created AS (
         @observation_type::text,
         @effective_at::timestamptz,
         @device::text,
-        @measured::jsonb
+        @measured::jsonb,
+        @posted_by::text
     FROM patients
     WHERE patients.practice_code = @practice_code
       AND patients.id = @patient_id
@@ -32,7 +33,7 @@ FROM created;
 -- FindReadings finds the others. Of two that are the same reading the first is stored. All are stored in the
 -- order of their ids: of two requests with the same readings one waits for the other, and never each for the
 -- other.
-INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
 SELECT
     sent.id,
     @practice_code,
@@ -40,7 +41,8 @@ SELECT
     sent.observation_type,
     sent.effective_at,
     sent.device,
-    sent.measured
+    sent.measured,
+    @posted_by
 FROM (
     SELECT
         generate_subscripts(@ids::uuid[], 1) AS place,
@@ -59,7 +61,6 @@ RETURNING id;
 -- Finds the stored reading with this patient, type, time and device, whatever its values.
 SELECT
     sqlc.embed(observations),
-    (measured = @measured)::boolean AS same_values,
     patients.active AS patient_active
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
@@ -70,20 +71,20 @@ WHERE patients.practice_code = @practice_code
   AND device = @device;
 
 -- name: FindReadings :many
--- Returns those that are stored of many readings, whose columns are given as arrays. place counts from 1. With
--- the LIMIT each is looked up in the index, whatever the planner believes about the table.
+-- Returns those that are stored of many readings, whatever their values. The columns are given as arrays, and
+-- place counts from 1. With the LIMIT each is looked up in the index, whatever the planner believes about the
+-- table.
 SELECT
     sent.place::integer AS place,
     stored.id,
-    (stored.measured = sent.measured)::boolean AS same_values
+    stored.measured
 FROM (
     SELECT
         generate_subscripts(@patient_ids::uuid[], 1) AS place,
         unnest(@patient_ids::uuid[]) AS patient_id,
         unnest(@observation_types::text[]) AS observation_type,
         unnest(@effective_at::timestamptz[]) AS effective_at,
-        unnest(@devices::text[]) AS device,
-        unnest(@measured::jsonb[]) AS measured
+        unnest(@devices::text[]) AS device
 ) sent
 CROSS JOIN LATERAL (
     SELECT o.id, o.measured

@@ -36,6 +36,7 @@ func elementsOf(fhirType string) (element, bool) {
 				"code":             "CodeableConcept",
 				"subject":          "Reference",
 				"performer":        "Reference",
+				"note":             "Annotation",
 				"device":           "Reference",
 				"valueQuantity":    "Quantity",
 				"dataAbsentReason": "CodeableConcept",
@@ -67,6 +68,11 @@ func elementsOf(fhirType string) (element, bool) {
 		return element{common + "system version code display userSelected ", nil}, true
 	case "Quantity":
 		return element{common + "value comparator unit system code ", nil}, true
+	case "Annotation":
+		return element{
+			common + "authorReference authorString time text ",
+			map[string]string{"authorReference": "Reference"},
+		}, true
 	case "Reference":
 		return element{common + "reference type identifier display ", map[string]string{"identifier": "Identifier"}}, true
 	}

@@ -74,7 +74,9 @@ func TestCreateAccepts(t *testing.T) {
 		"oximetry": with(t, with(t, w, `{"system":"http://loinc.org","code":"29463-7","display":"Body weight"}`,
 			`{"system":"http://loinc.org","code":"59408-5"},{"system":"http://loinc.org","code":"2708-6"}`),
 			`"value":81.60,"unit":"kg","system":"http://unitsofmeasure.org","code":"kg"`, `"value":97,"unit":"%","system":"http://unitsofmeasure.org","code":"%"`),
-		"glucose": glucose(t),
+		"glucose":               glucose(t),
+		"glucose before a meal": with(t, glucose(t), `"valueQuantity"`, `"note":[{"text":"Measured before a meal."}],"valueQuantity"`),
+		"no device":             with(t, w, `"device":{"display":"SCALE-<1>"},`, ""),
 	} {
 		if a := r.create(token, body); a.status != 201 {
 			t.Errorf("%s: got %d %s", name, a.status, a.text)
@@ -122,7 +124,9 @@ func TestCreateRefuses(t *testing.T) {
 			"2",
 			"Observation.effectiveDatetime",
 		},
-		"misspelt deep down": {with(t, w, `"unit"`, `"units"`), 400, "structure", "2", "Observation.valueQuantity.units"},
+		"a note of nothing":     {with(t, w, `"status"`, `"note":[{}],"status"`), 422, "required", "2", "Observation.note[0].text"},
+		"a note without a form": {with(t, w, `"status"`, `"note":[{"txt":"x"}],"status"`), 400, "structure", "2", "Observation.note[0].txt"},
+		"misspelt deep down":    {with(t, w, `"unit"`, `"units"`), 400, "structure", "2", "Observation.valueQuantity.units"},
 		"no subject": {
 			with(t, w, `"subject":{"reference":"Patient/`+patientID+`"},`, ""),
 			422,

@@ -158,7 +158,7 @@ func (row *flowRow) fill(o *observation, columns []string) {
 		if kind.isPanel() {
 			put(kind.column, componentText(o, codeSystolic)+"/"+componentText(o, codeDiastolic))
 		} else {
-			put(kind.column, quantityText(o.body.ValueQuantity, true))
+			put(kind.column, quantityText(o.body.ValueQuantity, true)+notesText(o.body.Note))
 		}
 	}
 
@@ -184,6 +184,15 @@ func quantityText(q *quantity, withUnit bool) string {
 		return string(q.Value) + " " + q.Unit
 	}
 	return string(q.Value)
+}
+
+// notesText is what a chart shows after a result.
+func notesText(notes []annotation) string {
+	text := ""
+	for _, note := range notes {
+		text += " (" + note.Text + ")"
+	}
+	return text
 }
 
 // source is the reading's origin, as its tags name it.

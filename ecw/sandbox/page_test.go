@@ -17,11 +17,13 @@ func TestPage(t *testing.T) {
 	w := with(t, weight("w"), `"SCALE-<1>"`, `"<script>alert(1)</script>"`)
 	r.create(token, w)
 	r.create(token, pressure("p"))
+	noted := with(t, glucose(t), `"valueQuantity"`, `"note":[{"text":"Measured before a meal."}],"valueQuantity"`)
+	r.create(token, with(t, noted, "10:30:00Z", "11:55:00Z"))
 	a := r.do("GET", "/", "")
 
 	for _, shown := range []string{
 		"Lee, Kevin", "ECW-10001", "81.60 kg", "142/92", ">78<", "2026-02-06 10:30:00", "Vantrexia RPM", "obs-fhir-10001",
-		"&lt;script&gt;", "2 Observations",
+		"&lt;script&gt;", "3 Observations", "81.60 mg/dL (Measured before a meal.)",
 	} {
 		if !strings.Contains(a.text, shown) {
 			t.Errorf("the page does not show %s", shown)

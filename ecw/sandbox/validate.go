@@ -75,6 +75,7 @@ func (s *Server) validate(resource json.RawMessage, o observationBody) []problem
 	}
 	r.effective(resource, o, s.now())
 	r.identifiers(o)
+	r.notes(o)
 	return r.problems
 }
 
@@ -185,6 +186,14 @@ func (r *review) identifiers(o observationBody) {
 	for i, id := range o.Identifier {
 		if id.Value == "" {
 			r.refuse("required", numberGeneric, fmt.Sprintf("Observation.identifier[%d].value", i), "missing")
+		}
+	}
+}
+
+func (r *review) notes(o observationBody) {
+	for i, note := range o.Note {
+		if note.Text == "" {
+			r.refuse("required", numberGeneric, fmt.Sprintf("Observation.note[%d].text", i), "missing")
 		}
 	}
 }

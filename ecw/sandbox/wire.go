@@ -28,6 +28,10 @@ type codeableConcept struct {
 	Text   string   `json:"text,omitempty"`
 }
 
+type annotation struct {
+	Text string `json:"text"`
+}
+
 type reference struct {
 	Reference string `json:"reference,omitempty"`
 	Display   string `json:"display,omitempty"`
@@ -66,6 +70,7 @@ type observationBody struct {
 	Subject           *reference        `json:"subject"`
 	EffectiveDateTime string            `json:"effectiveDateTime"`
 	Performer         []reference       `json:"performer"`
+	Note              []annotation      `json:"note"`
 	ValueQuantity     *quantity         `json:"valueQuantity"`
 	DataAbsentReason  *codeableConcept  `json:"dataAbsentReason"`
 	Device            *reference        `json:"device"`
