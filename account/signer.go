@@ -93,8 +93,8 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 		return "", fmt.Errorf("role %q is unknown: use %s", role, JoinRoles(Roles()))
 	case strings.TrimSpace(subject) == "":
 		return "", errors.New("the subject is empty: say who uses the token")
-	case strings.HasPrefix(subject, keySubject):
-		return "", fmt.Errorf("the subject begins with %q, as only those of API keys do: use another one", keySubject)
+	case isTaken(subject, session):
+		return "", fmt.Errorf("the subject %q is that of a person or of an API key: use a name such as gateway-7", subject)
 	case life <= 0:
 		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", life)
 	case life > MaxTokenLife:
@@ -118,6 +118,12 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 	return token.SignedString(s.secrets[s.signWith])
 }
 
+// isTaken reports whether a subject belongs to somebody else than a machine with a token: to an API key, or to
+// a person, whose subject is a UUID, and whose tokens all have a session. Who did something is never in doubt.
+func isTaken(subject, session string) bool {
+	return strings.HasPrefix(subject, keySubject) || session == "" && uuid.Validate(subject) == nil
+}
+
 // Parse returns the claims of a token that one of the secrets has signed and that is good now. Its errors are
 // [ErrTokenExpired] and [ErrTokenInvalid].
 func (s *Signer) Parse(text string) (Claims, error) {
@@ -137,7 +143,8 @@ func (s *Signer) Parse(text string) (Claims, error) {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return claims, ErrTokenExpired
-	case err != nil, claims.ID == "", claims.Subject == "", claims.IssuedAt == nil, strings.HasPrefix(claims.Subject, keySubject):
+	case err != nil, claims.ID == "", claims.Subject == "", claims.IssuedAt == nil,
+		isTaken(claims.Subject, claims.Session):
 		return claims, ErrTokenInvalid
 	case claims.IssuedAt.After(time.Now().Add(clockLeeway)):
 		return claims, ErrTokenInvalid
