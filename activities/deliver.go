@@ -53,14 +53,14 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
 	}
-	if row.Patient.ECWFHIRID == nil || mayBePruned(row.Observation, row.Patient) {
+	if row.Patient.ExternalID == nil || row.Patient.ArchivedAt != nil || mayBePruned(row.Observation, row.Patient) {
 		return FirstDelivery{}, nil
 	}
 	d := first{
 		Transmission: a,
 		ref:          ref,
 		row:          row,
-		chart:        *row.Patient.ECWFHIRID,
+		chart:        *row.Patient.ExternalID,
 		now:          time.Now().UTC(),
 		atOnce:       a.EHR.HoldsToken() && !a.Gate.AnswersSlowly(),
 	}

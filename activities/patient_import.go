@@ -26,6 +26,8 @@ type PatientImport struct {
 	MRNSystem string
 	// Parallel is how many chunks of patients are imported at a time.
 	Parallel int
+	// Start starts the transmissions of readings that came while their patient was archived.
+	Start func(ctx context.Context, practice string, observationIDs []uuid.UUID) error
 	// Logger writes what concerns the whole practice: that eCW is unavailable, refuses us, or answers again.
 	Logger *slog.Logger
 }
@@ -202,6 +204,7 @@ func (a *PatientImport) store(ctx context.Context, item ImportItem, shown fhir.D
 			return err
 		})
 		if err == nil {
+			a.startReleased(ctx, item)
 			return refused
 		}
 		if !errors.Is(err, errOvertaken) && !db.IsUniqueViolation(err) {
@@ -211,9 +214,21 @@ func (a *PatientImport) store(ctx context.Context, item ImportItem, shown fhir.D
 	return errOvertaken
 }
 
+// startReleased starts the readings that waited while the patient was archived: an import makes a patient active. What it
+// cannot start the sweep starts.
+func (a *PatientImport) startReleased(ctx context.Context, item ImportItem) {
+	ids, err := a.Store.ListReleased(ctx, db.ListReleasedParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
+	if err == nil && len(ids) > 0 {
+		err = a.Start(ctx, item.PracticeCode, ids)
+	}
+	if err != nil {
+		a.Logger.WarnContext(ctx, "readings of a patient who was unarchived are not started yet", "readings", len(ids), "error", err)
+	}
+}
+
 // link decides under a lock which patient of ours eCW shows, so that it decides on what is stored.
 func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demographics) (refused, err error) {
-	linked, err := q.LockLinkedPatient(ctx, db.LockLinkedPatientParams{PracticeCode: item.PracticeCode, ECWFHIRID: &shown.ID})
+	linked, err := q.LockLinkedPatient(ctx, db.LockLinkedPatientParams{PracticeCode: item.PracticeCode, ExternalID: &shown.ID})
 	if err == nil {
 		return refresh(ctx, q, item, shown, linked)
 	}
@@ -221,7 +236,7 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return nil, fmt.Errorf("look for the linked patient: %w", err)
 	}
 
-	params, refused := importParams(item.PracticeCode, shown)
+	params, refused := importParams(item.PracticeCode, shown, "")
 	if refused != nil {
 		return refused, nil
 	}
@@ -231,7 +246,7 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return nil, add(ctx, q, item, params)
 	case err != nil:
 		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
-	case namesake.ECWFHIRID != nil:
+	case namesake.ExternalID != nil:
 		return mrnTaken(namesake.ID), nil
 	}
 	if differ := identity(namesake).Differences(shown.Identity()); len(differ) > 0 {
@@ -250,10 +265,10 @@ func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Dem
 			return nil, err
 		}
 		return mismatch("eCW shows another %[2]s under this id than patient %[1]s has, whose readings are held: compare both records, then "+
-			"correct the patient, link it to the right ecw_fhir_id, or send confirm_mismatch", linked.ID, differ), nil
+			"correct the patient, link it to the right external_id, or send confirm_mismatch", linked.ID, differ), nil
 	}
 
-	params, refused := importParams(item.PracticeCode, shown)
+	params, refused := importParams(item.PracticeCode, shown, linked.MRN)
 	if refused != nil {
 		return refused, nil
 	}
@@ -281,19 +296,22 @@ func add(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinke
 
 func takeOver(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinkedPatientParams, id uuid.UUID, outcome string) error {
 	rows, err := q.TakeOverDemographics(ctx, db.TakeOverDemographicsParams{
+		ImportID:     item.ImportID,
 		PracticeCode: params.PracticeCode,
 		ID:           id,
 		FirstName:    params.FirstName,
 		LastName:     params.LastName,
-		BirthDate:    params.BirthDate,
+		DateOfBirth:  params.DateOfBirth,
+		Gender:       params.Gender,
 		MRN:          params.MRN,
-		ECWFHIRID:    params.ECWFHIRID,
+		ExternalID:   params.ExternalID,
 		Phone:        params.Phone,
-		AddressLine:  params.AddressLine,
+		Email:        params.Email,
+		AddressLine1: params.AddressLine1,
+		AddressLine2: params.AddressLine2,
 		City:         params.City,
 		State:        params.State,
-		PostalCode:   params.PostalCode,
-		Country:      params.Country,
+		Zip:          params.Zip,
 	})
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
@@ -328,7 +346,7 @@ func finish(ctx context.Context, q *db.Queries, item ImportItem, outcome string,
 
 // identity is by what a patient of ours is compared with eCW's.
 func identity(p db.Patient) fhir.Identity {
-	return fhir.Identity{LastName: p.LastName, BirthDate: p.BirthDate.Format(time.DateOnly)}
+	return fhir.Identity{LastName: p.LastName, BirthDate: p.DateOfBirth.Format(time.DateOnly)}
 }
 
 // mismatch words a refusal; format takes our patient's id and the names of the fields that differ, never their values.
@@ -344,31 +362,49 @@ func mrnTaken(holder uuid.UUID) error {
 	return unusable(fmt.Sprintf("Patient %s has this patient's MRN and is not the same in eCW: correct the MRN of one of them", holder))
 }
 
-// importParams checks that eCW says enough to tell one person from another.
-func importParams(practice string, p fhir.Demographics) (params db.AddLinkedPatientParams, refused error) {
-	birthDate, err := time.Parse(time.DateOnly, p.BirthDate)
+// importParams checks that eCW says enough to tell one person from another. ownMRN is that of our patient, if one is linked.
+func importParams(practice string, p fhir.Demographics, ownMRN string) (params db.AddLinkedPatientParams, refused error) {
+	dateOfBirth, err := time.Parse(time.DateOnly, p.BirthDate)
 	switch {
 	case err != nil:
 		return params, unusable("The patient has no complete birth date in eCW: complete it there")
 	case p.MRN == "":
 		return params, unusable(noMRN(p.IdentifierSystems))
+	case fhir.IsMadeMRN(p.MRN) && p.MRN != ownMRN: // it may be that of somebody else here, by whom it was never checked
+		return params, unusable("The patient's MRN in eCW begins with " + fhir.MadeMRNPrefix +
+			", as only the MRNs do that are made here: correct it there")
 	case p.FirstName == "" || p.LastName == "":
 		return params, unusable("The patient has no full name in eCW: complete it there")
+	}
+
+	line1, further := "", p.Address.Lines
+	if len(further) > 0 {
+		line1, further = further[0], further[1:]
 	}
 	return db.AddLinkedPatientParams{
 		PracticeCode: practice,
 		FirstName:    p.FirstName,
 		LastName:     p.LastName,
-		BirthDate:    birthDate,
+		DateOfBirth:  dateOfBirth,
+		Gender:       known(p.Gender),
 		MRN:          p.MRN,
-		ECWFHIRID:    &p.ID,
+		ExternalID:   &p.ID,
 		Phone:        p.Phone,
-		AddressLine:  strings.Join(p.Address.Lines, ", "),
+		Email:        p.Email,
+		AddressLine1: line1,
+		AddressLine2: strings.Join(further, ", "),
 		City:         p.Address.City,
 		State:        p.Address.State,
-		PostalCode:   p.Address.PostalCode,
-		Country:      p.Address.Country,
+		Zip:          p.Address.PostalCode,
 	}, nil
+}
+
+// known is nil for an empty text.
+func known(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // noMRN names the systems of the identifiers that the patient has instead: one of them may be the MRN's. They are URIs of
@@ -410,7 +446,7 @@ func (a *PatientImport) FinishImport(ctx context.Context, ref ImportRef) error {
 func (a *PatientImport) OpenRefresh(ctx context.Context, practice string) (ImportRef, error) {
 	ref := ImportRef{PracticeCode: practice}
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
-		created, err := q.CreateImport(ctx, practice)
+		created, err := q.CreateImport(ctx, db.CreateImportParams{PracticeCode: practice, Refresh: true})
 		if err != nil {
 			return err
 		}

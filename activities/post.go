@@ -87,14 +87,14 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 	if err != nil {
 		return nil, notSent("load the patient's charts", err)
 	}
-	if row.Patient.ECWFHIRID == nil {
+	if row.Patient.ExternalID == nil {
 		return nil, failure(Failure{
 			Class:   ecw.ClassPermanentData,
 			Code:    "patient_not_linked",
-			Message: "Patient is not linked to eClinicalWorks: set the patient's ecw_fhir_id, then transmit again",
+			Message: "Patient is not linked to eClinicalWorks: set the patient's external_id, then transmit again",
 		})
 	}
-	resource, err := outgoing(row.Observation, *row.Patient.ECWFHIRID)
+	resource, err := outgoing(row.Observation, *row.Patient.ExternalID)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 		earlier:      earlier,
 		pruned:       pruned,
 		sentTo:       sentTo,
-		chart:        *row.Patient.ECWFHIRID,
+		chart:        *row.Patient.ExternalID,
 		resource:     resource,
 		begun: begun{
 			Request:    gate.Request{TransmissionID: in.TransmissionID, ObservationID: in.ObservationID, Asked: in.Asked},
@@ -149,16 +149,15 @@ func (p *posting) lookUp(ctx context.Context) (posted Posted, exists bool, err e
 	return Posted{ECWObservationID: found.ID, HTTPStatus: found.HTTPStatus}, true, nil
 }
 
-// create sends the observation, once it is marked as sent. It asks again whether the patient is who they were, for it may be
-// long since the gate let the delivery begin.
+// create sends the observation, once it is marked as sent. It asks again whether the patient is archived or somebody else by
+// now, for it may be long since the gate let the delivery begin.
 func (p *posting) create(ctx context.Context) (Posted, error) {
-	somebodyElse, err := p.Store.IsSomebodyElse(ctx, p.in.ObservationID)
+	reason, err := p.Store.WhyHeld(ctx, p.in.ObservationID)
 	if err != nil {
-		return Posted{}, notSent("look at the patient's link", err)
+		return Posted{}, notSent("look at the patient", err)
 	}
-	if somebodyElse {
-		f := Failure{Code: "patient_mismatch", Message: "eCW shows another person under the patient's id: compare the two"}
-		return Posted{}, p.holdBack(ctx, p.begun, f, gate.ReasonPatient)
+	if reason != "" {
+		return Posted{}, p.holdBack(ctx, p.begun, heldByPatient(reason), reason)
 	}
 
 	err = db.Written(p.Store.MarkSent(ctx, db.MarkSentParams{
@@ -179,6 +178,14 @@ func (p *posting) create(ctx context.Context) (Posted, error) {
 	}
 	logPushed(ctx, p.log, p.row.Observation, p.row.Patient, created, time.Since(began))
 	return Posted{ECWObservationID: created.ID, HTTPStatus: created.HTTPStatus}, nil
+}
+
+// heldByPatient is the failure of a delivery that was stopped because of its patient.
+func heldByPatient(reason string) Failure {
+	if reason == gate.ReasonArchived {
+		return Failure{Code: "patient_archived", Message: "The patient is archived"}
+	}
+	return Failure{Code: "patient_mismatch", Message: "eCW shows another person under the patient's id: compare the two"}
 }
 
 // log names the practice and the ids in every line about a delivery.

@@ -16,7 +16,7 @@ import (
 func (a *Transmission) findEarlier(
 	ctx context.Context, row db.GetObservationWithPatientRow, sentTo []string, id ecw.Identifier,
 ) (found ecw.Delivered, chart string, err error) {
-	for _, chart := range charts(*row.Patient.ECWFHIRID, sentTo) {
+	for _, chart := range charts(*row.Patient.ExternalID, sentTo) {
 		resource, err := outgoing(row.Observation, chart)
 		if err != nil {
 			return found, "", err

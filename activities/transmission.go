@@ -52,8 +52,11 @@ type Opened struct {
 	ObservationType string
 	// Delivered is set when eCW holds the observation: nothing is left to do.
 	Delivered bool
-	// LeftAlone is set when the last transmission failed for good and nobody asked for another: nothing is to be done.
+	// LeftAlone is set when the last transmission failed for good and nobody asked for another, or when the patient is
+	// Archived: nothing is to be done.
 	LeftAlone bool `json:",omitempty"`
+	// Archived is set when no transmission was opened because the patient is archived.
+	Archived bool `json:",omitempty"`
 	// AttemptsMade and DeliveriesMade are not zero when a new workflow takes over a transmission whose workflow was lost.
 	AttemptsMade   int
 	DeliveriesMade int
@@ -63,20 +66,24 @@ type Opened struct {
 	RetryDelays []time.Duration
 }
 
-// Open opens a transmission for an observation, or finds the one that is open or delivered. It may run twice.
+// Open opens a transmission for an observation, or finds the one that is open or delivered. It opens none while the
+// patient is archived: the reading waits without a workflow. It may run twice.
 func (a *Transmission) Open(ctx context.Context, ref ObservationRef) (Opened, error) {
 	row, err := a.load(ctx, ref)
 	if err != nil {
 		return Opened{}, err
 	}
-	if ref.Unasked {
+	archived := row.Patient.ArchivedAt != nil
+	if ref.Unasked || archived {
 		last, err := a.latest(ctx, ref)
 		if err != nil && !db.IsNotFound(err) {
 			return Opened{}, fmt.Errorf("load transmission: %w", err)
 		}
-		if last.Status == db.StatusFailed && last.NextRetryAt == nil {
+		over := last.Status == db.StatusFailed && last.NextRetryAt == nil
+		none := db.IsNotFound(err)
+		if over || none && archived {
 			opened := a.opened(last, row.Observation)
-			opened.LeftAlone = true
+			opened.LeftAlone, opened.Archived = true, none
 			return opened, nil
 		}
 	}

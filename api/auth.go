@@ -112,7 +112,7 @@ func invalidToken() error {
 // answers 404 instead of 405 to a wrong method in a group with middleware.
 func (s *server) allow(right account.Right) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return s.authenticate(func(c echo.Context) error {
+		return identified(func(c echo.Context) error {
 			if !callerOf(c).Has(right) {
 				return &Error{
 					Status: http.StatusForbidden,

@@ -104,8 +104,7 @@ func TestBadObservations(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	patient := s.patient(kevin)
-	inactive := s.patient(susan)
-	s.do("PATCH", "/api/v1/patients/"+inactive, `{"active":false}`).want(t, http.StatusOK, "")
+	other := s.patient(susan)
 	good := bloodPressure(patient)
 	s.post(good)
 	good = replaced(good, "10:30:00Z", "11:30:00Z") // another reading, which would be stored
@@ -116,8 +115,8 @@ func TestBadObservations(t *testing.T) {
 		invalid("an empty object", "{}", "patient_id", "observation_type", "effective_at", "values"),
 		invalid("two unknown fields", member(member(good, "a", "1"), "b", "1"), "a", "b"),
 
-		invalid("two patients", member(good, "patient_id", `"`+inactive+`"`), "patient_id"),
-		invalid("two patients, one in capitals", member(good, "PATIENT_ID", `"`+inactive+`"`), "patient_id"),
+		invalid("two patients", member(good, "patient_id", `"`+other+`"`), "patient_id"),
+		invalid("two patients, one in capitals", member(good, "PATIENT_ID", `"`+other+`"`), "patient_id"),
 		invalid("the patient is a number", replaced(good, `"`+patient+`"`, "7"), "patient_id"),
 		invalid("the patient is null", replaced(good, `"`+patient+`"`, "null"), "patient_id"),
 		invalid("the patient is no UUID", replaced(good, patient, "7"), "patient_id"),
@@ -125,7 +124,6 @@ func TestBadObservations(t *testing.T) {
 		invalid("the patient is a UUID without dashes", replaced(good, patient, strings.ReplaceAll(patient, "-", "")), "patient_id"),
 		invalid("the patient is missing", replaced(good, `"patient_id":"`+patient+`",`, ""), "patient_id"),
 		invalid("the patient is unknown", replaced(good, patient, "d290f1ee-6c54-4b01-90e6-d701748f0851"), "patient_id"),
-		invalid("the patient is inactive", replaced(good, patient, inactive), "patient_id"),
 
 		invalid("the type is unknown", replaced(good, "blood_pressure", "mood"), "observation_type"),
 		invalid("the type is in capitals", replaced(good, "blood_pressure", "BLOOD_PRESSURE"), "observation_type"),
@@ -193,42 +191,68 @@ func TestBadPatients(t *testing.T) {
 	change := func(old, replacement string) string { return replaced(fullPatient, old, replacement) }
 	tests := []bad{
 		invalid("two MRNs", member(fullPatient, "mrn", `"MRN-6"`), "mrn"),
-		invalid("a field too many in the address", change(`"line"`, `"lane"`), "address.lane"),
+		invalid("a field too many in the address", change(`"line1"`, `"lane"`), "address.lane"),
 		invalid("a control character", change(" José ", `J\u0007`), "first_name"),
 		invalid("a NUL", change("Ñandú-O'Neil", `\u0000`), "last_name"),
 		malformed("no UTF-8", change("José", "Jos\xe9")),
 		invalid("a name is too long", change("José", strings.Repeat("é", 101)), "first_name"),
 		invalid("a blank name", change(" José ", "  "), "first_name"),
-		invalid("no such day", change("1957-03-21", "1957-02-30"), "birth_date"),
-		invalid("a time for a day", change("1957-03-21", "1957-03-21T00:00:00Z"), "birth_date"),
-		invalid("born tomorrow", change("1957-03-21", time.Now().AddDate(0, 0, 2).Format(time.DateOnly)), "birth_date"),
-		invalid("born in the year 1", change("1957-03-21", "0001-01-01"), "birth_date"),
-		invalid("a path for an eCW id", change(susan, "../Patient"), "ecw_fhir_id"),
-		invalid("an eCW id with a NUL", change(susan, `ecw\u0000`), "ecw_fhir_id"),
-		invalid("a long eCW id", change(susan, strings.Repeat("7", 65)), "ecw_fhir_id"),
-		invalid("a list of eCW ids", change(`"`+susan+`"`, `["`+susan+`"]`), "ecw_fhir_id"),
+		invalid("no such day", change("1957-03-21", "1957-02-30"), "date_of_birth"),
+		invalid("a time for a day", change("1957-03-21", "1957-03-21T00:00:00Z"), "date_of_birth"),
+		invalid("born tomorrow", change("1957-03-21", time.Now().AddDate(0, 0, 2).Format(time.DateOnly)), "date_of_birth"),
+		invalid("born in the year 1", change("1957-03-21", "0001-01-01"), "date_of_birth"),
+		invalid("a path for an eCW id", change(susan, "../Patient"), "external_id"),
+		invalid("an eCW id with a NUL", change(susan, `ecw\u0000`), "external_id"),
+		invalid("a long eCW id", change(susan, strings.Repeat("7", 65)), "external_id"),
+		invalid("a list of eCW ids", change(`"`+susan+`"`, `["`+susan+`"]`), "external_id"),
 		invalid("the MRN is a number", change(`"MRN-7"`, "7"), "mrn"),
 		invalid("confirmed in words", change(`"confirm_mismatch":true`, `"confirm_mismatch":"true"`), "confirm_mismatch"),
 		invalid("confirmed by nobody", change(`"confirm_mismatch":true`, `"confirm_mismatch":null`), "confirm_mismatch"),
 		invalid("the mismatch is not to be set", member(fullPatient, "mismatch_since", "null"), "mismatch_since"),
 		invalid("active in words", change(`"active":true`, `"active":"yes"`), "active"),
-		invalid("the address is a text", change(`{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"}`, `"Tulsa"`), "address"),
+		invalid("the address is a text", change(`{"line1":"1 Main St","line2":"Apt 4","city":"Tulsa","state":"OK","zip":"74063"}`, `"Tulsa"`), "address"),
 		invalid("a part of the address is given twice", change(`"city":"Tulsa"`, `"city":"Tulsa","city":"Bixby"`), "address.city"),
 		invalid("a part of the address is given twice, in two cases", change(`"city":"Tulsa"`, `"city":"Tulsa","City":"Bixby"`), "address.city"),
-		invalid("the postal code is a number", change(`"74063"`, "74063"), "address.postal_code"),
+		invalid("the postal code is a number", change(`"74063"`, "74063"), "address.zip"),
 		invalid("everything is too long", strings.NewReplacer("Tulsa", strings.Repeat("T", 101), "OK", strings.Repeat("O", 101), "74063", strings.Repeat("7", 21),
-			"USA", strings.Repeat("U", 101), "1 Main St", strings.Repeat("1", 201), "+1 555 0142", strings.Repeat("5", 41), "MRN-7", strings.Repeat("M", 65)).Replace(fullPatient),
-			"address.city", "address.country", "address.line", "address.postal_code", "address.state", "mrn", "phone"),
+			"Apt 4", strings.Repeat("A", 201), "jose@", strings.Repeat("j", 255)+"@", "1 Main St", strings.Repeat("1", 201), "+1 555 0142", strings.Repeat("5", 41), "MRN-7", strings.Repeat("M", 65)).Replace(fullPatient),
+			"address.city", "address.line1", "address.line2", "address.state", "address.zip", "email", "mrn", "phone"),
+		invalid("a gender that FHIR does not have", change(`"male"`, `"M"`), "gender"),
+		invalid("a gender in capitals", change(`"male"`, `"Male"`), "gender"),
+		invalid("two genders", change(`"male"`, `["male","female"]`), "gender"),
+		invalid("an e-mail without @", change("jose@example.com", "jose.example.com"), "email"),
+		invalid("an e-mail with two @", change("jose@example.com", "jose@example.com@example.org"), "email"),
+		invalid("an e-mail with an @ that is none", change("jose@example.com", "jose@example.com\uff20example.org"), "email"),
+		invalid("an e-mail with a space", change("jose@example.com", "jose @example.com"), "email"),
+		invalid("an e-mail with a space that is not seen", change("jose@example.com", "jose\u00a0@example.com"), "email"),
+		invalid("an e-mail that is written backwards", change("jose@example.com", "jose\u202emoc.elpmaxe@example.com"), "email"),
+		invalid("an e-mail with a mark without width", change("jose@example.com", "jo\u200bse@example.com"), "email"),
+		invalid("an e-mail with a filler", change("jose@example.com", "jo\u3164se@example.com"), "email"),
+		invalid("an e-mail with a control character", change("jose@example.com", `jose\u0007@example.com`), "email"),
+		invalid("an e-mail with a line break", change("jose@example.com", `jose@example.com\r\nBcc: x`), "email"),
+		invalid("an e-mail without a name", change("jose@example.com", "@example.com"), "email"),
+		invalid("an e-mail without a domain", change("jose@example.com", "jose@"), "email"),
+		invalid("an e-mail with a long name", change("jose@example.com", strings.Repeat("j", 65)+"@example.com"), "email"),
+		invalid("a list of e-mails", change(`"jose@example.com"`, `["jose@example.com"]`), "email"),
+		invalid("an MRN as we make them", change("MRN-7", "VTX-AAAAA-AAAAA"), "mrn"),
+		invalid("an MRN as we make them, in small letters", change("MRN-7", " vtx-1"), "mrn"),
+		invalid("an MRN as we make them, in wide letters", change("MRN-7", "\uff36\uff34\uff38-1"), "mrn"),
+		invalid("the day it was archived is not to be set", member(fullPatient, "archived_at", "null"), "archived_at"),
+		invalid("the country is not known any more", change(`"zip"`, `"country":"USA","zip"`), "address.country"),
+		invalid("the former names", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","date_of_birth":"1957-03-21","ecw_fhir_id":"7"}`,
+			"birth_date", "ecw_fhir_id"),
 		invalid("the id is not to be set", member(fullPatient, "id", `"d290f1ee-6c54-4b01-90e6-d701748f0851"`), "id"),
 		invalid("the practice is not to be set", member(fullPatient, "practice_code", `"OTHER"`), "practice_code"),
 	}
 
 	all := slices.Concat(everyBody(fullPatient), tests)
-	s.refuse(t, "POST", "/api/v1/patients/", append(all, invalid("an empty object", "{}", "first_name", "last_name", "birth_date", "mrn")))
+	s.refuse(t, "POST", "/api/v1/patients/", append(all, invalid("an empty object", "{}", "first_name", "last_name", "date_of_birth")))
 
 	id := s.do("POST", "/api/v1/patients/", fullPatient).want(t, http.StatusCreated, "").text("id")
 	s.refuse(t, "PATCH", "/api/v1/patients/"+id+"/", append(all,
-		invalid("null where there must be something", `{"first_name":null,"active":null,"phone":null}`, "active", "first_name", "phone"),
+		invalid("null where there must be something", `{"first_name":null,"active":null,"phone":null,"email":null,"mrn":null,"date_of_birth":null}`,
+			"active", "date_of_birth", "email", "first_name", "mrn", "phone"),
+		invalid("no MRN", `{"mrn":""}`, "mrn"),
 		invalid("no address", `{"address":null}`, "address"),
 		invalid("a part of no address", `{"address":{"city":null}}`, "address.city"),
 	))
@@ -240,8 +264,9 @@ func TestBadQueriesAndPaths(t *testing.T) {
 	for query, field := range map[string]string{
 		"page=0": "page", "page=-1": "page", "page=abc": "page", "page=1.5": "page", "page=0x1": "page", "page=%00": "page",
 		"page=99999999999999999999": "page", "page=1000001": "page", "page_size=0": "page_size", "page_size=1000": "page_size", "page_size=-1": "page_size",
-		"mrn=%00": "mrn", "mrn=a%0ab": "mrn", "mrn=%ff": "mrn", "ecw_fhir_id=%c3%28": "ecw_fhir_id", "mrn=" + strings.Repeat("x", 101): "mrn",
-		"mismatch=yes": "mismatch", "mismatch=1": "mismatch",
+		"mrn=%00": "mrn", "mrn=a%0ab": "mrn", "mrn=%ff": "mrn", "external_id=%c3%28": "external_id", "mrn=" + strings.Repeat("x", 101): "mrn",
+		"mismatch=yes": "mismatch", "mismatch=1": "mismatch", "active=yes": "active", "ordering=name": "ordering", "ordering=first_name": "ordering",
+		"ordering=last_name%3Bdrop": "ordering", "search=%00": "search", "search=%ff": "search", "search=" + strings.Repeat("x", 101): "search",
 	} {
 		t.Run(query, func(t *testing.T) {
 			got := s.in(t).do("GET", "/api/v1/patients/?"+query, "").want(t, http.StatusBadRequest, "invalid")

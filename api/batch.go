@@ -147,7 +147,7 @@ func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batc
 		}
 	}
 
-	readings, err = s.withActivePatient(ctx, readings, results)
+	readings, err = s.withKnownPatient(ctx, readings, results)
 	if err != nil {
 		return nil, err
 	}
@@ -218,9 +218,8 @@ func (s *server) readItem(ctx context.Context, item sentReading, known map[strin
 	return reading, nil
 }
 
-// withActivePatient returns the readings whose patient is known and active, and writes the results of the
-// others.
-func (s *server) withActivePatient(ctx context.Context, readings []chunkReading, results []batchItem) ([]chunkReading, error) {
+// withKnownPatient returns the readings whose patient is known, and writes the results of the others.
+func (s *server) withKnownPatient(ctx context.Context, readings []chunkReading, results []batchItem) ([]chunkReading, error) {
 	if len(readings) == 0 {
 		return nil, nil
 	}
@@ -229,24 +228,20 @@ func (s *server) withActivePatient(ctx context.Context, readings []chunkReading,
 	for i, r := range readings {
 		ids[i] = r.patientID
 	}
-	patients, err := s.Store.ListActive(ctx, db.ListActiveParams{PracticeCode: s.PracticeCode, IDs: ids})
+	patients, err := s.Store.ListKnown(ctx, db.ListKnownParams{PracticeCode: s.PracticeCode, IDs: ids})
 	if err != nil {
 		return nil, fmt.Errorf("load patients: %w", err)
 	}
 
-	active := make(map[uuid.UUID]bool, len(patients))
-	for _, patient := range patients {
-		active[patient.ID] = patient.Active
+	known := make(map[uuid.UUID]bool, len(patients))
+	for _, id := range patients {
+		known[id] = true
 	}
 	return slices.DeleteFunc(readings, func(r chunkReading) bool {
-		isActive, known := active[r.patientID]
-		switch {
-		case !known:
+		if !known[r.patientID] {
 			results[r.item] = s.refusedItem(ctx, unknownPatient())
-		case !isActive:
-			results[r.item] = s.refusedItem(ctx, inactivePatient())
 		}
-		return !isActive
+		return !known[r.patientID]
 	}), nil
 }
 
@@ -381,13 +376,17 @@ func (s *server) refusedItem(ctx context.Context, err error) batchItem {
 }
 
 // startMany starts one workflow that starts the transmissions of a batch, so that the answer does not wait
-// for a thousand starts. When Temporal is away the readings wait for the scheduled sweep.
+// for a thousand starts. It leaves out the readings of archived patients. When Temporal is away the readings wait
+// for the scheduled sweep.
 func (s *server) startMany(ctx context.Context, ids []uuid.UUID) {
 	if len(ids) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
+	if ids = s.withoutArchived(ctx, ids); len(ids) == 0 {
+		return
+	}
 	batch := workflows.Batch{PracticeCode: s.PracticeCode, ObservationIDs: ids}
 	_, err := s.Temporal.ExecuteWorkflow(ctx, workflows.BatchStart(s.PracticeCode, uuid.New()).Options(), workflows.StartTransmissions,
 		batch)

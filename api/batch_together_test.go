@@ -336,27 +336,3 @@ func TestDatabaseDiesInTheMiddleOfABatch(t *testing.T) {
 		t.Errorf("the batch again: %v, want %v", again.count(), want)
 	}
 }
-
-// An inactive patient's readings are refused, also those that are stored already, alone and in a batch.
-func TestReadingsOfAnInactivePatient(t *testing.T) {
-	t.Parallel()
-	s := start(t, temporal)
-	patient := s.patient(kevin)
-	stored, fresh := weight(patient), weight(patient)
-	s.post(stored)
-	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"active":false}`).want(t, http.StatusOK, "")
-
-	for _, reading := range []string{stored, fresh, other(stored)} {
-		for _, key := range []string{"", "k"} {
-			got := s.do("POST", "/api/v1/observations/", reading, "Idempotency-Key", key).want(t, http.StatusBadRequest, "invalid")
-			if !strings.Contains(got.text("detail"), "inactive") {
-				t.Errorf("got %s", got.body)
-			}
-		}
-	}
-
-	got := s.do("POST", batchPath, batch([]string{stored, fresh}), "Idempotency-Key", "k").want(t, http.StatusOK, "")
-	if !slices.Equal(got.statuses(), []string{"400", "400"}) || s.rows("observations") != 1 || s.rows("idempotency_keys") != 0 {
-		t.Errorf("got %s", got.body)
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,7 +105,7 @@ func (c caller) exchange(method, path string, body io.Reader, known []byte, head
 	}
 
 	a := answer{status: res.StatusCode, header: res.Header, body: text}
-	err = errors.Join(a.wellFormed(), loadContract(c.tb).holds(req, known, a))
+	err = errors.Join(a.wellFormed(), a.guarded(path), loadContract(c.tb).holds(req, known, a))
 	if err == nil && a.status == http.StatusInternalServerError && !c.mayFail {
 		err = fmt.Errorf("an internal error")
 	}
@@ -112,6 +113,26 @@ func (c caller) exchange(method, path string, body io.Reader, known []byte, head
 		c.tb.Errorf("%s %s: %v: %d %s", method, path, err, a.status, clip(string(text)))
 	}
 	return a
+}
+
+// guarded checks the headers that every answer of the API has.
+func (a answer) guarded(path string) error {
+	if a.header.Get("X-Content-Type-Options") != "nosniff" {
+		return fmt.Errorf("a browser may guess the type of the answer")
+	}
+	if !strings.HasPrefix(path, "/api/") {
+		return nil
+	}
+
+	if a.header.Get("Cache-Control") != "no-store" {
+		return fmt.Errorf("the answer may be kept in a cache")
+	}
+	for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} {
+		if _, err := strconv.Atoi(a.header.Get(name)); err != nil {
+			return fmt.Errorf("%s is %q", name, a.header.Get(name))
+		}
+	}
+	return nil
 }
 
 // wellFormed checks what the contract does not say of every answer: the body is JSON, and errors have one

@@ -30,7 +30,7 @@ func startWithExamples(t *testing.T) *system {
 	t.Helper()
 	s := startWith(t, setup{watch: peopleOfTheExamples})
 	s.fault(`{"kind":"error_503","target":"create","count":1000}`)
-	s.exec(`INSERT INTO patients (id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id) VALUES ($1, $2, 'Jane', 'Doe', '1957-03-21', 'ECW-10042', $3)`,
+	s.exec(`INSERT INTO patients (id, practice_code, first_name, last_name, date_of_birth, mrn, external_id) VALUES ($1, $2, 'Jane', 'Doe', '1957-03-21', 'ECW-10042', $3)`,
 		examplePatient, practice, kevin)
 
 	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)

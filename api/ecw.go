@@ -40,8 +40,11 @@ func answerRefusal(c echo.Context, err error, said string) error {
 	}
 
 	var e *ecw.Error
-	if !errors.As(err, &e) {
+	switch {
+	case !errors.As(err, &e):
 		return err
+	case e.Code == ecw.CodeBudgetUsed:
+		return budgetUsed(time.Until(e.RetryAt))
 	}
 
 	return c.JSON(http.StatusBadGateway, ecwFailure{
@@ -51,6 +54,18 @@ func answerRefusal(c echo.Context, err error, said string) error {
 		Hint:    ecw.Remedy(e.Code),
 		ECWSaid: said,
 	})
+}
+
+// budgetUsed is the answer when people have asked too much of eCW.
+func budgetUsed(wait time.Duration) *Error {
+	wait = max(wait, time.Second)
+	return &Error{
+		Status: http.StatusTooManyRequests,
+		Code:   ecw.CodeBudgetUsed,
+		Detail: "People have used up their part of the requests to eCW. Nothing was done. Try again in " + seconds(wait) + " seconds. " +
+			"A page far into eCW's list costs many requests: find the patient by name instead.",
+		RetryAfter: wait,
+	}
 }
 
 type jwtAnswer struct {
@@ -160,7 +175,7 @@ func (s *server) tryCircuit(ctx context.Context, req workflows.Request) string {
 type ecwPatient struct {
 	ECWFHIRID   string     `json:"ecw_fhir_id"`
 	Name        string     `json:"name"`
-	BirthDate   string     `json:"birth_date"`
+	DateOfBirth string     `json:"date_of_birth"`
 	MRN         string     `json:"mrn"`
 	Imported    bool       `json:"imported"`
 	VantrexiaID *uuid.UUID `json:"vantrexia_id"`
@@ -204,7 +219,7 @@ func (s *server) listECWPatients(c echo.Context) error {
 	if found.Total < 0 { // eCW did not say how many there are
 		answer.Count = int64(p.offset() + len(results))
 		if found.More {
-			answer.Count, answer.CountIsExact, answer.Next = answer.Count+1, false, pageURL(c, p.number+1)
+			answer.Count, answer.CountIsExact, answer.Next = answer.Count+1, false, pageLink(c, p.number+1)
 		}
 	}
 	return c.JSON(http.StatusOK, answer)
@@ -221,23 +236,23 @@ func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]
 		}
 
 		results = append(results, ecwPatient{
-			ECWFHIRID: d.ID,
-			Name:      strings.TrimSpace(d.FirstName + " " + d.LastName),
-			BirthDate: d.BirthDate,
-			MRN:       d.MRN,
+			ECWFHIRID:   d.ID,
+			Name:        strings.TrimSpace(d.FirstName + " " + d.LastName),
+			DateOfBirth: d.BirthDate,
+			MRN:         d.MRN,
 		})
 
 		ids = append(ids, d.ID)
 	}
 
-	linked, err := s.Store.ListLinkedIDs(ctx, db.ListLinkedIDsParams{PracticeCode: s.PracticeCode, ECWFHIRIDs: ids})
+	linked, err := s.Store.ListLinkedIDs(ctx, db.ListLinkedIDsParams{PracticeCode: s.PracticeCode, ExternalIDs: ids})
 	if err != nil {
 		return nil, fmt.Errorf("look up imported patients: %w", err)
 	}
 
 	known := make(map[string]uuid.UUID, len(linked))
 	for _, row := range linked {
-		known[row.ECWFHIRID] = row.ID
+		known[row.ExternalID] = row.ID
 	}
 
 	for i := range results {

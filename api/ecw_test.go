@@ -234,12 +234,12 @@ func TestBrowseECWPatients(t *testing.T) {
 		results, _ := got.get("results").([]any)
 		for i := range results {
 			person := got.part("results", i)
-			if want := []string{"birth_date", "ecw_fhir_id", "imported", "mrn", "name", "vantrexia_id"}; !slices.Equal(person.keys(), want) {
+			if want := []string{"date_of_birth", "ecw_fhir_id", "imported", "mrn", "name", "vantrexia_id"}; !slices.Equal(person.keys(), want) {
 				t.Fatalf("a patient has the members %v", person.keys())
 			}
 
 			id := person.text("ecw_fhir_id")
-			if seen[id] || id == "" || person.text("name") == "" || person.text("birth_date") == "" || person.text("mrn") == "" {
+			if seen[id] || id == "" || person.text("name") == "" || person.text("date_of_birth") == "" || person.text("mrn") == "" {
 				t.Errorf("patient %q comes twice or is incomplete: %s", id, person.body)
 			}
 

@@ -22,6 +22,8 @@ type Error struct {
 	Code        string       `json:"code"`
 	Fields      []FieldError `json:"fields,omitempty"`
 	LockedUntil *time.Time   `json:"locked_until,omitempty"`
+	// RetryAfter is the header Retry-After, when it is above 0.
+	RetryAfter time.Duration `json:"-"`
 }
 
 // FieldError says what is wrong with one field of a request, and what to do about it.
@@ -123,6 +125,10 @@ func (s *server) writeError(err error, c echo.Context) {
 
 	if answer.Status == http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
+	}
+
+	if answer.RetryAfter > 0 {
+		c.Response().Header().Set(echo.HeaderRetryAfter, seconds(answer.RetryAfter))
 	}
 
 	if err := c.JSON(answer.Status, answer); err != nil {

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -132,10 +133,6 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 	}
 
 	ctx := c.Request().Context()
-	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
-		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
-	}
-
 	last, err := s.latestTransmission(ctx, stored.ID)
 	if err != nil {
 		return stored, state, err
@@ -144,8 +141,36 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 		return stored, state, alreadyTransmitted(last)
 	}
 
+	held, err := s.heldReason(ctx, stored.ID)
+	if err != nil {
+		return stored, state, err
+	}
+	if held != nil && *held == heldArchived {
+		return stored, state, patientArchived(stored.PatientID)
+	}
+	if update == workflows.UpdateTransmitNow && stored.Resource == nil {
+		return stored, state, badRequest("not_transformed", "Observation has not been transformed to FHIR format yet.")
+	}
+
+	if update == workflows.UpdateTransmitNow {
+		if err := s.spendAsked(ctx); err != nil {
+			return stored, state, err
+		}
+	}
 	state, err = s.updateWithStart(ctx, stored.ID, update, requestOf(c))
 	return stored, state, err
+}
+
+// spendAsked counts a request that a worker sends to eCW because a person asks for it.
+func (s *server) spendAsked(ctx context.Context) error {
+	if s.Asked == nil {
+		return nil
+	}
+	wait, err := s.Asked.Spend(ctx)
+	if errors.Is(err, ecw.ErrBudgetUsed) {
+		return budgetUsed(wait)
+	}
+	return err
 }
 
 func (s *server) updateWithStart(ctx context.Context, id uuid.UUID, update string, req workflows.Request) (state workflows.TransmissionState, err error) {

@@ -79,7 +79,7 @@ func TestAReadingIsShownAsItWasSent(t *testing.T) {
 	patient := s.patient(kevin)
 	id := s.post(`{"patient_id":"` + patient + `","observation_type":"weight","effective_at":"2026-02-06T05:30:00.25-05:00","device":"SCALE-7","values":{"unit":"lb","value":180.50}}`)
 	got := s.observation(id)
-	want := []string{"created_at", "device", "effective_at", "fhir_status", "id", "observation_type", "patient_id", "transformed_at", "transmission", "values"}
+	want := []string{"created_at", "device", "effective_at", "fhir_status", "held_reason", "id", "observation_type", "patient_id", "transformed_at", "transmission", "values"}
 	if !slices.Equal(got.keys(), want) {
 		t.Errorf("members %v, want %v", got.keys(), want)
 	}
@@ -192,13 +192,13 @@ func TestTransmitAfterAPermanentFailure(t *testing.T) {
 		t.Fatalf("not permanent: %s", failed.body)
 	}
 
-	if message := failed.text("transmission", "error_message"); !strings.Contains(message, "ecw_fhir_id") {
+	if message := failed.text("transmission", "error_message"); !strings.Contains(message, "external_id") {
 		t.Errorf("%q does not name the remedy", message)
 	}
 
 	first := failed.text("transmission", "id")
 
-	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"ecw_fhir_id":"`+kevin+`","confirm_mismatch":true}`).want(t, http.StatusOK, "")
+	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"external_id":"`+kevin+`","confirm_mismatch":true}`).want(t, http.StatusOK, "")
 	var again answer
 	eventually(t, "closed", func() bool { // the failure is recorded a moment before the workflow ends
 		again = s.transmit(id)

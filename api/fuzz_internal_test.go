@@ -185,10 +185,10 @@ func wantStorable(t *testing.T, r fhir.Reading) {
 }
 
 func FuzzPatient(f *testing.F) {
-	const good = `{"first_name":"Jane","last_name":"Doe","birth_date":"1957-03-21","mrn":"MRN-7","ecw_fhir_id":"ecw-7","phone":"","address":{"line":"1 Main St"},"active":true}`
+	const good = `{"first_name":"Jane","last_name":"Doe","date_of_birth":"1957-03-21","mrn":"MRN-7","external_id":"ecw-7","phone":"","address":{"line1":"1 Main St"},"active":true}`
 	for _, seed := range []string{
 		good, good[:50], "null", "{}", `{"address":null}`, `{"address":"x"}`, `{"address":{"city":null,"lane":1}}`, `{"first_name":"\u0000"}`, `{"active":null}`,
-		`{"ecw_fhir_id":null}`, `{"birth_date":"9999-99-99"}`, "{\"mrn\":\"\xff\"}",
+		`{"external_id":null}`, `{"date_of_birth":"9999-99-99"}`, "{\"mrn\":\"\xff\"}",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -197,17 +197,17 @@ func FuzzPatient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		in.send(t, body, func(c echo.Context) error {
 			fields := patientRequest{patientFields: patientFields{
-				FirstName: "A",
-				LastName:  "B",
-				BirthDate: "1957-03-21",
-				MRN:       "M",
-				Active:    true,
+				FirstName:   "A",
+				LastName:    "B",
+				DateOfBirth: "1957-03-21",
+				MRN:         "M",
+				Active:      true,
 			}}
 			if err := bind(c, &fields); err != nil {
 				return err
 			}
 
-			_, err := fields.check()
+			_, err := fields.check("M")
 			if err == nil && strings.ContainsRune(fmt.Sprint(fields), 0) {
 				t.Fatalf("%q was taken, and PostgreSQL stores no NUL", body)
 			}

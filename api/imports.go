@@ -111,7 +111,7 @@ func (s *server) awaitImport(ctx context.Context, run client.WorkflowRun) {
 
 func (s *server) storeImport(ctx context.Context, ids []string) (created db.PatientImport, err error) {
 	err = s.Store.InTx(ctx, func(q *db.Queries) error {
-		if created, err = q.CreateImport(ctx, s.PracticeCode); err != nil {
+		if created, err = q.CreateImport(ctx, db.CreateImportParams{PracticeCode: s.PracticeCode}); err != nil {
 			return err
 		}
 		return q.AddImportItems(ctx, db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids})
@@ -231,7 +231,7 @@ func (s *server) importResult(ctx context.Context, id uuid.UUID) (importResult, 
 		p := row.Patient
 		result.Patients[i] = importedPatient{
 			VantrexiaID: p.ID,
-			ECWFHIRID:   p.ECWFHIRID,
+			ECWFHIRID:   p.ExternalID,
 			Name:        p.FirstName + " " + p.LastName,
 			MRN:         p.MRN,
 		}

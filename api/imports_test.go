@@ -55,7 +55,7 @@ func TestImportOfTheTutorial(t *testing.T) {
 	s.wantDocumented(got, map[string]any{"imported": number("3"), "skipped": number("0"), "errors": []any{}, "patients": patients})
 	for i, p := range people {
 		stored := s.do("GET", "/api/v1/patients/"+got.text("patients", i, "vantrexia_id")+"/", "").want(t, http.StatusOK, "")
-		if stored.text("birth_date") != p.BirthDate || stored.get("active") != true || stored.text("address", "city") != p.City ||
+		if stored.text("date_of_birth") != p.BirthDate || stored.get("active") != true || stored.text("address", "city") != p.City ||
 			stored.text("phone") == "" {
 			t.Errorf("patient %d is stored as %s", i, stored.body)
 		}
@@ -63,19 +63,18 @@ func TestImportOfTheTutorial(t *testing.T) {
 
 	// The same import again: the patients are linked already, so they are skipped, and eCW's newest data is
 	// stored.
-	s.exec("UPDATE patients SET phone = 'old', city = 'old', active = false")
+	s.exec("UPDATE patients SET phone = 'old', city = 'old', archived_at = now()")
 	again := s.importPatients(ids).want(t, http.StatusOK, "")
 	s.wantDocumented(again, map[string]any{"imported": number("0"), "skipped": number("3"), "errors": []any{}, "patients": patients})
 	stored := s.do("GET", "/api/v1/patients/"+got.text("patients", 0, "vantrexia_id")+"/", "")
 	if stored.text("address", "city") != people[0].City || stored.text("phone") == "old" {
 		t.Errorf("the demographics were not refreshed: %s", stored.body)
 	}
-	if stored.get("active") != false {
-		t.Error("a patient whom the practice had set inactive was activated by a refresh")
+	if stored.get("active") != true {
+		t.Error("a patient whom a person imported is archived")
 	}
 
 	// A reading of an imported patient reaches the chart.
-	s.exec("UPDATE patients SET active = true")
 	s.await(s.post(bloodPressure(got.text("patients", 0, "vantrexia_id"))), "transmitted")
 }
 

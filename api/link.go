@@ -19,14 +19,14 @@ const linkTimeout = 15 * time.Second
 
 // shownIdentity is the person that eCW shows under an id.
 type shownIdentity struct {
-	ecwFHIRID string
+	id string // in eCW
 	fhir.Identity
 }
 
 // readIdentity asks eCW who the patient with an id is. It is asked before the id is linked, because readings
 // then go into this patient's chart, and nobody takes them out again.
-func (s *server) readIdentity(ctx context.Context, ecwFHIRID string) (*shownIdentity, error) {
-	resource, err := s.EHR.ReadPatient(ctx, ecwFHIRID)
+func (s *server) readIdentity(ctx context.Context, id string) (*shownIdentity, error) {
+	resource, err := s.EHR.ReadPatient(ctx, id)
 	if err != nil {
 		return nil, notRead(err)
 	}
@@ -34,7 +34,7 @@ func (s *server) readIdentity(ctx context.Context, ecwFHIRID string) (*shownIden
 	if err != nil {
 		return nil, notLinkable("eCW's Patient with this id cannot be used, as " + err.Error() + ": look at it in eCW")
 	}
-	return &shownIdentity{ecwFHIRID: ecwFHIRID, Identity: shown.Identity()}, nil
+	return &shownIdentity{id: id, Identity: shown.Identity()}, nil
 }
 
 // notRead is the answer when eCW did not show the Patient.
@@ -43,6 +43,8 @@ func notRead(err error) error {
 	switch {
 	case !errors.As(err, &e):
 		return err
+	case e.Code == ecw.CodeBudgetUsed:
+		return budgetUsed(time.Until(e.RetryAt))
 	case e.Code == "not_found", e.Code == "invalid_id":
 		return notLinkable("eCW has no patient with this id: copy it from eCW's patient list")
 	case e.Code == "other_patient":
@@ -52,19 +54,19 @@ func notRead(err error) error {
 	return &Error{
 		Status: http.StatusServiceUnavailable,
 		Code:   "ecw_unavailable",
-		Detail: "Nothing was stored, because eCW did not say who has this ecw_fhir_id: " + e.Message +
-			". Try again later, or leave ecw_fhir_id out for now.",
+		Detail: "Nothing was stored, because eCW did not say who has this external_id: " + e.Message +
+			". Try again later, or leave external_id out for now.",
 	}
 }
 
 func notLinkable(message string) error {
 	var b broken
-	b.add("ecw_fhir_id", "%s", message)
+	b.add("external_id", "%s", message)
 	return b.err()
 }
 
 func (f *patientFields) identity() fhir.Identity {
-	return fhir.Identity{LastName: f.LastName, BirthDate: f.BirthDate}
+	return fhir.Identity{LastName: f.LastName, BirthDate: f.DateOfBirth}
 }
 
 // judge refuses a link when eCW shows another name or birth date, unless the caller confirms that both are
@@ -85,12 +87,12 @@ func (r *patientRequest) judge(shown *shownIdentity) (confirmed *string, differ 
 // patientMismatch names the fields that differ, and never what eCW shows: a caller without access to the
 // chart must not learn it by trying.
 func patientMismatch(differ []string) *Error {
-	e := conflict("patient_mismatch", "eCW shows another %s under this ecw_fhir_id. Nothing was stored. Compare both records. "+
-		"Correct the one that is wrong, or send the right ecw_fhir_id. "+
+	e := conflict("patient_mismatch", "eCW shows another %s under this external_id. Nothing was stored. Compare both records. "+
+		"Correct the one that is wrong, or send the right external_id. "+
 		"If both are the same person, send the request again with confirm_mismatch.",
 		strings.Join(differ, " and "))
 	for _, field := range differ {
-		e.Fields = append(e.Fields, FieldError{Field: field, Message: "is not what eCW shows under this ecw_fhir_id"})
+		e.Fields = append(e.Fields, FieldError{Field: field, Message: "is not what eCW shows under this external_id"})
 	}
 	return e
 }

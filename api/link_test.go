@@ -44,25 +44,25 @@ func TestLinkToSomebodyElse(t *testing.T) {
 	people, _ := s.people(3)
 	p, q := people[0], people[1]
 
-	s.do("POST", "/api/v1/patients/", newPatient(p, q.FHIRID)).wantMismatch(t, q, "last_name", "birth_date")
+	s.do("POST", "/api/v1/patients/", newPatient(p, q.FHIRID)).wantMismatch(t, q, "last_name", "date_of_birth")
 	s.do("POST", "/api/v1/patients/", newPatient(p, p.FHIRID, p.LastName, "Hand")).wantMismatch(t, p, "last_name")
-	s.do("POST", "/api/v1/patients/", newPatient(p, p.FHIRID, p.BirthDate, "1957-03-21")).wantMismatch(t, p, "birth_date")
+	s.do("POST", "/api/v1/patients/", newPatient(p, p.FHIRID, p.BirthDate, "1957-03-21")).wantMismatch(t, p, "date_of_birth")
 	if n := s.rows("patients"); n != 0 {
 		t.Errorf("%d patients are stored", n)
 	}
 
 	unlinked := s.patientNow(s.created(p, ""))
 	path := "/api/v1/patients/" + unlinked.text("id") + "/"
-	s.do("PATCH", path, `{"ecw_fhir_id":"`+q.FHIRID+`","phone":"5"}`).wantMismatch(t, q, "last_name", "birth_date")
+	s.do("PATCH", path, `{"external_id":"`+q.FHIRID+`","phone":"5"}`).wantMismatch(t, q, "last_name", "date_of_birth")
 	s.wantUnchanged(unlinked)
-	s.do("PATCH", path, `{"ecw_fhir_id":"`+p.FHIRID+`","birth_date":"1957-03-21"}`).wantMismatch(t, p, "birth_date")
+	s.do("PATCH", path, `{"external_id":"`+p.FHIRID+`","date_of_birth":"1957-03-21"}`).wantMismatch(t, p, "date_of_birth")
 	s.wantUnchanged(unlinked)
 
-	linked := s.do("PATCH", path, `{"ecw_fhir_id":"`+p.FHIRID+`","last_name":"`+strings.ToUpper(p.LastName)+`"}`).want(t, http.StatusOK, "")
-	s.do("PATCH", path, `{"ecw_fhir_id":"`+q.FHIRID+`"}`).wantMismatch(t, q, "last_name", "birth_date")
+	linked := s.do("PATCH", path, `{"external_id":"`+p.FHIRID+`","last_name":"`+strings.ToUpper(p.LastName)+`"}`).want(t, http.StatusOK, "")
+	s.do("PATCH", path, `{"external_id":"`+q.FHIRID+`"}`).wantMismatch(t, q, "last_name", "date_of_birth")
 	s.wantUnchanged(linked)
 	s.do("PATCH", path, `{"last_name":"Hand"}`).wantMismatch(t, p, "last_name") // it could hide a wrong link
-	s.do("PATCH", path, `{"birth_date":"1957-03-21"}`).wantMismatch(t, p, "birth_date")
+	s.do("PATCH", path, `{"date_of_birth":"1957-03-21"}`).wantMismatch(t, p, "date_of_birth")
 	s.wantUnchanged(linked)
 	if strings.Contains(s.log.text(), "confirmed") {
 		t.Error("a confirmation is logged that nobody gave")
@@ -71,7 +71,7 @@ func TestLinkToSomebodyElse(t *testing.T) {
 	third := people[2]
 	id := s.created(third, third.FHIRID, third.LastName, "Hand", "}", `,"confirm_mismatch":true}`)
 	got := s.patientNow(id)
-	if got.text("last_name") != "Hand" || got.text("ecw_fhir_id") != third.FHIRID || got.get("mismatch_since") != nil {
+	if got.text("last_name") != "Hand" || got.text("external_id") != third.FHIRID || got.get("mismatch_since") != nil {
 		t.Errorf("got %s", got.body)
 	}
 
@@ -98,8 +98,8 @@ func TestPatchesThatDoNotAskECW(t *testing.T) {
 	for _, patch := range []string{
 		`{}`, `{"phone":"5"}`, `{"mrn":"M-7"}`, `{"address":{"city":"Bixby"}}`, `{"active":false}`, `{"first_name":"Bob"}`,
 		`{"confirm_mismatch":true}`,
-		`{"ecw_fhir_id":"` + p.FHIRID + `"}`, `{"last_name":" ` + strings.ToUpper(p.LastName) + `","birth_date":"` + p.BirthDate + `"}`,
-		`{"ecw_fhir_id":null}`, `{"last_name":"Hand","birth_date":"1957-03-21"}`, `{"confirm_mismatch":true,"phone":"6"}`,
+		`{"external_id":"` + p.FHIRID + `"}`, `{"last_name":" ` + strings.ToUpper(p.LastName) + `","date_of_birth":"` + p.BirthDate + `"}`,
+		`{"external_id":null}`, `{"last_name":"Hand","date_of_birth":"1957-03-21"}`, `{"confirm_mismatch":true,"phone":"6"}`,
 	} {
 		s.do("PATCH", path, patch).want(t, http.StatusOK, "")
 	}
@@ -140,7 +140,7 @@ func TestLinkWhileECWIsAway(t *testing.T) {
 			}
 
 			if name != "takes forever" {
-				link := `{"ecw_fhir_id":"` + people[1].FHIRID + `","phone":"5","confirm_mismatch":true}`
+				link := `{"external_id":"` + people[1].FHIRID + `","phone":"5","confirm_mismatch":true}`
 				s.do("PATCH", "/api/v1/patients/"+unlinked.text("id")+"/", link).
 					want(t, http.StatusServiceUnavailable, "ecw_unavailable")
 			}
@@ -160,9 +160,9 @@ func TestLinkToAnIDThatECWDoesNotHave(t *testing.T) {
 	unlinked := s.patientNow(s.created(people[0], ""))
 	for _, id := range []string{"ecw-patient-nobody", ".", ".."} {
 		for method, path := range map[string]string{"POST": "/api/v1/patients/", "PATCH": "/api/v1/patients/" + unlinked.text("id") + "/"} {
-			body := `{"ecw_fhir_id":"` + id + `","confirm_mismatch":true,"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"M-1"}`
+			body := `{"external_id":"` + id + `","confirm_mismatch":true,"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"M-1"}`
 			got := s.do(method, path, body).want(t, http.StatusBadRequest, "invalid")
-			if !slices.Equal(got.fields(), []string{"ecw_fhir_id"}) {
+			if !slices.Equal(got.fields(), []string{"external_id"}) {
 				t.Errorf("%s %s names %v", method, id, got.fields())
 			}
 		}
@@ -212,23 +212,23 @@ func TestAMismatchEnds(t *testing.T) {
 		t.Error("a change that was refused ended it")
 	}
 
-	ended(`{"last_name":"` + shown.LastName + `","birth_date":"` + shown.BirthDate + `"}`) // corrected
+	ended(`{"last_name":"` + shown.LastName + `","date_of_birth":"` + shown.BirthDate + `"}`) // corrected
 	s.fix()
-	ended(`{"last_name":"` + p.LastName + `","birth_date":"` + p.BirthDate + `"}`)
+	ended(`{"last_name":"` + p.LastName + `","date_of_birth":"` + p.BirthDate + `"}`)
 
 	mismatched()
 	s.fix()
 	ended(`{"confirm_mismatch":true}`) // both agree by now: nothing is confirmed
 
 	mismatched()
-	ended(`{"ecw_fhir_id":null}`) // unlinked
+	ended(`{"external_id":null}`) // unlinked
 	s.fix()
-	ended(`{"ecw_fhir_id":"` + p.FHIRID + `"}`)
+	ended(`{"external_id":"` + p.FHIRID + `"}`)
 
 	mismatched()
 	s.fix()
-	ended(`{"ecw_fhir_id":"` + q.FHIRID + `","confirm_mismatch":true}`) // linked to another chart
-	ended(`{"ecw_fhir_id":"` + p.FHIRID + `"}`)
+	ended(`{"external_id":"` + q.FHIRID + `","confirm_mismatch":true}`) // linked to another chart
+	ended(`{"external_id":"` + p.FHIRID + `"}`)
 
 	mismatched()
 	ended(`{"confirm_mismatch":true}`)
@@ -287,19 +287,19 @@ func TestLinkWhileThePatientIsChanged(t *testing.T) {
 		return sent
 	}
 
-	linking := patch(`{"ecw_fhir_id":"` + p.FHIRID + `"}`)
+	linking := patch(`{"external_id":"` + p.FHIRID + `"}`)
 	renamed := s.do("PATCH", path, `{"last_name":"Hand"}`).want(t, http.StatusOK, "")
 	goOn <- struct{}{}
 	(<-linking).wantMismatch(t, p, "last_name")
 	s.wantUnchanged(renamed)
 
 	s.do("PATCH", path, `{"last_name":"`+p.LastName+`"}`).want(t, http.StatusOK, "")
-	linking = patch(`{"ecw_fhir_id":"` + p.FHIRID + `"}`)
+	linking = patch(`{"external_id":"` + p.FHIRID + `"}`)
 	goOn <- struct{}{}
 	(<-linking).want(t, http.StatusOK, "")
 
 	renaming := patch(`{"last_name":"` + q.LastName + `"}`) // eCW shows p
-	relinking := patch(`{"ecw_fhir_id":"` + q.FHIRID + `","last_name":"` + q.LastName + `","birth_date":"` + q.BirthDate + `"}`)
+	relinking := patch(`{"external_id":"` + q.FHIRID + `","last_name":"` + q.LastName + `","date_of_birth":"` + q.BirthDate + `"}`)
 	goOn <- struct{}{}
 	goOn <- struct{}{}
 	relinked := (<-relinking).want(t, http.StatusOK, "")
@@ -308,7 +308,7 @@ func TestLinkWhileThePatientIsChanged(t *testing.T) {
 	}
 
 	now := s.patientNow(relinked.text("id"))
-	if now.text("ecw_fhir_id") != q.FHIRID || now.text("last_name") != q.LastName || now.text("birth_date") != q.BirthDate {
+	if now.text("external_id") != q.FHIRID || now.text("last_name") != q.LastName || now.text("date_of_birth") != q.BirthDate {
 		t.Errorf("the patient is %s", now.body)
 	}
 }
@@ -324,15 +324,15 @@ func TestChangeWhileThePatientIsLinkedElsewhere(t *testing.T) {
 	id := s.patient(p.FHIRID)
 	sent := make(chan answer, 1)
 	go func() {
-		sent <- s.do("PATCH", "/api/v1/patients/"+id+"/", `{"last_name":"`+p.LastName+`","birth_date":"`+p.BirthDate+`"}`)
+		sent <- s.do("PATCH", "/api/v1/patients/"+id+"/", `{"last_name":"`+p.LastName+`","date_of_birth":"`+p.BirthDate+`"}`)
 	}()
 
 	awaitRead(t, answered) // eCW shows p under the id, as the change wants it
-	s.exec("UPDATE patients SET ecw_fhir_id = $1", q.FHIRID)
+	s.exec("UPDATE patients SET external_id = $1", q.FHIRID)
 	relinked := s.patientNow(id)
 	goOn <- struct{}{}
 	awaitRead(t, answered)
 	goOn <- struct{}{}
-	(<-sent).wantMismatch(t, q, "last_name", "birth_date")
+	(<-sent).wantMismatch(t, q, "last_name", "date_of_birth")
 	s.wantUnchanged(relinked)
 }

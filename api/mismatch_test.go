@@ -23,7 +23,7 @@ func (c caller) created(p sandbox.Person, ecwID string, change ...string) (id st
 
 // newPatient is the body that creates p; change replaces texts in it.
 func newPatient(p sandbox.Person, ecwID string, change ...string) string {
-	body := fmt.Sprintf(`{"first_name":%q,"last_name":%q,"birth_date":%q,"mrn":%q,"ecw_fhir_id":%q}`,
+	body := fmt.Sprintf(`{"first_name":%q,"last_name":%q,"date_of_birth":%q,"mrn":%q,"external_id":%q}`,
 		p.FirstName, p.LastName, p.BirthDate, p.MRN, ecwID)
 	return strings.NewReplacer(change...).Replace(body)
 }
@@ -58,10 +58,10 @@ func TestImportAdoptsNobodyElse(t *testing.T) {
 		}, nil},
 		{"another first name", func(p sandbox.Person) []string { return []string{p.FirstName, "Bob"} }, nil},
 		{"another family name", func(p sandbox.Person) []string { return []string{p.LastName, "Hand"} }, []string{"last_name"}},
-		{"another birth date", func(p sandbox.Person) []string { return []string{p.BirthDate, "1957-03-21"} }, []string{"birth_date"}},
+		{"another birth date", func(p sandbox.Person) []string { return []string{p.BirthDate, "1957-03-21"} }, []string{"date_of_birth"}},
 		{"another person", func(p sandbox.Person) []string {
 			return []string{p.LastName, "Hand", p.BirthDate, "1957-03-21"}
-		}, []string{"last_name", "birth_date"}},
+		}, []string{"last_name", "date_of_birth"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, p := s.in(t), people[i]
@@ -69,7 +69,7 @@ func TestImportAdoptsNobodyElse(t *testing.T) {
 			got := s.importPatients([]string{p.FHIRID}).want(t, http.StatusOK, "")
 			if test.differs == nil {
 				now := s.patientNow(before.text("id"))
-				linked := now.text("last_name") == p.LastName && now.text("ecw_fhir_id") == p.FHIRID
+				linked := now.text("last_name") == p.LastName && now.text("external_id") == p.FHIRID
 				if got.get("imported") != number("1") || !linked || now.get("active") != true {
 					t.Errorf("not taken over: %s, %s", got.body, now.body)
 				}
@@ -92,7 +92,7 @@ func (c caller) wantReason(got answer, p sandbox.Person, patientID string, diffe
 		c.tb.Errorf("got %s", got.body)
 	}
 
-	for _, field := range []string{"last_name", "birth_date"} {
+	for _, field := range []string{"last_name", "date_of_birth"} {
 		if named, want := strings.Contains(reason, field), strings.Contains(strings.Join(differs, " "), field); named != want {
 			c.tb.Errorf("%q names %s: %v", reason, field, named)
 		}
@@ -116,10 +116,10 @@ func TestImportOfALinkedIDThatIsAnotherPersonNow(t *testing.T) {
 	before := s.patientNow(id)
 
 	s.fault(anotherPerson)
-	s.wantReason(s.importPatients(ids[:1]).want(t, http.StatusOK, ""), people[0], id, []string{"last_name", "birth_date"})
+	s.wantReason(s.importPatients(ids[:1]).want(t, http.StatusOK, ""), people[0], id, []string{"last_name", "date_of_birth"})
 	held := s.patientNow(id)
 	since := at(t, held, "mismatch_since")
-	for _, field := range []string{"first_name", "last_name", "birth_date", "mrn", "phone", "ecw_fhir_id"} {
+	for _, field := range []string{"first_name", "last_name", "date_of_birth", "mrn", "phone", "external_id"} {
 		if held.text(field) != before.text(field) {
 			t.Errorf("%s was %s and is %s", field, before.text(field), held.text(field))
 		}
@@ -175,7 +175,7 @@ func TestImportOfALinkedIDThatIsNotComplete(t *testing.T) {
 			t.Parallel()
 			s := startWith(t, setup{watch: rewrite(kevin, change)})
 			before := s.patientNow(s.patient(kevin))
-			s.exec("UPDATE patients SET last_name = 'Lee', birth_date = '2007-07-15'")
+			s.exec("UPDATE patients SET last_name = 'Lee', date_of_birth = '2007-07-15'")
 			got := s.importPatients([]string{kevin}).want(t, http.StatusOK, "")
 			if !strings.Contains(got.text("errors", 0, "reason"), "complete") ||
 				s.patientNow(before.text("id")).get("mismatch_since") != nil {

@@ -47,7 +47,9 @@ type observation struct {
 	CreatedAt       time.Time       `json:"created_at"`
 	TransformedAt   *time.Time      `json:"transformed_at"`
 	// FHIRStatus is null until the reading was transformed.
-	FHIRStatus   *string       `json:"fhir_status"`
+	FHIRStatus *string `json:"fhir_status"`
+	// HeldReason is why nothing is sent until a person has seen to the patient; null when nothing is held.
+	HeldReason   *string       `json:"held_reason"`
 	Transmission *transmission `json:"transmission"`
 }
 
@@ -89,7 +91,7 @@ func (s *server) postReading(c echo.Context, raw []byte) (status int, answer obs
 	switch {
 	case created:
 		status = http.StatusCreated
-		s.startTransmission(ctx, stored)
+		answer.HeldReason = s.startTransmission(ctx, stored)
 	case mayRead(caller, stored):
 		answer, err = s.showObservation(ctx, stored)
 	default:
@@ -229,27 +231,13 @@ func (s *server) findReading(ctx context.Context, r patientReading) (db.Observat
 	})
 	switch {
 	case db.IsNotFound(err): // so it was the patient that kept r from being stored
-		return db.Observation{}, s.refusePatient(ctx, r.patientID)
+		return db.Observation{}, unknownPatient()
 	case err != nil:
 		return db.Observation{}, fmt.Errorf("find the stored reading: %w", err)
-	case !first.PatientActive:
-		return db.Observation{}, inactivePatient()
 	case !fhir.SameValues(r.Type, first.Observation.Measured, r.Values):
 		return db.Observation{}, conflictingReading(first.Observation.ID)
 	}
 	return first.Observation, nil
-}
-
-// refusePatient says why no reading of the patient is taken.
-func (s *server) refusePatient(ctx context.Context, id uuid.UUID) error {
-	_, err := s.Store.GetPatient(ctx, db.GetPatientParams{PracticeCode: s.PracticeCode, ID: id})
-	switch {
-	case db.IsNotFound(err):
-		return unknownPatient()
-	case err != nil:
-		return fmt.Errorf("load patient: %w", err)
-	}
-	return inactivePatient()
 }
 
 // foreignDevice is the answer to an API key that is for other devices.
@@ -265,25 +253,28 @@ func unknownPatient() error {
 	return b.err()
 }
 
-func inactivePatient() error {
-	var b broken
-	b.add("patient_id", "the patient is inactive: activate the patient first")
-	return b.err()
-}
-
 func conflictingReading(storedID uuid.UUID) error {
 	return conflict("conflicting_reading",
 		"Observation %s has the same patient, type, time and device, but other values. "+
 			"Nothing was changed. If this is another measurement, send it with its own time.", storedID)
 }
 
-// startTransmission starts the workflow that carries the reading to eCW. It returns no error: when Temporal
-// is away, the reading waits in the database for the scheduled sweep.
+// startTransmission starts the workflow that carries the reading to eCW, unless the patient is archived. It
+// returns why the reading is held, and no error: when Temporal is away, the reading waits in the database for the
+// scheduled sweep.
 //
 // The caller waits for startTimeout at most, but the start is not cut short then. Temporal may have begun the
 // workflow, and its answer holds the first workflow task for this process: if the answer is lost, Temporal
 // gives that task to a worker again only after 10 s.
-func (s *server) startTransmission(ctx context.Context, o db.Observation) {
+func (s *server) startTransmission(ctx context.Context, o db.Observation) (heldReason *string) {
+	heldReason, err := s.heldReason(ctx, o.ID)
+	if err != nil { // the workflow looks at the patient as well
+		s.Logger.WarnContext(ctx, "the patient of a new reading could not be looked at", "observation_id", o.ID, "error", err)
+	}
+	if heldReason != nil && *heldReason == heldArchived {
+		return heldReason
+	}
+
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
@@ -298,6 +289,7 @@ func (s *server) startTransmission(ctx context.Context, o db.Observation) {
 	case <-started:
 	case <-time.After(startTimeout):
 	}
+	return heldReason
 }
 
 func (s *server) start(ctx context.Context, o db.Observation) error {
@@ -377,6 +369,12 @@ func newObservation(o db.Observation) observation {
 func (s *server) showObservation(ctx context.Context, o db.Observation) (observation, error) {
 	body := newObservation(o)
 	t, err := s.latestTransmission(ctx, o.ID)
+	if err != nil {
+		return body, err
+	}
+	if t == nil || waits(*t) {
+		body.HeldReason, err = s.heldReason(ctx, o.ID)
+	}
 	if err != nil || t == nil {
 		return body, err
 	}
@@ -396,6 +394,11 @@ func (s *server) showObservation(ctx context.Context, o db.Observation) (observa
 		ErrorMessage:     nullable(t.ErrorMessage),
 	}
 	return body, nil
+}
+
+// waits reports whether a delivery is still to begin.
+func waits(t db.Transmission) bool {
+	return t.Status == db.StatusPending || t.Status == db.StatusFailed && t.NextRetryAt != nil
 }
 
 // nullable turns an empty text into nil, which JSON shows as null.

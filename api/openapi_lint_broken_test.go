@@ -90,8 +90,8 @@ func brokenOpenAPI() map[string][]breakage {
 			{`example: "2026-02-06"`, `example: 06.02.2026`, `/paths/~1api~1v1~1fhir~1transmissions~1/get/parameters`},
 			{`first_name: Lisa`, `first_name: " "`, `POST /api/v1/patients/ linked`},
 			{`phone: "+1 555 0187"`, `phone: "\t"`, `POST /api/v1/patients/ linked`},
-			{`birth_date: "1948-11-02"`, `birth_date: "1948-02-30"`, `POST /api/v1/patients/ linked`},
-			{`example: "1957-03-21"`, `example: "1957-02-30"`, `/properties/birth_date`},
+			{`date_of_birth: "1948-11-02"`, `date_of_birth: "1948-02-30"`, `POST /api/v1/patients/ linked`},
+			{`example: "1957-03-21"`, `example: "1957-02-30"`, `/properties/date_of_birth`},
 		},
 	}
 }

@@ -324,6 +324,9 @@ func undocumentedAnswers(d document) (found []string) {
 // failures are the statuses that follow from what an operation takes.
 func (e endpoint) failures() []int {
 	statuses := []int{http.StatusInternalServerError}
+	if strings.HasPrefix(e.path, "/api/") {
+		statuses = append(statuses, http.StatusTooManyRequests)
+	}
 	if e.takesToken() {
 		statuses = append(statuses, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
 	}

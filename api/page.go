@@ -24,14 +24,15 @@ func queryPage(c echo.Context) page {
 }
 
 // list is a page with what a client needs to walk on. Next and Previous are null at the ends, and on an empty
-// page.
+// page. Otherwise they are URLs, or in the answer to a search by body what to send in it: a cursor, or the
+// number of a page.
 type list[T any] struct {
 	// Count is how many there are on all pages; when CountIsExact is false, there are more.
-	Count        int64   `json:"count"`
-	CountIsExact bool    `json:"count_is_exact"`
-	Next         *string `json:"next"`
-	Previous     *string `json:"previous"`
-	Results      []T     `json:"results"`
+	Count        int64 `json:"count"`
+	CountIsExact bool  `json:"count_is_exact"`
+	Next         any   `json:"next"`
+	Previous     any   `json:"previous"`
+	Results      []T   `json:"results"`
 }
 
 // listPage is one page of a list that our database keeps. It begins beside a row, whose sort key is a K, or
@@ -71,7 +72,7 @@ func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	p := listPage[K]{page: queryPage(c), list: list}
 	p.Limit = p.size + 1 // one more row shows that the list goes on
 
-	text := c.QueryParam("cursor")
+	text := parameter(c, "cursor")
 	if text == "" {
 		if p.number*p.size > db.CountedExactly {
 			return p, badRequest("page_too_deep", "page= reaches only the first %d rows: follow next from the first page instead, "+
@@ -86,7 +87,7 @@ func queryListPage[K any](c echo.Context, list string) (listPage[K], error) {
 	switch {
 	case !ok:
 		b.add("cursor", "is not a cursor of this list in this order: take it from next or previous, or start again without it")
-	case c.QueryParam("page") != "":
+	case parameter(c, "page") != "":
 		b.add("cursor", "was sent together with page: send only one of them")
 	}
 
@@ -123,12 +124,16 @@ func newList[K, R, T any](c echo.Context, p listPage[K], count int64, rows []R, 
 	return l, err
 }
 
-// link is this request's URL with a cursor at the row.
-func (p listPage[K]) link(c echo.Context, row K, back bool) (*string, error) {
+// link leads to the page that begins beside the row: this request's URL with a cursor, or the cursor alone.
+func (p listPage[K]) link(c echo.Context, row K, back bool) (any, error) {
 	text, err := cursor[K]{List: p.list, Back: back, Row: &row}.encode()
 	if err != nil {
 		return nil, fmt.Errorf("write cursor: %w", err)
 	}
+	if isByBody(c) {
+		return text, nil
+	}
+
 	query := c.QueryParams()
 	query.Del("page")
 	query.Set("cursor", text)
@@ -140,10 +145,10 @@ func (p listPage[K]) link(c echo.Context, row K, back bool) (*string, error) {
 func newNumberedList[T any](c echo.Context, p page, count int64, results []T) list[T] {
 	l := list[T]{Count: count, CountIsExact: true, Results: results}
 	if int64(p.offset()+p.size) < count {
-		l.Next = pageURL(c, p.number+1)
+		l.Next = pageLink(c, p.number+1)
 	}
 	if p.number > 1 {
-		l.Previous = pageURL(c, p.number-1)
+		l.Previous = pageLink(c, p.number-1)
 	}
 	return l
 }

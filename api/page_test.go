@@ -27,7 +27,7 @@ func TestLinksFollowTheConfiguredURL(t *testing.T) {
 				}
 			}
 
-			created := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1950-01-01","mrn":"M-1"}`, forged...).want(t, http.StatusCreated, "")
+			created := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","date_of_birth":"1950-01-01","mrn":"M-1"}`, forged...).want(t, http.StatusCreated, "")
 			if location := created.header.Get("Location"); location != public+"/api/v1/patients/"+created.text("id")+"/" {
 				t.Errorf("Location is %s", location)
 			}

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,28 +14,33 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/fhir"
 )
 
 // address is a postal address; every part may be empty.
 type address struct {
-	Line       string `json:"line"`
-	City       string `json:"city"`
-	State      string `json:"state"`
-	PostalCode string `json:"postal_code"`
-	Country    string `json:"country"`
+	Line1 string `json:"line1"`
+	Line2 string `json:"line2"`
+	City  string `json:"city"`
+	State string `json:"state"`
+	Zip   string `json:"zip"`
 }
 
 // patientFields are the fields of a patient that a caller may set.
 type patientFields struct {
-	FirstName string `json:"first_name"`
-	LastName  string `json:"last_name"`
-	BirthDate string `json:"birth_date"`
-	MRN       string `json:"mrn"`
-	// ECWFHIRID links the patient to eCW; null or empty means not linked.
-	ECWFHIRID *string `json:"ecw_fhir_id"`
-	Phone     string  `json:"phone"`
-	Address   address `json:"address"`
-	Active    bool    `json:"active"`
+	FirstName   string `json:"first_name"`
+	LastName    string `json:"last_name"`
+	DateOfBirth string `json:"date_of_birth"`
+	// Gender is one of FHIR's administrative genders; null or empty means not known.
+	Gender *string `json:"gender"`
+	MRN    string  `json:"mrn"`
+	// ExternalID links the patient to eCW; null or empty means not linked.
+	ExternalID *string `json:"external_id"`
+	Phone      string  `json:"phone"`
+	Email      string  `json:"email"`
+	Address    address `json:"address"`
+	// Active is false while the patient is archived.
+	Active bool `json:"active"`
 }
 
 // patientRequest is the body that creates or changes a patient.
@@ -47,7 +54,10 @@ type patientRequest struct {
 type patient struct {
 	ID uuid.UUID `json:"id"`
 	patientFields
-	// MismatchSince is when eCW began to show another person under ECWFHIRID; null when it does not.
+	ArchivedAt *time.Time `json:"archived_at"`
+	// HeldReadings is how many readings wait until the patient is unarchived.
+	HeldReadings int64 `json:"held_readings"`
+	// MismatchSince is when eCW began to show another person under ExternalID; null when it does not.
 	MismatchSince *time.Time `json:"mismatch_since"`
 	CreatedAt     time.Time  `json:"created_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
@@ -60,9 +70,12 @@ func (s *server) createPatient(c echo.Context) error {
 		return err
 	}
 
-	birthDate, err := req.check()
+	dateOfBirth, err := req.check("")
 	if err != nil {
 		return err
+	}
+	if req.MRN == "" {
+		req.MRN = makeMRN()
 	}
 
 	if err := s.checkIdentities(ctx, s.Store.Queries, uuid.Nil, req.patientFields); err != nil {
@@ -71,10 +84,10 @@ func (s *server) createPatient(c echo.Context) error {
 
 	var confirmed *string
 	var differ []string
-	if req.ECWFHIRID != nil {
+	if req.ExternalID != nil {
 		asking, cancel := context.WithTimeout(ctx, linkTimeout)
 		defer cancel()
-		shown, err := s.readIdentity(asking, *req.ECWFHIRID)
+		shown, err := s.readIdentity(asking, *req.ExternalID)
 		if err != nil {
 			return err
 		}
@@ -87,15 +100,17 @@ func (s *server) createPatient(c echo.Context) error {
 		PracticeCode:      s.PracticeCode,
 		FirstName:         req.FirstName,
 		LastName:          req.LastName,
-		BirthDate:         birthDate,
+		DateOfBirth:       dateOfBirth,
+		Gender:            req.Gender,
 		MRN:               req.MRN,
-		ECWFHIRID:         req.ECWFHIRID,
+		ExternalID:        req.ExternalID,
 		Phone:             req.Phone,
-		AddressLine:       req.Address.Line,
+		Email:             req.Email,
+		AddressLine1:      req.Address.Line1,
+		AddressLine2:      req.Address.Line2,
 		City:              req.Address.City,
 		State:             req.Address.State,
-		PostalCode:        req.Address.PostalCode,
-		Country:           req.Address.Country,
+		Zip:               req.Address.Zip,
 		Active:            req.Active,
 		MismatchConfirmed: confirmed,
 	})
@@ -108,11 +123,11 @@ func (s *server) createPatient(c echo.Context) error {
 
 	s.logConfirmation(c, row.ID, differ)
 	setLocation(c, "/api/v1/patients/"+row.ID.String()+"/")
-	return c.JSON(http.StatusCreated, showPatient(row))
+	return c.JSON(http.StatusCreated, showPatient(row, 0))
 }
 
-// updatePatient changes the fields that the body names, and leaves the others (RFC 7396). Only ecw_fhir_id
-// may be null: the other fields always have a value.
+// updatePatient changes the fields that the body names, and leaves the others (RFC 7396). Only external_id and
+// gender may be null: the other fields always have a value.
 func (s *server) updatePatient(c echo.Context) error {
 	ctx := c.Request().Context()
 	row, err := s.loadPatient(c)
@@ -137,7 +152,7 @@ func (s *server) updatePatient(c echo.Context) error {
 
 		var shown *shownIdentity
 		if change.needsECW() {
-			if shown, err = s.readIdentity(asking, *change.want.ECWFHIRID); err != nil {
+			if shown, err = s.readIdentity(asking, *change.want.ExternalID); err != nil {
 				return err
 			}
 		}
@@ -162,7 +177,10 @@ func (s *server) updatePatient(c echo.Context) error {
 		}
 
 		s.logConfirmation(c, row.ID, differ)
-		return c.JSON(http.StatusOK, showPatient(updated))
+		if change.row.ArchivedAt != nil && updated.ArchivedAt == nil {
+			s.startHeld(ctx, row.ID)
+		}
+		return s.answerPatient(c, updated)
 	}
 
 	return conflict("patient_changed", "Somebody else is changing the link of patient %s. Nothing was changed. "+
@@ -200,9 +218,9 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patient
 
 	since, confirmed := row.MismatchSince, row.MismatchConfirmed
 	switch {
-	case want.ECWFHIRID == nil:
+	case want.ExternalID == nil:
 		since, confirmed = nil, nil
-	case change.needsECW() && (shown == nil || shown.ecwFHIRID != *want.ECWFHIRID):
+	case change.needsECW() && (shown == nil || shown.id != *want.ExternalID):
 		return updated, nil, errRelinked
 	case change.needsECW():
 		since = nil
@@ -216,15 +234,17 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patient
 		ID:                row.ID,
 		FirstName:         want.FirstName,
 		LastName:          want.LastName,
-		BirthDate:         change.birthDate,
+		DateOfBirth:       change.dateOfBirth,
+		Gender:            want.Gender,
 		MRN:               want.MRN,
-		ECWFHIRID:         want.ECWFHIRID,
+		ExternalID:        want.ExternalID,
 		Phone:             want.Phone,
-		AddressLine:       want.Address.Line,
+		Email:             want.Email,
+		AddressLine1:      want.Address.Line1,
+		AddressLine2:      want.Address.Line2,
 		City:              want.Address.City,
 		State:             want.Address.State,
-		PostalCode:        want.Address.PostalCode,
-		Country:           want.Address.Country,
+		Zip:               want.Address.Zip,
 		Active:            want.Active,
 		MismatchSince:     since,
 		MismatchConfirmed: confirmed,
@@ -237,64 +257,86 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patient
 
 // patientChange is a patient as stored, and as a request wants to have it.
 type patientChange struct {
-	row       db.Patient
-	want      patientRequest
-	birthDate time.Time // of want
+	row         db.Patient
+	want        patientRequest
+	dateOfBirth time.Time // of want
 }
 
 func newPatientChange(row db.Patient, patch []byte) (patientChange, error) {
-	change := patientChange{row: row, want: patientRequest{patientFields: showPatient(row).patientFields}}
-	if row.ECWFHIRID != nil { // a copy: encoding/json would write through the pointer into the row
-		linked := *row.ECWFHIRID
-		change.want.ECWFHIRID = &linked
-	}
+	change := patientChange{row: row, want: patientRequest{patientFields: fieldsOf(row)}}
+	// Copies: encoding/json would write through the pointers into the row.
+	change.want.ExternalID, change.want.Gender = copyOf(row.ExternalID), copyOf(row.Gender)
 	err := unmarshal(patch, &change.want)
 	if err == nil {
-		change.birthDate, err = change.want.check()
+		change.dateOfBirth, err = change.want.check(row.MRN)
 	}
 	return change, err
+}
+
+func copyOf(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	copied := *text
+	return &copied
 }
 
 // needsECW reports whether eCW must be asked who is linked: the change sets the link, changes the name or
 // birth date of a linked patient, or confirms a mismatch.
 func (p patientChange) needsECW() bool {
-	if p.want.ECWFHIRID == nil {
+	if p.want.ExternalID == nil {
 		return false
 	}
-	stored := showPatient(p.row).patientFields
-	return stored.ECWFHIRID == nil || *stored.ECWFHIRID != *p.want.ECWFHIRID ||
+	stored := fieldsOf(p.row)
+	return stored.ExternalID == nil || *stored.ExternalID != *p.want.ExternalID ||
 		len(stored.identity().Differences(p.want.identity())) > 0 ||
 		p.want.ConfirmMismatch && p.row.MismatchSince != nil
 }
 
-// check trims the texts, and checks what a schema cannot.
-func (f *patientFields) check() (birthDate time.Time, err error) {
+// check trims the texts, and checks what a schema cannot. ownMRN is the MRN that the patient has.
+func (f *patientFields) check(ownMRN string) (dateOfBirth time.Time, err error) {
 	a := &f.Address
-	for _, text := range []*string{&f.FirstName, &f.LastName, &f.MRN, &f.Phone, &a.Line, &a.City, &a.State, &a.PostalCode, &a.Country} {
+	for _, text := range []*string{&f.FirstName, &f.LastName, &f.MRN, &f.Phone, &f.Email, &a.Line1, &a.Line2, &a.City, &a.State, &a.Zip} {
 		*text = strings.TrimSpace(*text)
 	}
-
-	if f.ECWFHIRID != nil && *f.ECWFHIRID == "" {
-		f.ECWFHIRID = nil
+	for _, text := range []**string{&f.ExternalID, &f.Gender} {
+		if *text != nil && **text == "" {
+			*text = nil
+		}
 	}
 
 	var b broken
-	birthDate, err = time.Parse(time.DateOnly, f.BirthDate)
-	if err != nil || birthDate.After(time.Now()) || birthDate.Year() < 1850 {
-		b.add("birth_date", "is not a past date such as 1957-03-21")
+	dateOfBirth, err = time.Parse(time.DateOnly, f.DateOfBirth)
+	if err != nil || dateOfBirth.After(time.Now()) || dateOfBirth.Year() < 1850 {
+		b.add("date_of_birth", "is not a past date such as 1957-03-21")
 	}
-	return birthDate, b.err()
+	if fhir.IsMadeMRN(f.MRN) && f.MRN != ownMRN {
+		b.add("mrn", "begins with %s, as only the MRNs do that are made here: send the practice's own number, or leave mrn out",
+			fhir.MadeMRNPrefix)
+	}
+	if f.Email != "" && !fhir.IsEmail(f.Email) {
+		b.add("email", "is not an e-mail address such as jane.doe@example.com: it has one @, and no space or hidden character")
+	}
+	return dateOfBirth, b.err()
+}
+
+// makeMRN makes the MRN of a patient for whom none was given: VTX- and two groups of five letters and digits,
+// without those that are easily misread. It is random, because a database that was restored from a backup would
+// give the numbers of a sequence out again.
+func makeMRN() string {
+	text := rand.Text() // 26 characters of base32, which has no 0, 1, 8 and 9
+	return fhir.MadeMRNPrefix + text[:5] + "-" + text[5:10]
 }
 
 // checkIdentities refuses an MRN or an eCW id that another patient has. self is the id of the patient to
 // change, or zero.
 func (s *server) checkIdentities(ctx context.Context, q *db.Queries, self uuid.UUID, fields patientFields) error {
 	holder, err := q.FindPatientByMRN(ctx, db.FindPatientByMRNParams{PracticeCode: s.PracticeCode, MRN: fields.MRN})
-	if refused := held("mrn", self, holder.ID, err); refused != nil || fields.ECWFHIRID == nil {
+	if refused := held("mrn", self, holder.ID, err); refused != nil || fields.ExternalID == nil {
 		return refused
 	}
-	holder, err = q.FindLinkedPatient(ctx, db.FindLinkedPatientParams{PracticeCode: s.PracticeCode, ECWFHIRID: fields.ECWFHIRID})
-	return held("ecw_fhir_id", self, holder.ID, err)
+	holder, err = q.FindLinkedPatient(ctx, db.FindLinkedPatientParams{PracticeCode: s.PracticeCode, ExternalID: fields.ExternalID})
+	return held("external_id", self, holder.ID, err)
 }
 
 // held returns an error when the search for the patient with a field has found somebody else.
@@ -314,7 +356,7 @@ func (s *server) taken(ctx context.Context, self uuid.UUID, fields patientFields
 	if err := s.checkIdentities(ctx, s.Store.Queries, self, fields); err != nil {
 		return err
 	}
-	return conflict("patient_exists", "Another patient had this mrn or ecw_fhir_id a moment ago: send the request again.")
+	return conflict("patient_exists", "Another patient had this mrn or external_id a moment ago: send the request again.")
 }
 
 func (s *server) getPatient(c echo.Context) error {
@@ -322,7 +364,16 @@ func (s *server) getPatient(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, showPatient(row))
+	return s.answerPatient(c, row)
+}
+
+// answerPatient answers with a patient who is stored.
+func (s *server) answerPatient(c echo.Context, row db.Patient) error {
+	held, err := s.heldReadings(c.Request().Context(), []db.Patient{row})
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, showPatient(row, held[row.ID]))
 }
 
 func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
@@ -337,59 +388,143 @@ func (s *server) loadPatient(c echo.Context) (db.Patient, error) {
 	return row, nil
 }
 
-// listPatients takes the exact filters mrn, ecw_fhir_id and mismatch.
+// patientQuery says which patients a list shows, and in which order; nil and empty fields leave that open.
+type patientQuery struct {
+	Search     *string
+	MRN        *string
+	ExternalID *string
+	Active     *bool
+	Mismatch   *bool
+	Ordering   string
+}
+
 func (s *server) listPatients(c echo.Context) error {
-	p, err := queryListPage[db.PatientKey](c, "patients")
+	return s.answerPatients(c, patientQuery{
+		Search:     queryText(c, "search"),
+		MRN:        queryText(c, "mrn"),
+		ExternalID: queryText(c, "external_id"),
+		Active:     queryBool(c, "active"),
+		Mismatch:   queryBool(c, "mismatch"),
+		Ordering:   c.QueryParam("ordering"),
+	})
+}
+
+// answerPatients answers with a page of the patients that a query asks for.
+func (s *server) answerPatients(c echo.Context, query patientQuery) error {
+	ordering := cmp.Or(query.Ordering, string(db.ByLastName))
+	p, err := queryListPage[db.PatientKey](c, "patients "+ordering)
 	if err != nil {
 		return err
 	}
 
-	filter := db.PatientFilter{
-		PracticeCode: s.PracticeCode,
-		MRN:          queryText(c, "mrn"),
-		ECWFHIRID:    queryText(c, "ecw_fhir_id"),
-		Mismatch:     queryBool(c, "mismatch"),
+	ctx := c.Request().Context()
+	filter, err := s.patientFilter(ctx, query)
+	if err != nil {
+		return err
 	}
 
-	ctx := c.Request().Context()
 	count, err := s.Store.CountPatients(ctx, filter)
 	if err != nil {
 		return fmt.Errorf("count patients: %w", err)
 	}
 
-	rows, err := s.Store.ListPatients(ctx, filter, p.Page)
+	column, descending := strings.CutPrefix(ordering, "-")
+	rows, err := s.Store.ListPatients(ctx, filter, db.PatientOrder(column), descending, p.Page)
 	if err != nil {
 		return fmt.Errorf("list patients: %w", err)
 	}
 
-	answer, err := newList(c, p, count, rows, showPatient, db.Patient.Key)
+	held, err := s.heldReadings(ctx, rows)
+	if err != nil {
+		return err
+	}
+
+	show := func(row db.Patient) patient { return showPatient(row, held[row.ID]) }
+	answer, err := newList(c, p, count, rows, show, db.Patient.Key)
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, answer)
 }
 
-func showPatient(p db.Patient) patient {
+// patientFilter looks a search up, and refuses one that finds too many: they cannot be sorted in good time.
+func (s *server) patientFilter(ctx context.Context, query patientQuery) (db.PatientFilter, error) {
+	filter := db.PatientFilter{
+		PracticeCode: s.PracticeCode,
+		MRN:          query.MRN,
+		ExternalID:   query.ExternalID,
+		Active:       query.Active,
+		Mismatch:     query.Mismatch,
+	}
+	if query.Search == nil {
+		return filter, nil
+	}
+
+	found, err := s.Store.SearchPatients(ctx, s.PracticeCode, *query.Search)
+	if err != nil {
+		return filter, fmt.Errorf("search patients: %w", err)
+	}
+	if len(found) > db.FoundAtMost {
+		return filter, badRequest("search_too_wide", "More than %d patients fit this search: send more letters of the name or the MRN.",
+			db.FoundAtMost)
+	}
+	filter.Among = &found
+	return filter, nil
+}
+
+// heldReadings returns how many readings wait until the patient is unarchived, of each patient who has any.
+func (s *server) heldReadings(ctx context.Context, patients []db.Patient) (map[uuid.UUID]int64, error) {
+	var archived []uuid.UUID
+	for _, p := range patients {
+		if p.ArchivedAt != nil {
+			archived = append(archived, p.ID)
+		}
+	}
+	if len(archived) == 0 {
+		return nil, nil
+	}
+
+	rows, err := s.Store.CountHeldReadings(ctx, db.CountHeldReadingsParams{PracticeCode: s.PracticeCode, PatientIDs: archived})
+	if err != nil {
+		return nil, fmt.Errorf("count held readings: %w", err)
+	}
+	held := make(map[uuid.UUID]int64, len(rows))
+	for _, row := range rows {
+		held[row.PatientID] = row.Held
+	}
+	return held, nil
+}
+
+// showPatient shows a patient; held is how many readings wait until the patient is unarchived.
+func showPatient(p db.Patient, held int64) patient {
 	return patient{
 		ID:            p.ID,
+		patientFields: fieldsOf(p),
+		ArchivedAt:    p.ArchivedAt,
+		HeldReadings:  held,
 		MismatchSince: p.MismatchSince,
 		CreatedAt:     p.CreatedAt,
 		UpdatedAt:     p.UpdatedAt,
-		patientFields: patientFields{
-			FirstName: p.FirstName,
-			LastName:  p.LastName,
-			BirthDate: p.BirthDate.Format(time.DateOnly),
-			MRN:       p.MRN,
-			ECWFHIRID: p.ECWFHIRID,
-			Phone:     p.Phone,
-			Active:    p.Active,
-			Address: address{
-				Line:       p.AddressLine,
-				City:       p.City,
-				State:      p.State,
-				PostalCode: p.PostalCode,
-				Country:    p.Country,
-			},
+	}
+}
+
+func fieldsOf(p db.Patient) patientFields {
+	return patientFields{
+		FirstName:   p.FirstName,
+		LastName:    p.LastName,
+		DateOfBirth: p.DateOfBirth.Format(time.DateOnly),
+		Gender:      p.Gender,
+		MRN:         p.MRN,
+		ExternalID:  p.ExternalID,
+		Phone:       p.Phone,
+		Email:       p.Email,
+		Active:      p.ArchivedAt == nil,
+		Address: address{
+			Line1: p.AddressLine1,
+			Line2: p.AddressLine2,
+			City:  p.City,
+			State: p.State,
+			Zip:   p.Zip,
 		},
 	}
 }

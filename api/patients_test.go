@@ -14,14 +14,14 @@ import (
 )
 
 // fullPatient has every field. The EHR shows somebody else under the id, and the mismatch is confirmed.
-const fullPatient = `{"first_name":" José ","last_name":"Ñandú-O'Neil","birth_date":"1957-03-21","mrn":"MRN-7",` +
-	`"ecw_fhir_id":"` + susan + `","confirm_mismatch":true,"phone":"+1 555 0142",` +
-	`"address":{"line":"1 Main St","city":"Tulsa","state":"OK","postal_code":"74063","country":"USA"},"active":true}`
+const fullPatient = `{"first_name":" José ","last_name":"Ñandú-O'Neil","date_of_birth":"1957-03-21","gender":"male","mrn":"MRN-7",` +
+	`"external_id":"` + susan + `","confirm_mismatch":true,"phone":"+1 555 0142","email":"jose@example.com",` +
+	`"address":{"line1":"1 Main St","line2":"Apt 4","city":"Tulsa","state":"OK","zip":"74063"},"active":true}`
 
 func TestCreateAndGetPatient(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
-	s.secret("José", "Ñandú", "MRN-7", "1957-03-21", "Tulsa", "Main St")
+	s.secret("José", "Ñandú", "jose@example.com", "jösé@exämple.com", "MRN-7", "1957-03-21", "Tulsa", "Main St")
 	created := s.do("POST", "/api/v1/patients/", fullPatient).want(t, http.StatusCreated, "")
 	id := created.text("id")
 	if location := created.header.Get("Location"); uuid.Validate(id) != nil || location != "/api/v1/patients/"+id+"/" {
@@ -30,29 +30,31 @@ func TestCreateAndGetPatient(t *testing.T) {
 
 	got := s.do("GET", "/api/v1/patients/"+id+"/", "").want(t, http.StatusOK, "")
 	want := []string{
-		"active", "address", "birth_date", "created_at", "ecw_fhir_id", "first_name", "id", "last_name",
-		"mismatch_since", "mrn", "phone", "updated_at",
+		"active", "address", "archived_at", "created_at", "date_of_birth", "email", "external_id", "first_name", "gender",
+		"held_readings", "id", "last_name", "mismatch_since", "mrn", "phone", "updated_at",
 	}
 	if !slices.Equal(got.keys(), want) || string(got.body) != string(created.body) {
 		t.Errorf("got %s, was created as %s", got.body, created.body)
 	}
-	if got.text("first_name") != "José" || got.text("last_name") != "Ñandú-O'Neil" || got.text("address", "postal_code") != "74063" {
+	if got.text("first_name") != "José" || got.text("last_name") != "Ñandú-O'Neil" || got.text("address", "zip") != "74063" ||
+		got.text("address", "line2") != "Apt 4" || got.text("gender") != "male" || got.text("email") != "jose@example.com" {
 		t.Errorf("got %s", got.body)
 	}
 
-	least := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-8"}`).want(t, http.StatusCreated, "")
-	if least.get("active") != true || least.get("ecw_fhir_id") != nil || least.text("phone") != "" {
+	least := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"MRN-8"}`).want(t, http.StatusCreated, "")
+	if least.get("active") != true || least.get("external_id") != nil || least.get("gender") != nil || least.text("phone") != "" ||
+		least.text("email") != "" {
 		t.Errorf("the defaults: %s", least.body)
 	}
 
 	// Patients that are not linked do not share an identity.
-	s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-9","ecw_fhir_id":null}`).want(t, http.StatusCreated, "")
+	s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"MRN-9","external_id":null}`).want(t, http.StatusCreated, "")
 }
 
 func TestPatchPatient(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
-	s.secret("José", "Ñandú", "MRN-7", "1957-03-21", "Tulsa", "Main St")
+	s.secret("José", "Ñandú", "jose@example.com", "jösé@exämple.com", "MRN-7", "1957-03-21", "Tulsa", "Main St")
 	created := s.do("POST", "/api/v1/patients/", fullPatient).want(t, http.StatusCreated, "")
 	path := "/api/v1/patients/" + created.text("id") + "/"
 	for _, step := range []struct {
@@ -63,10 +65,13 @@ func TestPatchPatient(t *testing.T) {
 		{"one field", `{"phone":"555"}`, map[string]any{"phone": "555"}},
 		{"a field of the address", `{"address":{"city":"Bixby"}}`, map[string]any{"city": "Bixby"}},
 		{"a text is emptied", `{"phone":""}`, map[string]any{"phone": ""}},
-		{"the link is cut", `{"ecw_fhir_id":null}`, map[string]any{"ecw_fhir_id": nil}},
-		{"the link is made", `{"ecw_fhir_id":"` + kevin + `","confirm_mismatch":true}`, map[string]any{"ecw_fhir_id": kevin}},
-		{"the link is cut with an empty text", `{"ecw_fhir_id":""}`, map[string]any{"ecw_fhir_id": nil}},
-		{"inactive", `{"active":false}`, map[string]any{"active": false}},
+		{"the link is cut", `{"external_id":null}`, map[string]any{"external_id": nil}},
+		{"the link is made", `{"external_id":"` + kevin + `","confirm_mismatch":true}`, map[string]any{"external_id": kevin}},
+		{"the link is cut with an empty text", `{"external_id":""}`, map[string]any{"external_id": nil}},
+		{"the e-mail", `{"email":" jösé@exämple.com "}`, map[string]any{"email": "jösé@exämple.com"}},
+		{"the gender", `{"gender":"other"}`, map[string]any{"gender": "other"}},
+		{"the gender is not known", `{"gender":null}`, map[string]any{"gender": nil}},
+		{"the gender is not known, with an empty text", `{"gender":""}`, map[string]any{"gender": nil}},
 		{"its own identity", `{"mrn":"MRN-7"}`, nil},
 	} {
 		t.Run(step.name, func(t *testing.T) {
@@ -94,7 +99,6 @@ func TestPatchPatient(t *testing.T) {
 		t.Errorf("the times: %s", got.body)
 	}
 
-	s.do("POST", "/api/v1/observations/", bloodPressure(created.text("id"))).want(t, http.StatusBadRequest, "invalid") // inactive
 }
 
 // flat is a patient with the parts of the address beside the other fields.
@@ -103,7 +107,7 @@ func flat(a answer) map[string]any {
 	for _, name := range a.keys() {
 		fields[name] = a.get(name)
 	}
-	for _, name := range []string{"line", "city", "state", "postal_code", "country"} {
+	for _, name := range []string{"line1", "line2", "city", "state", "zip"} {
 		fields[name] = a.get("address", name)
 	}
 	delete(fields, "address")
@@ -123,25 +127,25 @@ func TestTwoPatientsWithOneIdentity(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	create := func(mrn, ecwID string) (id string) {
-		const person = `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","confirm_mismatch":true,"mrn":%q,"ecw_fhir_id":%q}`
+		const person = `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","confirm_mismatch":true,"mrn":%q,"external_id":%q}`
 		body := fmt.Sprintf(person, mrn, ecwID)
 		return s.do("POST", "/api/v1/patients/", body).want(t, http.StatusCreated, "").text("id")
 	}
 
 	one, two := create("MRN-1", kevin), create("MRN-2", susan)
-	const person = `{"first_name":"A","last_name":"B","birth_date":"1957-03-21",`
+	const person = `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21",`
 	for _, test := range []struct {
 		name, method, path, body string
 		holder, field            string
 	}{
 		{"create, MRN", "POST", "", person + `"mrn":"MRN-1"}`, one, "mrn"},
 		{"create, MRN with space", "POST", "", person + `"mrn":" MRN-1 "}`, one, "mrn"},
-		{"create, eCW id", "POST", "", person + `"mrn":"MRN-3","ecw_fhir_id":"` + susan + `"}`, two, "ecw_fhir_id"},
-		{"create, both of one", "POST", "", person + `"mrn":"MRN-2","ecw_fhir_id":"` + susan + `"}`, two, "mrn"},
-		{"create, one of each", "POST", "", person + `"mrn":"MRN-1","ecw_fhir_id":"` + susan + `"}`, one, "mrn"},
+		{"create, eCW id", "POST", "", person + `"mrn":"MRN-3","external_id":"` + susan + `"}`, two, "external_id"},
+		{"create, both of one", "POST", "", person + `"mrn":"MRN-2","external_id":"` + susan + `"}`, two, "mrn"},
+		{"create, one of each", "POST", "", person + `"mrn":"MRN-1","external_id":"` + susan + `"}`, one, "mrn"},
 		{"change, MRN", "PATCH", one + "/", `{"mrn":"MRN-2"}`, two, "mrn"},
-		{"change, eCW id", "PATCH", one + "/", `{"ecw_fhir_id":"` + susan + `"}`, two, "ecw_fhir_id"},
-		{"change, both", "PATCH", two + "/", `{"mrn":"MRN-1","ecw_fhir_id":"` + kevin + `"}`, one, "mrn"},
+		{"change, eCW id", "PATCH", one + "/", `{"external_id":"` + susan + `"}`, two, "external_id"},
+		{"change, both", "PATCH", two + "/", `{"mrn":"MRN-1","external_id":"` + kevin + `"}`, one, "mrn"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := s.in(t).do(test.method, "/api/v1/patients/"+test.path, test.body).want(t, http.StatusConflict, "patient_exists")
@@ -163,7 +167,7 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 	s := start(t, temporal)
 	other := s.patient("")
 	for _, request := range [][4]string{
-		{"POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"MRN-1"}`, "MRN-1"},
+		{"POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"MRN-1"}`, "MRN-1"},
 		{"PATCH", "/api/v1/patients/" + other + "/", `{"mrn":"MRN-2"}`, "MRN-2"},
 	} {
 		t.Run(request[0], func(t *testing.T) {
@@ -174,7 +178,7 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 			}
 
 			var first uuid.UUID
-			const insert = `INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn)
+			const insert = `INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
 				VALUES ($1, 'A', 'B', '1957-03-21', $2) RETURNING id`
 			if err := tx.QueryRow(t.Context(), insert, practice, request[3]).Scan(&first); err != nil {
 				t.Fatal(err)
@@ -210,11 +214,11 @@ func TestListPatients(t *testing.T) {
 	s := start(t, temporal)
 	const total = 5
 	for i := range total {
-		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","birth_date":"1957-03-21","mrn":"MRN %d&+"}`, i, i)).
+		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","date_of_birth":"1957-03-21","mrn":"MRN %d&+"}`, i, i)).
 			want(t, http.StatusCreated, "")
 	}
 
-	s.exec("UPDATE patients SET ecw_fhir_id = replace(last_name, 'L', 'ecw-')")
+	s.exec("UPDATE patients SET external_id = replace(last_name, 'L', 'ecw-')")
 
 	for _, slash := range []string{"", "/"} { // the links lead through all pages and back
 		var walked []string
@@ -251,8 +255,8 @@ func TestListPatients(t *testing.T) {
 	for query, want := range map[string][]string{
 		"mrn=" + url.QueryEscape("MRN 3&+"):                   {"L3"},
 		"mrn=" + url.QueryEscape("mrn 3&+"):                   {},
-		"ecw_fhir_id=ecw-4":                                   {"L4"},
-		"ecw_fhir_id=ecw-4&mrn=" + url.QueryEscape("MRN 3&+"): {},
+		"external_id=ecw-4":                                   {"L4"},
+		"external_id=ecw-4&mrn=" + url.QueryEscape("MRN 3&+"): {},
 		"mrn=%27%20OR%201%3D1--":                              {},
 		"page=9":                                              {},
 		"page=2&page_size=4":                                  {"L4"},

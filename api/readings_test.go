@@ -125,6 +125,7 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 		Temporal:     s.temporal,
 		PracticeCode: "OTHER",
 		Signer:       testSigner(t),
+		Limits:       plenty(),
 		Logger:       s.log.logger(),
 	}), s.log)
 
@@ -143,5 +144,5 @@ func TestAnotherPracticeSeesNothing(t *testing.T) {
 	}
 
 	mrn := s.do("GET", "/api/v1/patients/"+patient, "").text("mrn")
-	other.do("POST", "/api/v1/patients", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"`+mrn+`"}`).want(t, http.StatusCreated, "")
+	other.do("POST", "/api/v1/patients", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"`+mrn+`"}`).want(t, http.StatusCreated, "")
 }

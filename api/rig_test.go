@@ -103,6 +103,7 @@ type setup struct {
 	watch      func(http.Handler) http.Handler // sees every request to the EHR
 	intercept  grpc.UnaryClientInterceptor     // sees every call to Temporal
 	patients   int                             // of the EHR; 0: the usual ones
+	perMinute  int                             // requests to the EHR, of which people may use a part; 0: no limit
 }
 
 func start(tb testing.TB, missing without) *system {
@@ -130,7 +131,8 @@ func startWith(tb testing.TB, how setup) *system {
 
 	var routes late // the sandbox wants the API's address, and the API the sandbox's
 	s.caller = serve(tb, &routes, s.log)
-	ehr := s.ehrClient(tb, s.startSandbox(tb, how), how.ehr)
+	box := s.startSandbox(tb, how)
+	ehr := s.ehrClient(tb, box, how.ehr)
 	cfg := api.Config{
 		Store:             s.store,
 		Temporal:          s.temporal,
@@ -142,7 +144,12 @@ func startWith(tb testing.TB, how setup) *system {
 		JWKS:              jwks(tb),
 		Signer:            testSigner(tb),
 		ImportWait:        how.importWait,
+		Limits:            plenty(),
 		Logger:            s.log.logger(),
+	}
+	if how.perMinute > 0 {
+		cfg.Asked = s.gate(how.perMinute).Asked()
+		cfg.EHR = s.ehrClient(tb, box, func(c *ecw.Config) { c.Limiter = cfg.Asked })
 	}
 	if how.change != nil {
 		how.change(&cfg)
@@ -154,6 +161,16 @@ func startWith(tb testing.TB, how setup) *system {
 		s.startWorker(tb, ehr)
 	}
 	return s
+}
+
+// plenty is more than a test sends: every answer shows a limit, and none is reached.
+func plenty() api.Limits {
+	return api.Limits{
+		Ingestion: 1_000_000,
+		Callers:   1_000_000,
+		Anonymous: 1_000_000,
+		SignIn:    1_000_000,
+	}
 }
 
 // late is a handler that is known after its server.
@@ -290,12 +307,14 @@ func (s *system) ehrClient(tb testing.TB, ehr *sandbox.Server, change func(*ecw.
 	return client
 }
 
-// gate lets more through than a test sends.
-func (s *system) gate() *gate.Gate {
+// manyRequests is more than a test sends in a minute.
+const manyRequests = 100_000
+
+func (s *system) gate(perMinute int) *gate.Gate {
 	return gate.New(gate.Config{
 		Store:     s.store,
 		Practice:  practice,
-		PerMinute: 100_000,
+		PerMinute: perMinute,
 		Parallel:  100,
 		Timeout:   ecw.DefaultTimeout,
 		FirstWait: 5 * time.Minute,
@@ -305,7 +324,7 @@ func (s *system) gate() *gate.Gate {
 
 func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 	tb.Helper()
-	entry := s.gate()
+	entry := s.gate(manyRequests)
 	w := worker.New(s.temporal, practice, worker.Activities{
 		Transmission: &activities.Transmission{
 			Store:       s.store,
@@ -320,6 +339,7 @@ func (s *system) startWorker(tb testing.TB, ehr *ecw.Client) {
 			EHR:      ehr,
 			Gate:     entry,
 			Parallel: 10,
+			Start:    worker.Start(s.temporal),
 			Logger:   s.log.logger(),
 		},
 		Circuit: &activities.Circuit{Store: s.store, Gate: entry},
@@ -387,10 +407,10 @@ func (s *system) patient(ecwID string) (id string) {
 	s.tb.Helper()
 	mrn := fmt.Sprintf("MRN-SECRET-%04d", numbers.Add(1))
 	s.secret(mrn, "Jane", "Doe", "1957-03-21", "555-0142")
-	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","birth_date":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
+	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","date_of_birth":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
 	id = s.do("POST", "/api/v1/patients/", body).want(s.tb, http.StatusCreated, "").text("id")
 	if ecwID != "" {
-		s.exec("UPDATE patients SET ecw_fhir_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
+		s.exec("UPDATE patients SET external_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
 	}
 	return id
 }

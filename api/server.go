@@ -19,6 +19,7 @@ import (
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/health"
 )
 
@@ -37,6 +38,9 @@ type Config struct {
 	// anything there.
 	PublicURL string
 	EHR       *ecw.Client
+	// Asked counts what people have workers ask of eCW; nil: nobody counts. What EHR sends for them, it counts
+	// itself.
+	Asked *gate.Asked
 	// PracticeCode is the eCW practice whose patients and readings this API serves.
 	PracticeCode string
 	// MRNSystem is the system of the identifier that holds the MRN. When it is empty, the identifier of type
@@ -46,6 +50,10 @@ type Config struct {
 	JWKS []byte
 	// Signer checks the bearer tokens.
 	Signer *account.Signer
+	// TrustedProxies may say who their client is; nobody else is believed.
+	TrustedProxies Proxies
+	// Limits are how many requests are taken; the zero value has no limit.
+	Limits Limits
 	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
 	ImportWait time.Duration
 	// TimeZone is where a day begins and ends.
@@ -60,6 +68,7 @@ type server struct {
 	started  time.Time
 	probe    *probe
 	machines *account.Machines
+	limits   limits
 	migrated atomic.Bool // the schema is as new as this binary; it never gets older
 }
 
@@ -88,16 +97,20 @@ func New(cfg Config) (http.Handler, error) {
 		started:  time.Now(),
 		probe:    &probe{ehr: cfg.EHR},
 		machines: account.NewMachines(cfg.Store, cfg.PracticeCode, cfg.Logger),
+		limits:   newLimits(cfg.Limits),
 	}
 
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
+	e.IPExtractor = s.TrustedProxies.extractIP // by default Echo believes any header
 	e.Pre(middleware.RemoveTrailingSlash())
 	e.Use(
 		s.keepPublicURL,
+		s.secureHeaders,
 		s.logRequests,
 		middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}),
+		s.limitRequests,
 		middleware.BodyLimit(maxBody),
 	)
 
@@ -134,7 +147,7 @@ func (s *server) addSignInRoutes(e *echo.Echo) {
 // addRoutes adds the routes that take a token, with the right that each of them needs.
 func (s *server) addRoutes(e *echo.Echo) {
 	take := func(method, path string, handle echo.HandlerFunc, right account.Right) {
-		e.Match(methodsOf(method), "/api/v1"+path, handle, s.allow(right), s.whenMigrated, s.contract.check)
+		e.Match(methodsOf(method), "/api/v1"+path, handle, s.allow(right), s.contract.check)
 	}
 
 	take("POST", "/auth/logout", s.signOut, account.OwnAccount)
@@ -160,14 +173,18 @@ func (s *server) addRoutes(e *echo.Echo) {
 	}
 	take("POST", "/patients", s.createPatient, account.ChangePatients)
 	take("GET", "/patients", s.listPatients, account.SeePatients)
+	take("POST", "/patients/search", byBody(s.listPatients), account.SeePatients)
 	take("GET", "/patients/:id", s.getPatient, account.SeePatients)
 	take("PATCH", "/patients/:id", s.updatePatient, account.ChangePatients)
+	take("POST", "/patients/:id/archive", s.archivePatient, account.ChangePatients)
+	take("POST", "/patients/:id/unarchive", s.unarchivePatient, account.ChangePatients)
 	take("GET", "/patients/:id/sync-status", s.getSyncStatus, account.SeePatients)
 	take("POST", "/patients/import_selected_from_ecw", s.importPatients, account.ImportPatients)
 	take("GET", "/patients/imports/:id", s.getImport, account.ImportPatients)
 	take("POST", "/ecw/test/jwt", s.testJWT, account.TestConnection)
 	take("POST", "/ecw/test/connection", s.testConnection, account.TestConnection)
 	take("GET", "/ecw/patients", s.listECWPatients, account.ImportPatients)
+	take("POST", "/ecw/patients/search", byBody(s.listECWPatients), account.ImportPatients)
 	take("GET", "/fhir/observations/:id", s.getFHIRObservation, account.SeePatients)
 	take("POST", "/fhir/observations/:id/transform", s.transformObservation, account.SteerDeliveries)
 	take("POST", "/fhir/observations/:id/transmit", s.transmitObservation, account.SteerDeliveries)

@@ -61,6 +61,8 @@ type queue struct {
 	Pending             int64 `json:"pending"`
 	Processing          int64 `json:"processing"`
 	FailedAwaitingRetry int64 `json:"failed_awaiting_retry"`
+	// HeldForArchivedPatients is how many of the pending ones wait until a person unarchives the patient.
+	HeldForArchivedPatients int64 `json:"held_for_archived_patients"`
 }
 
 // todayStats counts what ended today; the rate is 1 when nothing did.
@@ -91,9 +93,14 @@ func (s *server) getStatus(c echo.Context) error {
 	answer := statusAnswer{
 		ECWConnection: s.connection(ctx, way),
 		Circuit:       way,
-		Queue:         queue{Pending: figures.Pending, Processing: figures.Processing, FailedAwaitingRetry: figures.FailedAwaitingRetry},
-		TodayStats:    todayStats{Transmitted: today.Transmitted, Failed: today.Failed, SuccessRate: successRate(today)},
-		Uptime:        uptime(now.Sub(s.started)),
+		Queue: queue{
+			Pending:                 figures.Pending,
+			Processing:              figures.Processing,
+			FailedAwaitingRetry:     figures.FailedAwaitingRetry,
+			HeldForArchivedPatients: figures.Archived,
+		},
+		TodayStats: todayStats{Transmitted: today.Transmitted, Failed: today.Failed, SuccessRate: successRate(today)},
+		Uptime:     uptime(now.Sub(s.started)),
 	}
 
 	last, err := s.Store.LastTransmitted(ctx, s.PracticeCode)

@@ -26,7 +26,7 @@ func TestStatusOfAnIdleService(t *testing.T) {
 	got := s.status()
 	s.wantDocumented(got, map[string]any{
 		"status": "healthy", "ecw_connection": "connected", "ecw_last_successful_transmission": nil,
-		"queue":       map[string]any{"pending": number("0"), "processing": number("0"), "failed_awaiting_retry": number("0")},
+		"queue":       map[string]any{"pending": number("0"), "processing": number("0"), "failed_awaiting_retry": number("0"), "held_for_archived_patients": number("0")},
 		"today_stats": map[string]any{"transmitted": number("0"), "failed": number("0"), "success_rate": number("1")},
 		"circuit":     map[string]any{"state": "closed", "reason": nil, "message": nil, "since": nil, "next_try_at": nil, "held": number("0")},
 		"uptime":      got.text("uptime"),

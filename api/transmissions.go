@@ -65,7 +65,7 @@ type attempt struct {
 var transmissionIDForm = regexp.MustCompile(`^TXN-[0-9]{4}-[0-9]{5,19}$`)
 
 func (s *server) listTransmissions(c echo.Context) error {
-	ordering := cmp.Or(c.QueryParam("ordering"), "-created_at")
+	ordering := cmp.Or(parameter(c, "ordering"), "-created_at")
 	p, err := queryListPage[db.TransmissionKey](c, "transmissions "+ordering)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *server) listTransmissions(c echo.Context) error {
 		ObservationType: queryText(c, "observation_type"),
 		DateFrom:        queryTime(c, "date_from", s.TimeZone, false),
 		DateTo:          queryTime(c, "date_to", s.TimeZone, true),
-		FormerChart:     c.QueryParam("former_chart") == "true",
+		FormerChart:     parameter(c, "former_chart") == "true",
 	}
 
 	rows, count, err := s.Store.ListTransmissions(c.Request().Context(), filter, order, descending, p.Page)

@@ -298,7 +298,7 @@ func TestReadingsInAFormerChartAreListed(t *testing.T) {
 		t.Errorf("before the link is corrected: %s", listed.body)
 	}
 
-	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"ecw_fhir_id": "`+susan+`", "confirm_mismatch": true}`).want(t, http.StatusOK, "")
+	s.do("PATCH", "/api/v1/patients/"+patient+"/", `{"external_id": "`+susan+`", "confirm_mismatch": true}`).want(t, http.StatusOK, "")
 	after := s.post(weight(patient))
 	s.await(after, "transmitted")
 	listed := s.do("GET", former, "").want(t, http.StatusOK, "")

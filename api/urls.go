@@ -32,18 +32,20 @@ func setLocation(c echo.Context, path string) {
 	c.Response().Header().Set(echo.HeaderLocation, publicURL(c, path))
 }
 
-// pageURL is this request's URL with another page.
-func pageURL(c echo.Context, number int) *string {
+// pageLink leads to another page: this request's URL with it, or its number alone.
+func pageLink(c echo.Context, number int) any {
+	if isByBody(c) {
+		return number
+	}
 	query := c.QueryParams()
 	query.Set("page", strconv.Itoa(number))
 	return listURL(c, query)
 }
 
 // listURL is this request's URL with another query.
-func listURL(c echo.Context, query url.Values) *string {
+func listURL(c echo.Context, query url.Values) string {
 	u := url.URL{Path: c.Request().URL.Path + "/", RawQuery: query.Encode()}
-	link := publicURL(c, u.String())
-	return &link
+	return publicURL(c, u.String())
 }
 
 // workflowURL leads to the newest run of the observation's workflow.

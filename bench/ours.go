@@ -50,6 +50,9 @@ func (o *ours) Start(ctx context.Context) error {
 			"TEMPORAL_NAMESPACE=" + o.namespace,
 			"API_ADDRESS=" + o.address("intake"),
 			"API_TOKEN_SECRET=" + strings.Repeat("s", 32),
+			"API_INGESTION_LIMIT=0", // one caller sends all
+			"API_CALLER_LIMIT=0",
+			"API_CONNECTIONS_PER_ADDRESS=1000",
 			"ECW_CLIENT_ID=" + clientID,
 			"ECW_PRACTICE_CODE=" + practice,
 			"ECW_PRIVATE_KEY_FILE=" + o.keyFile,

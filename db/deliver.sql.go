@@ -91,7 +91,7 @@ const getUndelivered = `-- name: GetUndelivered :one
 
 SELECT
     o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.resource, o.resource_version, o.transformed_at,
-    p.id, p.practice_code, p.first_name, p.last_name, p.birth_date, p.mrn, p.ecw_fhir_id, p.phone, p.address_line, p.city, p.state, p.postal_code, p.country, p.active, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
+    p.id, p.practice_code, p.first_name, p.last_name, p.date_of_birth, p.gender, p.mrn, p.external_id, p.phone, p.email, p.address_line1, p.address_line2, p.city, p.state, p.zip, p.archived_at, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
     EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
     EXISTS (
         SELECT FROM ecw_gates g
@@ -138,16 +138,18 @@ func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) 
 		&i.Patient.PracticeCode,
 		&i.Patient.FirstName,
 		&i.Patient.LastName,
-		&i.Patient.BirthDate,
+		&i.Patient.DateOfBirth,
+		&i.Patient.Gender,
 		&i.Patient.MRN,
-		&i.Patient.ECWFHIRID,
+		&i.Patient.ExternalID,
 		&i.Patient.Phone,
-		&i.Patient.AddressLine,
+		&i.Patient.Email,
+		&i.Patient.AddressLine1,
+		&i.Patient.AddressLine2,
 		&i.Patient.City,
 		&i.Patient.State,
-		&i.Patient.PostalCode,
-		&i.Patient.Country,
-		&i.Patient.Active,
+		&i.Patient.Zip,
+		&i.Patient.ArchivedAt,
 		&i.Patient.MismatchSince,
 		&i.Patient.MismatchConfirmed,
 		&i.Patient.ReadingsPrunedTo,

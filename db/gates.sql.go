@@ -124,7 +124,7 @@ func (q *Queries) CreateGate(ctx context.Context, practiceCode string) error {
 }
 
 const getGate = `-- name: GetGate :one
-SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial
+SELECT practice_code, bucket_full_at, asked_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial
 FROM ecw_gates
 WHERE practice_code = $1
 `
@@ -135,6 +135,7 @@ func (q *Queries) GetGate(ctx context.Context, practiceCode string) (Gate, error
 	err := row.Scan(
 		&i.PracticeCode,
 		&i.BucketFullAt,
+		&i.AskedFullAt,
 		&i.BlockedUntil,
 		&i.Parallel,
 		&i.ReducedAt,
@@ -238,24 +239,6 @@ func (q *Queries) HoldsPlace(ctx context.Context, id uuid.UUID) (bool, error) {
 	return exists, err
 }
 
-const isSomebodyElse = `-- name: IsSomebodyElse :one
-SELECT EXISTS (
-    SELECT
-    FROM observations o
-    JOIN patients p ON p.id = o.patient_id
-    WHERE o.id = $1
-      AND p.mismatch_since IS NOT NULL
-)
-`
-
-// Reports whether eCW shows another person under the id of the observation's patient.
-func (q *Queries) IsSomebodyElse(ctx context.Context, observationID uuid.UUID) (bool, error) {
-	row := q.db.QueryRow(ctx, isSomebodyElse, observationID)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
-}
-
 const leavePlace = `-- name: LeavePlace :execrows
 DELETE FROM ecw_places
 WHERE id = $1
@@ -318,7 +301,7 @@ WHERE t.practice_code = $1
       FROM observations o
       JOIN patients p ON p.id = o.patient_id
       WHERE o.id = t.observation_id
-        AND p.mismatch_since IS NOT NULL
+        AND (p.archived_at IS NOT NULL OR p.mismatch_since IS NOT NULL)
   )
   AND (
       t.held_at IS NOT NULL
@@ -372,7 +355,7 @@ func (q *Queries) ListTrials(ctx context.Context, arg ListTrialsParams) ([]ListT
 }
 
 const lockGate = `-- name: LockGate :one
-SELECT practice_code, bucket_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial
+SELECT practice_code, bucket_full_at, asked_full_at, blocked_until, parallel, reduced_at, answered_at, reserved_until, circuit, reason, message, failing, failing_since, opened_at, next_trial_at, trial
 FROM ecw_gates
 WHERE practice_code = $1
 FOR UPDATE
@@ -385,6 +368,7 @@ func (q *Queries) LockGate(ctx context.Context, practiceCode string) (Gate, erro
 	err := row.Scan(
 		&i.PracticeCode,
 		&i.BucketFullAt,
+		&i.AskedFullAt,
 		&i.BlockedUntil,
 		&i.Parallel,
 		&i.ReducedAt,
@@ -425,6 +409,24 @@ func (q *Queries) LockTransmission(ctx context.Context, arg LockTransmissionPara
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const lookAtAsked = `-- name: LookAtAsked :one
+SELECT asked_full_at, clock_timestamp()::timestamptz AS now
+FROM ecw_gates
+WHERE practice_code = $1
+`
+
+type LookAtAskedRow struct {
+	AskedFullAt time.Time
+	Now         time.Time
+}
+
+func (q *Queries) LookAtAsked(ctx context.Context, practiceCode string) (LookAtAskedRow, error) {
+	row := q.db.QueryRow(ctx, lookAtAsked, practiceCode)
+	var i LookAtAskedRow
+	err := row.Scan(&i.AskedFullAt, &i.Now)
+	return i, err
 }
 
 const noteAnswer = `-- name: NoteAnswer :exec
@@ -598,6 +600,22 @@ func (q *Queries) SinceAnswered(ctx context.Context, practiceCode string) (float
 	var seconds float64
 	err := row.Scan(&seconds)
 	return seconds, err
+}
+
+const spendAsked = `-- name: SpendAsked :exec
+UPDATE ecw_gates
+SET asked_full_at = $1::timestamptz
+WHERE practice_code = $2
+`
+
+type SpendAskedParams struct {
+	AskedFullAt  time.Time
+	PracticeCode string
+}
+
+func (q *Queries) SpendAsked(ctx context.Context, arg SpendAskedParams) error {
+	_, err := q.db.Exec(ctx, spendAsked, arg.AskedFullAt, arg.PracticeCode)
+	return err
 }
 
 const spendRequests = `-- name: SpendRequests :exec

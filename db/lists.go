@@ -32,8 +32,8 @@ type Page[K any] struct {
 // The columns of the rows that are listed, in the order of their struct's fields. They are named, not "*": a
 // later version may have added a column that this one does not know.
 const (
-	patientColumns = "id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, " +
-		"postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
+	patientColumns = "id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, " +
+		"address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
 	transmissionColumns = "id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, " +
 		"last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, " +
 		"ecw_observation_id, ecw_patient_id, created_at, updated_at"
@@ -298,7 +298,7 @@ JOIN observations o ON o.id = t.observation_id`
       FROM observations o
       JOIN patients p ON p.id = o.patient_id
       WHERE o.id = t.observation_id
-        AND t.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')
+        AND t.ecw_patient_id <> coalesce(p.external_id, '')
   )`
 	}
 	return from + where
@@ -326,7 +326,7 @@ func (f TransmissionFilter) readings(s *statement, practice string) string {
             FROM patients p
             JOIN patient_charts c ON c.patient_id = p.id
             WHERE p.practice_code = ` + practice + `
-              AND c.ecw_patient_id <> coalesce(p.ecw_fhir_id, '')
+              AND c.ecw_patient_id <> coalesce(p.external_id, '')
         ))`
 	}
 	return query
@@ -336,8 +336,31 @@ func (f TransmissionFilter) readings(s *statement, practice string) string {
 type PatientFilter struct {
 	PracticeCode string
 	MRN          *string
-	ECWFHIRID    *string
+	ExternalID   *string
 	Mismatch     *bool
+	Active       *bool
+	// Among lists only patients with these ids, as [Queries.SearchPatients] finds them.
+	Among *[]uuid.UUID
+}
+
+// PatientOrder is an order of the list of patients.
+type PatientOrder string
+
+// The orders of the list. Patients with the same last name are ordered by their first name.
+const (
+	ByLastName        PatientOrder = "last_name"
+	ByPatientCreation PatientOrder = "created_at"
+)
+
+// keys are the columns of an order. The id comes last, so that no two rows are equal.
+func (o PatientOrder) keys() ([]string, error) {
+	switch o {
+	case ByLastName:
+		return []string{"last_name", "first_name", "id"}, nil
+	case ByPatientCreation:
+		return []string{"created_at", "id"}, nil
+	}
+	return nil, fmt.Errorf("patients have no order %q", o) // it becomes a part of the text, so it must be one of ours
 }
 
 // PatientKey is the place of a patient in the list. It holds no name: it becomes a part of URLs, which are
@@ -349,57 +372,123 @@ type PatientKey struct {
 // Key returns the place of a patient in the list.
 func (p Patient) Key() PatientKey { return PatientKey{ID: p.ID} }
 
+// FoundAtMost is how many patients a search finds. They are sorted for each page, so there must not be many.
+const FoundAtMost = 1_000
+
+// SearchPatients returns the ids of the patients whose first name, last name or MRN begins with a text, in upper
+// or lower case. Each of the three is a range of an index, of which one more than [FoundAtMost] are read at most:
+// when more ids than that come back, there may be others.
+func (q *Queries) SearchPatients(ctx context.Context, practice, text string) ([]uuid.UUID, error) {
+	s := statement{args: []any{practice, text, FoundAtMost + 1}}
+	var parts []string
+	for _, column := range []string{"last_name", "first_name", "mrn"} {
+		// Bytes are compared, and not a pattern: % and _ mean themselves, and the index serves every plan. No text
+		// of UTF-8 comes after the last code point.
+		parts = append(parts, `(
+SELECT id
+FROM patients
+WHERE practice_code = $1
+  AND lower(`+column+`) ~>=~ lower($2::text)
+  AND lower(`+column+`) ~<~ (lower($2::text) || U&'\+10FFFF')
+LIMIT $3
+)`)
+	}
+
+	rows, err := q.db.Query(ctx, strings.Join(parts, `
+UNION
+`), s.args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
 // CountPatients counts up to one more than [CountedExactly].
 func (q *Queries) CountPatients(ctx context.Context, f PatientFilter) (int64, error) {
+	if f.Among != nil && (f == PatientFilter{PracticeCode: f.PracticeCode, Among: f.Among}) {
+		return int64(len(*f.Among)), nil
+	}
 	var s statement
 	return q.count(ctx, &s, `
 SELECT
-FROM `+f.rows(&s))
+FROM patients`+f.where(&s))
 }
 
-// ListPatients lists patients by name. After a patient whom the database does not know, no row comes.
-func (q *Queries) ListPatients(ctx context.Context, f PatientFilter, p Page[PatientKey]) ([]Patient, error) {
+// ListPatients lists a page of patients. After a patient whom the database does not know, no row comes.
+func (q *Queries) ListPatients(
+	ctx context.Context, f PatientFilter, order PatientOrder, descending bool, p Page[PatientKey],
+) ([]Patient, error) {
+	keys, err := order.keys()
+	if err != nil {
+		return nil, err
+	}
+
 	var s statement
-	comparison, direction := beyond(p.Back)
-	query := f.rows(&s)
+	comparison, direction := beyond(descending != p.Back)
+	from, where := "patients", f.where(&s)
+	with := ""
+	if f.isNarrow() { // those that fit are read and sorted: walking the order to them may read the whole table
+		with = `
+WITH few AS MATERIALIZED (
+SELECT ` + patientColumns + `
+FROM ` + from + where + `
+)`
+		from, where = "few", `
+WHERE true`
+	}
 	if p.After != nil {
-		query += `
-  AND (last_name, first_name, id)` + comparison + `(
-      SELECT k.last_name, k.first_name, k.id
+		where += `
+  AND (` + strings.Join(keys, ", ") + `)` + comparison + `(
+      SELECT k.` + strings.Join(keys, ", k.") + `
       FROM patients k
       WHERE k.id = ` + s.arg(p.After.ID) + `
   )`
 	}
 
-	return list[Patient](ctx, q, &s, `
+	return list[Patient](ctx, q, &s, with+`
 SELECT `+patientColumns+`
-FROM `+query+`
-ORDER BY last_name`+direction+`, first_name`+direction+`, id`+direction+end(&s, p))
+FROM `+from+where+`
+ORDER BY `+strings.Join(keys, direction+", ")+direction+end(&s, p))
 }
 
-// rows returns the rest of a query after its FROM: the patients that pass the filter.
-func (f PatientFilter) rows(s *statement) string {
-	query := `patients
+// isNarrow reports whether few patients pass the filter.
+func (f PatientFilter) isNarrow() bool {
+	return f.MRN != nil || f.ExternalID != nil || f.Among != nil || f.Mismatch != nil && *f.Mismatch
+}
+
+// where returns the condition of the patients that pass the filter.
+func (f PatientFilter) where(s *statement) string {
+	query := `
 WHERE practice_code = ` + s.arg(f.PracticeCode)
 	if f.MRN != nil {
 		query += `
   AND mrn = ` + s.arg(*f.MRN)
 	}
-	if f.ECWFHIRID != nil {
+	if f.ExternalID != nil {
 		query += `
-  AND ecw_fhir_id = ` + s.arg(*f.ECWFHIRID)
+  AND external_id = ` + s.arg(*f.ExternalID)
 	}
+	if f.Among != nil {
+		query += `
+  AND id = ANY (` + s.arg(*f.Among) + `::uuid[])`
+	}
+	if f.Active != nil {
+		query += isNull("archived_at", *f.Active)
+	}
+	if f.Mismatch != nil {
+		query += isNull("mismatch_since", !*f.Mismatch)
+	}
+	return query
+}
 
-	switch {
-	case f.Mismatch == nil:
-		return query
-	case *f.Mismatch:
-		return query + `
-  AND mismatch_since IS NOT NULL`
-	default:
-		return query + `
-  AND mismatch_since IS NULL`
+// isNull is the condition that a column is null, or that it is not.
+func isNull(column string, null bool) string {
+	if null {
+		return `
+  AND ` + column + ` IS NULL`
 	}
+	return `
+  AND ` + column + ` IS NOT NULL`
 }
 
 // Push is a row of a patient's sync status: a delivery of one of the patient's readings.

@@ -62,6 +62,7 @@ type EcwQueue struct {
 type Gate struct {
 	PracticeCode  string
 	BucketFullAt  time.Time
+	AskedFullAt   time.Time
 	BlockedUntil  time.Time
 	Parallel      float64
 	ReducedAt     time.Time
@@ -105,16 +106,18 @@ type Patient struct {
 	PracticeCode      string
 	FirstName         string
 	LastName          string
-	BirthDate         time.Time
+	DateOfBirth       time.Time
+	Gender            *string
 	MRN               string
-	ECWFHIRID         *string
+	ExternalID        *string
 	Phone             string
-	AddressLine       string
+	Email             string
+	AddressLine1      string
+	AddressLine2      string
 	City              string
 	State             string
-	PostalCode        string
-	Country           string
-	Active            bool
+	Zip               string
+	ArchivedAt        *time.Time
 	MismatchSince     *time.Time
 	MismatchConfirmed *string
 	ReadingsPrunedTo  *time.Time
@@ -130,6 +133,7 @@ type PatientChart struct {
 type PatientImport struct {
 	ID           uuid.UUID
 	PracticeCode string
+	Refresh      bool
 	CreatedAt    time.Time
 	FinishedAt   *time.Time
 }

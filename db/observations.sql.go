@@ -28,7 +28,6 @@ WITH created AS (
     FROM patients
     WHERE patients.practice_code = $2
       AND patients.id = $8
-      AND patients.active
     ON CONFLICT DO NOTHING
     RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
 ), remembered AS (
@@ -70,7 +69,7 @@ type CreateObservationRow struct {
 }
 
 // Stores a reading, and with it the idempotency key of its request, if it has one (an empty key is none).
-// Returns no row when the reading is stored already, or when the practice has no active patient with this id:
+// Returns no row when the reading is stored already, or when the practice has no patient with this id:
 // FindReading knows which. A key that is known already is a unique violation, which stores nothing.
 func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationParams) (CreateObservationRow, error) {
 	row := q.db.QueryRow(ctx, createObservation,
@@ -174,9 +173,7 @@ func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservations
 }
 
 const findReading = `-- name: FindReading :one
-SELECT
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
-    patients.active AS patient_active
+SELECT observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
 WHERE patients.practice_code = $1
@@ -195,8 +192,7 @@ type FindReadingParams struct {
 }
 
 type FindReadingRow struct {
-	Observation   Observation
-	PatientActive bool
+	Observation Observation
 }
 
 // Finds the stored reading with this patient, type, time and device, whatever its values.
@@ -222,7 +218,6 @@ func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindR
 		&i.Observation.Resource,
 		&i.Observation.ResourceVersion,
 		&i.Observation.TransformedAt,
-		&i.PatientActive,
 	)
 	return i, err
 }
@@ -327,7 +322,7 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 const getObservationWithPatient = `-- name: GetObservationWithPatient :one
 SELECT
     observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
 WHERE observations.practice_code = $1
@@ -364,16 +359,18 @@ func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservat
 		&i.Patient.PracticeCode,
 		&i.Patient.FirstName,
 		&i.Patient.LastName,
-		&i.Patient.BirthDate,
+		&i.Patient.DateOfBirth,
+		&i.Patient.Gender,
 		&i.Patient.MRN,
-		&i.Patient.ECWFHIRID,
+		&i.Patient.ExternalID,
 		&i.Patient.Phone,
-		&i.Patient.AddressLine,
+		&i.Patient.Email,
+		&i.Patient.AddressLine1,
+		&i.Patient.AddressLine2,
 		&i.Patient.City,
 		&i.Patient.State,
-		&i.Patient.PostalCode,
-		&i.Patient.Country,
-		&i.Patient.Active,
+		&i.Patient.Zip,
+		&i.Patient.ArchivedAt,
 		&i.Patient.MismatchSince,
 		&i.Patient.MismatchConfirmed,
 		&i.Patient.ReadingsPrunedTo,

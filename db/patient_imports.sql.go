@@ -35,15 +35,17 @@ INSERT INTO patients (
     practice_code,
     first_name,
     last_name,
-    birth_date,
+    date_of_birth,
+    gender,
     mrn,
-    ecw_fhir_id,
+    external_id,
     phone,
-    address_line,
+    email,
+    address_line1,
+    address_line2,
     city,
     state,
-    postal_code,
-    country
+    zip
 )
 VALUES (
     $1,
@@ -57,7 +59,9 @@ VALUES (
     $9,
     $10,
     $11,
-    $12
+    $12,
+    $13,
+    $14
 )
 ON CONFLICT DO NOTHING
 RETURNING id
@@ -67,15 +71,17 @@ type AddLinkedPatientParams struct {
 	PracticeCode string
 	FirstName    string
 	LastName     string
-	BirthDate    time.Time
+	DateOfBirth  time.Time
+	Gender       *string
 	MRN          string
-	ECWFHIRID    *string
+	ExternalID   *string
 	Phone        string
-	AddressLine  string
+	Email        string
+	AddressLine1 string
+	AddressLine2 string
 	City         string
 	State        string
-	PostalCode   string
-	Country      string
+	Zip          string
 }
 
 // Returns no row when another patient has the MRN or the eCW id by now.
@@ -84,15 +90,17 @@ func (q *Queries) AddLinkedPatient(ctx context.Context, arg AddLinkedPatientPara
 		arg.PracticeCode,
 		arg.FirstName,
 		arg.LastName,
-		arg.BirthDate,
+		arg.DateOfBirth,
+		arg.Gender,
 		arg.MRN,
-		arg.ECWFHIRID,
+		arg.ExternalID,
 		arg.Phone,
-		arg.AddressLine,
+		arg.Email,
+		arg.AddressLine1,
+		arg.AddressLine2,
 		arg.City,
 		arg.State,
-		arg.PostalCode,
-		arg.Country,
+		arg.Zip,
 	)
 	var id uuid.UUID
 	err := row.Scan(&id)
@@ -101,11 +109,11 @@ func (q *Queries) AddLinkedPatient(ctx context.Context, arg AddLinkedPatientPara
 
 const addLinkedPatients = `-- name: AddLinkedPatients :exec
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
-SELECT $1, row_number() OVER (ORDER BY id), ecw_fhir_id
+SELECT $1, row_number() OVER (ORDER BY id), external_id
 FROM patients
 WHERE practice_code = $2
-  AND active
-  AND ecw_fhir_id IS NOT NULL
+  AND archived_at IS NULL
+  AND external_id IS NOT NULL
 `
 
 type AddLinkedPatientsParams struct {
@@ -163,17 +171,23 @@ func (q *Queries) CountOpenImportItems(ctx context.Context, importID uuid.UUID) 
 }
 
 const createImport = `-- name: CreateImport :one
-INSERT INTO patient_imports (practice_code)
-VALUES ($1)
-RETURNING id, practice_code, created_at, finished_at
+INSERT INTO patient_imports (practice_code, refresh)
+VALUES ($1, $2)
+RETURNING id, practice_code, refresh, created_at, finished_at
 `
 
-func (q *Queries) CreateImport(ctx context.Context, practiceCode string) (PatientImport, error) {
-	row := q.db.QueryRow(ctx, createImport, practiceCode)
+type CreateImportParams struct {
+	PracticeCode string
+	Refresh      bool
+}
+
+func (q *Queries) CreateImport(ctx context.Context, arg CreateImportParams) (PatientImport, error) {
+	row := q.db.QueryRow(ctx, createImport, arg.PracticeCode, arg.Refresh)
 	var i PatientImport
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
+		&i.Refresh,
 		&i.CreatedAt,
 		&i.FinishedAt,
 	)
@@ -202,7 +216,7 @@ WITH lost AS (
 UPDATE patient_imports
 SET finished_at = coalesce(finished_at, now())
 WHERE id = $1
-RETURNING id, practice_code, created_at, finished_at
+RETURNING id, practice_code, refresh, created_at, finished_at
 `
 
 // Items without an outcome were lost with a workflow that a person ended. The first end of an import stays.
@@ -212,6 +226,7 @@ func (q *Queries) FinishImport(ctx context.Context, id uuid.UUID) (PatientImport
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
+		&i.Refresh,
 		&i.CreatedAt,
 		&i.FinishedAt,
 	)
@@ -250,7 +265,7 @@ func (q *Queries) FinishImportItem(ctx context.Context, arg FinishImportItemPara
 }
 
 const getImport = `-- name: GetImport :one
-SELECT id, practice_code, created_at, finished_at
+SELECT id, practice_code, refresh, created_at, finished_at
 FROM patient_imports
 WHERE practice_code = $1
   AND id = $2
@@ -267,6 +282,7 @@ func (q *Queries) GetImport(ctx context.Context, arg GetImportParams) (PatientIm
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
+		&i.Refresh,
 		&i.CreatedAt,
 		&i.FinishedAt,
 	)
@@ -358,7 +374,7 @@ func (q *Queries) ListImportErrors(ctx context.Context, importID uuid.UUID) ([]L
 
 const listImportedPatients = `-- name: ListImportedPatients :many
 SELECT
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.birth_date, patients.mrn, patients.ecw_fhir_id, patients.phone, patients.address_line, patients.city, patients.state, patients.postal_code, patients.country, patients.active, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at,
+    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at,
     items.outcome
 FROM patient_import_items items
 JOIN patients ON patients.id = items.patient_id
@@ -387,16 +403,18 @@ func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) 
 			&i.Patient.PracticeCode,
 			&i.Patient.FirstName,
 			&i.Patient.LastName,
-			&i.Patient.BirthDate,
+			&i.Patient.DateOfBirth,
+			&i.Patient.Gender,
 			&i.Patient.MRN,
-			&i.Patient.ECWFHIRID,
+			&i.Patient.ExternalID,
 			&i.Patient.Phone,
-			&i.Patient.AddressLine,
+			&i.Patient.Email,
+			&i.Patient.AddressLine1,
+			&i.Patient.AddressLine2,
 			&i.Patient.City,
 			&i.Patient.State,
-			&i.Patient.PostalCode,
-			&i.Patient.Country,
-			&i.Patient.Active,
+			&i.Patient.Zip,
+			&i.Patient.ArchivedAt,
 			&i.Patient.MismatchSince,
 			&i.Patient.MismatchConfirmed,
 			&i.Patient.ReadingsPrunedTo,
@@ -415,25 +433,25 @@ func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) 
 }
 
 const listLinkedIDs = `-- name: ListLinkedIDs :many
-SELECT ecw_fhir_id::text, id
+SELECT external_id::text, id
 FROM patients
 WHERE practice_code = $1
-  AND ecw_fhir_id = ANY($2::text[])
+  AND external_id = ANY($2::text[])
 `
 
 type ListLinkedIDsParams struct {
 	PracticeCode string
-	ECWFHIRIDs   []string
+	ExternalIDs  []string
 }
 
 type ListLinkedIDsRow struct {
-	ECWFHIRID string
-	ID        uuid.UUID
+	ExternalID string
+	ID         uuid.UUID
 }
 
 // Lists which of these eCW ids belong to a patient of ours.
 func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([]ListLinkedIDsRow, error) {
-	rows, err := q.db.Query(ctx, listLinkedIDs, arg.PracticeCode, arg.ECWFHIRIDs)
+	rows, err := q.db.Query(ctx, listLinkedIDs, arg.PracticeCode, arg.ExternalIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -441,7 +459,7 @@ func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([
 	items := []ListLinkedIDsRow{}
 	for rows.Next() {
 		var i ListLinkedIDsRow
-		if err := rows.Scan(&i.ECWFHIRID, &i.ID); err != nil {
+		if err := rows.Scan(&i.ExternalID, &i.ID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -492,38 +510,84 @@ func (q *Queries) ListOpenImportItems(ctx context.Context, arg ListOpenImportIte
 	return items, nil
 }
 
+const listReleased = `-- name: ListReleased :many
+SELECT o.id
+FROM patient_import_items items
+JOIN patients p ON p.id = items.patient_id
+JOIN observations o ON o.patient_id = p.id
+WHERE items.import_id = $1
+  AND items.ordinal = $2
+  AND p.archived_at IS NULL
+  AND o.transformed_at IS NULL
+  AND NOT EXISTS (
+      SELECT
+      FROM transmissions t
+      WHERE t.observation_id = o.id
+  )
+ORDER BY o.created_at, o.id
+`
+
+type ListReleasedParams struct {
+	ImportID uuid.UUID
+	Ordinal  int32
+}
+
+// Lists the observations of the patient of an item for which nothing was done yet, unless the patient is
+// archived. The oldest comes first.
+func (q *Queries) ListReleased(ctx context.Context, arg ListReleasedParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listReleased, arg.ImportID, arg.Ordinal)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockLinkedPatient = `-- name: LockLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
-  AND ecw_fhir_id = $2
+  AND external_id = $2
 FOR UPDATE
 `
 
 type LockLinkedPatientParams struct {
 	PracticeCode string
-	ECWFHIRID    *string
+	ExternalID   *string
 }
 
 // Until this transaction ends, no other one changes the patient.
 func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, lockLinkedPatient, arg.PracticeCode, arg.ECWFHIRID)
+	row := q.db.QueryRow(ctx, lockLinkedPatient, arg.PracticeCode, arg.ExternalID)
 	var i Patient
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -534,7 +598,7 @@ func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientPa
 }
 
 const lockPatientByMRN = `-- name: LockPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND mrn = $2
@@ -555,16 +619,18 @@ func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNPara
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -611,59 +677,69 @@ func (q *Queries) OpenImportItems(ctx context.Context, arg OpenImportItemsParams
 }
 
 const takeOverDemographics = `-- name: TakeOverDemographics :execrows
-UPDATE patients
+UPDATE patients p
 SET
     first_name = $1,
     last_name = $2,
-    birth_date = $3,
-    mrn = $4,
-    ecw_fhir_id = $5,
-    phone = $6,
-    address_line = $7,
-    city = $8,
-    state = $9,
-    postal_code = $10,
-    country = $11,
-    active = active OR ecw_fhir_id IS NULL,
+    date_of_birth = $3,
+    gender = $4,
+    mrn = $5,
+    external_id = $6,
+    phone = $7,
+    email = $8,
+    address_line1 = $9,
+    address_line2 = $10,
+    city = $11,
+    state = $12,
+    zip = $13,
+    archived_at = CASE WHEN i.refresh THEN p.archived_at END,
     mismatch_since = NULL,
     mismatch_confirmed = NULL,
     updated_at = now()
-WHERE practice_code = $12
-  AND id = $13
+FROM patient_imports i
+WHERE i.id = $14
+  AND p.practice_code = $15
+  AND p.id = $16
 `
 
 type TakeOverDemographicsParams struct {
 	FirstName    string
 	LastName     string
-	BirthDate    time.Time
+	DateOfBirth  time.Time
+	Gender       *string
 	MRN          string
-	ECWFHIRID    *string
+	ExternalID   *string
 	Phone        string
-	AddressLine  string
+	Email        string
+	AddressLine1 string
+	AddressLine2 string
 	City         string
 	State        string
-	PostalCode   string
-	Country      string
+	Zip          string
+	ImportID     uuid.UUID
 	PracticeCode string
 	ID           uuid.UUID
 }
 
 // Links the patient and writes eCW's demographics over ours. The caller has made sure that both are the same
-// person. A patient who was not linked before becomes active, as with every import; a linked one stays as
-// active as it was.
+// person. An import that a person asked for makes the patient active; the daily refresh archives nobody and
+// unarchives nobody.
 func (q *Queries) TakeOverDemographics(ctx context.Context, arg TakeOverDemographicsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, takeOverDemographics,
 		arg.FirstName,
 		arg.LastName,
-		arg.BirthDate,
+		arg.DateOfBirth,
+		arg.Gender,
 		arg.MRN,
-		arg.ECWFHIRID,
+		arg.ExternalID,
 		arg.Phone,
-		arg.AddressLine,
+		arg.Email,
+		arg.AddressLine1,
+		arg.AddressLine2,
 		arg.City,
 		arg.State,
-		arg.PostalCode,
-		arg.Country,
+		arg.Zip,
+		arg.ImportID,
 		arg.PracticeCode,
 		arg.ID,
 	)

@@ -12,21 +12,79 @@ import (
 	"github.com/google/uuid"
 )
 
+const countHeldReadings = `-- name: CountHeldReadings :many
+SELECT held.patient_id, count(*) AS held
+FROM (
+    SELECT o.patient_id
+    FROM observations o
+    WHERE o.practice_code = $1
+      AND o.patient_id = ANY($2::uuid[])
+      AND o.transformed_at IS NULL
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = o.id
+      )
+    UNION ALL
+    SELECT o.patient_id
+    FROM transmissions t
+    JOIN observations o ON o.id = t.observation_id
+    WHERE t.practice_code = $1
+      AND t.held_at IS NOT NULL
+      AND o.patient_id = ANY($2::uuid[])
+) held
+GROUP BY held.patient_id
+`
+
+type CountHeldReadingsParams struct {
+	PracticeCode string
+	PatientIDs   []uuid.UUID
+}
+
+type CountHeldReadingsRow struct {
+	PatientID uuid.UUID
+	Held      int64
+}
+
+// Counts the readings of each patient that wait until the patient is unarchived: those for which nothing was
+// done yet, and those that wait in the queue. A patient without one has no row.
+func (q *Queries) CountHeldReadings(ctx context.Context, arg CountHeldReadingsParams) ([]CountHeldReadingsRow, error) {
+	rows, err := q.db.Query(ctx, countHeldReadings, arg.PracticeCode, arg.PatientIDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CountHeldReadingsRow{}
+	for rows.Next() {
+		var i CountHeldReadingsRow
+		if err := rows.Scan(&i.PatientID, &i.Held); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const createPatient = `-- name: CreatePatient :one
 INSERT INTO patients (
     practice_code,
     first_name,
     last_name,
-    birth_date,
+    date_of_birth,
+    gender,
     mrn,
-    ecw_fhir_id,
+    external_id,
     phone,
-    address_line,
+    email,
+    address_line1,
+    address_line2,
     city,
     state,
-    postal_code,
-    country,
-    active,
+    zip,
+    archived_at,
     mismatch_confirmed
 )
 VALUES (
@@ -43,25 +101,29 @@ VALUES (
     $11,
     $12,
     $13,
-    $14
+    $14,
+    CASE WHEN NOT $15::boolean THEN now() END,
+    $16
 )
 ON CONFLICT DO NOTHING
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type CreatePatientParams struct {
 	PracticeCode      string
 	FirstName         string
 	LastName          string
-	BirthDate         time.Time
+	DateOfBirth       time.Time
+	Gender            *string
 	MRN               string
-	ECWFHIRID         *string
+	ExternalID        *string
 	Phone             string
-	AddressLine       string
+	Email             string
+	AddressLine1      string
+	AddressLine2      string
 	City              string
 	State             string
-	PostalCode        string
-	Country           string
+	Zip               string
 	Active            bool
 	MismatchConfirmed *string
 }
@@ -73,15 +135,17 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 		arg.PracticeCode,
 		arg.FirstName,
 		arg.LastName,
-		arg.BirthDate,
+		arg.DateOfBirth,
+		arg.Gender,
 		arg.MRN,
-		arg.ECWFHIRID,
+		arg.ExternalID,
 		arg.Phone,
-		arg.AddressLine,
+		arg.Email,
+		arg.AddressLine1,
+		arg.AddressLine2,
 		arg.City,
 		arg.State,
-		arg.PostalCode,
-		arg.Country,
+		arg.Zip,
 		arg.Active,
 		arg.MismatchConfirmed,
 	)
@@ -91,16 +155,18 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -111,35 +177,37 @@ func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (P
 }
 
 const findLinkedPatient = `-- name: FindLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
-  AND ecw_fhir_id = $2
+  AND external_id = $2
 `
 
 type FindLinkedPatientParams struct {
 	PracticeCode string
-	ECWFHIRID    *string
+	ExternalID   *string
 }
 
 func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, findLinkedPatient, arg.PracticeCode, arg.ECWFHIRID)
+	row := q.db.QueryRow(ctx, findLinkedPatient, arg.PracticeCode, arg.ExternalID)
 	var i Patient
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -150,7 +218,7 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 }
 
 const findPatientByMRN = `-- name: FindPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND mrn = $2
@@ -169,16 +237,18 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -189,7 +259,7 @@ func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNPara
 }
 
 const getPatient = `-- name: GetPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND id = $2
@@ -208,16 +278,18 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -227,37 +299,73 @@ func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient
 	return i, err
 }
 
-const listActive = `-- name: ListActive :many
-SELECT id, active
+const listKnown = `-- name: ListKnown :many
+SELECT id
 FROM patients
 WHERE practice_code = $1
   AND id = ANY($2::uuid[])
 `
 
-type ListActiveParams struct {
+type ListKnownParams struct {
 	PracticeCode string
 	IDs          []uuid.UUID
 }
 
-type ListActiveRow struct {
-	ID     uuid.UUID
-	Active bool
-}
-
-// Lists which of these patients the practice has, and whether they are active.
-func (q *Queries) ListActive(ctx context.Context, arg ListActiveParams) ([]ListActiveRow, error) {
-	rows, err := q.db.Query(ctx, listActive, arg.PracticeCode, arg.IDs)
+// Lists which of these patients the practice has.
+func (q *Queries) ListKnown(ctx context.Context, arg ListKnownParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listKnown, arg.PracticeCode, arg.IDs)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ListActiveRow{}
+	items := []uuid.UUID{}
 	for rows.Next() {
-		var i ListActiveRow
-		if err := rows.Scan(&i.ID, &i.Active); err != nil {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
 			return nil, err
 		}
-		items = append(items, i)
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listUnstarted = `-- name: ListUnstarted :many
+SELECT o.id
+FROM observations o
+WHERE o.practice_code = $1
+  AND o.patient_id = $2
+  AND o.transformed_at IS NULL
+  AND NOT EXISTS (
+      SELECT
+      FROM transmissions t
+      WHERE t.observation_id = o.id
+  )
+ORDER BY o.created_at, o.id
+`
+
+type ListUnstartedParams struct {
+	PracticeCode string
+	PatientID    uuid.UUID
+}
+
+// Lists the observations of a patient for which nothing was done yet: those that came while the patient was
+// archived. The oldest comes first.
+func (q *Queries) ListUnstarted(ctx context.Context, arg ListUnstartedParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, listUnstarted, arg.PracticeCode, arg.PatientID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -266,7 +374,7 @@ func (q *Queries) ListActive(ctx context.Context, arg ListActiveParams) ([]ListA
 }
 
 const lockPatient = `-- name: LockPatient :one
-SELECT id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 FROM patients
 WHERE practice_code = $1
   AND id = $2
@@ -287,16 +395,65 @@ func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patie
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.MismatchConfirmed,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const setArchived = `-- name: SetArchived :one
+UPDATE patients
+SET
+    archived_at = CASE WHEN $1::boolean THEN coalesce(archived_at, now()) END,
+    updated_at = CASE WHEN (archived_at IS NULL) = $1::boolean THEN now() ELSE updated_at END
+WHERE practice_code = $2
+  AND id = $3
+RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+`
+
+type SetArchivedParams struct {
+	Archived     bool
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Archives a patient, or takes that back. archived_at keeps the first moment, and a patient who is in that
+// state already is not changed.
+func (q *Queries) SetArchived(ctx context.Context, arg SetArchivedParams) (Patient, error) {
+	row := q.db.QueryRow(ctx, setArchived, arg.Archived, arg.PracticeCode, arg.ID)
+	var i Patient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.FirstName,
+		&i.LastName,
+		&i.DateOfBirth,
+		&i.Gender,
+		&i.MRN,
+		&i.ExternalID,
+		&i.Phone,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
+		&i.City,
+		&i.State,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -311,36 +468,40 @@ UPDATE patients
 SET
     first_name = $1,
     last_name = $2,
-    birth_date = $3,
-    mrn = $4,
-    ecw_fhir_id = $5,
-    phone = $6,
-    address_line = $7,
-    city = $8,
-    state = $9,
-    postal_code = $10,
-    country = $11,
-    active = $12,
-    mismatch_since = $13,
-    mismatch_confirmed = $14,
+    date_of_birth = $3,
+    gender = $4,
+    mrn = $5,
+    external_id = $6,
+    phone = $7,
+    email = $8,
+    address_line1 = $9,
+    address_line2 = $10,
+    city = $11,
+    state = $12,
+    zip = $13,
+    archived_at = CASE WHEN NOT $14::boolean THEN coalesce(archived_at, now()) END,
+    mismatch_since = $15,
+    mismatch_confirmed = $16,
     updated_at = now()
-WHERE practice_code = $15
-  AND id = $16
-RETURNING id, practice_code, first_name, last_name, birth_date, mrn, ecw_fhir_id, phone, address_line, city, state, postal_code, country, active, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
+WHERE practice_code = $17
+  AND id = $18
+RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
 `
 
 type UpdatePatientParams struct {
 	FirstName         string
 	LastName          string
-	BirthDate         time.Time
+	DateOfBirth       time.Time
+	Gender            *string
 	MRN               string
-	ECWFHIRID         *string
+	ExternalID        *string
 	Phone             string
-	AddressLine       string
+	Email             string
+	AddressLine1      string
+	AddressLine2      string
 	City              string
 	State             string
-	PostalCode        string
-	Country           string
+	Zip               string
 	Active            bool
 	MismatchSince     *time.Time
 	MismatchConfirmed *string
@@ -352,15 +513,17 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 	row := q.db.QueryRow(ctx, updatePatient,
 		arg.FirstName,
 		arg.LastName,
-		arg.BirthDate,
+		arg.DateOfBirth,
+		arg.Gender,
 		arg.MRN,
-		arg.ECWFHIRID,
+		arg.ExternalID,
 		arg.Phone,
-		arg.AddressLine,
+		arg.Email,
+		arg.AddressLine1,
+		arg.AddressLine2,
 		arg.City,
 		arg.State,
-		arg.PostalCode,
-		arg.Country,
+		arg.Zip,
 		arg.Active,
 		arg.MismatchSince,
 		arg.MismatchConfirmed,
@@ -373,16 +536,18 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 		&i.PracticeCode,
 		&i.FirstName,
 		&i.LastName,
-		&i.BirthDate,
+		&i.DateOfBirth,
+		&i.Gender,
 		&i.MRN,
-		&i.ECWFHIRID,
+		&i.ExternalID,
 		&i.Phone,
-		&i.AddressLine,
+		&i.Email,
+		&i.AddressLine1,
+		&i.AddressLine2,
 		&i.City,
 		&i.State,
-		&i.PostalCode,
-		&i.Country,
-		&i.Active,
+		&i.Zip,
+		&i.ArchivedAt,
 		&i.MismatchSince,
 		&i.MismatchConfirmed,
 		&i.ReadingsPrunedTo,
@@ -390,4 +555,54 @@ func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (P
 		&i.UpdatedAt,
 	)
 	return i, err
+}
+
+const whyHeld = `-- name: WhyHeld :one
+SELECT coalesce((
+    SELECT CASE
+        WHEN p.archived_at IS NOT NULL THEN 'archived'
+        WHEN p.mismatch_since IS NOT NULL THEN 'patient'
+    END
+    FROM observations o
+    JOIN patients p ON p.id = o.patient_id
+    WHERE o.id = $1
+), '')::text AS reason
+`
+
+// Returns why nothing is sent of an observation's patient: archived, or patient when eCW shows another person
+// under the patient's id. It is empty when nothing stands in the way.
+func (q *Queries) WhyHeld(ctx context.Context, observationID uuid.UUID) (string, error) {
+	row := q.db.QueryRow(ctx, whyHeld, observationID)
+	var reason string
+	err := row.Scan(&reason)
+	return reason, err
+}
+
+const withoutArchived = `-- name: WithoutArchived :many
+SELECT o.id
+FROM observations o
+JOIN patients p ON p.id = o.patient_id
+WHERE o.id = ANY($1::uuid[])
+  AND p.archived_at IS NULL
+`
+
+// Returns those of the observations whose patient is not archived.
+func (q *Queries) WithoutArchived(ctx context.Context, observationIds []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, withoutArchived, observationIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -77,9 +77,12 @@ WITH since AS (
 SELECT id, created_at
 FROM (
     SELECT o.id, o.created_at
-    FROM observations o, since
+    FROM observations o
+    JOIN patients p ON p.id = o.patient_id
+    CROSS JOIN since
     WHERE o.practice_code = $1
       AND o.transformed_at IS NULL
+      AND p.archived_at IS NULL
       AND o.created_at < since.at
       AND NOT EXISTS (
           SELECT
@@ -121,7 +124,7 @@ type ListPendingObservationsRow struct {
 
 // Lists the observations that need a workflow and seem to have none: the database shows no step for the given
 // time, because no workflow was started or it stopped half-way. The queue is left out, since its own calls
-// start it. The oldest comes first, and only those after the given one are listed.
+// start it, and so are readings of archived patients, for which nothing was done yet. The oldest comes first, and only those after the given one are listed.
 func (q *Queries) ListPendingObservations(ctx context.Context, arg ListPendingObservationsParams) ([]ListPendingObservationsRow, error) {
 	rows, err := q.db.Query(ctx, listPendingObservations,
 		arg.PracticeCode,

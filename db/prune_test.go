@@ -27,7 +27,7 @@ func prunedTables() []pruned {
 	}
 	const reading = `
 WITH patient AS (
-    INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn)
+    INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
     VALUES ($2, 'Jane', 'Doe', '1957-03-21', gen_random_uuid()::text)
     RETURNING id
 ), reading AS (

@@ -21,7 +21,7 @@ func TestNothingOfAPatientStandsInTheServersLog(t *testing.T) {
 	server := startPostgres(t, dir, 0)
 	store := storeOn(t, server)
 
-	const insert = "INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn) VALUES ($1, $2, $3, $4, $5)"
+	const insert = "INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn) VALUES ($1, $2, $3, $4, $5)"
 	jane := []any{"FFHEDD", "Jacaranda", "Quillfeather", "1957-03-21", "MRN-77341"}
 	if _, err := store.Pool().Exec(t.Context(), insert, jane...); err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestALogWithColumnsRevealsRows(t *testing.T) {
 
 	server = startPostgres(t, dir, 0)
 	store := storeOn(t, server)
-	const insert = "INSERT INTO patients (practice_code, first_name, last_name, birth_date, mrn) VALUES ('', $1, $2, $3, $4)"
+	const insert = "INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn) VALUES ('', $1, $2, $3, $4)"
 	if _, err := store.Pool().Exec(t.Context(), insert, "Jacaranda", "Quillfeather", "1957-03-21", "MRN-77341"); err == nil {
 		t.Fatal("a violated CHECK is no error")
 	}

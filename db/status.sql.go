@@ -69,7 +69,8 @@ SELECT
     sent.processing,
     sent.failed_awaiting_retry,
     (sent.stalled + waiting.stalled)::bigint AS stalled,
-    sent.held
+    sent.held,
+    (archived.held + waiting.archived)::bigint AS archived
 FROM (
     SELECT
         count(*) FILTER (WHERE t.status = 'pending') AS pending,
@@ -93,8 +94,11 @@ CROSS JOIN (
         count(*) AS total,
         count(*) FILTER (
             WHERE o.created_at < now() - $1::float8 * interval '1 second'
-        ) AS stalled
+              AND p.archived_at IS NULL
+        ) AS stalled,
+        count(*) FILTER (WHERE p.archived_at IS NOT NULL) AS archived
     FROM observations o
+    JOIN patients p ON p.id = o.patient_id
     WHERE o.practice_code = $2
       AND o.transformed_at IS NULL
       AND NOT EXISTS (
@@ -103,6 +107,15 @@ CROSS JOIN (
           WHERE t.observation_id = o.id
       )
 ) waiting
+CROSS JOIN (
+    SELECT count(*) AS held
+    FROM transmissions t
+    JOIN observations o ON o.id = t.observation_id
+    JOIN patients p ON p.id = o.patient_id
+    WHERE t.practice_code = $2
+      AND t.held_at IS NOT NULL
+      AND p.archived_at IS NOT NULL
+) archived
 `
 
 type QueueFiguresParams struct {
@@ -116,11 +129,12 @@ type QueueFiguresRow struct {
 	FailedAwaitingRetry int64
 	Stalled             int64
 	Held                int64
+	Archived            int64
 }
 
 // Counts the unfinished readings. One that no workflow has transformed yet counts as pending. One that no
-// workflow seems to carry counts as stalled, by the rule of ListPendingObservations. Finished transmissions
-// are not read.
+// workflow seems to carry counts as stalled, by the rule of ListPendingObservations. archived counts those of
+// the pending ones that wait because their patient is archived. Finished transmissions are not read.
 func (q *Queries) QueueFigures(ctx context.Context, arg QueueFiguresParams) (QueueFiguresRow, error) {
 	row := q.db.QueryRow(ctx, queueFigures, arg.StalledAfter, arg.PracticeCode)
 	var i QueueFiguresRow
@@ -130,6 +144,7 @@ func (q *Queries) QueueFigures(ctx context.Context, arg QueueFiguresParams) (Que
 		&i.FailedAwaitingRetry,
 		&i.Stalled,
 		&i.Held,
+		&i.Archived,
 	)
 	return i, err
 }

@@ -54,7 +54,7 @@ func reading(t *testing.T, store *db.Store, measured string) db.Observation {
 		PracticeCode: "FFHEDD",
 		FirstName:    "Jane",
 		LastName:     "Doe",
-		BirthDate:    time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+		DateOfBirth:  time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
 		MRN:          uuid.NewString(),
 		Active:       true,
 	})

@@ -14,7 +14,7 @@ type rule struct {
 }
 
 const (
-	patientNotFound = "Patient not found in eCW; check the patient's ecw_fhir_id"
+	patientNotFound = "Patient not found in eCW; check the patient's external_id"
 	checkReading    = "check the reading"
 	checkFHIRURL    = "check ECW_FHIR_BASE_URL, ECW_PRACTICE_CODE and ECW_WRITE_MODE"
 )
@@ -78,7 +78,7 @@ func numberRule(number string) (rule, bool) {
 		// eCW gives no reason, so it may have stored the Observation: the class makes the next delivery look it up.
 		return rule{ClassUnknown, "eCW reports a failure without a reason; if it lasts, ask eCW's support what it logged"}, true
 	case "100":
-		return data("eCW does not accept the patient; check the patient's ecw_fhir_id")
+		return data("eCW does not accept the patient; check the patient's external_id")
 	case "101":
 		return data("eCW does not accept the provider; we name none, so ask the practice's eCW administrator which provider the app writes for")
 	case "102":
@@ -99,7 +99,7 @@ func numberRule(number string) (rule, bool) {
 	case "122":
 		return data("eCW does not accept the Observation's category; check the observation type")
 	case "202":
-		return data("several patients in eCW match; check the patient's ecw_fhir_id")
+		return data("several patients in eCW match; check the patient's external_id")
 	case "204":
 		return data("eCW does not accept the Observation's date; check the reading's time")
 	case "207":

@@ -2,12 +2,20 @@ package ecw
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 )
 
 // CodeRateLimited is the [Error.Code] of a request that our own [Limiter] held back. Nothing was sent to eCW.
 const CodeRateLimited = "rate_limited"
+
+// CodeBudgetUsed is the [Error.Code] of a request that a [Limiter] refused with [ErrBudgetUsed]. Nothing was
+// sent to eCW.
+const CodeBudgetUsed = "ecw_budget_used"
+
+// ErrBudgetUsed is the error of a [Limiter] for requests that may use a part of the limit only, and have.
+var ErrBudgetUsed = errors.New("the part of the limit for such requests is used up")
 
 // limiterRetry is how long to wait before asking a limiter again that could not answer.
 const limiterRetry = 10 * time.Second
@@ -18,7 +26,7 @@ const limiterRetry = 10 * time.Second
 type Limiter interface {
 	// Begin permits one request, at once or after a short wait of its own; end must be called when the
 	// request is over. If wait is above zero the request is not permitted, and the caller may ask again after
-	// that time.
+	// that time. Beside ErrBudgetUsed it is above zero too.
 	Begin(ctx context.Context) (end func(context.Context, Observed), wait time.Duration, err error)
 	// Pause holds back every request for a while. It is called after a 429, when eCW refuses all that we send.
 	Pause(ctx context.Context, wait time.Duration) error
@@ -50,14 +58,17 @@ func (w *wire) begin(ctx context.Context, op string) (end func(context.Context, 
 		return end, nil
 	}
 
-	message := "our own limit of requests to eCW is reached; nothing was sent"
-	if err != nil {
+	code, message := CodeRateLimited, "our own limit of requests to eCW is reached; nothing was sent"
+	switch {
+	case errors.Is(err, ErrBudgetUsed):
+		code, message = CodeBudgetUsed, "such requests have used up their part of our limit of requests to eCW; nothing was sent"
+	case err != nil:
 		wait, message = limiterRetry, "the limit of requests to eCW could not be asked, so nothing was sent"
 	}
 	return nil, &Error{
 		Class:   ClassThrottled,
 		Op:      op,
-		Code:    CodeRateLimited,
+		Code:    code,
 		RetryAt: w.now().Add(wait),
 		Message: message,
 		Err:     err,

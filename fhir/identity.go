@@ -25,8 +25,8 @@ func (d Demographics) Identity() Identity {
 
 // The fields that [Identity.Differences] and [Identity.Contradictions] return, by their names in the API.
 const (
-	FieldLastName  = "last_name"
-	FieldBirthDate = "birth_date"
+	FieldLastName    = "last_name"
+	FieldDateOfBirth = "date_of_birth"
 )
 
 // Differences returns the fields that are not equal, or that one of the two lacks or has only in part. It
@@ -37,7 +37,7 @@ func (i Identity) Differences(other Identity) (fields []string) {
 		fields = append(fields, FieldLastName)
 	}
 	if !wholeDate(i.BirthDate) || i.BirthDate != other.BirthDate {
-		fields = append(fields, FieldBirthDate)
+		fields = append(fields, FieldDateOfBirth)
 	}
 	return fields
 }
@@ -49,7 +49,7 @@ func (i Identity) Contradictions(other Identity) (fields []string) {
 		fields = append(fields, FieldLastName)
 	}
 	if !strings.HasPrefix(i.BirthDate, other.BirthDate) && !strings.HasPrefix(other.BirthDate, i.BirthDate) {
-		fields = append(fields, FieldBirthDate)
+		fields = append(fields, FieldDateOfBirth)
 	}
 	return fields
 }

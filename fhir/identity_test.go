@@ -106,10 +106,10 @@ func TestBirthDatesOfOnePerson(t *testing.T) {
 			t.Parallel()
 			one, other := Identity{LastName: "Doe", BirthDate: test.one}, Identity{LastName: "Doe", BirthDate: test.other}
 			for _, both := range [][2]Identity{{one, other}, {other, one}} {
-				if got := both[0].Differences(both[1]); slices.Equal(got, []string{FieldBirthDate}) != test.differs {
+				if got := both[0].Differences(both[1]); slices.Equal(got, []string{FieldDateOfBirth}) != test.differs {
 					t.Errorf("the differences are %v", got)
 				}
-				if got := both[0].Contradictions(both[1]); slices.Equal(got, []string{FieldBirthDate}) != test.contradicts {
+				if got := both[0].Contradictions(both[1]); slices.Equal(got, []string{FieldDateOfBirth}) != test.contradicts {
 					t.Errorf("the contradictions are %v", got)
 				}
 			}
@@ -120,7 +120,7 @@ func TestBirthDatesOfOnePerson(t *testing.T) {
 func TestIdentitiesOfTwoPeople(t *testing.T) {
 	t.Parallel()
 	jane, john := Identity{LastName: "Doe", BirthDate: "1957-03-21"}, Identity{LastName: "Roe", BirthDate: "1961-07-09"}
-	both := []string{FieldLastName, FieldBirthDate}
+	both := []string{FieldLastName, FieldDateOfBirth}
 	if got := jane.Differences(john); !slices.Equal(got, both) {
 		t.Errorf("the differences are %v", got)
 	}

@@ -24,7 +24,7 @@ type Demographics struct {
 	Gender    string // male, female, other or unknown
 	MRN       string
 	Phone     string // as written by the EHR, in no particular format
-	Email     string
+	Email     string // one that [IsEmail]
 	Address   Address
 	Active    bool // true if the EHR does not say, as FHIR defines it
 	// IdentifierSystems are the systems of the identifiers if none of them is the MRN. They are a few
@@ -34,8 +34,8 @@ type Demographics struct {
 
 // Address is a postal address.
 type Address struct {
-	Lines                            []string
-	City, State, PostalCode, Country string
+	Lines                   []string
+	City, State, PostalCode string
 }
 
 // ParsePatient reads a FHIR R4 Patient. If mrnSystem is not empty, only an identifier of that system is the
@@ -61,8 +61,8 @@ func ParsePatient(raw json.RawMessage, mrnSystem string) (Demographics, error) {
 		ID:        p.ID,
 		BirthDate: strings.TrimSpace(p.BirthDate),
 		MRN:       p.mrn(mrnSystem),
-		Phone:     p.contact("phone", "mobile", "home", "work"),
-		Email:     p.contact("email", "home", "work"),
+		Phone:     p.contact("phone", isSaid, "mobile", "home", "work"),
+		Email:     p.contact("email", IsEmail, "home", "work"),
 		Address:   p.address(),
 		Active:    p.Active == nil || *p.Active,
 	}
@@ -169,7 +169,6 @@ type address struct {
 	City       string        `json:"city"`
 	State      string        `json:"state"`
 	PostalCode string        `json:"postalCode"`
-	Country    string        `json:"country"`
 }
 
 // name prefers the official name, then the usual one, then one without a use. A former or anonymous name is
@@ -202,13 +201,16 @@ func (p *patient) name() (first, last string) {
 	return first, last
 }
 
-// contact returns the value of the preferred telecom: that of the lowest rank, and with equal or no rank that
-// of the first use.
-func (p *patient) contact(system string, uses ...string) string {
+// isSaid reports whether a text is not empty.
+func isSaid(text string) bool { return text != "" }
+
+// contact returns the value of the preferred telecom that is usable: that of the lowest rank, and with equal or
+// no rank that of the first use.
+func (p *patient) contact(system string, usable func(string) bool, uses ...string) string {
 	found, bestRank, bestUse := "", uint(0), 0
 	for _, t := range p.Telecom {
 		v := strings.TrimSpace(t.Value)
-		if t.System != system || t.Use == "old" || v == "" {
+		if t.System != system || t.Use == "old" || !usable(v) {
 			continue
 		}
 
@@ -241,7 +243,6 @@ func (p *patient) address() Address {
 			City:       strings.TrimSpace(a.City),
 			State:      strings.TrimSpace(a.State),
 			PostalCode: strings.TrimSpace(a.PostalCode),
-			Country:    strings.TrimSpace(a.Country),
 		}
 
 		for _, line := range a.Line {

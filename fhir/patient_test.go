@@ -53,7 +53,6 @@ func TestParsePatient(t *testing.T) {
 				City:       "Sand Springs",
 				State:      "OK",
 				PostalCode: "74063",
-				Country:    "USA",
 			},
 		}},
 		{"the least", `{}`, Demographics{Active: true}},

@@ -7,7 +7,8 @@
 // A delivery asks [Gate.Admit] before it begins. It gets a place among those under way, which it keeps over
 // all its requests until [Gate.Report] or [Gate.HoldBack], or it waits in the queue until a delivery that
 // leaves a place calls the next one ([Gate.CallNext]). A request that belongs to no delivery (of an import,
-// of a person at the console, for their tokens) takes a place of its own ([Gate.Begin]). An import asks
+// of a person at the console, for their tokens) takes a place of its own ([Gate.Begin]). One that a person
+// waits for also comes out of a smaller part of the limit (asked.go). An import asks
 // [Gate.AdmitImport] before it reads, and reports to [Gate.Report] what it has found. A place is a lease: one
 // whose process has died is free a little later.
 //

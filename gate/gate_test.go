@@ -237,7 +237,7 @@ func (r *rig) transmission() gate.Request {
 		PracticeCode: practice,
 		FirstName:    "Jane",
 		LastName:     "Doe",
-		BirthDate:    time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+		DateOfBirth:  time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
 		MRN:          uuid.NewString(),
 		Active:       true,
 	})

@@ -35,6 +35,8 @@ type place struct {
 	id   uuid.UUID
 	kind placeKind
 	pass *passed // nil: every request asks the gate
+	// asked means that a person waits for the answer: it also has to be within the part that people may use.
+	asked bool
 }
 
 func (p place) single() bool { return p.kind != kindDelivery }
@@ -70,7 +72,10 @@ func placeOf(ctx context.Context) place {
 // Begin lets one request leave, or says how long to wait before asking again; then nothing may be sent. It
 // waits itself when that is short. end has to be called when the request is over.
 func (g *Gate) Begin(ctx context.Context) (end func(context.Context, ecw.Observed), wait time.Duration, err error) {
-	p := placeOf(ctx)
+	return g.begin(ctx, placeOf(ctx))
+}
+
+func (g *Gate) begin(ctx context.Context, p place) (end func(context.Context, ecw.Observed), wait time.Duration, err error) {
 	if p.pass.use() {
 		return func(ctx context.Context, o ecw.Observed) { g.endPassed(ctx, p.pass, o) }, 0, nil
 	}
@@ -123,6 +128,11 @@ func (g *Gate) pass(ctx context.Context, p place, spent *bool) (at time.Time, wa
 		wait = g.opensIn(state, now)
 		if wait > patience {
 			return nil
+		}
+		if p.asked {
+			if err := g.spendAsked(ctx, q, state, now); err != nil {
+				return err
+			}
 		}
 		*spent = true // its moment is kept for it
 		return g.spend(ctx, q, state, now, 1)

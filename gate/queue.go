@@ -11,9 +11,13 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// ReasonPatient is why a transmission is held although the circuit is closed: eCW shows another person under
-// the patient's id, and somebody has to look at the link.
-const ReasonPatient = "patient"
+// The reasons why a transmission is held although the circuit is closed. A person has to act on both.
+const (
+	// ReasonPatient: eCW shows another person under the patient's id, and somebody has to look at the link.
+	ReasonPatient = "patient"
+	// ReasonArchived: the patient is archived.
+	ReasonArchived = "archived"
+)
 
 // Request asks for the delivery of a transmission.
 type Request struct {
@@ -30,7 +34,7 @@ type Admission struct {
 	// Scheduled means that it may not begin, and waits for the moment that the schedule had given it.
 	Scheduled bool `json:",omitempty"`
 	// Reason is why it is held: ReasonUnavailable or ReasonCredentials when the circuit is not closed,
-	// ReasonPatient, else "".
+	// ReasonPatient or ReasonArchived when it is the patient's, else "".
 	Reason string `json:",omitempty"`
 	// Trial means that this delivery decides whether the circuit closes.
 	Trial bool `json:",omitempty"`
@@ -79,12 +83,12 @@ func lockTransmission(ctx context.Context, q *db.Queries, r Request) error {
 }
 
 func (g *Gate) admit(ctx context.Context, q *db.Queries, state db.Gate, now time.Time, r Request) (Admission, error) {
-	somebodyElse, err := q.IsSomebodyElse(ctx, r.ObservationID)
+	reason, err := q.WhyHeld(ctx, r.ObservationID)
 	if err != nil {
 		return Admission{}, err
 	}
-	if somebodyElse {
-		return g.hold(ctx, q, state, r, ReasonPatient)
+	if reason != "" {
+		return g.hold(ctx, q, state, r, reason)
 	}
 	if state.Circuit != Closed {
 		return g.tryOrHold(ctx, q, state, r)
@@ -137,8 +141,8 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request
 	return Admission{Held: held, Scheduled: !held, Reason: reason}, nil
 }
 
-// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient
-// turned out to be somebody else, and nothing was sent. q's transaction should also take back what was
+// HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient was
+// archived or turned out to be somebody else, and nothing was sent. q's transaction should also take back what was
 // recorded of its beginning.
 func (g *Gate) HoldBack(ctx context.Context, q *db.Queries, r Request, reason string) (a Admission, err error) {
 	if err := lockTransmission(ctx, q, r); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -26,23 +27,32 @@ type client struct {
 // apiError is an answer of the API that is not a success.
 type apiError struct {
 	status int
-	Detail string `json:"detail"`
-	Code   string `json:"code"`
+	wait   time.Duration // of a 429: how long until the request may be sent again
+	Detail string        `json:"detail"`
+	Code   string        `json:"code"`
 }
 
 func (e *apiError) Error() string { return fmt.Sprintf("HTTP %d %s: %s", e.status, e.Code, e.Detail) }
 
 // call makes a request and reads the JSON answer into out. It tries again when the API is away or fails on
-// its side.
+// its side, and as often as the API says that it takes the request later.
 func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any) (status int, err error) {
-	for pause := 200 * time.Millisecond; ; pause *= 2 {
+	for pause := 200 * time.Millisecond; ; {
 		status, err = c.once(ctx, method, path, query, in, out)
 		var refused *apiError
-		if err == nil || errors.As(err, &refused) && refused.status < 500 || pause >= 200*time.Millisecond<<(tries-1) {
+		isLimit := errors.As(err, &refused) && refused.wait > 0
+		if err == nil || !isLimit && (refused != nil && refused.status < 500 || pause >= 200*time.Millisecond<<(tries-1)) {
 			return status, err
 		}
+
+		wait := pause
+		if isLimit {
+			wait = refused.wait
+		} else {
+			pause *= 2
+		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
@@ -74,6 +84,9 @@ func (c *client) once(ctx context.Context, method, path string, query url.Values
 	}
 	if res.StatusCode >= 300 {
 		refused := &apiError{status: res.StatusCode}
+		if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && res.StatusCode == http.StatusTooManyRequests {
+			refused.wait = time.Duration(seconds) * time.Second
+		}
 		if json.Unmarshal(answer, refused) != nil {
 			refused.Detail = "no explanation: is this the Vantrexia API?"
 		}

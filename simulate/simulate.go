@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,8 @@ import (
 // Config says where the readings go.
 type Config struct {
 	APIURL string // http://127.0.0.1:8000
+	// TLS is how the API is asked over TLS; nil is Go's default.
+	TLS    *tls.Config
 	Token  string // of the role provider: the patients are created too
 	Visits int    // how many of the 602 visits; 0 = all
 	// Parallel is how many readings are under way at a time.
@@ -67,7 +70,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	}
 
 	c := &client{base: strings.TrimRight(cfg.APIURL, "/"), token: cfg.Token, http: &http.Client{
-		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Parallel},
+		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: cfg.Parallel, TLSClientConfig: cfg.TLS},
 	}}
 
 	s := &simulation{Config: cfg, client: c, all: readings(visits)}
@@ -163,7 +166,7 @@ func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, e
 		} `json:"results"`
 	}
 
-	_, err := s.client.call(ctx, http.MethodGet, "/api/v1/patients/", url.Values{"ecw_fhir_id": {p.FHIRID}}, nil, &known)
+	_, err := s.client.call(ctx, http.MethodGet, "/api/v1/patients/", url.Values{"external_id": {p.FHIRID}}, nil, &known)
 	if err != nil {
 		return "", err
 	}
@@ -176,7 +179,7 @@ func (s *simulation) patientID(ctx context.Context, p sandbox.Person) (string, e
 	}
 
 	_, err = s.client.call(ctx, http.MethodPost, "/api/v1/patients/", nil, map[string]any{
-		"first_name": p.FirstName, "last_name": p.LastName, "birth_date": p.BirthDate, "mrn": p.MRN, "ecw_fhir_id": p.FHIRID,
+		"first_name": p.FirstName, "last_name": p.LastName, "date_of_birth": p.BirthDate, "mrn": p.MRN, "external_id": p.FHIRID,
 	}, &created)
 	return created.ID, err
 }

@@ -18,7 +18,7 @@ func TestUnknownOutcomeIsLookedUpInTheChartItWasSentTo(t *testing.T) {
 	run := r.start(id)
 	r.awaitRetry(id)
 
-	former, present := *r.patient.ECWFHIRID, sandbox.People()[1].FHIRID
+	former, present := *r.patient.ExternalID, sandbox.People()[1].FHIRID
 	r.relink(&present)
 	r.transmitNow(id)
 	r.mustDeliver(run)

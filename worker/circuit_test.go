@@ -208,7 +208,7 @@ func (r *rig) unlinkedPatient() db.Patient {
 		FirstName:    "Nora",
 		LastName:     "New",
 		MRN:          "MRN-UNLINKED",
-		BirthDate:    r.patient.BirthDate,
+		DateOfBirth:  r.patient.DateOfBirth,
 		Active:       true,
 	}))(r.t)
 }

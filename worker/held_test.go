@@ -137,14 +137,14 @@ func TestATrialWaitsForAPlace(t *testing.T) {
 			next.ServeHTTP(w, req)
 		})
 	}})
-	must(r.ehr.ReadPatient(t.Context(), *r.patient.ECWFHIRID))(t) // so that a token is held
+	must(r.ehr.ReadPatient(t.Context(), *r.patient.ExternalID))(t) // so that a token is held
 	r.breakEHR(fault{Kind: "error_503", Target: "create", For: "1h"})
 	ids, _ := r.openCircuit()
 	hold.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = r.ehr.ReadPatient(t.Context(), *r.patient.ECWFHIRID)
+		_, _ = r.ehr.ReadPatient(t.Context(), *r.patient.ExternalID)
 	}()
 	<-reached
 	r.admin(http.MethodDelete, "faults", nil, nil)

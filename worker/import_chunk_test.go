@@ -16,6 +16,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -35,7 +36,7 @@ func (r *rig) answered(route string) (n int) {
 // checkPatients wants the practice to have as many patients as were imported, each linked once and as eCW shows them.
 func (r *rig) checkPatients(want []sandbox.Person) {
 	r.t.Helper()
-	rows := must(r.sql.Query(r.t.Context(), "SELECT ecw_fhir_id, mrn, last_name, birth_date::text FROM patients"))(r.t)
+	rows := must(r.sql.Query(r.t.Context(), "SELECT external_id, mrn, last_name, date_of_birth::text FROM patients"))(r.t)
 	defer rows.Close()
 	ours := map[string][3]string{}
 	for rows.Next() {
@@ -252,7 +253,7 @@ func TestBadPatientsOfAChunk(t *testing.T) {
 		`"`+people[3].BirthDate+`"`, `"1950"`, `"`+people[4].MRN+`"`, `"\u0000"`, `"`+people[5].BirthDate+`"`, `"1950"`,
 	))})
 	importID, _ := r.startImportOf(fhirIDs(people))
-	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Logger: r.log}
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Start: worker.Start(r.temporal), Logger: r.log}
 	chunk := activities.ImportChunk{
 		ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID},
 		Ordinals:  []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
@@ -282,7 +283,7 @@ func TestAChunkWhileTheDatabaseIsInTrouble(t *testing.T) {
 		`"`+people[4].MRN+`"`, `"\u0000"`, `"`+people[5].MRN+`"`, `"\u0000"`,
 	))})
 	importID, _ := r.startImportOf(fhirIDs(people))
-	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Logger: r.log}
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Start: worker.Start(r.temporal), Logger: r.log}
 	chunk := activities.ImportChunk{
 		ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID},
 		Ordinals:  []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
@@ -300,7 +301,7 @@ func TestASearchAndTheCircuit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{idle: true})
 	importID, _ := r.startImport(5)
-	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Logger: r.log}
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Start: worker.Start(r.temporal), Logger: r.log}
 	chunk := activities.ImportChunk{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID}, Ordinals: []int32{1, 2, 3, 4, 5}}
 	search := func() activities.Searched {
 		t.Helper()

@@ -14,6 +14,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -33,7 +34,7 @@ func fhirIDs(people []sandbox.Person) (ids []string) {
 // startImportOf starts an import of patients by their ids in the EHR.
 func (r *rig) startImportOf(ids []string) (importID uuid.UUID, run client.WorkflowRun) {
 	r.t.Helper()
-	created := must(r.store.CreateImport(r.t.Context(), practice))(r.t)
+	created := must(r.store.CreateImport(r.t.Context(), db.CreateImportParams{PracticeCode: practice}))(r.t)
 	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestAPatientAtWhomECWAloneFails(t *testing.T) {
 		})
 	}})
 	importID, _ := r.startImport(1)
-	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Logger: r.log}
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Start: worker.Start(r.temporal), Logger: r.log}
 	item := activities.ImportItem{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID}, Ordinal: 1}
 	for range 5 {
 		if linked, err := do.LinkPatient(t.Context(), item); err == nil || linked.Waits {
@@ -212,7 +213,7 @@ func TestForbiddenPatientsEndTheirImport(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{idle: true})
 	r.breakEHR(fault{Kind: "forbidden", Target: "read", For: "1h"})
-	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 1, Logger: r.log}
+	do := &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: 1, Start: worker.Start(r.temporal), Logger: r.log}
 	importID, _ := r.startImport(3)
 	item := activities.ImportItem{ImportRef: activities.ImportRef{PracticeCode: practice, ImportID: importID}}
 	for item.Ordinal = 1; item.Ordinal < 3; item.Ordinal++ {

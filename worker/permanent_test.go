@@ -22,8 +22,8 @@ func TestPermanentFailureStopsAtOnceAndCanBeMended(t *testing.T) {
 		status    int32
 		sent      int // creates, before it is fixed
 	}{
-		{"patient unknown in eCW", &nobody, ecw.ClassPermanentData, "207", "Patient not found in eCW; check the patient's ecw_fhir_id", 422, 1},
-		{"patient not linked", nil, ecw.ClassPermanentData, "patient_not_linked", "set the patient's ecw_fhir_id", 0, 0},
+		{"patient unknown in eCW", &nobody, ecw.ClassPermanentData, "207", "Patient not found in eCW; check the patient's external_id", 422, 1},
+		{"patient not linked", nil, ecw.ClassPermanentData, "patient_not_linked", "set the patient's external_id", 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -72,7 +72,7 @@ func (r *rig) relink(ecwFHIRID *string) {
 	r.t.Helper()
 	p := r.patient
 	r.patient = must(r.store.UpdatePatient(r.t.Context(), db.UpdatePatientParams{
-		PracticeCode: practice, ID: p.ID, FirstName: p.FirstName, LastName: p.LastName, BirthDate: p.BirthDate, MRN: p.MRN, ECWFHIRID: ecwFHIRID, Active: true,
+		PracticeCode: practice, ID: p.ID, FirstName: p.FirstName, LastName: p.LastName, DateOfBirth: p.DateOfBirth, MRN: p.MRN, ExternalID: ecwFHIRID, Active: true,
 	}))(r.t)
 }
 

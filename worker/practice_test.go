@@ -21,8 +21,8 @@ func (r *rig) patientElsewhere() db.Patient {
 		FirstName:    mine.FirstName,
 		LastName:     mine.LastName,
 		MRN:          mine.MRN,
-		ECWFHIRID:    mine.ECWFHIRID,
-		BirthDate:    mine.BirthDate,
+		ExternalID:   mine.ExternalID,
+		DateOfBirth:  mine.DateOfBirth,
 		Active:       true,
 	}))(r.t)
 }

@@ -129,8 +129,8 @@ func TestNothingOfThePatientStandsInHistoryOrLog(t *testing.T) {
 	key := must(must(sharedKey())(t).PEM())(t)
 	keyLine := strings.Split(string(key), "\n")[1]
 	personal := map[string]string{
-		patient.FirstName: "the first name", patient.LastName: "the last name", patient.MRN: "the MRN", *patient.ECWFHIRID: "the patient's id in eCW",
-		nobody: "the wrong patient's id in eCW", patient.BirthDate.Format("2006-01-02"): "the birth date",
+		patient.FirstName: "the first name", patient.LastName: "the last name", patient.MRN: "the MRN", *patient.ExternalID: "the patient's id in eCW",
+		nobody: "the wrong patient's id in eCW", patient.DateOfBirth.Format("2006-01-02"): "the birth date",
 		"147.53": "the systolic value", "93.27": "the diastolic value", "71.64": "the heart rate", keyLine: "the private key",
 	}
 	debug, info := book.lines(t)
@@ -151,7 +151,7 @@ func TestNothingOfThePatientStandsInHistoryOrLog(t *testing.T) {
 	// The test would find nothing in an empty history, in a log that was not kept, or when looking for the wrong things.
 	for place, pair := range map[string][2]string{
 		"the histories": {histories.String(), lost.String()}, "the log": {info, "Pushed Observation to eCW"}, "the debug log": {debug, patient.MRN + " (systolic: 147.53"},
-		"the EHR's mail": {tap.bodies.String(), "147.53"}, "the EHR's  mail": {tap.bodies.String(), *patient.ECWFHIRID},
+		"the EHR's mail": {tap.bodies.String(), "147.53"}, "the EHR's  mail": {tap.bodies.String(), *patient.ExternalID},
 	} {
 		if !strings.Contains(pair[0], pair[1]) {
 			t.Errorf("%s lack %q", place, pair[1])

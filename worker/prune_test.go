@@ -279,7 +279,7 @@ func TestAPrunedReadingThatComesAgainIsNotSentAgain(t *testing.T) {
 		r.mustDeliver(r.start(id))
 		stored[id] = must(r.store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: practice, ID: id}))(t)
 	}
-	former := *r.patient.ECWFHIRID
+	former := *r.patient.ExternalID
 	r.growOld()
 	if deleted, _ := r.prune(); deleted["observations"] != 2 || r.rows("observations") != 0 {
 		t.Fatalf("the prune deletes %v", deleted)

@@ -209,8 +209,8 @@ func (r *rig) linkPatient() {
 	r.t.Helper()
 	person := sandbox.People()[0]
 	r.patient = must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
-		PracticeCode: practice, FirstName: person.FirstName, LastName: person.LastName, MRN: person.MRN, ECWFHIRID: &person.FHIRID,
-		BirthDate: must(time.Parse(time.DateOnly, person.BirthDate))(r.t), Active: true,
+		PracticeCode: practice, FirstName: person.FirstName, LastName: person.LastName, MRN: person.MRN, ExternalID: &person.FHIRID,
+		DateOfBirth: must(time.Parse(time.DateOnly, person.BirthDate))(r.t), Active: true,
 	}))(r.t)
 }
 
@@ -220,7 +220,7 @@ func (r *rig) startWorker(c client.Client) *worker.Worker {
 	w := worker.New(c, practice, worker.Activities{
 		Transmission:  &activities.Transmission{Store: r.store, EHR: r.ehr, Gate: r.gate, RetryDelays: r.delays, Logger: r.log},
 		Pending:       &activities.Pending{Store: r.store},
-		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: r.importing, Logger: r.log},
+		PatientImport: &activities.PatientImport{Store: r.store, EHR: r.ehr, Gate: r.gate, Parallel: r.importing, Start: worker.Start(r.temporal), Logger: r.log},
 		Circuit:       &activities.Circuit{Store: r.store, Gate: r.gate},
 		Prune:         &activities.Prune{Store: r.store, Keep: r.keep, Logger: r.log},
 	}, r.drain)

@@ -263,7 +263,7 @@ func TestRefreshThatShowsAnotherPerson(t *testing.T) {
 	}
 	after := patient()
 	since := after.MismatchSince
-	same := after.LastName == before.LastName && after.BirthDate.Equal(before.BirthDate) && after.City == before.City
+	same := after.LastName == before.LastName && after.DateOfBirth.Equal(before.DateOfBirth) && after.City == before.City
 	if since == nil || !same {
 		t.Errorf("the patient was %+v\nand is %+v", before, after)
 	}
@@ -273,7 +273,7 @@ func TestRefreshThatShowsAnotherPerson(t *testing.T) {
 	if err := r.sql.QueryRow(t.Context(), newest).Scan(&reason); err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"last_name and birth_date", r.patient.ID.String(), "confirm_mismatch"} {
+	for _, word := range []string{"last_name and date_of_birth", r.patient.ID.String(), "confirm_mismatch"} {
 		if !strings.Contains(reason, word) {
 			t.Errorf("%q does not name %s", reason, word)
 		}

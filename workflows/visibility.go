@@ -52,6 +52,8 @@ func (t *transmission) showOpened(ctx workflow.Context) error {
 	switch {
 	case t.opened.Delivered:
 		status, details = db.StatusTransmitted, "Was delivered before."
+	case t.opened.Archived:
+		details = "Not begun: the patient is archived. It is started again when the patient is unarchived."
 	case t.opened.LeftAlone:
 		status, details = db.StatusFailed, "Failed before: a person has to act, then transmit again through the API."
 	}
@@ -76,6 +78,8 @@ func heldDetails(reason string) string {
 		why = "Held: eCW is unavailable. It goes on by itself when eCW takes readings again."
 	case gate.ReasonPatient:
 		why = "Held: eCW shows another person under the patient's id. Compare the two, then re-link the patient, or confirm."
+	case gate.ReasonArchived:
+		why = "Held: the patient is archived. It goes on by itself when the patient is unarchived."
 	case gate.ReasonCredentials:
 		why = "Held: eCW refuses our credentials, which a person has to fix. It goes on by itself when eCW takes readings again."
 	}

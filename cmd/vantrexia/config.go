@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	_ "time/tzdata" // TIME_ZONE works on machines without a zone database too
@@ -52,6 +54,7 @@ type config struct {
 	RetryDelays       []time.Duration `env:"RETRY_DELAYS" envDefault:"5m,15m,45m,2h,6h"`
 	LogLevel          slog.Level      `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat         string          `env:"LOG_FORMAT" envDefault:"text"`
+	Door              doorConfig      `envPrefix:"API_"`
 	Retain            retainConfig    `envPrefix:"RETAIN_"`
 	Temporal          temporalConfig  `envPrefix:"TEMPORAL_"`
 	ECW               ecwConfig       `envPrefix:"ECW_"`
@@ -79,6 +82,45 @@ type ecwConfig struct {
 	Timeout        time.Duration `env:"TIMEOUT" envDefault:"30s"`
 	RateLimit      int           `env:"RATE_LIMIT" envDefault:"240"`
 	Parallel       int           `env:"PARALLEL" envDefault:"8"`
+}
+
+// doorConfig is what stands between the API and its callers.
+type doorConfig struct {
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
+	TLSCert        string         `env:"TLS_CERT"`
+	TLSKey         string         `env:"TLS_KEY"`
+	// The limits of requests; 0 is none.
+	Ingestion int `env:"INGESTION_LIMIT" envDefault:"100"`
+	Callers   int `env:"CALLER_LIMIT" envDefault:"10000"`
+	Anonymous int `env:"ANONYMOUS_LIMIT" envDefault:"100"`
+	SignIn    int `env:"SIGN_IN_LIMIT" envDefault:"20"`
+	// The most connections, altogether and of one address.
+	Connections int `env:"CONNECTIONS" envDefault:"1000"`
+	PerAddress  int `env:"CONNECTIONS_PER_ADDRESS" envDefault:"100"`
+}
+
+func (c doorConfig) check() (errs []error) {
+	for _, limit := range []struct {
+		setting string
+		value   int
+		least   int
+		remedy  string
+	}{
+		{"API_INGESTION_LIMIT", c.Ingestion, 0, "for example 100 a second, or 0 for no limit"},
+		{"API_CALLER_LIMIT", c.Callers, 0, "for example 10000 an hour, or 0 for no limit"},
+		{"API_ANONYMOUS_LIMIT", c.Anonymous, 0, "for example 100 an hour, or 0 for no limit"},
+		{"API_SIGN_IN_LIMIT", c.SignIn, 0, "for example 20 a minute, or 0 for no limit"},
+		{"API_CONNECTIONS", c.Connections, 1, "for example 1000"},
+		{"API_CONNECTIONS_PER_ADDRESS", c.PerAddress, 1, "for example 100"},
+	} {
+		if limit.value < limit.least {
+			errs = append(errs, fmt.Errorf("%s %d is too small: use %s", limit.setting, limit.value, limit.remedy))
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		errs = append(errs, errors.New("API_TLS_CERT and API_TLS_KEY belong together: set both to the files of a certificate and its key, or none"))
+	}
+	return errs
 }
 
 // retainConfig is how long data is kept; 0 is for ever.
@@ -272,7 +314,7 @@ func (c config) check() error {
 		}
 	}
 
-	return errors.Join(append(errs, c.Retain.check()...)...)
+	return errors.Join(slices.Concat(errs, c.Door.check(), c.Retain.check())...)
 }
 
 // isPublicURL reports whether links can begin with the text. An empty text means that links are paths.

@@ -87,7 +87,7 @@ func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) 
 		cfg.useSandbox()
 	}
 
-	cfg.PublicURL = cmp.Or(cfg.PublicURL, localURL(cfg.APIAddress))
+	cfg.PublicURL = cmp.Or(cfg.PublicURL, cfg.apiURL())
 
 	if err := makeSecrets(*cfg); err != nil {
 		return opened, err

@@ -72,12 +72,32 @@ func TestDevFromTheFirstStartToTheThird(t *testing.T) {
 	nothingRunsIn(t, dir)
 }
 
+// With a certificate everything on this machine goes on to find the API: the welcome comes when it is ready, the
+// sandbox fetches our keys from it, `vantrexia simulate` sends to it and `vantrexia health` asks it.
+func TestDevSpeaksTLS(t *testing.T) {
+	t.Parallel()
+	dir := workDir(t)
+	_, certFile, keyFile := certificate(t, "rpm.example")
+	settings := []string{"API_TLS_CERT=" + certFile, "API_TLS_KEY=" + keyFile}
+	_, s := startDev(t, dir, settings...)
+	if !strings.HasPrefix(s.api, "https://") || !strings.HasPrefix(s.curl, "curl --cacert "+certFile+" -i "+s.api) {
+		t.Errorf("the welcome shows %s and %s", s.api, s.curl)
+	}
+
+	settings = append(settings, "API_ADDRESS="+strings.TrimPrefix(s.api, "https://"))
+	sent := run(t, dir, settings, "simulate", "--visits", "5", "--url", s.api)
+	if got := sent.stdout.text(); !strings.HasSuffix(got, "19 transmitted, 0 failed, 0 waiting\n") {
+		t.Errorf("simulate said %q and %q", got, sent.stderr.text())
+	}
+	mustSay(t, run(t, dir, settings, "health", "--ready"), 0, "")
+}
+
 // shown is what the welcome shows.
 type shown struct{ api, ui, sandbox, curl, token, patient string }
 
-func startDev(t *testing.T, dir string) (*process, shown) {
+func startDev(t *testing.T, dir string, more ...string) (*process, shown) {
 	t.Helper()
-	p := start(t, dir, anyPorts(), "dev")
+	p := start(t, dir, append(anyPorts(), more...), "dev")
 	welcome := p.await(t, &p.stdout, "602 real visits:")
 	find := func(pattern string) string {
 		m := regexp.MustCompile(pattern).FindStringSubmatch(welcome)
@@ -130,11 +150,11 @@ func (s shown) inEHR(t *testing.T, dir, id string) bool {
 	}
 
 	var patient struct {
-		ECWFHIRID string `json:"ecw_fhir_id"`
+		ExternalID string `json:"external_id"`
 	}
 
 	call(t, http.MethodGet, s.api+"/api/v1/patients/"+s.patient+"/", s.token, "", &patient)
-	_, found, err := ehr.FindObservation(t.Context(), ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, patient.ECWFHIRID)
+	_, found, err := ehr.FindObservation(t.Context(), ecw.Identifier{System: fhir.IdentifierSystem, Value: id}, patient.ExternalID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -54,7 +53,11 @@ With --ready it asks whether the process can do its work now. It prints the answ
 			if ready {
 				path = "/readyz"
 			}
-			return askHealth(cmd.Context(), localURL(cmp.Or(cfg.HealthAddress, cfg.APIAddress))+path, cmd.OutOrStdout())
+			url := cfg.apiURL()
+			if cfg.HealthAddress != "" {
+				url = localURL(cfg.HealthAddress)
+			}
+			return askHealth(cmd.Context(), cfg.localClient(), url+path, cmd.OutOrStdout())
 		},
 	}
 
@@ -62,7 +65,7 @@ With --ready it asks whether the process can do its work now. It prints the answ
 	return cmd
 }
 
-func askHealth(ctx context.Context, url string, out io.Writer) error {
+func askHealth(ctx context.Context, client *http.Client, url string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 
@@ -71,7 +74,7 @@ func askHealth(ctx context.Context, url string, out io.Writer) error {
 		return err
 	}
 
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("nothing answers: check that the process runs, and with the same HEALTH_ADDRESS or API_ADDRESS: %w", err)
 	}

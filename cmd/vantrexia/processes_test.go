@@ -166,10 +166,10 @@ func postReading(t *testing.T, api, token, at string) string {
 		Results []struct{ ID string } `json:"results"`
 	}
 
-	call(t, http.MethodGet, api+"/patients/?ecw_fhir_id=ecw-patient-2004454", token, "", &known)
+	call(t, http.MethodGet, api+"/patients/?external_id=ecw-patient-2004454", token, "", &known)
 	if len(known.Results) == 0 {
 		known.Results = make([]struct{ ID string }, 1)
-		body := `{"first_name": "Kevin", "last_name": "Lee", "birth_date": "2007-07-15", "mrn": "M", "ecw_fhir_id": "ecw-patient-2004454"}`
+		body := `{"first_name": "Kevin", "last_name": "Lee", "date_of_birth": "2007-07-15", "mrn": "M", "external_id": "ecw-patient-2004454"}`
 		if status := call(t, http.MethodPost, api+"/patients/", token, body, &known.Results[0]); status != http.StatusCreated {
 			t.Fatalf("the patient gave %d", status)
 		}

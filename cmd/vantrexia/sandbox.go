@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +52,7 @@ func (c *config) useSandbox() {
 		&c.ECW.PracticeCode: "FFHEDD",
 		&c.ECW.TokenURL:     base + sandbox.TokenPath,
 		&c.ECW.FHIRBaseURL:  base + sandbox.FHIRPath + "{practice_code}",
-		&c.SandboxJWKSURL:   localURL(c.APIAddress) + "/.well-known/jwks.json",
+		&c.SandboxJWKSURL:   c.apiURL() + "/.well-known/jwks.json",
 	} {
 		if *setting == "" {
 			*setting = value
@@ -62,6 +64,14 @@ func (c *config) useSandbox() {
 	}
 }
 
+// jwksTLS is how the sandbox fetches our keys; nil: as usual.
+func (c config) jwksTLS() *tls.Config {
+	if strings.HasPrefix(c.SandboxJWKSURL, c.apiURL()+"/") {
+		return c.localTLS()
+	}
+	return nil
+}
+
 // sandboxRateLimit is more than one machine can send, because the sandbox has no limit by default.
 const sandboxRateLimit = 60_000
 
@@ -70,6 +80,7 @@ func serveSandbox(ctx context.Context, cfg config, log *slog.Logger, listener ne
 		ClientID:      cfg.ECW.ClientID,
 		PracticeCode:  cfg.ECW.PracticeCode,
 		JWKSURL:       cfg.SandboxJWKSURL,
+		JWKSTLS:       cfg.jwksTLS(),
 		PublicURL:     localURL(cfg.SandboxAddress),
 		DataDir:       cfg.SandboxDataDir,
 		RatePerMinute: cfg.SandboxRateLimit,

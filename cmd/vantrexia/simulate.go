@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,10 @@ does no harm, because the API stores each once.`,
 				return err
 			}
 			if run.APIURL == "" {
-				run.APIURL = localURL(cfg.APIAddress)
+				run.APIURL = cfg.apiURL()
+			}
+			if strings.TrimRight(run.APIURL, "/") == cfg.apiURL() {
+				run.TLS = cfg.localTLS()
 			}
 			if run.Token == "" {
 				run.Token, err = cfg.signToken("simulate", account.Provider, account.MaxTokenLife)

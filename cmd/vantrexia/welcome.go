@@ -15,7 +15,8 @@ import (
 
 // announce prints the welcome when the API is ready, so that the URLs in it work.
 func announce(ctx context.Context, cfg config, out io.Writer, welcome string) {
-	for !ready(ctx, localURL(cfg.APIAddress)+"/readyz") {
+	client := cfg.localClient()
+	for !ready(ctx, client, cfg.apiURL()+"/readyz") {
 		select {
 		case <-ctx.Done():
 			return
@@ -25,12 +26,12 @@ func announce(ctx context.Context, cfg config, out io.Writer, welcome string) {
 	fmt.Fprint(out, welcome)
 }
 
-func ready(ctx context.Context, url string) bool {
+func ready(ctx context.Context, client *http.Client, url string) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return false
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return false
 	}
@@ -40,7 +41,7 @@ func ready(ctx context.Context, url string) bool {
 // newWelcome returns the text that is printed after the start: every URL, and a first reading to send.
 func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, error) {
 	var b strings.Builder
-	apiURL := localURL(d.cfg.APIAddress)
+	apiURL := d.cfg.apiURL()
 	fmt.Fprintf(&b, "\nVantrexia is running; Ctrl-C stops it.\n\n  API               %s\n", apiURL)
 	if d.cfg.TemporalUIURL != "" {
 		fmt.Fprintf(&b, "  Temporal Web UI   %s\n", d.cfg.TemporalUIURL)
@@ -71,18 +72,19 @@ func newWelcome(ctx context.Context, d dependencies, withSandbox bool) (string, 
 	fmt.Fprintf(&b, "  Sandbox EHR       %s\n\n", localURL(d.cfg.SandboxAddress))
 	fmt.Fprintf(&b, `Send a blood pressure, from another terminal:
 
-curl -i %s/api/v1/observations/ -H 'Content-Type: application/json' \
+%s -i %s/api/v1/observations/ -H 'Content-Type: application/json' \
   -H 'Authorization: Bearer %s' \
   -d '{"patient_id": "%s", "observation_type": "blood_pressure", "effective_at": "%s", "device": "BP-OMRON-7250", "values": {"systolic": 142, "diastolic": 92, "heart_rate": 78}}'
 
 Sign in as a nurse (or as %s@demo.example):
 
-curl %s/api/v1/auth/login/ -H 'Content-Type: application/json' \
+%s %s/api/v1/auth/login/ -H 'Content-Type: application/json' \
   -d '{"email": "%s", "password": "%s"}'
 
 Or 602 real visits:  bin/vantrexia simulate --url %s
 
-`, apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339), otherDemoRoles(), apiURL, demoEmail(account.Nurse), password, apiURL)
+`, d.cfg.curl(), apiURL, token, patient.ID, time.Now().UTC().Format(time.RFC3339),
+		otherDemoRoles(), d.cfg.curl(), apiURL, demoEmail(account.Nurse), password, apiURL)
 	return b.String(), nil
 }
 
@@ -97,6 +99,14 @@ func otherDemoRoles() string {
 	return strings.Join(others, ", ")
 }
 
+// curl is the command that asks the API on this machine.
+func (c config) curl() string {
+	if c.Door.TLSCert == "" {
+		return "curl"
+	}
+	return "curl --cacert " + c.Door.TLSCert
+}
+
 // welcomeElsewhere writes the commands that test and use an EHR that is not our sandbox.
 func (d dependencies) welcomeElsewhere(out io.Writer, apiURL string) error {
 	token, err := d.cfg.signToken("demo", account.Admin, account.MaxTokenLife)
@@ -108,25 +118,24 @@ func (d dependencies) welcomeElsewhere(out io.Writer, apiURL string) error {
 Then, in another terminal, see whether it takes us, and list its patients:
 
 token='%[2]s'
-curl -X POST %[1]s/api/v1/ecw/test/jwt/ -H "Authorization: Bearer $token"
-curl -X POST %[1]s/api/v1/ecw/test/connection/ -H "Authorization: Bearer $token"
-curl %[1]s/api/v1/ecw/patients/ -H "Authorization: Bearer $token"
+%[3]s -X POST %[1]s/api/v1/ecw/test/jwt/ -H "Authorization: Bearer $token"
+%[3]s -X POST %[1]s/api/v1/ecw/test/connection/ -H "Authorization: Bearer $token"
+%[3]s %[1]s/api/v1/ecw/patients/ -H "Authorization: Bearer $token"
 
 Import a patient, then post readings to /api/v1/observations/ as README.md shows:
 
-curl -X POST %[1]s/api/v1/patients/import_selected_from_ecw/ -H "Authorization: Bearer $token" \
+%[3]s -X POST %[1]s/api/v1/patients/import_selected_from_ecw/ -H "Authorization: Bearer $token" \
   -H 'Content-Type: application/json' -d '{"ecw_patient_ids": ["an ecw_fhir_id of the list"]}'
 
-`, apiURL, token)
+`, apiURL, token, d.cfg.curl())
 	return nil
 }
 
 // demoPatient returns a patient who is linked to one of the sandbox's.
 func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 	person := sandbox.People()[0]
-	known, err := d.store.ListPatients(
-		ctx, db.PatientFilter{PracticeCode: d.cfg.ECW.PracticeCode, ECWFHIRID: &person.FHIRID}, db.Page[db.PatientKey]{Limit: 1},
-	)
+	filter := db.PatientFilter{PracticeCode: d.cfg.ECW.PracticeCode, ExternalID: &person.FHIRID}
+	known, err := d.store.ListPatients(ctx, filter, db.ByLastName, false, db.Page[db.PatientKey]{Limit: 1})
 	if err != nil {
 		return db.Patient{}, fmt.Errorf("look for the demo patient: %w", err)
 	}
@@ -134,7 +143,7 @@ func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 		return known[0], nil
 	}
 
-	birthDate, err := time.Parse(time.DateOnly, person.BirthDate)
+	dateOfBirth, err := time.Parse(time.DateOnly, person.BirthDate)
 	if err != nil {
 		return db.Patient{}, fmt.Errorf("demo patient: %w", err)
 	}
@@ -143,9 +152,9 @@ func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 		PracticeCode: d.cfg.ECW.PracticeCode,
 		FirstName:    person.FirstName,
 		LastName:     person.LastName,
-		BirthDate:    birthDate,
+		DateOfBirth:  dateOfBirth,
 		MRN:          person.MRN,
-		ECWFHIRID:    &person.FHIRID,
+		ExternalID:   &person.FHIRID,
 		Active:       true,
 	})
 	if err != nil {

@@ -52,7 +52,8 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	log := d.log.With("component", "api")
-	ehr, err := d.cfg.ehr(log, d.gate(log))
+	asked := d.gate(log).Asked()
+	ehr, err := d.cfg.ehr(log, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	made := d.apiConfig()
-	made.EHR, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, jwks, zone, signer, log
+	made.EHR, made.Asked, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, asked, jwks, zone, signer, log
 	return api.New(made)
 }
 
@@ -77,6 +78,13 @@ func (d dependencies) apiConfig() api.Config {
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
+		TrustedProxies:    d.cfg.Door.TrustedProxies,
+		Limits: api.Limits{
+			Ingestion: d.cfg.Door.Ingestion,
+			Callers:   d.cfg.Door.Callers,
+			Anonymous: d.cfg.Door.Anonymous,
+			SignIn:    d.cfg.Door.SignIn,
+		},
 	}
 }
 
@@ -101,6 +109,7 @@ func (d dependencies) patientImport(ehr *ecw.Client, entry *gate.Gate, log *slog
 		Gate:      entry,
 		MRNSystem: d.cfg.ECW.MRNSystem,
 		Parallel:  d.cfg.ImportParallel,
+		Start:     worker.Start(d.temporal),
 		Logger:    log,
 	}
 }
@@ -124,8 +133,14 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String())
-	return serveHTTP(ctx, listener, handler, d.cfg.DrainTimeout)
+
+	server := newServer(handler, usualPatience())
+	if server.TLSConfig, err = d.cfg.Door.serverTLS(d.log); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+
+	d.log.InfoContext(ctx, "API listening", "address", listener.Addr().String(), "tls", server.TLSConfig != nil)
+	return serveOn(ctx, limitConnections(listener, d.cfg.Door, d.log), server, d.cfg.DrainTimeout)
 }
 
 // runWorker waits for Temporal, and then takes the practice's work until ctx ends.

@@ -4,6 +4,8 @@
 CREATE TABLE patient_imports (
     id            uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
     practice_code text        NOT NULL CHECK (practice_code <> ''),
+    -- The daily refresh, for which nobody asked.
+    refresh       boolean     NOT NULL DEFAULT false,
     created_at    timestamptz NOT NULL DEFAULT now(),
     finished_at   timestamptz
 );

@@ -3,6 +3,7 @@
 
 -- +goose Up
 CREATE INDEX observations_not_transformed ON observations (created_at) WHERE transformed_at IS NULL;
+CREATE INDEX observations_untouched_of_patient ON observations (patient_id) WHERE transformed_at IS NULL;
 CREATE INDEX transmissions_unfinished ON transmissions (practice_code, updated_at, id)
     WHERE status IN ('pending', 'processing') OR (status = 'failed' AND next_retry_at IS NOT NULL);
 CREATE INDEX transmissions_finished ON transmissions (practice_code, status, updated_at) WHERE status IN ('transmitted', 'failed');

@@ -6,6 +6,8 @@ CREATE TABLE ecw_gates (
     practice_code   text             PRIMARY KEY CHECK (practice_code <> ''),
     -- The token bucket of the request limit: the moment when it is full again, if nothing more leaves.
     bucket_full_at  timestamptz      NOT NULL DEFAULT 'epoch',
+    -- The same of the part that people may use, for what they ask of eCW themselves.
+    asked_full_at   timestamptz      NOT NULL DEFAULT 'epoch',
     -- eCW answered 429, so nothing leaves before this moment.
     blocked_until   timestamptz      NOT NULL DEFAULT 'epoch',
     -- How many requests may be under way, rounded down. It is one at first, grows while eCW answers in good
@@ -47,11 +49,11 @@ CREATE TABLE ecw_places (
 CREATE INDEX ecw_places_of_practice ON ecw_places (practice_code, expires_at);
 
 -- The transmissions that wait and may be called. Those that were called already have a place and are left
--- out, and so are those of a patient under whose id eCW shows another person.
+-- out, and so are those of a patient who is archived, or under whose id eCW shows another person.
 CREATE VIEW ecw_queue AS
 SELECT t.id, t.practice_code, t.observation_id, t.asked, t.created_at, t.updated_at
 FROM transmissions t
 WHERE (t.held_at IS NOT NULL OR t.brought_forward)
   AND NOT EXISTS (SELECT FROM ecw_places p WHERE p.id = t.id AND p.expires_at > clock_timestamp())
   AND NOT EXISTS (SELECT FROM observations o JOIN patients p ON p.id = o.patient_id
-                  WHERE o.id = t.observation_id AND p.mismatch_since IS NOT NULL);
+                  WHERE o.id = t.observation_id AND (p.archived_at IS NOT NULL OR p.mismatch_since IS NOT NULL));

@@ -25,6 +25,16 @@ UPDATE ecw_gates
 SET bucket_full_at = @bucket_full_at::timestamptz
 WHERE practice_code = @practice_code;
 
+-- name: SpendAsked :exec
+UPDATE ecw_gates
+SET asked_full_at = @asked_full_at::timestamptz
+WHERE practice_code = @practice_code;
+
+-- name: LookAtAsked :one
+SELECT asked_full_at, clock_timestamp()::timestamptz AS now
+FROM ecw_gates
+WHERE practice_code = @practice_code;
+
 -- name: PauseRequests :exec
 -- Adds the row where a restored database has none: the pause must not be lost.
 INSERT INTO ecw_gates AS g (practice_code, blocked_until)
@@ -136,16 +146,6 @@ WHERE practice_code = @practice_code
 ORDER BY asked DESC, created_at, id
 LIMIT @batch;
 
--- name: IsSomebodyElse :one
--- Reports whether eCW shows another person under the id of the observation's patient.
-SELECT EXISTS (
-    SELECT
-    FROM observations o
-    JOIN patients p ON p.id = o.patient_id
-    WHERE o.id = @observation_id
-      AND p.mismatch_since IS NOT NULL
-);
-
 -- name: HoldTransmission :one
 -- Puts a transmission into the queue. One that was brought forward goes back to the moment that the schedule
 -- gave it, unless a person asked for it. A delivery that had begun and was not sent is no attempt, so its
@@ -231,7 +231,7 @@ WHERE t.practice_code = @practice_code
       FROM observations o
       JOIN patients p ON p.id = o.patient_id
       WHERE o.id = t.observation_id
-        AND p.mismatch_since IS NOT NULL
+        AND (p.archived_at IS NOT NULL OR p.mismatch_since IS NOT NULL)
   )
   AND (
       t.held_at IS NOT NULL

@@ -1,6 +1,6 @@
 -- name: CreateObservation :one
 -- Stores a reading, and with it the idempotency key of its request, if it has one (an empty key is none).
--- Returns no row when the reading is stored already, or when the practice has no active patient with this id:
+-- Returns no row when the reading is stored already, or when the practice has no patient with this id:
 -- FindReading knows which. A key that is known already is a unique violation, which stores nothing.
 WITH created AS (
     INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
@@ -16,7 +16,6 @@ WITH created AS (
     FROM patients
     WHERE patients.practice_code = @practice_code
       AND patients.id = @patient_id
-      AND patients.active
     ON CONFLICT DO NOTHING
     RETURNING *
 ), remembered AS (
@@ -59,9 +58,7 @@ RETURNING id;
 
 -- name: FindReading :one
 -- Finds the stored reading with this patient, type, time and device, whatever its values.
-SELECT
-    sqlc.embed(observations),
-    patients.active AS patient_active
+SELECT sqlc.embed(observations)
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
 WHERE patients.practice_code = @practice_code

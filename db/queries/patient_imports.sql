@@ -1,6 +1,6 @@
 -- name: CreateImport :one
-INSERT INTO patient_imports (practice_code)
-VALUES (@practice_code)
+INSERT INTO patient_imports (practice_code, refresh)
+VALUES (@practice_code, @refresh)
 RETURNING *;
 
 -- name: AddImportItems :exec
@@ -13,11 +13,11 @@ GROUP BY ecw_fhir_id;
 -- name: AddLinkedPatients :exec
 -- Adds every patient who is linked to eCW, for the daily refresh.
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
-SELECT @import_id, row_number() OVER (ORDER BY id), ecw_fhir_id
+SELECT @import_id, row_number() OVER (ORDER BY id), external_id
 FROM patients
 WHERE practice_code = @practice_code
-  AND active
-  AND ecw_fhir_id IS NOT NULL;
+  AND archived_at IS NULL
+  AND external_id IS NOT NULL;
 
 -- name: GetImport :one
 SELECT *
@@ -117,7 +117,7 @@ ORDER BY ordinal;
 SELECT *
 FROM patients
 WHERE practice_code = @practice_code
-  AND ecw_fhir_id = @ecw_fhir_id
+  AND external_id = @external_id
 FOR UPDATE;
 
 -- name: LockPatientByMRN :one
@@ -134,56 +134,64 @@ INSERT INTO patients (
     practice_code,
     first_name,
     last_name,
-    birth_date,
+    date_of_birth,
+    gender,
     mrn,
-    ecw_fhir_id,
+    external_id,
     phone,
-    address_line,
+    email,
+    address_line1,
+    address_line2,
     city,
     state,
-    postal_code,
-    country
+    zip
 )
 VALUES (
     @practice_code,
     @first_name,
     @last_name,
-    @birth_date,
+    @date_of_birth,
+    @gender,
     @mrn,
-    @ecw_fhir_id,
+    @external_id,
     @phone,
-    @address_line,
+    @email,
+    @address_line1,
+    @address_line2,
     @city,
     @state,
-    @postal_code,
-    @country
+    @zip
 )
 ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: TakeOverDemographics :execrows
 -- Links the patient and writes eCW's demographics over ours. The caller has made sure that both are the same
--- person. A patient who was not linked before becomes active, as with every import; a linked one stays as
--- active as it was.
-UPDATE patients
+-- person. An import that a person asked for makes the patient active; the daily refresh archives nobody and
+-- unarchives nobody.
+UPDATE patients p
 SET
     first_name = @first_name,
     last_name = @last_name,
-    birth_date = @birth_date,
+    date_of_birth = @date_of_birth,
+    gender = @gender,
     mrn = @mrn,
-    ecw_fhir_id = @ecw_fhir_id,
+    external_id = @external_id,
     phone = @phone,
-    address_line = @address_line,
+    email = @email,
+    address_line1 = @address_line1,
+    address_line2 = @address_line2,
     city = @city,
     state = @state,
-    postal_code = @postal_code,
-    country = @country,
-    active = active OR ecw_fhir_id IS NULL,
+    zip = @zip,
+    archived_at = CASE WHEN i.refresh THEN p.archived_at END,
     mismatch_since = NULL,
     mismatch_confirmed = NULL,
     updated_at = now()
-WHERE practice_code = @practice_code
-  AND id = @id;
+FROM patient_imports i
+WHERE i.id = @import_id
+  AND p.practice_code = @practice_code
+  AND p.id = @id;
 
 -- name: HoldForMismatch :execrows
 -- Changes only a patient whose readings are not held yet: mismatch_since keeps the first moment.
@@ -197,7 +205,25 @@ WHERE practice_code = @practice_code
 
 -- name: ListLinkedIDs :many
 -- Lists which of these eCW ids belong to a patient of ours.
-SELECT ecw_fhir_id::text, id
+SELECT external_id::text, id
 FROM patients
 WHERE practice_code = @practice_code
-  AND ecw_fhir_id = ANY(@ecw_fhir_ids::text[]);
+  AND external_id = ANY(@external_ids::text[]);
+
+-- name: ListReleased :many
+-- Lists the observations of the patient of an item for which nothing was done yet, unless the patient is
+-- archived. The oldest comes first.
+SELECT o.id
+FROM patient_import_items items
+JOIN patients p ON p.id = items.patient_id
+JOIN observations o ON o.patient_id = p.id
+WHERE items.import_id = @import_id
+  AND items.ordinal = @ordinal
+  AND p.archived_at IS NULL
+  AND o.transformed_at IS NULL
+  AND NOT EXISTS (
+      SELECT
+      FROM transmissions t
+      WHERE t.observation_id = o.id
+  )
+ORDER BY o.created_at, o.id;

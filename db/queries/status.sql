@@ -1,13 +1,14 @@
 -- name: QueueFigures :one
 -- Counts the unfinished readings. One that no workflow has transformed yet counts as pending. One that no
--- workflow seems to carry counts as stalled, by the rule of ListPendingObservations. Finished transmissions
--- are not read.
+-- workflow seems to carry counts as stalled, by the rule of ListPendingObservations. archived counts those of
+-- the pending ones that wait because their patient is archived. Finished transmissions are not read.
 SELECT
     (sent.pending + waiting.total)::bigint AS pending,
     sent.processing,
     sent.failed_awaiting_retry,
     (sent.stalled + waiting.stalled)::bigint AS stalled,
-    sent.held
+    sent.held,
+    (archived.held + waiting.archived)::bigint AS archived
 FROM (
     SELECT
         count(*) FILTER (WHERE t.status = 'pending') AS pending,
@@ -31,8 +32,11 @@ CROSS JOIN (
         count(*) AS total,
         count(*) FILTER (
             WHERE o.created_at < now() - sqlc.arg(stalled_after)::float8 * interval '1 second'
-        ) AS stalled
+              AND p.archived_at IS NULL
+        ) AS stalled,
+        count(*) FILTER (WHERE p.archived_at IS NOT NULL) AS archived
     FROM observations o
+    JOIN patients p ON p.id = o.patient_id
     WHERE o.practice_code = @practice_code
       AND o.transformed_at IS NULL
       AND NOT EXISTS (
@@ -40,7 +44,16 @@ CROSS JOIN (
           FROM transmissions t
           WHERE t.observation_id = o.id
       )
-) waiting;
+) waiting
+CROSS JOIN (
+    SELECT count(*) AS held
+    FROM transmissions t
+    JOIN observations o ON o.id = t.observation_id
+    JOIN patients p ON p.id = o.patient_id
+    WHERE t.practice_code = @practice_code
+      AND t.held_at IS NOT NULL
+      AND p.archived_at IS NOT NULL
+) archived;
 
 -- name: DayFigures :one
 -- Counts the transmissions that ended since the given moment. A failed one with a retry to come has not

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"crypto/rsa"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,8 +30,12 @@ type keySource struct {
 	fetched time.Time
 }
 
-func newKeySource(url string, now func() time.Time) *keySource {
-	return &keySource{url: url, now: now, client: &http.Client{Timeout: 5 * time.Second}}
+func newKeySource(url string, how *tls.Config, now func() time.Time) *keySource {
+	client := &http.Client{Timeout: 5 * time.Second}
+	if how != nil {
+		client.Transport = &http.Transport{TLSClientConfig: how}
+	}
+	return &keySource{url: url, now: now, client: client}
 }
 
 // find returns the RSA key with that id. Every failure is an invalid_client, because the app has not proved

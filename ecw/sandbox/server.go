@@ -9,6 +9,7 @@
 package sandbox
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"html/template"
@@ -30,6 +31,8 @@ type Config struct {
 	// JWKSURL is where the app publishes its public keys; required. They are fetched for token requests and
 	// kept for a minute.
 	JWKSURL string
+	// JWKSTLS is how they are fetched over TLS; nil is Go's default.
+	JWKSTLS *tls.Config
 	// PublicURL is the address of this server for clients, such as "http://127.0.0.1:8090"; required. The
 	// audience of an assertion is PublicURL + TokenPath.
 	PublicURL string
@@ -106,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 		log:      cfg.Logger,
 		now:      cfg.Now,
 		tokens:   newTokens(),
-		keys:     newKeySource(cfg.JWKSURL, cfg.Now),
+		keys:     newKeySource(cfg.JWKSURL, cfg.JWKSTLS, cfg.Now),
 		faults:   &faults{},
 		limiter:  &limiter{perMinute: cfg.RatePerMinute},
 		capacity: newCapacity(),

@@ -152,6 +152,8 @@ func (s *system) environment(database string) []string {
 		"TEMPORAL_ADDRESS=" + s.address(temporalPart),
 		"DRAIN_TIMEOUT=" + drainTimeout.String(),
 		"API_TOKEN_SECRET=" + strings.Repeat("chaos", 8),
+		"API_INGESTION_LIMIT=0", // one caller sends and asks for all
+		"API_CALLER_LIMIT=0",
 		"RETRY_DELAYS=" + retryDelays,
 		"SANDBOX_CLOCK_OFFSET=" + s.ehr.Clock.String(),
 		"ECW_WRITE_MODE=" + s.ehr.WriteMode,

@@ -54,7 +54,7 @@ func NewDevices(ctx context.Context, token string, apis ...string) (*Devices, er
 	for _, p := range sandbox.People()[:patientCount] {
 		var created struct{ ID string }
 		err := Call(ctx, http.MethodPost, apis[0]+"/api/v1/patients/", token, map[string]any{
-			"first_name": p.FirstName, "last_name": p.LastName, "birth_date": p.BirthDate, "mrn": p.MRN, "ecw_fhir_id": p.FHIRID,
+			"first_name": p.FirstName, "last_name": p.LastName, "date_of_birth": p.BirthDate, "mrn": p.MRN, "external_id": p.FHIRID,
 		}, &created)
 		if err != nil {
 			return nil, fmt.Errorf("create patient: %w", err)

@@ -1,0 +1,158 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"testing"
+)
+
+// namesOf are the first and last names of a list's patients.
+func namesOf(page answer) (names []string) {
+	results, _ := page.get("results").([]any)
+	for i := range results {
+		names = append(names, page.text("results", i, "first_name")+" "+page.text("results", i, "last_name"))
+	}
+	return names
+}
+
+func TestSearchAndOrderOfPatients(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	for _, p := range [][3]string{
+		{"John", "Smith", "A-1"},
+		{"Ann", "O'Neil", "A-2"},
+		{"Smilla", "Berg", "B%1"},
+		{"Joan", "smith", "B_2"},
+		{"Zoe", "Ñandú", "Smi-7"},
+		{"Ann", "Zed", `C\3`},
+	} {
+		body := fmt.Sprintf(`{"first_name":%q,"last_name":%q,"date_of_birth":"1957-03-21","mrn":%q}`, p[0], p[1], p[2])
+		s.do("POST", "/api/v1/patients/", body).want(t, http.StatusCreated, "")
+	}
+	s.exec("UPDATE patients SET archived_at = now() WHERE first_name = 'Joan'")
+
+	for _, test := range []struct {
+		query string
+		want  []string // in the order of their creation, unless the query says otherwise
+	}{
+		{"search=smi", []string{"John Smith", "Smilla Berg", "Joan smith", "Zoe Ñandú"}},
+		{"search=SMITH", []string{"John Smith", "Joan smith"}},
+		{"search=+smith+", []string{"John Smith", "Joan smith"}},
+		{"search=smith&active=true", []string{"John Smith"}},
+		{"search=smith&active=false", []string{"Joan smith"}},
+		{"search=smith&mrn=A-1", []string{"John Smith"}},
+		{"search=smith&mismatch=true", nil},
+		{"search=mith", nil},
+		{"search=o%27n", []string{"Ann O'Neil"}},
+		{"search=b", []string{"Smilla Berg", "Joan smith"}},
+		{"search=b%25", []string{"Smilla Berg"}},
+		{"search=%25", nil},
+		{"search=_", nil},
+		{"search=b_", []string{"Joan smith"}},
+		{"search=c%5C", []string{"Ann Zed"}},
+		{"search=" + url.QueryEscape("Ñan"), []string{"Zoe Ñandú"}},
+		{"search=%F4%8F%BF%BF", nil},
+		{"search=" + url.QueryEscape("') OR true --"), nil},
+		{"search=", []string{"John Smith", "Ann O'Neil", "Smilla Berg", "Joan smith", "Zoe Ñandú", "Ann Zed"}},
+		{"active=", []string{"John Smith", "Ann O'Neil", "Smilla Berg", "Joan smith", "Zoe Ñandú", "Ann Zed"}},
+		{"active=true&mrn=B_2", nil},
+		{"active=false", []string{"Joan smith"}},
+	} {
+		t.Run(test.query, func(t *testing.T) {
+			got := s.in(t).do("GET", "/api/v1/patients/?ordering=created_at&"+test.query, "").want(t, http.StatusOK, "")
+			if !slices.Equal(namesOf(got), test.want) || got.get("count") != number(fmt.Sprint(len(test.want))) {
+				t.Errorf("got %v, want %v, counted %v", namesOf(got), test.want, got.get("count"))
+			}
+		})
+	}
+}
+
+// Each order is walked forwards and backwards, with and without a filter, in pages of two.
+func TestOrdersOfPatients(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	for _, name := range []string{"Dee", "Abe", "Cyd", "Bea", "Eve", "Abe"} {
+		s.do("POST", "/api/v1/patients/", `{"first_name":"A`+name+`","last_name":"`+name+`","date_of_birth":"1957-03-21"}`).
+			want(t, http.StatusCreated, "")
+	}
+	s.exec("UPDATE patients SET created_at = now() WHERE last_name IN ('Cyd', 'Bea')") // two of the same moment
+
+	for _, ordering := range []string{"last_name", "-last_name", "created_at", "-created_at"} {
+		for _, filter := range []string{"", "&active=true", "&search=a"} {
+			t.Run(ordering+filter, func(t *testing.T) {
+				s := s.in(t)
+				whole := s.do("GET", "/api/v1/patients/?page_size=100&ordering="+ordering+filter, "").want(t, http.StatusOK, "")
+				want := idsOf(whole)
+				if len(want) != 6 {
+					t.Fatalf("%d patients are listed", len(want))
+				}
+				names := lastNames(whole)
+				switch ordering {
+				case "last_name":
+					want := []string{"Abe", "Abe", "Bea", "Cyd", "Dee", "Eve"}
+					if !slices.Equal(names, want) {
+						t.Errorf("got %v", names)
+					}
+				case "-last_name":
+					want := []string{"Eve", "Dee", "Cyd", "Bea", "Abe", "Abe"}
+					if !slices.Equal(names, want) {
+						t.Errorf("got %v", names)
+					}
+				case "created_at":
+					if names[0] != "Dee" || names[1] != "Abe" || names[2] != "Eve" {
+						t.Errorf("got %v", names)
+					}
+				}
+
+				page := s.do("GET", "/api/v1/patients/?page_size=2&ordering="+ordering+filter, "").want(t, http.StatusOK, "")
+				walked := idsOf(page)
+				for page.get("next") != nil {
+					page = s.follow(page.text("next"))
+					walked = append(walked, idsOf(page)...)
+				}
+				if !slices.Equal(walked, want) {
+					t.Errorf("forwards %v, want %v", walked, want)
+				}
+				back := idsOf(page)
+				for page.get("previous") != nil {
+					page = s.follow(page.text("previous"))
+					back = append(idsOf(page), back...)
+				}
+				if !slices.Equal(back, want) {
+					t.Errorf("backwards %v, want %v", back, want)
+				}
+			})
+		}
+	}
+
+	// A cursor is of one order.
+	next := s.do("GET", "/api/v1/patients/?page_size=2", "").want(t, http.StatusOK, "").text("next")
+	s.do("GET", next+"&ordering=created_at", "").want(t, http.StatusBadRequest, "invalid")
+}
+
+func idsOf(page answer) (ids []string) {
+	results, _ := page.get("results").([]any)
+	for i := range results {
+		ids = append(ids, page.text("results", i, "id"))
+	}
+	return ids
+}
+
+// A search that fits more patients than are sorted in good time asks for more letters.
+func TestSearchThatIsTooWide(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	s.exec(`INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
+		SELECT $1, 'Jane', CASE WHEN n = 1 THEN 'Dolan' ELSE 'Doe' END, '1957-03-21', 'MRN-' || n FROM generate_series(1, 1001) n`, practice)
+	s.do("GET", "/api/v1/patients/?search=do", "").want(t, http.StatusBadRequest, "search_too_wide")
+	s.do("GET", "/api/v1/patients/?search=jane&active=false", "").want(t, http.StatusBadRequest, "search_too_wide")
+	got := s.do("GET", "/api/v1/patients/?search=doe&page_size=1", "").want(t, http.StatusOK, "")
+	if got.get("count") != number("1000") || got.get("count_is_exact") != true {
+		t.Errorf("got %s", got.body)
+	}
+	if got := s.do("GET", "/api/v1/patients/?search=dol", "").want(t, http.StatusOK, ""); got.get("count") != number("1") {
+		t.Errorf("got %s", got.body)
+	}
+}
