@@ -135,8 +135,8 @@ func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKe
 	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{
 		PracticeCode: m.practiceCode,
 		ID:           id,
-		RevokedBy:    by.Actor,
-		Reason:       by.Reason,
+		RevokedBy:    &by.Actor,
+		RevokeReason: by.Reason,
 	})
 	if db.IsNotFound(err) {
 		return row, ErrUnknownKey

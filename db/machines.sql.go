@@ -35,7 +35,7 @@ VALUES (
     $8,
     $9
 )
-RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
+RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
 `
 
 type CreateAPIKeyParams struct {
@@ -78,7 +78,7 @@ func (q *Queries) CreateAPIKey(ctx context.Context, arg CreateAPIKeyParams) (API
 		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RevokedBy,
-		&i.RevokedReason,
+		&i.RevokeReason,
 	)
 	return i, err
 }
@@ -148,7 +148,7 @@ func (q *Queries) FindAPIKey(ctx context.Context, arg FindAPIKeyParams) (FindAPI
 }
 
 const getAPIKey = `-- name: GetAPIKey :one
-SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
+SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
 FROM api_keys
 WHERE practice_code = $1
   AND id = $2
@@ -177,7 +177,7 @@ func (q *Queries) GetAPIKey(ctx context.Context, arg GetAPIKeyParams) (APIKey, e
 		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RevokedBy,
-		&i.RevokedReason,
+		&i.RevokeReason,
 	)
 	return i, err
 }
@@ -204,7 +204,7 @@ func (q *Queries) IsTokenDenied(ctx context.Context, arg IsTokenDeniedParams) (b
 }
 
 const listAPIKeys = `-- name: ListAPIKeys :many
-SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
+SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
 FROM api_keys
 WHERE practice_code = $1
 ORDER BY created_at DESC, id
@@ -235,7 +235,7 @@ func (q *Queries) ListAPIKeys(ctx context.Context, practiceCode string) ([]APIKe
 			&i.LastUsedAt,
 			&i.RevokedAt,
 			&i.RevokedBy,
-			&i.RevokedReason,
+			&i.RevokeReason,
 		); err != nil {
 			return nil, err
 		}
@@ -251,16 +251,16 @@ const revokeAPIKey = `-- name: RevokeAPIKey :one
 UPDATE api_keys
 SET
     revoked_at = coalesce(revoked_at, now()),
-    revoked_by = coalesce(revoked_by, $1::text),
-    revoked_reason = CASE WHEN revoked_at IS NULL THEN $2::text ELSE revoked_reason END
+    revoked_by = coalesce(revoked_by, $1),
+    revoke_reason = CASE WHEN revoked_at IS NULL THEN $2 ELSE revoke_reason END
 WHERE practice_code = $3
   AND id = $4
-RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoked_reason
+RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
 `
 
 type RevokeAPIKeyParams struct {
-	RevokedBy    string
-	Reason       string
+	RevokedBy    *string
+	RevokeReason string
 	PracticeCode string
 	ID           uuid.UUID
 }
@@ -269,7 +269,7 @@ type RevokeAPIKeyParams struct {
 func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) (APIKey, error) {
 	row := q.db.QueryRow(ctx, revokeAPIKey,
 		arg.RevokedBy,
-		arg.Reason,
+		arg.RevokeReason,
 		arg.PracticeCode,
 		arg.ID,
 	)
@@ -289,7 +289,7 @@ func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) (API
 		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RevokedBy,
-		&i.RevokedReason,
+		&i.RevokeReason,
 	)
 	return i, err
 }

@@ -12,21 +12,21 @@ import (
 )
 
 type APIKey struct {
-	ID            uuid.UUID
-	PracticeCode  string
-	Name          string
-	Role          string
-	Devices       []string
-	Prefix        string
-	KeyHash       []byte
-	CreatedAt     time.Time
-	CreatedBy     string
-	Reason        string
-	ExpiresAt     *time.Time
-	LastUsedAt    *time.Time
-	RevokedAt     *time.Time
-	RevokedBy     *string
-	RevokedReason string
+	ID           uuid.UUID
+	PracticeCode string
+	Name         string
+	Role         string
+	Devices      []string
+	Prefix       string
+	KeyHash      []byte
+	CreatedAt    time.Time
+	CreatedBy    string
+	Reason       string
+	ExpiresAt    *time.Time
+	LastUsedAt   *time.Time
+	RevokedAt    *time.Time
+	RevokedBy    *string
+	RevokeReason string
 }
 
 type AccountEvent struct {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,31 +18,31 @@ import (
 )
 
 func apiKeysCommand() *cobra.Command {
-	var where source
+	var where adminFlags
 	keys := &cobra.Command{
 		Use:   "apikeys",
-		Short: "Manage the API keys of machines, such as device gateways",
-		Long: `Manages the API keys of machines, through the API, with an administrator's token (--token or VANTREXIA_TOKEN).
+		Short: "Manage the API keys of machines",
+		Long: `Manages the API keys of machines, such as a device gateway, through the API, with an administrator's token (--token or
+VANTREXIA_TOKEN). With --local it works on the database alone; a change then needs a --reason, which is kept.
 
-With --local it works on the database alone (DATABASE_URL, ECW_PRACTICE_CODE): for an installation without an administrator,
-and for emergencies. A change then needs a --reason, which is kept with the key.`,
-		Example: `  vantrexia apikeys create "device gateway" --device 'BP-OMRON-*' --device SCALE-7
+Cryptographic keys are the matter of "vantrexia keys".`,
+		Example: `  vantrexia apikeys create --name "device gateway"
+  vantrexia apikeys create --name tablet --role nurse --expires 720h
   vantrexia apikeys revoke 0b9c5a52-7a3e-4a57-9d55-0d6a3f0a9f11`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-
-	where.addFlags(keys)
+	where.define(keys.PersistentFlags())
 	keys.AddCommand(where.createKeyCommand(), where.listKeysCommand(), where.revokeKeyCommand())
 	return keys
 }
 
-// machines are the API keys and the denied tokens, in the API or in the database.
-type machines interface {
-	createKey(ctx context.Context, want account.NewKey) (cliKey, string, error)
-	keys(ctx context.Context) ([]cliKey, error)
-	revokeKey(ctx context.Context, id uuid.UUID) error
-	deny(ctx context.Context, tokenID, reason string) error
+// keyring are the API keys behind the API or in the database.
+type keyring interface {
+	// create returns the key, which is shown this once.
+	create(ctx context.Context, want account.NewKey) (cliKey, string, error)
+	list(ctx context.Context) ([]cliKey, error)
+	revoke(ctx context.Context, id uuid.UUID) error
 }
 
 // cliKey is an API key as the API shows it.
@@ -58,84 +57,74 @@ type cliKey struct {
 	RevokedAt  *time.Time   `json:"revoked_at"`
 }
 
-// openMachines connects to the API or to the database. The caller calls the function that it returns.
-func (f source) openMachines(ctx context.Context) (machines, func(), error) {
-	cfg, err := loadConfig()
+func (f adminFlags) keys(ctx context.Context, changes bool) (keyring, func(), error) {
+	cfg, err := f.load(changes)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !f.local {
-		api, err := newRemoteAPI(cfg, f, "")
-		return remoteMachines{api}, func() {}, err
+		remote, err := newAPIClient(cfg, f.url, f.token)
+		return remoteKeys{remote}, func() {}, err
 	}
 
-	store, err := openLocal(ctx, cfg)
+	store, err := openMigrated(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	all := account.NewMachines(store, cfg.ECW.PracticeCode, cfg.logger(slog.LevelWarn))
-	return localMachines{all, localBy(f.reason)}, store.Close, nil
+	machines := account.NewMachines(store, cfg.ECW.PracticeCode, cfg.logger(slog.LevelWarn))
+	return localKeys{machines, localBy(f.reason)}, store.Close, nil
 }
 
-func (f *source) createKeyCommand() *cobra.Command {
-	var want account.NewKey
-	var life time.Duration
+func (f *adminFlags) createKeyCommand() *cobra.Command {
+	want := account.NewKey{Role: account.Service}
+	var lasts time.Duration
 	cmd := &cobra.Command{
-		Use:   "create <name>",
+		Use:   "create",
 		Short: "Make an API key, and print it, this once",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(true); err != nil {
-				return err
-			}
-			if life < 0 {
-				return fmt.Errorf("ttl %s is negative: use a duration such as 2160h", life)
-			}
-			all, done, err := f.openMachines(cmd.Context())
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, done, err := f.keys(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
 			defer done()
 
-			want.Name = args[0]
-			if life > 0 {
-				expires := time.Now().Add(life).UTC().Truncate(time.Second)
+			if lasts != 0 {
+				expires := time.Now().Add(lasts)
 				want.ExpiresAt = &expires
 			}
-			key, text, err := all.createKey(cmd.Context(), want)
+			made, text, err := all.create(cmd.Context(), want)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "API key %s made. It is shown this once:\n", key.ID)
+			fmt.Fprintf(cmd.ErrOrStderr(), "API key %s made. It is shown this once:\n", made.ID)
 			fmt.Fprintln(cmd.OutOrStdout(), text)
 			return nil
 		},
 	}
 
 	flags := cmd.Flags()
-	flags.StringVar((*string)(&want.Role), "role", string(account.Service), "what the key may do: "+account.JoinRoles(account.Roles()))
-	flags.StringArrayVar(&want.Devices, "device", nil,
-		"a device whose readings the key may post, or the beginning of its name with a * at the end; may be repeated (default: any)")
-	flags.DurationVar(&life, "ttl", 0, "how long the key is valid, for example 2160h (default: until it is revoked)")
+	flags.StringVar(&want.Name, "name", "", "which machine uses the key")
+	flags.StringVar((*string)(&want.Role), "role", string(want.Role), "what the key may do: "+account.JoinRoles(account.Roles()))
+	flags.StringSliceVar(&want.Devices, "device", nil, "a device whose readings it may post, or the beginning of names with * at its end; may be repeated (default: any)")
+	flags.DurationVar(&lasts, "expires", 0, "how long the key is good, for example 8760h (default: until it is revoked)")
+	_ = cmd.MarkFlagRequired("name") // the flag is there
 	return cmd
 }
 
-func (f *source) listKeysCommand() *cobra.Command {
+func (f *adminFlags) listKeysCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the API keys, revoked ones too",
+		Short: "List the API keys",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(false); err != nil {
-				return err
-			}
-			all, done, err := f.openMachines(cmd.Context())
+			all, done, err := f.keys(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
 			defer done()
 
-			keys, err := all.keys(cmd.Context())
+			keys, err := all.list(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -144,46 +133,38 @@ func (f *source) listKeysCommand() *cobra.Command {
 	}
 }
 
-func (f *source) revokeKeyCommand() *cobra.Command {
+func (f *adminFlags) revokeKeyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke <id>",
 		Short: "Refuse an API key from now on, for good",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(true); err != nil {
-				return err
-			}
 			id, err := uuid.Parse(args[0])
 			if err != nil {
-				return errors.New("this is not the id of an API key: `vantrexia apikeys list` shows the ids, and how each key begins")
+				return fmt.Errorf("%q is not the id of an API key: `vantrexia apikeys list` shows them", args[0])
 			}
-			all, done, err := f.openMachines(cmd.Context())
+			all, done, err := f.keys(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
 			defer done()
-
-			if err := all.revokeKey(cmd.Context(), id); err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "API key", id, "is refused within five seconds")
-			return nil
+			return all.revoke(cmd.Context(), id)
 		},
 	}
 }
 
 func printKeys(out io.Writer, keys []cliKey, now time.Time) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tNAME\tBEGINS WITH\tROLE\tDEVICES\tSTATE\tLAST USED")
+	fmt.Fprintln(table, "ID\tNAME\tROLE\tKEY\tDEVICES\tSTATE\tLAST USED")
 	for _, k := range keys {
 		devices, state, used := "any", "active", "never"
 		if len(k.Devices) > 0 {
-			devices = strings.Join(k.Devices, ", ")
+			devices = strings.Join(k.Devices, ",")
 		}
 		switch {
 		case k.RevokedAt != nil:
 			state = "revoked"
-		case k.ExpiresAt != nil && k.ExpiresAt.Before(now):
+		case k.ExpiresAt != nil && !k.ExpiresAt.After(now):
 			state = "expired"
 		case k.ExpiresAt != nil:
 			state = "until " + k.ExpiresAt.UTC().Format(time.RFC3339)
@@ -191,24 +172,52 @@ func printKeys(out io.Writer, keys []cliKey, now time.Time) error {
 		if k.LastUsedAt != nil {
 			used = k.LastUsedAt.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, k.Role, devices, state, used)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s…\t%s\t%s\t%s\n", k.ID, k.Name, k.Role, k.Prefix, devices, state, used)
 	}
 	return table.Flush()
 }
 
-// localMachines are those in the database.
-type localMachines struct {
-	all *account.Machines
-	by  account.By
+// remoteKeys are the API keys behind the API.
+type remoteKeys struct{ apiClient }
+
+func (r remoteKeys) create(ctx context.Context, want account.NewKey) (cliKey, string, error) {
+	body := map[string]any{"name": want.Name, "role": want.Role, "devices": append([]string{}, want.Devices...)}
+	if want.ExpiresAt != nil {
+		body["expires_at"] = want.ExpiresAt
+	}
+	var made struct {
+		cliKey
+		Key string `json:"key"`
+	}
+	err := r.call(ctx, http.MethodPost, "/api-keys/", body, &made)
+	return made.cliKey, made.Key, err
 }
 
-func (l localMachines) createKey(ctx context.Context, want account.NewKey) (cliKey, string, error) {
-	row, text, err := l.all.CreateKey(ctx, want, l.by)
+func (r remoteKeys) list(ctx context.Context) ([]cliKey, error) {
+	var list struct {
+		Results []cliKey `json:"results"`
+	}
+	err := r.call(ctx, http.MethodGet, "/api-keys/", nil, &list)
+	return list.Results, err
+}
+
+func (r remoteKeys) revoke(ctx context.Context, id uuid.UUID) error {
+	return r.call(ctx, http.MethodDelete, "/api-keys/"+id.String()+"/", nil, nil)
+}
+
+// localKeys are the API keys in the database.
+type localKeys struct {
+	machines *account.Machines
+	by       account.By
+}
+
+func (l localKeys) create(ctx context.Context, want account.NewKey) (cliKey, string, error) {
+	row, text, err := l.machines.CreateKey(ctx, want, l.by)
 	return showCLIKey(row), text, err
 }
 
-func (l localMachines) keys(ctx context.Context) ([]cliKey, error) {
-	rows, err := l.all.Keys(ctx)
+func (l localKeys) list(ctx context.Context) ([]cliKey, error) {
+	rows, err := l.machines.Keys(ctx)
 	keys := make([]cliKey, len(rows))
 	for i, row := range rows {
 		keys[i] = showCLIKey(row)
@@ -216,13 +225,9 @@ func (l localMachines) keys(ctx context.Context) ([]cliKey, error) {
 	return keys, err
 }
 
-func (l localMachines) revokeKey(ctx context.Context, id uuid.UUID) error {
-	_, err := l.all.RevokeKey(ctx, id, l.by)
+func (l localKeys) revoke(ctx context.Context, id uuid.UUID) error {
+	_, err := l.machines.RevokeKey(ctx, id, l.by)
 	return err
-}
-
-func (l localMachines) deny(ctx context.Context, tokenID, _ string) error {
-	return l.all.Deny(ctx, tokenID, l.by)
 }
 
 func showCLIKey(row db.APIKey) cliKey {
@@ -236,40 +241,4 @@ func showCLIKey(row db.APIKey) cliKey {
 		LastUsedAt: row.LastUsedAt,
 		RevokedAt:  row.RevokedAt,
 	}
-}
-
-// remoteMachines are those behind the API.
-type remoteMachines struct{ remoteAPI }
-
-func (r remoteMachines) createKey(ctx context.Context, want account.NewKey) (cliKey, string, error) {
-	body := map[string]any{"name": want.Name, "role": want.Role}
-	if len(want.Devices) > 0 {
-		body["devices"] = want.Devices
-	}
-	if want.ExpiresAt != nil {
-		body["expires_at"] = want.ExpiresAt
-	}
-
-	var made struct {
-		cliKey
-		Key string `json:"key"`
-	}
-	err := r.call(ctx, http.MethodPost, "api-keys/", body, &made)
-	return made.cliKey, made.Key, err
-}
-
-func (r remoteMachines) keys(ctx context.Context) ([]cliKey, error) {
-	var list struct {
-		Results []cliKey `json:"results"`
-	}
-	err := r.call(ctx, http.MethodGet, "api-keys/", nil, &list)
-	return list.Results, err
-}
-
-func (r remoteMachines) revokeKey(ctx context.Context, id uuid.UUID) error {
-	return r.call(ctx, http.MethodDelete, "api-keys/"+id.String()+"/", nil, nil)
-}
-
-func (r remoteMachines) deny(ctx context.Context, tokenID, reason string) error {
-	return r.call(ctx, http.MethodPost, "tokens/revoke/", map[string]string{"jti": tokenID, "reason": reason}, nil)
 }

@@ -20,7 +20,7 @@ func TestAPIKeysOfMachines(t *testing.T) {
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
 	local := []string{"--local", "--reason", "no administrator yet"}
-	create := []string{"apikeys", "create", "gateway", "--role", "nurse", "--device", "BP-*", "--device", "SCALE-7"}
+	create := []string{"apikeys", "create", "--name", "gateway", "--role", "nurse", "--device", "BP-*", "--device", "SCALE-7"}
 	mustSay(t, run(t, dir, settings, append(create, local...)...), 1, "vantrexia migrate")
 	store, err := db.Open(t.Context(), database)
 	if err != nil {
@@ -34,7 +34,7 @@ func TestAPIKeysOfMachines(t *testing.T) {
 	mustSay(t, run(t, dir, settings, create...), 1, "VANTREXIA_TOKEN")
 	mustSay(t, run(t, dir, settings, append(create, "--local")...), 1, "--reason")
 	mustSay(t, run(t, dir, settings, append(create, "--reason", "why")...), 1, "--local")
-	mustSay(t, run(t, dir, settings, append([]string{"apikeys", "create", "x", "--device", "*"}, local...)...), 1, "not the name of a device")
+	mustSay(t, run(t, dir, settings, append([]string{"apikeys", "create", "--name", "x", "--device", "*"}, local...)...), 1, "not the name of a device")
 	first := run(t, dir, settings, append(create, local...)...)
 	mustSay(t, first, 0, "")
 
@@ -52,14 +52,14 @@ func TestAPIKeysOfMachines(t *testing.T) {
 
 	admin := strings.TrimSpace(run(t, dir, settings, "token", "--role", "admin").stdout.text())
 	withToken := append([]string{"VANTREXIA_TOKEN=" + admin}, settings...)
-	second := run(t, dir, withToken, "apikeys", "create", "tablet", "--role", "nurse", "--ttl", "2160h")
+	second := run(t, dir, withToken, "apikeys", "create", "--name", "tablet", "--role", "nurse", "--expires", "2160h")
 	if got := status(second.stdout.text()); got != http.StatusOK {
 		t.Fatalf("the key is answered with %d: %s", got, second.stderr.text())
 	}
-	mustSay(t, run(t, dir, withToken, "apikeys", "create", "x", "--role", "patient"), 1, "role")
+	mustSay(t, run(t, dir, withToken, "apikeys", "create", "--name", "x", "--role", "patient"), 1, "role")
 
 	list := run(t, dir, withToken, "apikeys", "list").stdout.text()
-	for _, want := range []string{"gateway", "BP-*, SCALE-7", "active", "tablet", "any", "until 20"} {
+	for _, want := range []string{"gateway", "BP-*,SCALE-7", "active", "tablet", "any", "until 20"} {
 		if !strings.Contains(list, want) {
 			t.Errorf("the list lacks %q:\n%s", want, list)
 		}
@@ -84,6 +84,12 @@ func TestAPIKeysOfMachines(t *testing.T) {
 	mustSay(t, run(t, dir, withToken, "token", "revoke", strings.TrimSpace(stolen), "--reason", "it stood in a log"), 0, "")
 	if got := status(stolen); got != http.StatusUnauthorized {
 		t.Errorf("the revoked token is answered with %d", got)
+	}
+
+	other := strings.TrimSpace(run(t, dir, settings, "token").stdout.text())
+	mustSay(t, run(t, dir, settings, append([]string{"token", "revoke", other}, local...)...), 0, "")
+	if got := status(other); got != http.StatusUnauthorized {
+		t.Errorf("the token that was revoked on the database is answered with %d", got)
 	}
 }
 

@@ -72,7 +72,7 @@ explains them all.`,
 
 	root.AddCommand(
 		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
-		simulateCommand(), tokenCommand(), keysCommand(), apiKeysCommand(), usersCommand(),
+		simulateCommand(), tokenCommand(), keysCommand(), usersCommand(), apiKeysCommand(),
 	)
 	return root
 }

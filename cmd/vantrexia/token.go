@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -43,7 +46,7 @@ which "make run" creates). README.md says what each role may do. A machine that 
 }
 
 func revokeTokenCommand() *cobra.Command {
-	var where source
+	var where adminFlags
 	cmd := &cobra.Command{
 		Use:   "revoke <token or jti>",
 		Short: "Refuse a token from now on, before it expires",
@@ -59,22 +62,42 @@ func revokeTokenCommand() *cobra.Command {
 			if strings.TrimSpace(where.reason) == "" {
 				return errors.New("--reason is missing, it is kept: say for example --reason \"it stood in a log\"")
 			}
-			all, done, err := where.openMachines(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer done()
-
-			if err := all.deny(cmd.Context(), id, where.reason); err != nil {
+			if err := where.denyToken(cmd.Context(), id); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "the token", id, "is refused within five seconds")
 			return nil
 		},
 	}
-	where.addFlags(cmd)
-	cmd.PersistentFlags().Lookup("reason").Usage = "why"
+	where.define(cmd.Flags())
+	cmd.Flags().Lookup("reason").Usage = "why"
 	return cmd
+}
+
+// denyToken has a token refused, with the reason, which the API takes too.
+func (f adminFlags) denyToken(ctx context.Context, id string) error {
+	reason := f.reason
+	if !f.local {
+		f.reason = ""
+	}
+	cfg, err := f.load(true)
+	if err != nil {
+		return err
+	}
+	if !f.local {
+		api, err := newAPIClient(cfg, f.url, f.token)
+		if err != nil {
+			return err
+		}
+		return api.call(ctx, http.MethodPost, "/tokens/revoke/", map[string]string{"jti": id, "reason": reason}, nil)
+	}
+
+	store, err := openMigrated(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return account.NewMachines(store, cfg.ECW.PracticeCode, cfg.logger(slog.LevelWarn)).Deny(ctx, id, localBy(reason))
 }
 
 // tokenID returns the jti that a person gives, alone or within its token.

@@ -18,11 +18,8 @@ import (
 	"github.com/vantrexia/vantrexia/account"
 )
 
-// usersFlags say where the accounts are.
-type usersFlags struct{ source }
-
 func usersCommand() *cobra.Command {
-	var where usersFlags
+	var where adminFlags
 	users := &cobra.Command{
 		Use:   "users",
 		Short: "Manage the accounts of the people who sign in",
@@ -36,7 +33,7 @@ emergencies. A change then needs a --reason, which is kept with it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 
-	where.addFlags(users)
+	where.define(users.PersistentFlags())
 	users.AddCommand(
 		where.addCommand(),
 		where.listCommand(),
@@ -76,23 +73,20 @@ type cliUser struct {
 	LastSignInAt *time.Time   `json:"last_sign_in_at"`
 }
 
-// open connects to the accounts. changes is whether anything will be changed.
-func (f usersFlags) open(ctx context.Context, changes bool) (accounts, func(), error) {
-	cfg, err := loadConfig()
+// accounts connects to the accounts. changes is whether anything will be changed.
+func (f adminFlags) accounts(ctx context.Context, changes bool) (accounts, func(), error) {
+	cfg, err := f.load(changes)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := f.check(changes); err != nil {
-		return nil, nil, err
+	if f.local {
+		return openLocalAccounts(ctx, cfg, f.reason)
 	}
-	if !f.local {
-		remote, err := newRemoteAccounts(cfg, f.source)
-		return remote, func() {}, err
-	}
-	return openLocalAccounts(ctx, cfg, f.reason)
+	remote, err := newAPIClient(cfg, f.url, f.token)
+	return remoteAccounts{remote}, func() {}, err
 }
 
-func (f *usersFlags) addCommand() *cobra.Command {
+func (f *adminFlags) addCommand() *cobra.Command {
 	var want account.NewUser
 	var ask bool
 	cmd := &cobra.Command{
@@ -103,7 +97,7 @@ only for choosing another one. With --ask-password the password is read from the
 input. With --local it is then the person's own: sit the person at the keyboard.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, done, err := f.open(cmd.Context(), true)
+			all, done, err := f.accounts(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
@@ -137,13 +131,13 @@ input. With --local it is then the person's own: sit the person at the keyboard.
 	return cmd
 }
 
-func (f *usersFlags) listCommand() *cobra.Command {
+func (f *adminFlags) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the accounts",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, done, err := f.open(cmd.Context(), false)
+			all, done, err := f.accounts(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
@@ -158,7 +152,7 @@ func (f *usersFlags) listCommand() *cobra.Command {
 	}
 }
 
-func (f *usersFlags) resetPasswordCommand() *cobra.Command {
+func (f *adminFlags) resetPasswordCommand() *cobra.Command {
 	var ask, removeTOTP bool
 	cmd := &cobra.Command{
 		Use:   "reset-password <e-mail or id>",
@@ -196,7 +190,7 @@ person end, and a lock is taken away. With --local, --ask-password reads the per
 }
 
 // userCommand does something to one account.
-func (f *usersFlags) userCommand(name, short string, do func(context.Context, accounts, cliUser) error) *cobra.Command {
+func (f *adminFlags) userCommand(name, short string, do func(context.Context, accounts, cliUser) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   name + " <e-mail or id>",
 		Short: short,
@@ -208,8 +202,8 @@ func (f *usersFlags) userCommand(name, short string, do func(context.Context, ac
 }
 
 // withUser does something to the account with an e-mail or an id.
-func (f *usersFlags) withUser(cmd *cobra.Command, name string, do func(context.Context, accounts, cliUser) error) error {
-	all, done, err := f.open(cmd.Context(), true)
+func (f *adminFlags) withUser(cmd *cobra.Command, name string, do func(context.Context, accounts, cliUser) error) error {
+	all, done, err := f.accounts(cmd.Context(), true)
 	if err != nil {
 		return err
 	}

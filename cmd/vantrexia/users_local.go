@@ -19,7 +19,7 @@ type localAccounts struct {
 }
 
 func openLocalAccounts(ctx context.Context, cfg config, reason string) (accounts, func(), error) {
-	store, err := openLocal(ctx, cfg)
+	store, err := openMigrated(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -30,22 +30,6 @@ func openLocalAccounts(ctx context.Context, cfg config, reason string) (accounts
 		return nil, nil, err
 	}
 	return localAccounts{people, localBy(reason)}, store.Close, nil
-}
-
-// openLocal opens the database of a practice, if its schema is that of this binary.
-func openLocal(ctx context.Context, cfg config) (*db.Store, error) {
-	if cfg.ECW.PracticeCode == "" {
-		return nil, errors.New("ECW_PRACTICE_CODE is not set: set it to the practice of the accounts")
-	}
-	store, err := openStore(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := store.CheckMigrated(ctx); err != nil {
-		store.Close()
-		return nil, err
-	}
-	return store, nil
 }
 
 func newPeople(cfg config, store *db.Store, log *slog.Logger) (*account.People, error) {

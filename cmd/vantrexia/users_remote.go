@@ -12,12 +12,7 @@ import (
 )
 
 // remoteAccounts are the accounts behind the API.
-type remoteAccounts struct{ remoteAPI }
-
-func newRemoteAccounts(cfg config, f source) (accounts, error) {
-	api, err := newRemoteAPI(cfg, f, "users/")
-	return remoteAccounts{api}, err
-}
+type remoteAccounts struct{ apiClient }
 
 func (r remoteAccounts) add(ctx context.Context, want account.NewUser) (cliUser, string, error) {
 	body := map[string]string{
@@ -34,7 +29,7 @@ func (r remoteAccounts) add(ctx context.Context, want account.NewUser) (cliUser,
 		cliUser
 		Password *string `json:"temporary_password"`
 	}
-	if err := r.call(ctx, http.MethodPost, "", body, &made); err != nil {
+	if err := r.call(ctx, http.MethodPost, "/users/", body, &made); err != nil {
 		return cliUser{}, "", err
 	}
 	if made.Password == nil {
@@ -54,7 +49,7 @@ func (r remoteAccounts) list(ctx context.Context, email string) (users []cliUser
 			Next    *string   `json:"next"`
 			Results []cliUser `json:"results"`
 		}
-		if err := r.call(ctx, http.MethodGet, "?"+query.Encode(), nil, &list); err != nil {
+		if err := r.call(ctx, http.MethodGet, "/users/?"+query.Encode(), nil, &list); err != nil {
 			return nil, err
 		}
 		if users = append(users, list.Results...); list.Next == nil {
@@ -64,21 +59,21 @@ func (r remoteAccounts) list(ctx context.Context, email string) (users []cliUser
 }
 
 func (r remoteAccounts) setDisabled(ctx context.Context, id uuid.UUID, disabled bool) error {
-	return r.call(ctx, http.MethodPatch, id.String()+"/", map[string]bool{"disabled": disabled}, nil)
+	return r.call(ctx, http.MethodPatch, "/users/"+id.String()+"/", map[string]bool{"disabled": disabled}, nil)
 }
 
 func (r remoteAccounts) resetPassword(ctx context.Context, id uuid.UUID, _ string) (string, error) {
 	var made struct {
 		Password string `json:"temporary_password"`
 	}
-	err := r.call(ctx, http.MethodPost, id.String()+"/reset-password/", nil, &made)
+	err := r.call(ctx, http.MethodPost, "/users/"+id.String()+"/reset-password/", nil, &made)
 	return made.Password, err
 }
 
 func (r remoteAccounts) removeTOTP(ctx context.Context, id uuid.UUID) error {
-	return r.call(ctx, http.MethodDelete, id.String()+"/totp/", nil, nil)
+	return r.call(ctx, http.MethodDelete, "/users/"+id.String()+"/totp/", nil, nil)
 }
 
 func (r remoteAccounts) unlock(ctx context.Context, id uuid.UUID) error {
-	return r.call(ctx, http.MethodPost, id.String()+"/unlock/", nil, nil)
+	return r.call(ctx, http.MethodPost, "/users/"+id.String()+"/unlock/", nil, nil)
 }

@@ -73,6 +73,10 @@ func TestUsersFromTheFirstAdministratorOn(t *testing.T) {
 	}
 	mustSay(t, run(t, dir, settings, append([]string{"users", "unlock", "nora@example.com"}, local...)...), 0, "")
 
+	testAPIKeys(t, base, func(settings []string) func(args ...string) *process {
+		return func(args ...string) *process { return run(t, dir, settings, append([]string{"apikeys"}, args...)...) }
+	}, settings, withToken)
+
 	var events struct {
 		Results []struct{ Action, Actor, Reason string } `json:"results"`
 	}

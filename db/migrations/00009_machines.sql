@@ -16,15 +16,14 @@ CREATE TABLE api_keys (
     created_at    timestamptz NOT NULL DEFAULT now(),
     -- The subject of who made it, or local for the command line.
     created_by    text        NOT NULL,
-    -- What the command line was given as --reason.
+    -- What the command line was given as --reason, when it made the key.
     reason        text        NOT NULL DEFAULT '',
     expires_at    timestamptz,
     -- Right to a minute.
     last_used_at  timestamptz,
     revoked_at    timestamptz,
     revoked_by    text,
-    -- As reason.
-    revoked_reason text       NOT NULL DEFAULT '',
+    revoke_reason text        NOT NULL DEFAULT '',
     CONSTRAINT api_keys_key UNIQUE (key_hash),
     CONSTRAINT api_keys_revoked CHECK ((revoked_at IS NULL) = (revoked_by IS NULL))
 );

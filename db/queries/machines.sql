@@ -56,8 +56,8 @@ WHERE id = @id
 UPDATE api_keys
 SET
     revoked_at = coalesce(revoked_at, now()),
-    revoked_by = coalesce(revoked_by, @revoked_by::text),
-    revoked_reason = CASE WHEN revoked_at IS NULL THEN @reason::text ELSE revoked_reason END
+    revoked_by = coalesce(revoked_by, @revoked_by),
+    revoke_reason = CASE WHEN revoked_at IS NULL THEN @revoke_reason ELSE revoke_reason END
 WHERE practice_code = @practice_code
   AND id = @id
 RETURNING *;

@@ -11,61 +11,32 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
-// source says where a command finds what it manages: in the API, or in the database.
-type source struct {
-	local  bool
-	reason string
-	url    string
-	token  string
-}
-
-// addFlags adds the flags to a command and its subcommands.
-func (f *source) addFlags(cmd *cobra.Command) {
-	flags := cmd.PersistentFlags()
-	flags.BoolVar(&f.local, "local", false, "work on the database, without the API")
-	flags.StringVar(&f.reason, "reason", "", "why, with --local")
-	flags.StringVar(&f.url, "url", "", "the API's address (default: API_ADDRESS on this machine)")
-	flags.StringVar(&f.token, "token", "", "an administrator's bearer token (default: VANTREXIA_TOKEN)")
-}
-
-// check returns an error when the reason is missing, or is not kept. changes is whether anything will be changed.
-func (f source) check(changes bool) error {
-	switch {
-	case !f.local && f.reason != "":
-		return errors.New("--reason is for --local: the API keeps who the token belongs to")
-	case f.local && changes && strings.TrimSpace(f.reason) == "":
-		return errors.New("--local needs --reason, which is kept with the change: say for example --reason \"first administrator\"")
-	}
-	return nil
-}
-
-// remoteAPI is a part of the API, asked by a command.
-type remoteAPI struct {
+// apiClient is a caller of the API, for commands that administrators use.
+type apiClient struct {
 	base   string
 	token  string
 	client *http.Client
 }
 
-// newRemoteAPI returns the part under /api/v1/ whose path is given.
-func newRemoteAPI(cfg config, f source, path string) (remoteAPI, error) {
-	token := cmp.Or(f.token, cfg.CommandToken)
+// newAPIClient returns a caller with the token, or else with VANTREXIA_TOKEN. base is the API's address; this
+// machine's when it is empty.
+func newAPIClient(cfg config, base, token string) (apiClient, error) {
+	token = cmp.Or(token, cfg.CommandToken)
 	if token == "" {
-		return remoteAPI{}, errors.New("no token for the API: set VANTREXIA_TOKEN to the access token of an administrator, " +
+		return apiClient{}, errors.New("no token for the API: set VANTREXIA_TOKEN to the access token of an administrator, " +
 			"or use --local with --reason on the database")
 	}
-	return remoteAPI{
-		base:   strings.TrimRight(cmp.Or(f.url, localURL(cfg.APIAddress)), "/") + "/api/v1/" + path,
+	return apiClient{
+		base:   strings.TrimRight(cmp.Or(base, localURL(cfg.APIAddress)), "/") + "/api/v1",
 		token:  token,
 		client: &http.Client{Timeout: 30 * time.Second},
 	}, nil
 }
 
 // call makes a request and decodes the answer into out, when there is an out.
-func (r remoteAPI) call(ctx context.Context, method, path string, body, out any) error {
+func (r apiClient) call(ctx context.Context, method, path string, body, out any) error {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
