@@ -16,6 +16,9 @@ import (
 type FirstDelivery struct {
 	// Opened is zero when nothing was done: the workflow then goes step by step.
 	Opened Opened `json:",omitzero"`
+	// MayBeSent means that nothing was done, and that a worker which was lost may have sent the reading: the database cannot
+	// be asked, or does not know of it and may have been restored since.
+	MayBeSent bool `json:",omitempty"`
 	// TransformedAt is when the FHIR resource was made.
 	TransformedAt time.Time `json:",omitzero"`
 	// StartedAt is when the delivery began; zero when it did not.
@@ -36,6 +39,15 @@ type FirstDelivery struct {
 // Begun reports whether the delivery has begun, or waits. Otherwise the transmission is open at most.
 func (d FirstDelivery) Begun() bool { return !d.StartedAt.IsZero() || d.Admission.Waits() }
 
+// DeliverInput names what to deliver.
+type DeliverInput struct {
+	ObservationRef
+	// At is the workflow's time.
+	At time.Time
+	// Again means that a worker was given the workflow's first task before, and may have been lost in the middle of it.
+	Again bool `json:",omitempty"`
+}
+
 // Deliver makes the first delivery of an observation, at once or when it was called from the queue: Open, Transform, Admit, Authenticate, Post and Record in one, for the
 // first delivery, with one transaction before the send and one after it. Whatever stands in the way it leaves to the
 // workflow, and whatever but success comes of it. While eCW answers slowly, or has to give a token first, Deliver only
@@ -45,11 +57,15 @@ func (d FirstDelivery) Begun() bool { return !d.StartedAt.IsZero() || d.Admissio
 // is lost before that, it runs a second time. At most once is what the attempt's row is for: it is marked as sent before
 // anything leaves, and a run that finds it unfinished sends nothing; the outcome is then unknown, and the next delivery
 // looks first.
-func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDelivery, error) {
+func (a *Transmission) Deliver(ctx context.Context, in DeliverInput) (FirstDelivery, error) {
+	called, ref := time.Now(), in.ObservationRef
 	if ref.LookUp {
 		return FirstDelivery{}, nil
 	}
 	row, err := a.Store.GetUndelivered(ctx, db.GetUndeliveredParams{PracticeCode: ref.PracticeCode, ID: ref.ObservationID})
+	if in.Again && (err != nil || !row.Known) {
+		return FirstDelivery{MayBeSent: true}, nil
+	}
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
 	}
@@ -61,7 +77,8 @@ func (a *Transmission) Deliver(ctx context.Context, ref ObservationRef) (FirstDe
 		ref:          ref,
 		row:          row,
 		chart:        *row.Patient.ExternalID,
-		now:          time.Now().UTC(),
+		now:          called.UTC(),
+		sentAt:       func() time.Time { return in.At.Add(time.Since(called)) },
 		atOnce:       a.EHR.HoldsToken() && !a.Gate.AnswersSlowly(),
 	}
 	switch {
@@ -113,6 +130,7 @@ func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, e
 		ID:            out.Opened.TransmissionID,
 		ObservationID: d.ref.ObservationID,
 		Lease:         d.Gate.Lease().Seconds(),
+		SentAt:        d.sentAt(),
 		PatientID:     d.row.Patient.ID,
 		ECWPatientID:  d.chart,
 	})
@@ -128,10 +146,13 @@ func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, e
 // first is one Deliver.
 type first struct {
 	*Transmission
-	ref    ObservationRef
-	row    db.GetUndeliveredRow
-	chart  string // the patient's id in eCW
-	now    time.Time
+	ref   ObservationRef
+	row   db.GetUndeliveredRow
+	chart string // the patient's id in eCW
+	now   time.Time
+	// sentAt is the time of the workflow, as everywhere where it is decided when a reading may be sent again.
+	// PostgreSQL's clock and the worker's may be minutes apart from it.
+	sentAt func() time.Time
 	atOnce bool // else the transmission is only opened
 
 	stored json.RawMessage // the resource as it is kept
@@ -153,12 +174,14 @@ func (d *first) transformedAt() time.Time { return d.now.Truncate(time.Second) }
 // deliver begins the delivery, if it may, and sends.
 func (d *first) deliver(ctx context.Context) (FirstDelivery, error) {
 	if d.atOnce && !d.row.Shut {
-		delivering, out, err := d.beginWithPass(ctx)
-		if err != nil {
+		delivering, out, passed, err := d.beginWithPass(ctx)
+		switch {
+		case err != nil:
 			return FirstDelivery{}, err
-		}
-		if !out.StartedAt.IsZero() {
+		case !out.StartedAt.IsZero():
 			return d.send(delivering, out), nil
+		case passed: // something has changed meanwhile: step by step, all of it is looked at again
+			return FirstDelivery{}, nil
 		}
 	}
 
@@ -170,11 +193,11 @@ func (d *first) deliver(ctx context.Context) (FirstDelivery, error) {
 }
 
 // beginWithPass opens the transmission and its first delivery in one statement, if there is a pass. The context is the
-// delivery's.
-func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelivery, error) {
+// delivery's. passed without a delivery means that the pass was of no use.
+func (d *first) beginWithPass(ctx context.Context) (delivering context.Context, out FirstDelivery, passed bool, err error) {
 	pass, ok, err := d.Gate.Pass(ctx)
 	if err != nil || !ok {
-		return ctx, FirstDelivery{}, err
+		return ctx, FirstDelivery{}, false, err
 	}
 	at := d.transformedAt()
 	begun, err := d.Store.BeginDelivery(ctx, db.BeginDeliveryParams{
@@ -186,19 +209,20 @@ func (d *first) beginWithPass(ctx context.Context) (context.Context, FirstDelive
 		Resource:        d.stored,
 		ResourceVersion: d.row.Observation.ResourceVersion + 1,
 		TransformedAt:   &at,
+		SentAt:          d.sentAt(),
 		PatientID:       d.row.Patient.ID,
 		ECWPatientID:    d.chart,
 	})
-	if db.IsNotFound(err) { // the pass has lapsed
+	if db.IsNotFound(err) {
 		_, err := d.Store.LeavePlace(ctx, pass.ID)
-		return ctx, FirstDelivery{}, err
+		return ctx, FirstDelivery{}, true, err
 	}
 	if err != nil {
-		return ctx, FirstDelivery{}, fmt.Errorf("begin the delivery: %w", err)
+		return ctx, FirstDelivery{}, true, fmt.Errorf("begin the delivery: %w", err)
 	}
-	out := d.begun(pass.ID, begun.Number)
+	out = d.begun(pass.ID, begun.Number)
 	out.StartedAt = begun.BeganAt
-	return gate.DeliveringWith(ctx, pass, begun.BeganAt), out, nil
+	return gate.DeliveringWith(ctx, pass, begun.BeganAt), out, true, nil
 }
 
 // begin opens the transmission, and its first delivery if the gate lets it begin.
@@ -274,7 +298,7 @@ func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
 		TransmissionID: id,
 		ObservationID:  d.ref.ObservationID,
 		Delivery:       1,
-		SentAt:         d.now,
+		SentAt:         d.sentAt(),
 		ECWPatientID:   d.chart,
 	}))
 }

@@ -19,30 +19,38 @@ WITH place AS (
     SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
     WHERE ecw_places.id = $2
       AND expires_at > clock_timestamp()
+      AND EXISTS (
+          SELECT
+          FROM patients p
+          WHERE p.id = $3
+            AND p.external_id = $4::text
+            AND p.mismatch_since IS NULL
+            AND p.archived_at IS NULL
+      )
     RETURNING ecw_places.id
 ), opened AS (
     INSERT INTO transmissions (
         id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
     )
-    SELECT place.id, $3, $4, $5, 'processing', 1, now(), now()
+    SELECT place.id, $5, $6, $7, 'processing', 1, now(), now()
     FROM place
     ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
     RETURNING transmissions.id, transmissions.number
 ), transformed AS (
     UPDATE observations
-    SET resource = $6::jsonb,
-        resource_version = $7,
-        transformed_at = $8
+    SET resource = $8::jsonb,
+        resource_version = $9,
+        transformed_at = $10
     FROM opened
-    WHERE observations.id = $4
+    WHERE observations.id = $6
 ), chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT $9::uuid, $10::text
+    SELECT $3::uuid, $4::text
     FROM opened
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), now(), $10::text
+    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::text
     FROM opened
 )
 SELECT opened.number, now()::timestamptz AS began_at
@@ -52,14 +60,15 @@ FROM opened
 type BeginDeliveryParams struct {
 	Lease           float64
 	ID              uuid.UUID
+	PatientID       uuid.UUID
+	ECWPatientID    string
 	PracticeCode    string
 	ObservationID   uuid.UUID
 	MaxAttempts     int32
 	Resource        json.RawMessage
 	ResourceVersion int32
 	TransformedAt   *time.Time
-	PatientID       uuid.UUID
-	ECWPatientID    string
+	SentAt          time.Time
 }
 
 type BeginDeliveryRow struct {
@@ -68,19 +77,21 @@ type BeginDeliveryRow struct {
 }
 
 // Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
-// delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed or when a transmission exists.
+// delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
+// the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
 func (q *Queries) BeginDelivery(ctx context.Context, arg BeginDeliveryParams) (BeginDeliveryRow, error) {
 	row := q.db.QueryRow(ctx, beginDelivery,
 		arg.Lease,
 		arg.ID,
+		arg.PatientID,
+		arg.ECWPatientID,
 		arg.PracticeCode,
 		arg.ObservationID,
 		arg.MaxAttempts,
 		arg.Resource,
 		arg.ResourceVersion,
 		arg.TransformedAt,
-		arg.PatientID,
-		arg.ECWPatientID,
+		arg.SentAt,
 	)
 	var i BeginDeliveryRow
 	err := row.Scan(&i.Number, &i.BeganAt)
@@ -239,6 +250,14 @@ WITH place AS (
     SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
     WHERE ecw_places.id = $2
       AND expires_at > clock_timestamp()
+      AND EXISTS (
+          SELECT
+          FROM patients p
+          WHERE p.id = $3
+            AND p.external_id = $4::text
+            AND p.mismatch_since IS NULL
+            AND p.archived_at IS NULL
+      )
     RETURNING ecw_places.id
 ), resumed AS (
     UPDATE transmissions
@@ -251,18 +270,18 @@ WITH place AS (
         updated_at = now()
     FROM place
     WHERE transmissions.id = place.id
-      AND transmissions.observation_id = $3
+      AND transmissions.observation_id = $5
       AND transmissions.held_at IS NOT NULL
       AND transmissions.attempt_count = 0
     RETURNING transmissions.id
 ), chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT $4::uuid, $5::text
+    SELECT $3::uuid, $4::text
     FROM resumed
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT resumed.id, 1, 1, now(), now(), $5::text
+    SELECT resumed.id, 1, 1, now(), $6::timestamptz, $4::text
     FROM resumed
 )
 SELECT now()::timestamptz AS began_at
@@ -272,20 +291,23 @@ FROM resumed
 type ResumeDeliveryParams struct {
 	Lease         float64
 	ID            uuid.UUID
-	ObservationID uuid.UUID
 	PatientID     uuid.UUID
 	ECWPatientID  string
+	ObservationID uuid.UUID
+	SentAt        time.Time
 }
 
 // Marks the first delivery of a transmission as sent that was called from the queue, where its place is kept. No row comes
-// back, and nothing is sent, when the place is not kept any more, or when the transmission does not wait in the queue.
+// back, and nothing is sent, when the place is not kept any more, when the transmission does not wait in the queue, or when
+// the patient's link is not what it was.
 func (q *Queries) ResumeDelivery(ctx context.Context, arg ResumeDeliveryParams) (time.Time, error) {
 	row := q.db.QueryRow(ctx, resumeDelivery,
 		arg.Lease,
 		arg.ID,
-		arg.ObservationID,
 		arg.PatientID,
 		arg.ECWPatientID,
+		arg.ObservationID,
+		arg.SentAt,
 	)
 	var began_at time.Time
 	err := row.Scan(&began_at)

@@ -316,6 +316,7 @@ WHERE t.id = a.transmission_id
   AND a.transmission_id = $3
   AND a.delivery = $4
   AND t.observation_id = $5
+  AND t.status <> 'transmitted'
 `
 
 type MarkSentParams struct {
@@ -326,7 +327,8 @@ type MarkSentParams struct {
 	ObservationID  uuid.UUID
 }
 
-// Records that the create is about to leave for eCW, and for which chart.
+// Records that the create is about to leave for eCW, and for which chart. No row is written, and nothing is sent, when an
+// earlier delivery was acknowledged meanwhile.
 func (q *Queries) MarkSent(ctx context.Context, arg MarkSentParams) (int64, error) {
 	result, err := q.db.Exec(ctx, markSent,
 		arg.SentAt,

@@ -28,6 +28,13 @@ func (r *rig) manyPlaces() {
 	r.exec("UPDATE ecw_gates SET parallel = 100")
 }
 
+// onePlace makes the gate as it is at first: it gives no passes.
+func (r *rig) onePlace() {
+	r.t.Helper()
+	must(r.gate.State(r.t.Context()))(r.t)
+	r.exec("UPDATE ecw_gates SET parallel = 1")
+}
+
 // authenticate gets an access token, as a worker has that has delivered before.
 func (r *rig) authenticate() {
 	r.t.Helper()
@@ -45,7 +52,7 @@ func TestAFirstDeliveryTakesOneWorkflowTask(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*rig){
 		"with a pass":     (*rig).manyPlaces,
-		"asking the gate": func(*rig) {},
+		"asking the gate": (*rig).onePlace,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -123,9 +130,9 @@ func TestAFirstDeliveryWithoutATokenGoesStepByStep(t *testing.T) {
 	}
 }
 
-// lossy takes workflow tasks for lost after a second, and loses the first answer to Temporal after it was told to: for
-// Temporal, the worker has died.
-type lossy struct{ next atomic.Bool }
+// lossy takes workflow tasks for lost after a second, and loses an answer to Temporal: for Temporal, the worker has died. next
+// counts down to it: 1 is the next answer.
+type lossy struct{ next atomic.Int32 }
 
 func (l *lossy) intercept(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
@@ -134,7 +141,7 @@ func (l *lossy) intercept(
 	case *workflowservice.StartWorkflowExecutionRequest:
 		req.WorkflowTaskTimeout = durationpb.New(time.Second)
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		if l.next.CompareAndSwap(true, false) {
+		if l.next.Add(-1) == 0 {
 			return status.Error(codes.NotFound, "lost by the test")
 		}
 	}
@@ -197,7 +204,7 @@ func startLossy(t *testing.T, watch func(http.Handler) http.Handler) (*rig, clie
 	r.authenticate()
 	r.manyPlaces()
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
-	loses.next.Store(true)
+	loses.next.Store(1)
 	return r, r.start(id), id
 }
 
@@ -213,19 +220,15 @@ func TestAFirstDeliveryThatIsRecordedIsNotMadeAgain(t *testing.T) {
 func TestAFirstDeliveryThatTwoRunsBeginIsSentOnce(t *testing.T) {
 	t.Parallel()
 	loses := &lossy{}
-	r := newRig(t, setup{ignoreIfNoneExist: true, intercept: loses.intercept})
+	r := newRig(t, setup{ignoreIfNoneExist: true, intercept: loses.intercept, delays: soon()})
 	r.authenticate()
 	r.manyPlaces()
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.exec("BEGIN")
 	r.exec("LOCK TABLE transmission_attempts IN EXCLUSIVE MODE")
-	loses.next.Store(true)
+	loses.next.Store(1)
 	run := r.start(id)
-	eventually(t, "two runs to wait for the table", func() bool {
-		var waiting int
-		err := r.sql.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&waiting)
-		return err == nil && waiting >= 2
-	})
+	r.awaitLockWaits(2)
 	r.exec("COMMIT")
 
 	eventually(t, "one of them to deliver it, or to know that it may have", func() bool {

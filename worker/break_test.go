@@ -163,7 +163,7 @@ func TestAFirstDeliveryWhoseWorkerIsLostKeepsItsNumberOfAttempts(t *testing.T) {
 }
 
 // idle loses the next answer to Temporal.
-func (r *rig) idle(l *lossy) { l.next.Store(true) }
+func (r *rig) idle(l *lossy) { l.next.Store(1) }
 
 // startBarredAtOnce starts a first delivery, within its workflow task, whose create waits at a barrier.
 func startBarredAtOnce(t *testing.T, s setup) (*rig, *barrier, uuid.UUID, client.WorkflowRun) {

@@ -28,6 +28,7 @@ type life struct {
 	// atOnce is what Deliver meets, call by call; then it does nothing, or it opens the transmission.
 	atOnce []reply
 	opens  bool
+	lost   bool // the first worker was, and Deliver finds nothing of what it may have done
 	// forgetsEnd makes the database forget the transmission once when its cancellation is recorded.
 	forgetsEnd bool
 
@@ -106,10 +107,16 @@ func (l *life) tell(what string, judge func(now time.Time) error) {
 }
 
 // Deliver does nothing where the database knows of an earlier delivery.
-func (l *life) Deliver(_ context.Context, ref activities.ObservationRef) (out activities.FirstDelivery, err error) {
+func (l *life) Deliver(_ context.Context, in activities.DeliverInput) (out activities.FirstDelivery, err error) {
 	l.mu.Lock()
-	opened := l.opened
+	ref, opened := in.ObservationRef, l.opened
 	fresh := !ref.LookUp && opened.AttemptsMade == 0 && opened.DeliveriesMade == 0
+	if fresh && l.lost && l.model.delays == nil {
+		l.mu.Unlock()
+		l.tell("Deliver finds nothing", func(t time.Time) error { l.model.lose(t); return nil })
+		out.MayBeSent = true
+		return out, nil
+	}
 	if !fresh || len(l.atOnce) == 0 || l.wrong != nil {
 		opens := fresh && l.opens && l.model.delays == nil
 		l.mu.Unlock()

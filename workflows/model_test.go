@@ -19,6 +19,7 @@ type model struct {
 	ref        activities.ObservationRef // that the run was started with
 	unknown    time.Time                 // when the last send ended whose outcome is unknown
 	forgotten  bool                      // the database does not know the transmission, which is not opened anew yet
+	lost       time.Time                 // when a worker was found to be lost that may have sent it; zero: none
 	counted    int                       // of the allowed attempts
 	deliveries int                       // that have an outcome
 	refusals   int                       // of our credentials at this reading, after eCW had given a token
@@ -75,9 +76,13 @@ func (m *model) open(t time.Time, ref activities.ObservationRef, opened activiti
 		return fmt.Errorf("opened after the end (%s)", m.end)
 	case m.delivering:
 		return fmt.Errorf("opened in the middle of a delivery")
-	case first:
+	case first && m.lost.IsZero():
 	case !ref.LookUp:
 		return fmt.Errorf("opened anew without LookUp: something may have been sent before")
+	case first:
+		if err := at(m.lost).check("the moment since which the outcome is unknown", ref.UnknownSince); err != nil {
+			return err
+		}
 	case m.forgotten:
 		if err := at(m.last).check("the moment since which the outcome is unknown", ref.UnknownSince); err != nil {
 			return err
@@ -100,6 +105,9 @@ func (m *model) open(t time.Time, ref activities.ObservationRef, opened activiti
 	m.last = t
 	return nil
 }
+
+// lose is the answer of Deliver that a worker was lost which may have sent it.
+func (m *model) lose(t time.Time) { m.lost = t }
 
 // beginAtOnce is the call of Deliver, which opens the transmission, or was called from the queue.
 func (m *model) beginAtOnce(t time.Time, ref activities.ObservationRef, opened activities.Opened) error {

@@ -48,6 +48,7 @@ func drawLife(t *rapid.T, opened activities.Opened) *life {
 	atOnce := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, "delivered") }).Filter(reply.happensAtOnce)
 	l.atOnce = rapid.SliceOfN(atOnce, 0, 3).Draw(t, "at once")
 	l.opens = rapid.Bool().Draw(t, "opens at once")
+	l.lost = rapid.IntRange(0, 3).Draw(t, "the first worker is lost") == 3
 	l.forgetsEnd = rapid.Bool().Draw(t, "forgets the end")
 	often := rapid.SampledFrom(outcomes).Draw(t, "often")
 	reply := rapid.Custom(func(t *rapid.T) reply { return drawReply(t, often) })

@@ -249,7 +249,11 @@ func isCancelled(ctx workflow.Context) bool {
 // deliverAtOnce makes the first delivery within one workflow task. begun is false when it could not: then it goes step by step.
 func (t *transmission) deliverAtOnce(ctx workflow.Context) (next *pause, begun bool, err error) {
 	var first activities.FirstDelivery
-	err = workflow.ExecuteLocalActivity(inThisTask(ctx, "attempt 1"), t.do.Deliver, t.ref).Get(ctx, &first)
+	in := activities.DeliverInput{ObservationRef: t.ref, At: workflow.Now(ctx), Again: t.phase == starting && wasGivenOut(ctx)}
+	err = workflow.ExecuteLocalActivity(inThisTask(ctx, "attempt 1"), t.do.Deliver, in).Get(ctx, &first)
+	if first.MayBeSent {
+		t.ref.LookUp, t.ref.UnknownSince = true, workflow.Now(ctx)
+	}
 	if err != nil || first.Opened.TransmissionID == uuid.Nil { // step by step, the fault shows
 		t.first = false
 		return nil, false, nil
@@ -281,6 +285,13 @@ func (t *transmission) deliverAtOnce(ctx workflow.Context) (next *pause, begun b
 		recorded:  first.Recorded,
 	})
 	return next, true, err
+}
+
+// wasGivenOut reports whether this is not the first time that a worker begins the workflow. It is for a local activity only:
+// the answer is another one in a replay.
+func wasGivenOut(ctx workflow.Context) bool {
+	const begun = 3 // events: the workflow has started, its first task is scheduled and has started
+	return workflow.IsReplaying(ctx) || workflow.GetInfo(ctx).GetCurrentHistoryLength() > begun
 }
 
 func (t *transmission) open(ctx workflow.Context) error {

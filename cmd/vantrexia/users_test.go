@@ -134,3 +134,31 @@ func (s shown) demoAccountsSignIn(t *testing.T, dir string) {
 		}
 	}
 }
+
+// testAPIKeys makes an API key on the database and one through the API, uses them and revokes them.
+func testAPIKeys(t *testing.T, base string, apikeys func(settings []string) func(args ...string) *process, local, remote []string) {
+	t.Helper()
+	mustSay(t, apikeys(local)("create", "--name", "gateway"), 1, "VANTREXIA_TOKEN")
+	mustSay(t, apikeys(local)("create", "--name", "gateway", "--local"), 1, "--reason")
+	mustSay(t, apikeys(remote)("create", "--name", "gateway", "--role", "root"), 1, "role")
+	mustSay(t, apikeys(remote)("revoke", "gateway"), 1, "vantrexia apikeys list")
+
+	for name, make := range map[string]*process{
+		"from the database": apikeys(local)("create", "--name", "gateway", "--role", "nurse", "--local", "--reason", "tests"),
+		"from the API":      apikeys(remote)("create", "--name", "tablet", "--role", "nurse", "--expires", "24h"),
+	} {
+		key := strings.TrimSpace(make.stdout.text())
+		if make.wait(t) != 0 || call(t, http.MethodGet, base+"/api/v1/patients/", key, "", nil) != http.StatusOK {
+			t.Fatalf("%s: %q: %s", name, key, make.stderr.text())
+		}
+		id := strings.Fields(make.stderr.text())[2]
+		mustSay(t, apikeys(remote)("revoke", id), 0, "")
+		if got := call(t, http.MethodGet, base+"/api/v1/patients/", key, "", nil); got != http.StatusUnauthorized {
+			t.Errorf("%s: revoked, it is answered with %d", name, got)
+		}
+	}
+	list := apikeys(remote)("list").stdout.text()
+	if strings.Count(list, "revoked") != 2 || !strings.Contains(list, "gateway") {
+		t.Errorf("the list is\n%s", list)
+	}
+}

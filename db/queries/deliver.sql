@@ -18,12 +18,21 @@ WHERE o.practice_code = @practice_code
 
 -- name: BeginDelivery :one
 -- Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
--- delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed or when a transmission exists.
+-- delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
+-- the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
 WITH place AS (
     UPDATE ecw_places
     SET expires_at = clock_timestamp() + sqlc.arg(lease)::float8 * interval '1 second'
     WHERE ecw_places.id = @id
       AND expires_at > clock_timestamp()
+      AND EXISTS (
+          SELECT
+          FROM patients p
+          WHERE p.id = @patient_id
+            AND p.external_id = @ecw_patient_id::text
+            AND p.mismatch_since IS NULL
+            AND p.archived_at IS NULL
+      )
     RETURNING ecw_places.id
 ), opened AS (
     INSERT INTO transmissions (
@@ -47,7 +56,7 @@ WITH place AS (
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), now(), @ecw_patient_id::text
+    SELECT opened.id, 1, 1, now(), @sent_at::timestamptz, @ecw_patient_id::text
     FROM opened
 )
 SELECT opened.number, now()::timestamptz AS began_at
@@ -55,12 +64,21 @@ FROM opened;
 
 -- name: ResumeDelivery :one
 -- Marks the first delivery of a transmission as sent that was called from the queue, where its place is kept. No row comes
--- back, and nothing is sent, when the place is not kept any more, or when the transmission does not wait in the queue.
+-- back, and nothing is sent, when the place is not kept any more, when the transmission does not wait in the queue, or when
+-- the patient's link is not what it was.
 WITH place AS (
     UPDATE ecw_places
     SET expires_at = clock_timestamp() + sqlc.arg(lease)::float8 * interval '1 second'
     WHERE ecw_places.id = @id
       AND expires_at > clock_timestamp()
+      AND EXISTS (
+          SELECT
+          FROM patients p
+          WHERE p.id = @patient_id
+            AND p.external_id = @ecw_patient_id::text
+            AND p.mismatch_since IS NULL
+            AND p.archived_at IS NULL
+      )
     RETURNING ecw_places.id
 ), resumed AS (
     UPDATE transmissions
@@ -84,7 +102,7 @@ WITH place AS (
     ON CONFLICT DO NOTHING
 ), attempt AS (
     INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT resumed.id, 1, 1, now(), now(), @ecw_patient_id::text
+    SELECT resumed.id, 1, 1, now(), @sent_at::timestamptz, @ecw_patient_id::text
     FROM resumed
 )
 SELECT now()::timestamptz AS began_at

@@ -55,7 +55,8 @@ WHERE t.observation_id = @observation_id
 ORDER BY a.sent_at DESC;
 
 -- name: MarkSent :execrows
--- Records that the create is about to leave for eCW, and for which chart.
+-- Records that the create is about to leave for eCW, and for which chart. No row is written, and nothing is sent, when an
+-- earlier delivery was acknowledged meanwhile.
 WITH chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
     SELECT o.patient_id, @ecw_patient_id::text
@@ -71,7 +72,8 @@ FROM transmissions t
 WHERE t.id = a.transmission_id
   AND a.transmission_id = @transmission_id
   AND a.delivery = @delivery
-  AND t.observation_id = @observation_id;
+  AND t.observation_id = @observation_id
+  AND t.status <> 'transmitted';
 
 -- name: MarkFound :execrows
 -- Records that an earlier delivery was found, and in which chart.
