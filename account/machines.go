@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,15 +13,12 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// remembered is how long a process uses what it has read of a key, or of the denied tokens, before it looks
-// again. A revoked key and a denied token are refused everywhere after that time at the latest; in exchange, a
-// reading costs no look at the database for its caller.
-const remembered = 5 * time.Second
-
 // The errors of API keys.
 var (
 	ErrKeyInvalid = errors.New("the API key is unknown, revoked or expired")
-	ErrUnknownKey = errors.New("there is no such API key")
+	// ErrKeyMistyped means a text that was never a key: it is cut off, or a character of it is wrong.
+	ErrKeyMistyped = errors.New("the API key is mistyped")
+	ErrUnknownKey  = errors.New("there is no such API key")
 )
 
 // FieldError says what is wrong with a field of a request.
@@ -36,18 +32,13 @@ type Machines struct {
 	practiceCode string
 	log          *slog.Logger
 
-	keysMu sync.Mutex
-	keys   map[string]knownKey // by hash; only of keys that are good
-
-	deniedMu   sync.Mutex
-	denied     map[string]bool // ids of tokens
-	deniedAsOf time.Time
+	keys   *recent[knownKey] // by hash
+	tokens *recent[struct{}] // ids of tokens that are not denied
 }
 
 type knownKey struct {
 	Caller
 	expiresAt *time.Time
-	asOf      time.Time
 }
 
 // NewMachines returns those of a practice.
@@ -56,7 +47,8 @@ func NewMachines(store *db.Store, practiceCode string, log *slog.Logger) *Machin
 		store:        store,
 		practiceCode: practiceCode,
 		log:          log,
-		keys:         map[string]knownKey{},
+		keys:         newRecent[knownKey](),
+		tokens:       newRecent[struct{}](),
 	}
 }
 
@@ -153,33 +145,26 @@ func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKe
 		return row, fmt.Errorf("revoke an API key: %w", err)
 	}
 
-	m.keysMu.Lock()
-	delete(m.keys, string(row.KeyHash))
-	m.keysMu.Unlock()
+	m.keys.forget(string(row.KeyHash))
 	m.log.InfoContext(ctx, "API key revoked", "key_id", id, "by", by.Actor)
 	return row, nil
 }
 
-// CheckKey returns the caller that an API key stands for, or [ErrKeyInvalid].
+// CheckKey returns the caller that an API key stands for, or [ErrKeyInvalid], also for a key of another
+// practice. [ErrKeyMistyped] is found without the database.
 func (m *Machines) CheckKey(ctx context.Context, text string) (Caller, error) {
 	if !wellFormed(text) {
-		return Caller{}, ErrKeyInvalid
+		return Caller{}, ErrKeyMistyped
 	}
-	hash := keyHash(text)
-	now := time.Now()
 
-	m.keysMu.Lock()
-	known, ok := m.keys[string(hash)]
-	m.keysMu.Unlock()
-	if ok && now.Sub(known.asOf) < remembered && (known.expiresAt == nil || known.expiresAt.After(now)) {
+	hash, now := keyHash(text), time.Now()
+	known, ok := m.keys.get(string(hash))
+	if ok && (known.expiresAt == nil || known.expiresAt.After(now)) {
 		return known.Caller, nil
 	}
 
 	row, err := m.store.FindAPIKey(ctx, db.FindAPIKeyParams{PracticeCode: m.practiceCode, KeyHash: hash})
 	if db.IsNotFound(err) {
-		m.keysMu.Lock()
-		delete(m.keys, string(hash))
-		m.keysMu.Unlock()
 		return Caller{}, ErrKeyInvalid
 	}
 	if err != nil {
@@ -187,22 +172,19 @@ func (m *Machines) CheckKey(ctx context.Context, text string) (Caller, error) {
 	}
 
 	caller := Caller{
-		Subject: "key:" + row.ID.String(),
+		Subject: keySubject + row.ID.String(),
 		Role:    Role(row.Role),
 		TokenID: row.ID.String(),
 		Devices: row.Devices,
 	}
-	m.keysMu.Lock()
-	m.keys[string(hash)] = knownKey{Caller: caller, expiresAt: row.ExpiresAt, asOf: now}
-	m.keysMu.Unlock()
-
-	go m.touch(context.WithoutCancel(ctx), row.ID)
+	m.keys.put(string(hash), knownKey{caller, row.ExpiresAt}, now)
+	go m.touch(context.WithoutCancel(ctx), row.ID) // no request waits for it
 	return caller, nil
 }
 
 // touch notes that a key is used, beside the request.
 func (m *Machines) touch(ctx context.Context, id uuid.UUID) {
-	ctx, cancel := context.WithTimeout(ctx, remembered)
+	ctx, cancel := context.WithTimeout(ctx, rememberFor)
 	defer cancel()
 	if err := m.store.TouchAPIKey(ctx, id); err != nil {
 		m.log.DebugContext(ctx, "the use of an API key was not noted", "key_id", id, "error", err)
@@ -223,28 +205,24 @@ func (m *Machines) Deny(ctx context.Context, tokenID string, by By) error {
 		return fmt.Errorf("deny a token: %w", err)
 	}
 
-	m.deniedMu.Lock()
-	m.deniedAsOf = time.Time{}
-	m.deniedMu.Unlock()
+	m.tokens.forget(tokenID)
 	m.log.InfoContext(ctx, "token denied", "token_id", tokenID, "by", by.Actor)
 	return nil
 }
 
 // IsDenied reports whether a token was denied.
 func (m *Machines) IsDenied(ctx context.Context, tokenID string) (bool, error) {
-	m.deniedMu.Lock()
-	defer m.deniedMu.Unlock() // those who come meanwhile wait for the one look, instead of each taking its own
-	if time.Since(m.deniedAsOf) < remembered {
-		return m.denied[tokenID], nil
+	if _, good := m.tokens.get(tokenID); good {
+		return false, nil
 	}
 
-	ids, err := m.store.ListDeniedTokens(ctx, m.practiceCode)
+	now := time.Now()
+	denied, err := m.store.IsTokenDenied(ctx, db.IsTokenDeniedParams{PracticeCode: m.practiceCode, TokenID: tokenID})
 	if err != nil {
 		return false, fmt.Errorf("look at the denied tokens: %w", err)
 	}
-	m.denied, m.deniedAsOf = make(map[string]bool, len(ids)), time.Now()
-	for _, id := range ids {
-		m.denied[id] = true
+	if !denied {
+		m.tokens.put(tokenID, struct{}{}, now)
 	}
-	return m.denied[tokenID], nil
+	return denied, nil
 }

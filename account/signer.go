@@ -20,6 +20,8 @@ const (
 	clockLeeway = time.Minute
 	// maxTokenBytes is more than any token of ours has.
 	maxTokenBytes = 2048
+	// keySubject begins the subject of every API key, and of nobody else.
+	keySubject = "key:"
 )
 
 // The errors of tokens.
@@ -91,6 +93,8 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 		return "", fmt.Errorf("role %q is unknown: use %s", role, JoinRoles(Roles()))
 	case strings.TrimSpace(subject) == "":
 		return "", errors.New("the subject is empty: say who uses the token")
+	case isTaken(subject, session):
+		return "", fmt.Errorf("the subject %q is that of a person or of an API key: use a name such as gateway-7", subject)
 	case life <= 0:
 		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", life)
 	case life > MaxTokenLife:
@@ -114,6 +118,12 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 	return token.SignedString(s.secrets[s.signWith])
 }
 
+// isTaken reports whether a subject belongs to somebody else than a machine with a token: to an API key, or to
+// a person, whose subject is a UUID, and whose tokens all have a session. Who did something is never in doubt.
+func isTaken(subject, session string) bool {
+	return strings.HasPrefix(subject, keySubject) || session == "" && uuid.Validate(subject) == nil
+}
+
 // Parse returns the claims of a token that one of the secrets has signed and that is good now. Its errors are
 // [ErrTokenExpired] and [ErrTokenInvalid].
 func (s *Signer) Parse(text string) (Claims, error) {
@@ -133,7 +143,8 @@ func (s *Signer) Parse(text string) (Claims, error) {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return claims, ErrTokenExpired
-	case err != nil, claims.ID == "", claims.Subject == "", claims.IssuedAt == nil:
+	case err != nil, claims.ID == "", claims.Subject == "", claims.IssuedAt == nil,
+		isTaken(claims.Subject, claims.Session):
 		return claims, ErrTokenInvalid
 	case claims.IssuedAt.After(time.Now().Add(clockLeeway)):
 		return claims, ErrTokenInvalid
@@ -141,4 +152,13 @@ func (s *Signer) Parse(text string) (Claims, error) {
 		return claims, ErrTokenInvalid
 	}
 	return claims, nil
+}
+
+// TokenID returns the id (jti) of a token, whether the token is good or not.
+func TokenID(text string) (string, error) {
+	var claims Claims
+	if _, _, err := jwt.NewParser().ParseUnverified(text, &claims); err != nil || claims.ID == "" {
+		return "", errors.New("this is no token with a jti: give all of the token, or its jti alone")
+	}
+	return claims.ID, nil
 }

@@ -24,7 +24,11 @@ func TestSignRefuses(t *testing.T) {
 	t.Parallel()
 	s := signer(t, secret("a"))
 	for name, sign := range map[string]func() (string, error){
-		"an unknown role":    func() (string, error) { return s.Sign("tests", "root", "", time.Hour) },
+		"an unknown role":      func() (string, error) { return s.Sign("tests", "root", "", time.Hour) },
+		"an API key's subject": func() (string, error) { return s.Sign("key:1", account.Admin, "", time.Hour) },
+		"a person's subject": func() (string, error) {
+			return s.Sign("d4e5f6a7-b8c9-0123-defa-234567890123", account.Admin, "", time.Hour)
+		},
 		"no subject":         func() (string, error) { return s.Sign(" ", account.Admin, "", time.Hour) },
 		"no lifetime":        func() (string, error) { return s.Sign("tests", account.Admin, "", 0) },
 		"more than 12 hours": func() (string, error) { return s.Sign("tests", account.Admin, "", 12*time.Hour+time.Second) },

@@ -1,9 +1,11 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,4 +117,32 @@ func TestADeniedTokenIsRefused(t *testing.T) {
 		return other.do("GET", "/api/v1/patients/", "").code() == "invalid_token"
 	})
 	s.as(account.Nurse).do("POST", "/api/v1/tokens/revoke/", `{"jti":"x","reason":"y"}`).want(t, http.StatusForbidden, "forbidden")
+}
+
+// When the table of denied tokens stalls, nobody waits for the look of somebody else.
+func TestNobodyWaitsForAnotherLook(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	machines := account.NewMachines(s.store, practice, s.log.logger())
+	s.exec("BEGIN")
+	s.exec("LOCK TABLE denied_tokens IN ACCESS EXCLUSIVE MODE")
+
+	patient, giveUp := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() { _, _ = machines.IsDenied(patient, "one") })
+	eventually(t, "the first look stalled", func() bool {
+		var waiting int
+		row := s.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'denied_tokens'::regclass")
+		return row.Scan(&waiting) == nil && waiting == 1
+	})
+
+	hasty, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	started := time.Now()
+	if _, err := machines.IsDenied(hasty, "two"); err == nil || time.Since(started) > 4*time.Second {
+		t.Errorf("it took %s: %v", time.Since(started), err)
+	}
+	giveUp()
+	group.Wait()
+	s.exec("ROLLBACK")
 }

@@ -64,9 +64,15 @@ func bearerToken(c echo.Context) (string, error) {
 }
 
 func (s *server) checkKey(ctx context.Context, key string) (account.Caller, error) {
+	if err := s.checkMigrated(ctx); err != nil {
+		return account.Caller{}, err
+	}
 	caller, err := s.machines.CheckKey(ctx, key)
-	if errors.Is(err, account.ErrKeyInvalid) {
-		return caller, unauthorized("invalid_token", "The API key is unknown, revoked or expired: use another one.")
+	switch {
+	case errors.Is(err, account.ErrKeyMistyped):
+		return caller, unauthorized("invalid_token", "The API key is mistyped or cut off: copy all of it.")
+	case errors.Is(err, account.ErrKeyInvalid):
+		return caller, unauthorized("invalid_token", "The API key is unknown here, revoked or expired: use another one.")
 	}
 	return caller, err
 }
@@ -80,6 +86,9 @@ func (s *server) checkToken(ctx context.Context, token string) (account.Caller, 
 		return account.Caller{}, invalidToken()
 	}
 
+	if err := s.checkMigrated(ctx); err != nil {
+		return account.Caller{}, err
+	}
 	denied, err := s.machines.IsDenied(ctx, claims.ID)
 	if err != nil {
 		return account.Caller{}, err

@@ -104,6 +104,8 @@ func TestAuthentication(t *testing.T) {
 		"no kid":                     {bearer(s.signAs(t, jwt.SigningMethodHS256, []byte(tokenSecret), "", nil)), "invalid_token"},
 		"no id":                      {bearer(s.sign(t, claims{"jti": nil})), "invalid_token"},
 		"no subject":                 {bearer(s.sign(t, claims{"sub": nil})), "invalid_token"},
+		"the subject of a person":    {bearer(s.sign(t, claims{"sub": "d4e5f6a7-b8c9-0123-defa-234567890123"})), "invalid_token"},
+		"the subject of an API key":  {bearer(s.sign(t, claims{"sub": "key:d4e5f6a7-b8c9-0123-defa-234567890123"})), "invalid_token"},
 		"no issuer":                  {bearer(s.sign(t, claims{"iss": nil})), "invalid_token"},
 		"another issuer":             {bearer(s.sign(t, claims{"iss": "other"})), "invalid_token"},
 		"no audience":                {bearer(s.sign(t, claims{"aud": nil})), "invalid_token"},

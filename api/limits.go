@@ -57,7 +57,7 @@ const refusalKey = "refusal"
 // address's when the token is missing or not valid. An attempt to sign in is counted before anything is
 // computed for it.
 func (s *server) limitRequests(next echo.HandlerFunc) echo.HandlerFunc {
-	identify := s.whenMigrated(s.authenticate(func(echo.Context) error { return nil }))
+	identify := s.authenticate(func(echo.Context) error { return nil })
 	return func(c echo.Context) error {
 		if !isAPI(c) {
 			return next(c)

@@ -5,6 +5,7 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -212,23 +213,30 @@ func methodsOf(method string) []string {
 // start before its migration, and must not write what the old schema cannot hold.
 func (s *server) whenMigrated(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if s.migrated.Load() {
-			return next(c)
-		}
-
-		err := s.Store.CheckMigrated(c.Request().Context())
-		if errors.Is(err, db.ErrMigrationsPending) {
-			answer := databaseUnavailable()
-			answer.Detail = "The database waits for `vantrexia migrate`. Nothing was stored. Send the request again in a moment."
-			return answer
-		}
-		if err != nil {
+		if err := s.checkMigrated(c.Request().Context()); err != nil {
 			return err
 		}
-
-		s.migrated.Store(true)
 		return next(c)
 	}
+}
+
+func (s *server) checkMigrated(ctx context.Context) error {
+	if s.migrated.Load() {
+		return nil
+	}
+
+	err := s.Store.CheckMigrated(ctx)
+	if errors.Is(err, db.ErrMigrationsPending) {
+		answer := databaseUnavailable()
+		answer.Detail = "The database waits for `vantrexia migrate`. Nothing was stored. Send the request again in a moment."
+		return answer
+	}
+	if err != nil {
+		return err
+	}
+
+	s.migrated.Store(true)
+	return nil
 }
 
 // logRequests writes one line for each request. It names the route's pattern, never the path or the body,

@@ -182,6 +182,27 @@ func (q *Queries) GetAPIKey(ctx context.Context, arg GetAPIKeyParams) (APIKey, e
 	return i, err
 }
 
+const isTokenDenied = `-- name: IsTokenDenied :one
+SELECT EXISTS (
+    SELECT
+    FROM denied_tokens
+    WHERE practice_code = $1
+      AND token_id = $2
+)
+`
+
+type IsTokenDeniedParams struct {
+	PracticeCode string
+	TokenID      string
+}
+
+func (q *Queries) IsTokenDenied(ctx context.Context, arg IsTokenDeniedParams) (bool, error) {
+	row := q.db.QueryRow(ctx, isTokenDenied, arg.PracticeCode, arg.TokenID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const listAPIKeys = `-- name: ListAPIKeys :many
 SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
 FROM api_keys
@@ -219,33 +240,6 @@ func (q *Queries) ListAPIKeys(ctx context.Context, practiceCode string) ([]APIKe
 			return nil, err
 		}
 		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listDeniedTokens = `-- name: ListDeniedTokens :many
-SELECT token_id
-FROM denied_tokens
-WHERE practice_code = $1
-  AND expires_at > now()
-`
-
-func (q *Queries) ListDeniedTokens(ctx context.Context, practiceCode string) ([]string, error) {
-	rows, err := q.db.Query(ctx, listDeniedTokens, practiceCode)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []string{}
-	for rows.Next() {
-		var token_id string
-		if err := rows.Scan(&token_id); err != nil {
-			return nil, err
-		}
-		items = append(items, token_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -294,22 +294,25 @@ func TestPrintedTokenIsTaken(t *testing.T) {
 	}
 
 	named := append(slices.Clone(ours), "API_TOKEN_ISSUER=vantrexia", "API_TOKEN_AUDIENCE=rpm")
+	other := "API_TOKEN_SECRET=" + strings.Repeat("o", 32)
 	mustSay(t, run(t, dir, ours, "keys", "generate"), 0, "")
-	api := start(t, dir, named, "api")
+	api := start(t, dir, append(slices.Clone(named), "API_OTHER_TOKEN_SECRET="+strings.Repeat("o", 32)), "api")
 	api.await(t, &api.stderr, "listening")
 	for name, tc := range map[string]struct {
 		settings []string
-		taken    bool
+		status   int
 	}{
-		"with both":            {named, true},
-		"without":              {ours, false},
-		"of another issuer":    {append(slices.Clone(named), "API_TOKEN_ISSUER=other"), false},
-		"for another audience": {append(slices.Clone(named), "API_TOKEN_AUDIENCE=other"), false},
+		// The database is not migrated: a token that is taken gets no further than that.
+		"with both":            {named, http.StatusServiceUnavailable},
+		"by the other secret":  {append(slices.Clone(named), other), http.StatusServiceUnavailable},
+		"by a third secret":    {append(slices.Clone(named), "API_TOKEN_SECRET="+strings.Repeat("t", 32)), http.StatusUnauthorized},
+		"without":              {ours, http.StatusUnauthorized},
+		"of another issuer":    {append(slices.Clone(named), "API_TOKEN_ISSUER=other"), http.StatusUnauthorized},
+		"for another audience": {append(slices.Clone(named), "API_TOKEN_AUDIENCE=other"), http.StatusUnauthorized},
 	} {
 		token := strings.TrimSpace(run(t, dir, tc.settings, "token").stdout.text())
-		// The database is not migrated: a token that is taken gets no further than that.
-		if status := call(t, http.MethodGet, "http://"+address+"/api/v1/patients/", token, "", nil); (status != http.StatusUnauthorized) != tc.taken {
-			t.Errorf("%s: the API answers %d", name, status)
+		if status := call(t, http.MethodGet, "http://"+address+"/api/v1/patients/", token, "", nil); status != tc.status {
+			t.Errorf("%s: the API answers %d, want %d", name, status, tc.status)
 		}
 	}
 }

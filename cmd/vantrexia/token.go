@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,5 +41,72 @@ which "make run" creates). README.md says what each role may do. A machine that 
 	cmd.Flags().StringVar(&role, "role", string(account.Provider), "what the token may do: "+account.JoinRoles(account.Roles()))
 	cmd.Flags().StringVar(&subject, "sub", "cli", "who uses the token; the log and workflows name it")
 	cmd.Flags().DurationVar(&life, "ttl", time.Hour, "how long the token is valid, 12h at most")
+	cmd.AddCommand(revokeTokenCommand())
 	return cmd
+}
+
+func revokeTokenCommand() *cobra.Command {
+	var where adminFlags
+	cmd := &cobra.Command{
+		Use:   "revoke <token or jti>",
+		Short: "Refuse a token from now on, before it expires",
+		Long: `Has a token refused before it expires, through the API, with an administrator's token (--token or VANTREXIA_TOKEN), or with
+--local on the database alone. The --reason is kept. Of a token only its jti is sent.`,
+		Example: `  vantrexia token revoke 7d444840-9dc0-41d0-b3a4-8a1f3e2c5b6d --reason "it stood in a log"`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := tokenID(args[0])
+			if err != nil {
+				return err
+			}
+			if strings.TrimSpace(where.reason) == "" {
+				return errors.New("--reason is missing, it is kept: say for example --reason \"it stood in a log\"")
+			}
+			if err := where.denyToken(cmd.Context(), id); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "the token", id, "is refused within five seconds")
+			return nil
+		},
+	}
+	where.define(cmd.Flags())
+	cmd.Flags().Lookup("reason").Usage = "why"
+	return cmd
+}
+
+// denyToken has a token refused, with the reason, which the API takes too.
+func (f adminFlags) denyToken(ctx context.Context, id string) error {
+	reason := f.reason
+	if !f.local {
+		f.reason = ""
+	}
+	cfg, err := f.load(true)
+	if err != nil {
+		return err
+	}
+	if !f.local {
+		api, err := newAPIClient(cfg, f.url, f.token)
+		if err != nil {
+			return err
+		}
+		return api.call(ctx, http.MethodPost, "/tokens/revoke/", map[string]string{"jti": id, "reason": reason}, nil)
+	}
+
+	store, err := openMigrated(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return account.NewMachines(store, cfg.ECW.PracticeCode, cfg.logger(slog.LevelWarn)).Deny(ctx, id, localBy(reason))
+}
+
+// tokenID returns the jti that a person gives, alone or within its token.
+func tokenID(text string) (string, error) {
+	switch {
+	case account.IsAPIKey(text):
+		return "", errors.New("this is an API key: use `vantrexia apikeys revoke` with its id")
+	case strings.Count(text, ".") == 2:
+		return account.TokenID(text)
+	}
+	return text, nil
 }

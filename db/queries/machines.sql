@@ -72,8 +72,10 @@ INSERT INTO denied_tokens (practice_code, token_id, expires_at, denied_by, reaso
 VALUES (@practice_code, @token_id, @expires_at, @denied_by, @reason)
 ON CONFLICT (practice_code, token_id) DO NOTHING;
 
--- name: ListDeniedTokens :many
-SELECT token_id
-FROM denied_tokens
-WHERE practice_code = @practice_code
-  AND expires_at > now();
+-- name: IsTokenDenied :one
+SELECT EXISTS (
+    SELECT
+    FROM denied_tokens
+    WHERE practice_code = @practice_code
+      AND token_id = @token_id
+);

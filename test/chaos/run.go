@@ -68,7 +68,7 @@ func runIn(ctx context.Context, cfg config, p plan, dir string, log *slog.Logger
 	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+endTimeout)
 	defer cancel()
 
-	token, err := s.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "24h")
+	token, err := s.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "12h")
 	if err != nil {
 		return v, err
 	}

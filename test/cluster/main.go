@@ -74,7 +74,7 @@ func newDirectory() (string, error) {
 
 // welcome prints the address of every part, and how to use them.
 func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
-	token, err := c.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "24h")
+	token, err := c.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "12h")
 	if err != nil {
 		return err
 	}
