@@ -45,6 +45,9 @@ type Config struct {
 	JWKS []byte
 	// Signer checks the bearer tokens.
 	Signer *account.Signer
+	// OIDC is the practice's identity provider, without the RedirectURL, which follows from PublicURL. Without an
+	// issuer there is none.
+	OIDC account.OIDCConfig
 	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
 	ImportWait time.Duration
 	// TimeZone is where a day begins and ends.
@@ -56,6 +59,7 @@ type server struct {
 	Config
 	contract *contract
 	people   *account.People
+	oidc     *account.OIDC // nil: there is no identity provider
 	started  time.Time
 	probe    *probe
 	machines *account.Machines
@@ -84,6 +88,7 @@ func New(cfg Config) (http.Handler, error) {
 		Config:   cfg,
 		contract: contract,
 		people:   people,
+		oidc:     newOIDC(people, cfg),
 		started:  time.Now(),
 		probe:    &probe{ehr: cfg.EHR},
 		machines: account.NewMachines(cfg.Store, cfg.PracticeCode, cfg.Logger),
@@ -102,6 +107,7 @@ func New(cfg Config) (http.Handler, error) {
 
 	s.addOpenRoutes(e)
 	s.addSignInRoutes(e)
+	s.addOIDCRoutes(e)
 	s.addRoutes(e)
 	return e, nil
 }

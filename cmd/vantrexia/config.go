@@ -54,6 +54,7 @@ type config struct {
 	Retain            retainConfig    `envPrefix:"RETAIN_"`
 	Temporal          temporalConfig  `envPrefix:"TEMPORAL_"`
 	ECW               ecwConfig       `envPrefix:"ECW_"`
+	OIDC              oidcConfig      `envPrefix:"OIDC_"`
 }
 
 // ecwConfig says how to reach the practice's eCW. The tutorial prescribes the names without a default.
@@ -206,6 +207,7 @@ func (c *config) readSecretFiles() error {
 		{"DATABASE_URL", &c.DatabaseURL, c.DatabaseURLFile},
 		{"ECW_CLIENT_SECRET", &c.ECW.ClientSecret, c.ECW.SecretFile},
 		{"API_OTHER_TOKEN_SECRET", &c.OtherSecret, c.OtherSecretFile},
+		{"OIDC_CLIENT_SECRET", &c.OIDC.ClientSecret, c.OIDC.ClientSecretFile},
 	} {
 		if secret.file == "" {
 			continue
@@ -271,7 +273,8 @@ func (c config) check() error {
 		}
 	}
 
-	return errors.Join(append(errs, c.Retain.check()...)...)
+	errs = append(errs, c.Retain.check()...)
+	return errors.Join(append(errs, c.OIDC.check(c.PublicURL)...)...)
 }
 
 // isPublicURL reports whether links can begin with the text. An empty text means that links are paths.

@@ -77,6 +77,7 @@ func (d dependencies) apiConfig() api.Config {
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
+		OIDC:              d.cfg.OIDC.forAPI(),
 	}
 }
 
