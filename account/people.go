@@ -52,6 +52,8 @@ const (
 	TOTPRemoved     Action = "totp_removed"
 	LockedOut       Action = "locked"
 	Unlocked        Action = "unlocked"
+	// Linked means that the account belongs to somebody at the identity provider from now on.
+	Linked Action = "linked"
 	// TokenReused means that a refresh token came a second time, and ended its session.
 	TokenReused Action = "refresh_token_reused"
 )

@@ -108,6 +108,7 @@ const (
 	endedReused   EndReason = "refresh_token_reused"
 	endedPassword EndReason = "password_changed"
 	endedDisabled EndReason = "disabled"
+	endedNoRole   EndReason = "no_role" // the identity provider gives the person none any more
 )
 
 // Check completes the caller of an access token whose signature and times are right. It looks at the session

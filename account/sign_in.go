@@ -185,11 +185,21 @@ func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *d
 // StartSession begins a session of a user who has shown who he is. q is a transaction that has the user
 // locked, so that an account that is being disabled gets no session.
 func (p *People) StartSession(ctx context.Context, q *db.Queries, user db.User) (Tokens, error) {
+	return p.startSession(ctx, q, user, 0)
+}
+
+// startSession is StartSession. most is how long the session may be refreshed; 0 is for ever.
+func (p *People) startSession(ctx context.Context, q *db.Queries, user db.User, most time.Duration) (Tokens, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return Tokens{}, err
 	}
-	if err := q.CreateSession(ctx, db.CreateSessionParams{ID: id, UserID: user.ID, LastsSeconds: refreshFor.Seconds()}); err != nil {
+
+	session := db.CreateSessionParams{ID: id, UserID: user.ID, LastsSeconds: refreshFor.Seconds()}
+	if most > 0 {
+		session.SignInAgainSeconds = new(most.Seconds())
+	}
+	if err := q.CreateSession(ctx, session); err != nil {
 		return Tokens{}, fmt.Errorf("begin a session: %w", err)
 	}
 	return p.issue(ctx, q, user.ID, Role(user.Role), id)

@@ -278,7 +278,12 @@ func hasPlainPath(e endpoint) bool {
 
 // hasItsSecurity: a token is needed under /api/, except for what gives one.
 func hasItsSecurity(e endpoint) bool {
-	givesToken := e.path == "/api/v1/auth/login/" || e.path == "/api/v1/auth/token/refresh/"
+	givesToken := slices.Contains([]string{
+		"/api/v1/auth/login/",
+		"/api/v1/auth/token/refresh/",
+		"/api/v1/auth/oidc/",
+		"/api/v1/auth/oidc/callback/",
+	}, e.path)
 	return e.takesToken() == (strings.HasPrefix(e.path, "/api/") && !givesToken)
 }
 
@@ -306,8 +311,9 @@ func rolesSentence(operation *openapi3.Operation) string {
 
 func requiresItsBody(e endpoint) bool { return e.RequestBody == nil || e.RequestBody.Value.Required }
 
+// canSucceed takes a redirect for a success.
 func canSucceed(e endpoint) bool {
-	return slices.ContainsFunc(e.Responses.Keys(), func(status string) bool { return strings.HasPrefix(status, "2") })
+	return slices.ContainsFunc(e.Responses.Keys(), func(status string) bool { return strings.HasPrefix(status, "2") || status == "302" })
 }
 
 func undocumentedAnswers(d document) (found []string) {

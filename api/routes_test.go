@@ -42,6 +42,8 @@ func routesOf(patient string) []route {
 		{"GET", "/docs/:file", "", 200, "", nil},
 		{"POST", "/api/v1/auth/login", `{"email":"no e-mail","password":"x"}`, 400, "invalid", nil},
 		{"POST", "/api/v1/auth/token/refresh", `{"refresh":"x"}`, 401, "invalid_token", nil},
+		{"GET", "/api/v1/auth/oidc", "", 404, "oidc_not_configured", nil},
+		{"GET", "/api/v1/auth/oidc/callback", "", 404, "oidc_not_configured", nil},
 		// The walk's tokens are of machines, which have no account.
 		{"POST", "/api/v1/auth/logout", "", 404, "not_found", everybody},
 		{"GET", "/api/v1/auth/me", "", 404, "not_found", everybody},

@@ -54,6 +54,9 @@ type Config struct {
 	TrustedProxies Proxies
 	// Limits are how many requests are taken; the zero value has no limit.
 	Limits Limits
+	// OIDC is the practice's identity provider, without the RedirectURL, which follows from PublicURL. Without an
+	// issuer there is none.
+	OIDC account.OIDCConfig
 	// ImportWait is how long a request waits for its import before it answers 202; 20 s when it is 0.
 	ImportWait time.Duration
 	// TimeZone is where a day begins and ends.
@@ -65,6 +68,7 @@ type server struct {
 	Config
 	contract *contract
 	people   *account.People
+	oidc     *account.OIDC // nil: there is no identity provider
 	started  time.Time
 	probe    *probe
 	machines *account.Machines
@@ -94,6 +98,7 @@ func New(cfg Config) (http.Handler, error) {
 		Config:   cfg,
 		contract: contract,
 		people:   people,
+		oidc:     newOIDC(people, cfg),
 		started:  time.Now(),
 		probe:    &probe{ehr: cfg.EHR},
 		machines: account.NewMachines(cfg.Store, cfg.PracticeCode, cfg.Logger),
@@ -116,6 +121,7 @@ func New(cfg Config) (http.Handler, error) {
 
 	s.addOpenRoutes(e)
 	s.addSignInRoutes(e)
+	s.addOIDCRoutes(e)
 	s.addRoutes(e)
 	return e, nil
 }

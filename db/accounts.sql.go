@@ -69,6 +69,7 @@ FROM sessions s
 JOIN users u ON u.id = s.user_id
 WHERE s.id = $1
   AND s.ended_at IS NULL
+  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
   AND u.id = $2
   AND u.practice_code = $3
   AND u.disabled_at IS NULL
@@ -161,18 +162,29 @@ WITH signed_in AS (
     SET last_sign_in_at = now()
     WHERE users.id = $2
 )
-INSERT INTO sessions (id, user_id, expires_at)
-VALUES ($1, $2, now() + $3::float8 * interval '1 second')
+INSERT INTO sessions (id, user_id, expires_at, sign_in_again_at)
+VALUES (
+    $1,
+    $2,
+    now() + $3::float8 * interval '1 second',
+    now() + $4::float8 * interval '1 second'
+)
 `
 
 type CreateSessionParams struct {
-	ID           uuid.UUID
-	UserID       uuid.UUID
-	LastsSeconds float64
+	ID                 uuid.UUID
+	UserID             uuid.UUID
+	LastsSeconds       float64
+	SignInAgainSeconds *float64
 }
 
 func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) error {
-	_, err := q.db.Exec(ctx, createSession, arg.ID, arg.UserID, arg.LastsSeconds)
+	_, err := q.db.Exec(ctx, createSession,
+		arg.ID,
+		arg.UserID,
+		arg.LastsSeconds,
+		arg.SignInAgainSeconds,
+	)
 	return err
 }
 
@@ -799,6 +811,7 @@ WHERE t.token_hash = $1
   AND t.expires_at > now()
   AND s.id = t.session_id
   AND s.ended_at IS NULL
+  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
   AND u.practice_code = $2
   AND u.disabled_at IS NULL
 RETURNING t.session_id, u.id AS user_id, u.role

@@ -101,6 +101,24 @@ type Observation struct {
 	TransformedAt   *time.Time
 }
 
+type OidcIdentity struct {
+	PracticeCode string
+	Issuer       string
+	Subject      string
+	UserID       uuid.UUID
+	CreatedAt    time.Time
+}
+
+type OidcSignIn struct {
+	StateHash    []byte
+	BrowserHash  []byte
+	PracticeCode string
+	Nonce        string
+	CodeVerifier string
+	ReturnTo     string
+	ExpiresAt    time.Time
+}
+
 type Patient struct {
 	ID                uuid.UUID
 	PracticeCode      string
@@ -163,12 +181,13 @@ type RefreshToken struct {
 }
 
 type Session struct {
-	ID        uuid.UUID
-	UserID    uuid.UUID
-	CreatedAt time.Time
-	ExpiresAt time.Time
-	EndedAt   *time.Time
-	EndReason *string
+	ID            uuid.UUID
+	UserID        uuid.UUID
+	CreatedAt     time.Time
+	ExpiresAt     time.Time
+	EndedAt       *time.Time
+	EndReason     *string
+	SignInAgainAt *time.Time
 }
 
 type SignInFailure struct {

@@ -58,6 +58,7 @@ type config struct {
 	Retain            retainConfig    `envPrefix:"RETAIN_"`
 	Temporal          temporalConfig  `envPrefix:"TEMPORAL_"`
 	ECW               ecwConfig       `envPrefix:"ECW_"`
+	OIDC              oidcConfig      `envPrefix:"OIDC_"`
 }
 
 // ecwConfig says how to reach the practice's eCW. The tutorial prescribes the names without a default.
@@ -249,6 +250,7 @@ func (c *config) readSecretFiles() error {
 		{"DATABASE_URL", &c.DatabaseURL, c.DatabaseURLFile},
 		{"ECW_CLIENT_SECRET", &c.ECW.ClientSecret, c.ECW.SecretFile},
 		{"API_OTHER_TOKEN_SECRET", &c.OtherSecret, c.OtherSecretFile},
+		{"OIDC_CLIENT_SECRET", &c.OIDC.ClientSecret, c.OIDC.ClientSecretFile},
 	} {
 		if secret.file == "" {
 			continue
@@ -314,7 +316,7 @@ func (c config) check() error {
 		}
 	}
 
-	return errors.Join(slices.Concat(errs, c.Door.check(), c.Retain.check())...)
+	return errors.Join(slices.Concat(errs, c.Door.check(), c.Retain.check(), c.OIDC.check(c.PublicURL))...)
 }
 
 // isPublicURL reports whether links can begin with the text. An empty text means that links are paths.

@@ -23,8 +23,10 @@ func TestSecretsComeFromFiles(t *testing.T) {
 		cfg  config
 		want string // in the error
 	}{
-		"from a file":            {config{DatabaseURLFile: url}, ""},
-		"both":                   {config{DatabaseURL: "postgres://", DatabaseURLFile: url}, "DATABASE_URL and DATABASE_URL_FILE are both set"},
+		"from a file": {config{DatabaseURLFile: url}, ""},
+		"both":        {config{DatabaseURL: "postgres://", DatabaseURLFile: url}, "DATABASE_URL and DATABASE_URL_FILE are both set"},
+		"both for the identity provider": {config{OIDC: oidcConfig{ClientSecret: "s", ClientSecretFile: url}},
+			"OIDC_CLIENT_SECRET and OIDC_CLIENT_SECRET_FILE are both set"},
 		"a file that is missing": {config{ECW: ecwConfig{SecretFile: missing}}, "ECW_CLIENT_SECRET_FILE"},
 		"an empty file":          {config{DatabaseURLFile: empty}, "is empty"},
 	} {

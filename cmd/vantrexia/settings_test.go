@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
 )
@@ -229,6 +231,70 @@ func TestBoundsOfSettings(t *testing.T) {
 		if tc.setting == "" && err != nil || tc.setting != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.setting)) {
 			t.Errorf("got %v, want %q", err, tc.setting)
 		}
+	}
+}
+
+// TestSettingsOfTheIdentityProvider tries what is wrong with each of them, and where they go.
+func TestSettingsOfTheIdentityProvider(t *testing.T) {
+	t.Parallel()
+	good := map[string]string{
+		"API_PUBLIC_URL":     "https://rpm.example",
+		"OIDC_ISSUER":        "https://id.example/realms/practice",
+		"OIDC_CLIENT_ID":     "vantrexia",
+		"OIDC_CLIENT_SECRET": "secret",
+		"OIDC_ROLES":         "CN=admins=admin, nurses = nurse",
+		"OIDC_SCOPES":        "openid groups",
+		"OIDC_GROUPS_CLAIM":  "roles",
+		"OIDC_REQUIRE_AMR":   "mfa, hwk",
+		"OIDC_REQUIRE_ACR":   "gold",
+	}
+	parse := func(name, value string) config {
+		environment := maps.Clone(good)
+		environment[name] = value
+		cfg, err := env.ParseAsWithOptions[config](env.Options{Environment: environment})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+
+	for _, tc := range []struct{ name, value, named string }{
+		{"LOG_LEVEL", "info", ""},
+		{"OIDC_ISSUER", "http://127.0.0.1:8080/realms/practice", ""},
+		{"API_PUBLIC_URL", "http://localhost:8000", ""},
+		{"OIDC_ISSUER", "", "OIDC_ISSUER"},
+		{"OIDC_ISSUER", "http://id.example", "OIDC_ISSUER"},
+		{"OIDC_ISSUER", "https://id.example?a=b", "OIDC_ISSUER"},
+		{"OIDC_ISSUER", "id.example", "OIDC_ISSUER"},
+		{"API_PUBLIC_URL", "", "API_PUBLIC_URL"},
+		{"API_PUBLIC_URL", "http://rpm.example", "API_PUBLIC_URL"},
+		{"OIDC_CLIENT_ID", "", "OIDC_CLIENT_ID"},
+		{"OIDC_CLIENT_SECRET", "", "OIDC_CLIENT_SECRET"},
+		{"OIDC_SCOPES", "profile email", "OIDC_SCOPES"},
+		{"OIDC_ROLES", "", "OIDC_ROLES"},
+		{"OIDC_ROLES", "nurses", "OIDC_ROLES"},
+		{"OIDC_ROLES", "=nurse", "OIDC_ROLES"},
+		{"OIDC_ROLES", "nurses=Nurse", "OIDC_ROLES"},
+		{"OIDC_ROLES", "gateways=service", "OIDC_ROLES"},
+	} {
+		err := parse(tc.name, tc.value).check()
+		if tc.named == "" && err != nil || tc.named != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.named)) {
+			t.Errorf("%s=%s: got %v, want %q", tc.name, tc.value, err, tc.named)
+		}
+	}
+
+	want := account.OIDCConfig{
+		Issuer:       "https://id.example/realms/practice",
+		ClientID:     "vantrexia",
+		ClientSecret: "secret",
+		Scopes:       []string{"openid", "groups"},
+		GroupsClaim:  "roles",
+		Roles:        []account.GroupRole{{Group: "CN=admins", Role: account.Admin}, {Group: "nurses", Role: account.Nurse}},
+		RequireAMR:   []string{"mfa", "hwk"},
+		RequireACR:   []string{"gold"},
+	}
+	if got := (dependencies{cfg: parse("LOG_LEVEL", "info")}).apiConfig().OIDC; !reflect.DeepEqual(got, want) {
+		t.Errorf("the API gets %+v, want %+v", got, want)
 	}
 }
 

@@ -78,6 +78,7 @@ func (d dependencies) apiConfig() api.Config {
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
+		OIDC:              d.cfg.OIDC.forAPI(),
 		TrustedProxies:    d.cfg.Door.TrustedProxies,
 		Limits: api.Limits{
 			Ingestion: d.cfg.Door.Ingestion,

@@ -165,8 +165,13 @@ WITH signed_in AS (
     SET last_sign_in_at = now()
     WHERE users.id = @user_id
 )
-INSERT INTO sessions (id, user_id, expires_at)
-VALUES (@id, @user_id, now() + sqlc.arg(lasts_seconds)::float8 * interval '1 second');
+INSERT INTO sessions (id, user_id, expires_at, sign_in_again_at)
+VALUES (
+    @id,
+    @user_id,
+    now() + sqlc.arg(lasts_seconds)::float8 * interval '1 second',
+    now() + sqlc.narg(sign_in_again_seconds)::float8 * interval '1 second'
+);
 
 -- name: AddRefreshToken :exec
 WITH prolonged AS (
@@ -189,6 +194,7 @@ WHERE t.token_hash = @token_hash
   AND t.expires_at > now()
   AND s.id = t.session_id
   AND s.ended_at IS NULL
+  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
   AND u.practice_code = @practice_code
   AND u.disabled_at IS NULL
 RETURNING t.session_id, u.id AS user_id, u.role;
@@ -211,6 +217,7 @@ FROM sessions s
 JOIN users u ON u.id = s.user_id
 WHERE s.id = @session_id
   AND s.ended_at IS NULL
+  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
   AND u.id = @user_id
   AND u.practice_code = @practice_code
   AND u.disabled_at IS NULL;
