@@ -67,7 +67,7 @@ func TestWhatPeopleAskOfECWHasABudget(t *testing.T) {
 	patient, failed := s.patient(kevin), s.patient("")
 	reading := s.post(weight(failed))
 	s.await(reading, "failed")
-	s.exec("UPDATE patients SET ecw_fhir_id = $1 WHERE id = $2", susan, failed)
+	s.exec("UPDATE patients SET external_id = $1 WHERE id = $2", susan, failed)
 
 	s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusOK, "")
 	s.exec("UPDATE ecw_gates SET asked_full_at = clock_timestamp() + interval '60 seconds'")
@@ -75,8 +75,8 @@ func TestWhatPeopleAskOfECWHasABudget(t *testing.T) {
 		{"GET", "/api/v1/ecw/patients/", ""},
 		{"POST", "/api/v1/ecw/test/jwt/", ""},
 		{"POST", "/api/v1/ecw/test/connection/", ""},
-		{"PATCH", "/api/v1/patients/" + patient + "/", `{"ecw_fhir_id":"` + susan + `x"}`},
-		{"POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","birth_date":"1957-03-21","mrn":"new","ecw_fhir_id":"1"}`},
+		{"PATCH", "/api/v1/patients/" + patient + "/", `{"external_id":"` + susan + `x"}`},
+		{"POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":"new","external_id":"1"}`},
 		{"POST", "/api/v1/fhir/observations/" + reading + "/transmit/", ""},
 	} {
 		s.do(request[0], request[1], request[2]).wantNoBudget(t)

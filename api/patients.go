@@ -405,7 +405,7 @@ func (s *server) listPatients(c echo.Context) error {
 		ExternalID: queryText(c, "external_id"),
 		Active:     queryBool(c, "active"),
 		Mismatch:   queryBool(c, "mismatch"),
-		Ordering:   c.QueryParam("ordering"),
+		Ordering:   parameter(c, "ordering"),
 	})
 }
 

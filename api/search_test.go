@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -32,7 +33,7 @@ func TestASearchByBodyIsTheList(t *testing.T) {
 	s := start(t, temporal)
 	for i := range 7 {
 		s.do("POST", "/api/v1/patients/", fmt.Sprintf(
-			`{"first_name":"P%d","last_name":"Family","birth_date":"1957-03-21","mrn":"M-%d"}`, i, i)).want(t, http.StatusCreated, "")
+			`{"first_name":"P%d","last_name":"Family","date_of_birth":"1957-03-21","mrn":"M-%d"}`, i, i)).want(t, http.StatusCreated, "")
 	}
 
 	for _, search := range []struct {
@@ -43,7 +44,8 @@ func TestASearchByBodyIsTheList(t *testing.T) {
 		{"/api/v1/patients/", "cursor", "page_size=3&page=2", `{"page_size":3,"page":2.0}`},
 		{"/api/v1/patients/", "cursor", "mrn=M-4", `{"mrn":"M-4"}`},
 		{"/api/v1/patients/", "cursor", "mismatch=true", `{"mismatch":true}`},
-		{"/api/v1/patients/", "cursor", "mismatch=false&ecw_fhir_id=", `{"mismatch":false,"ecw_fhir_id":""}`},
+		{"/api/v1/patients/", "cursor", "mismatch=false&external_id=", `{"mismatch":false,"external_id":""}`},
+		{"/api/v1/patients/", "cursor", "search=fam&active=true&ordering=-created_at", `{"search":"fam","active":true,"ordering":"-created_at"}`},
 		{"/api/v1/ecw/patients/", "page", "page_size=50", `{"page_size":50}`},
 		{"/api/v1/ecw/patients/", "page", "search=a&page_size=20&page=1", `{"search":"a","page_size":20,"page":1}`},
 		{"/api/v1/ecw/patients/", "page", "search=nobody", `{"search":"nobody"}`},
@@ -66,6 +68,9 @@ func TestASearchByBodyIsTheList(t *testing.T) {
 				body := search.body
 				if search.place == "cursor" {
 					body = `{"page_size":3}`
+					if strings.Contains(search.body, "ordering") {
+						body = search.body
+					}
 				}
 				listed, found = s.do("GET", listed.text(link), "").want(t, http.StatusOK, ""), s.search(search.path+"search/", body, search.place, found.get(link))
 			}
