@@ -27,12 +27,17 @@ WITH place AS (
             AND p.mismatch_since IS NULL
             AND p.archived_at IS NULL
       )
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = $5
+      )
     RETURNING ecw_places.id
 ), opened AS (
     INSERT INTO transmissions (
         id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
     )
-    SELECT place.id, $5, $6, $7, 'processing', 1, now(), now()
+    SELECT place.id, $6, $5, $7, 'processing', 1, now(), now()
     FROM place
     ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
     RETURNING transmissions.id, transmissions.number
@@ -42,7 +47,7 @@ WITH place AS (
         resource_version = $9,
         transformed_at = $10
     FROM opened
-    WHERE observations.id = $6
+    WHERE observations.id = $5
 ), chart AS (
     INSERT INTO patient_charts (patient_id, ecw_patient_id)
     SELECT $3::uuid, $4::text
@@ -62,8 +67,8 @@ type BeginDeliveryParams struct {
 	ID              uuid.UUID
 	PatientID       uuid.UUID
 	ECWPatientID    string
-	PracticeCode    string
 	ObservationID   uuid.UUID
+	PracticeCode    string
 	MaxAttempts     int32
 	Resource        json.RawMessage
 	ResourceVersion int32
@@ -85,8 +90,8 @@ func (q *Queries) BeginDelivery(ctx context.Context, arg BeginDeliveryParams) (B
 		arg.ID,
 		arg.PatientID,
 		arg.ECWPatientID,
-		arg.PracticeCode,
 		arg.ObservationID,
+		arg.PracticeCode,
 		arg.MaxAttempts,
 		arg.Resource,
 		arg.ResourceVersion,

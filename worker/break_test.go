@@ -355,24 +355,3 @@ func TestAFirstDeliveryThatIsHeldBackIsDeliveredOnceCalled(t *testing.T) {
 	r.wantOnce(id)
 	r.checkDelivered(id, r.transmission(id), 1)
 }
-
-// A first delivery whose worker was lost goes on: its place is not free for another one before it can have ended.
-func TestTheLimitHoldsAlthoughAWorkerIsLost(t *testing.T) {
-	t.Parallel()
-	b := newBarrier()
-	loses := &lossy{}
-	r := newRig(t, setup{parallel: 1, intercept: loses.intercept, watch: b.wrap})
-	t.Cleanup(b.open)
-	r.authenticate()
-	id := r.storeReading(fhir.BloodPressure, bloodPressure)
-	loses.next.Store(1)
-	r.start(id)
-	<-b.reached
-	r.awaitRetry(id)
-	second := r.storeReading(fhir.BloodPressure, bloodPressure)
-	r.start(second)
-	time.Sleep(3 * time.Second)
-	if received, _ := r.creates(second); received != 0 {
-		t.Error("two requests are under way at once, want one at most")
-	}
-}

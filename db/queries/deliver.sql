@@ -33,6 +33,11 @@ WITH place AS (
             AND p.mismatch_since IS NULL
             AND p.archived_at IS NULL
       )
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = @observation_id
+      )
     RETURNING ecw_places.id
 ), opened AS (
     INSERT INTO transmissions (
