@@ -64,6 +64,7 @@ type Gate struct {
 	created atomic.Bool // the practice's row exists
 	passes  passes
 	slow    atomic.Bool // AnswersSlowly
+	calling atomic.Bool // callLater will
 }
 
 // New returns the gate of a practice. It does not ask the database yet.

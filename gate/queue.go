@@ -138,7 +138,23 @@ func (g *Gate) hold(ctx context.Context, q *db.Queries, state db.Gate, r Request
 	if err != nil {
 		return Admission{}, err
 	}
+	if held && reason == "" {
+		g.callLater(ctx)
+	}
 	return Admission{Held: held, Scheduled: !held, Reason: reason}, nil
+}
+
+// callLater calls the queue once more when the passes of all processes have lapsed. The places of passes that
+// nobody used become free without a delivery that ends; and one that ended while this transmission was put into the
+// queue may not have seen it. Without that, the sweep would call it, within five minutes.
+func (g *Gate) callLater(ctx context.Context) {
+	if !g.calling.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(passLife+passPause, func() {
+		g.calling.Store(false)
+		g.CallNext(ctx)
+	})
 }
 
 // HoldBack puts a delivery that had begun back into the queue: our own limits held it back, or its patient was

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/gate"
 )
 
 // A delivery is put into the queue between the moment at which RecordDelivered looks at the queue, which is the start of its
@@ -36,7 +37,20 @@ func TestWhatComesWhileADeliveryIsRecordedIsCalled(t *testing.T) {
 		g.CallNext(t.Context())
 	}
 
-	r.expectCalls("the only place is free, and nothing is under way", second)
+	r.awaitCall("the only place is free, and nothing is under way", second)
+}
+
+// awaitCall waits until a transmission is called, for much less than the sweep's five minutes.
+func (r *rig) awaitCall(why string, want gate.Request) {
+	r.tb.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for _, c := range r.calls.take() {
+			if c.observationID == want.ObservationID {
+				return
+			}
+		}
+	}
+	r.tb.Error(why + ", and who waits is not called")
 }
 
 // Passes that nobody uses take all the places that are left when eCW is overloaded. When they lapse, nothing is under way that
@@ -56,12 +70,5 @@ func TestWhoWaitedForThePlaceOfAPassIsCalledWhenThatLapses(t *testing.T) {
 	r.waits(g, list[1])
 	r.delivered(g, list[0])
 	r.await("the passes to lapse", func() bool { return r.taken() == 0 })
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		for _, c := range r.calls.take() {
-			if c.observationID == list[1].ObservationID {
-				return
-			}
-		}
-	}
-	t.Error("all places have been free for five seconds, and who waits is not called")
+	r.awaitCall("all places have been free for five seconds", list[1])
 }
