@@ -131,6 +131,7 @@ func (c *cluster) install(ctx context.Context) error {
 	settings := []string{
 		"DATABASE_URL_FILE=" + database,
 		"API_TOKEN_SECRET_FILE=" + tokens,
+		"API_INGESTION_LIMIT=0", // one caller sends for all devices
 		"TEMPORAL_ADDRESS=" + c.address(temporalName),
 		"TEMPORAL_NAMESPACE=" + namespace,
 		"TEMPORAL_UI_URL=" + c.url(uiName),
