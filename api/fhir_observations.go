@@ -28,6 +28,17 @@ func (s *server) getFHIRObservation(c echo.Context) error {
 		return err
 	}
 	if stored.Resource == nil {
+		held, err := s.heldReason(c.Request().Context(), stored.ID)
+		if err != nil {
+			return err
+		}
+		if held != nil && *held == heldArchived {
+			return &Error{
+				Status: http.StatusNotFound,
+				Code:   "not_transformed",
+				Detail: "The patient is archived, so the reading waits. Unarchive the patient: it then goes on by itself.",
+			}
+		}
 		return &Error{
 			Status: http.StatusNotFound,
 			Code:   "not_transformed",

@@ -91,9 +91,11 @@ func remedy(schema *openapi3.Schema, keyword string, value any) string {
 		items, _ := value.([]any)
 		return "holds " + strconv.Itoa(len(items)) + ": send 1 to " + strconv.FormatUint(*schema.MaxItems, 10)
 	case "enum":
-		choices := make([]string, len(schema.Enum))
-		for i, choice := range schema.Enum {
-			choices[i], _ = choice.(string)
+		var choices []string
+		for _, choice := range schema.Enum {
+			if text, _ := choice.(string); text != "" {
+				choices = append(choices, text)
+			}
 		}
 		return "is not one of " + strings.Join(choices, ", ")
 	case "type", "minimum", "maximum":
@@ -103,7 +105,7 @@ func remedy(schema *openapi3.Schema, keyword string, value any) string {
 		if schema.Type.Is(openapi3.TypeNumber) && isNumber(value) {
 			return outside(schema)
 		}
-		return "is a JSON " + jsonType(value) + ", want " + strings.Join(*schema.Type, " or ")
+		return "is a JSON " + jsonType(value) + ": send a JSON " + strings.Join(*schema.Type, " or ")
 	}
 
 	if text, isText := value.(string); keyword == "format" && isText && strings.HasPrefix(schema.Format, "date-") && lacksZone(text) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -268,6 +269,9 @@ func newPatientChange(row db.Patient, patch []byte) (patientChange, error) {
 	change.want.ExternalID, change.want.Gender = copyOf(row.ExternalID), copyOf(row.Gender)
 	err := unmarshal(patch, &change.want)
 	if err == nil {
+		err = change.want.clearNulls(patch)
+	}
+	if err == nil {
 		change.dateOfBirth, err = change.want.check(row.MRN)
 	}
 	return change, err
@@ -280,6 +284,41 @@ func copyOf(text *string) *string {
 	copied := *text
 	return &copied
 }
+
+// clearNulls empties the texts that a patch sets to null (RFC 7396), which encoding/json leaves as they are.
+func (f *patientFields) clearNulls(patch []byte) error {
+	var sent, sentAddress map[string]json.RawMessage
+	if err := unmarshal(patch, &sent); err != nil {
+		return err
+	}
+	if part := sent["address"]; isNull(part) {
+		f.Address = address{}
+	} else if part != nil {
+		if err := unmarshal(part, &sentAddress); err != nil {
+			return err
+		}
+	}
+
+	clearNull(sent, map[string]*string{"phone": &f.Phone, "email": &f.Email})
+	clearNull(sentAddress, map[string]*string{
+		"line1": &f.Address.Line1,
+		"line2": &f.Address.Line2,
+		"city":  &f.Address.City,
+		"state": &f.Address.State,
+		"zip":   &f.Address.Zip,
+	})
+	return nil
+}
+
+func clearNull(sent map[string]json.RawMessage, texts map[string]*string) {
+	for name, text := range texts {
+		if isNull(sent[name]) {
+			*text = ""
+		}
+	}
+}
+
+func isNull(value json.RawMessage) bool { return string(value) == "null" }
 
 // needsECW reports whether eCW must be asked who is linked: the change sets the link, changes the name or
 // birth date of a linked patient, or confirms a mismatch.

@@ -292,3 +292,24 @@ func (c caller) follow(link string) answer {
 	}
 	return c.do("GET", link, "").want(c.tb, http.StatusOK, "")
 }
+
+// A null takes a text away, and is no text of its own.
+func TestNullTakesATextAway(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	made := s.do("POST", "/api/v1/patients/", `{"first_name":"A","last_name":"B","date_of_birth":"1957-03-21","mrn":null,"phone":"1","email":"a@example.com",
+		"address":{"line1":"1 Main St","line2":null,"city":"Tulsa"}}`).want(t, http.StatusCreated, "")
+	path := "/api/v1/patients/" + made.text("id") + "/"
+	if !strings.HasPrefix(made.text("mrn"), "VTX-") || made.text("address", "line2") != "" {
+		t.Errorf("made as %s", made.body)
+	}
+
+	part := s.do("PATCH", path, `{"phone":null,"address":{"city":null},"mrn":null}`).want(t, http.StatusOK, "")
+	if part.text("phone") != "" || part.text("email") != "a@example.com" || part.text("address", "city") != "" ||
+		part.text("address", "line1") != "1 Main St" || part.text("mrn") != made.text("mrn") {
+		t.Errorf("changed to %s", part.body)
+	}
+	if whole := s.do("PATCH", path, `{"address":null,"email":null}`).want(t, http.StatusOK, ""); whole.text("address", "line1") != "" || whole.text("email") != "" {
+		t.Errorf("changed to %s", whole.body)
+	}
+}

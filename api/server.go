@@ -108,6 +108,7 @@ func New(cfg Config) (http.Handler, error) {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
+	e.JSONSerializer = plainJSON{}
 	e.IPExtractor = s.TrustedProxies.extractIP // by default Echo believes any header
 	e.Pre(middleware.RemoveTrailingSlash())
 	e.Use(

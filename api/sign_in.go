@@ -109,7 +109,7 @@ func accountError(err error) error {
 		return &Error{
 			Status:      http.StatusLocked,
 			Code:        "account_locked",
-			Detail:      "Too many failures in a row. Wait until " + until.Format(time.RFC3339) + ", or ask an administrator to unlock the account.",
+			Detail:      "Too many failures in a row. Do not try before " + until.Format(time.RFC3339) + ": each try starts the time again. Or ask an administrator to unlock the account.",
 			LockedUntil: &until,
 		}
 	case errors.Is(err, account.ErrWrong):

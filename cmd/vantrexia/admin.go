@@ -36,7 +36,8 @@ func (f adminFlags) load(changes bool) (config, error) {
 	case f.local && changes && strings.TrimSpace(f.reason) == "":
 		return cfg, errors.New("--local needs --reason, which is kept with the change: say for example --reason \"first administrator\"")
 	case f.local && cfg.ECW.PracticeCode == "":
-		return cfg, errors.New("ECW_PRACTICE_CODE is not set: set it to the code of your practice")
+		return cfg, errors.New("ECW_PRACTICE_CODE is not set: set it to the code of your practice. " +
+			"Beside `make run`, leave --local out and use VANTREXIA_TOKEN=$(bin/vantrexia token --role admin)")
 	}
 	return cfg, nil
 }

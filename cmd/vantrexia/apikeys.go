@@ -107,7 +107,7 @@ func (f *adminFlags) createKeyCommand() *cobra.Command {
 	flags.StringVar(&want.Name, "name", "", "which machine uses the key")
 	flags.StringVar((*string)(&want.Role), "role", string(want.Role), "what the key may do: "+account.JoinRoles(account.Roles()))
 	flags.StringSliceVar(&want.Devices, "device", nil, "a device whose readings it may post, or the beginning of names with * at its end; may be repeated (default: any)")
-	flags.DurationVar(&lasts, "expires", 0, "how long the key is good, for example 8760h (default: until it is revoked)")
+	flags.DurationVar(&lasts, "expires", 0, "how long the key is good, in hours, for example 8760h (default: until it is revoked)")
 	_ = cmd.MarkFlagRequired("name") // the flag is there
 	return cmd
 }
@@ -148,7 +148,11 @@ func (f *adminFlags) revokeKeyCommand() *cobra.Command {
 				return err
 			}
 			defer done()
-			return all.revoke(cmd.Context(), id)
+			if err := all.revoke(cmd.Context(), id); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "API key %s is revoked\n", id)
+			return nil
 		},
 	}
 }

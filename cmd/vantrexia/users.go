@@ -196,7 +196,11 @@ func (f *adminFlags) userCommand(name, short string, do func(context.Context, ac
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.withUser(cmd, args[0], do)
+			err := f.withUser(cmd, args[0], do)
+			if err == nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s is %sed\n", args[0], strings.TrimSuffix(name, "e"))
+			}
+			return err
 		},
 	}
 }
