@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -110,6 +112,18 @@ func (w *timedWriter) FlushError() error {
 
 // Unwrap leads http.ResponseController to the connection.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// connectionLog takes what net/http says of connections. Handshakes that fail are everyday: anybody may try.
+type connectionLog struct{ log *slog.Logger }
+
+func (l connectionLog) Write(line []byte) (int, error) {
+	level, text := slog.LevelWarn, strings.TrimSpace(string(line))
+	if strings.Contains(text, "TLS handshake error") {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "the HTTP server reports", "error", text)
+	return len(line), nil
+}
 
 // serveHTTP serves until ctx ends. Then it waits for the requests under way, for as long as drain.
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration) error {

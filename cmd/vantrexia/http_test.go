@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -299,5 +300,20 @@ func TestThereAreSoManyConnectionsAltogether(t *testing.T) {
 	_ = second.SetReadDeadline(time.Now().Add(patience))
 	if line, err := bufio.NewReader(second).ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1") {
 		t.Errorf("the second is not served after the first: %q, %v", line, err)
+	}
+}
+
+// Handshakes that fail are no news at the level that an installation logs, other troubles are.
+func TestFailedHandshakesAreNoNews(t *testing.T) {
+	t.Parallel()
+	var out output
+	said := log.New(connectionLog{slog.New(slog.NewTextHandler(&out, nil))}, "", 0)
+	said.Print("http: TLS handshake error from 192.0.2.1:40000: EOF")
+	if text := out.text(); text != "" {
+		t.Errorf("logged: %s", text)
+	}
+	said.Print("http: Accept error: too many open files; retrying in 1s")
+	if text := out.text(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "too many open files") {
+		t.Errorf("logged: %s", text)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -136,6 +137,7 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 	}
 
 	server := newServer(handler, usualPatience())
+	server.ErrorLog = log.New(connectionLog{d.log}, "", 0)
 	if server.TLSConfig, err = d.cfg.Door.serverTLS(d.log); err != nil {
 		return errors.Join(err, listener.Close())
 	}
