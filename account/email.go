@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -23,11 +24,19 @@ var emailForm = regexp.MustCompile("^[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9]
 // that look alike, that cannot be seen, or that turn the direction around would let two accounts look like
 // one. An international domain can be written in its ASCII form (xn--).
 func NormaliseEmail(text string) (string, error) {
-	email := strings.ToLower(norm.NFKC.String(strings.TrimSpace(text)))
-	if len(email) > maxEmail || !emailForm.MatchString(email) {
+	email := norm.NFKC.String(strings.TrimSpace(text))
+	// Before the lower case, which makes an i of U+0130.
+	if !isASCII(email) {
+		return "", ErrEmail
+	}
+	if email = strings.ToLower(email); len(email) > maxEmail || !emailForm.MatchString(email) {
 		return "", ErrEmail
 	}
 	return email, nil
+}
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // emailKey is what a normalised address is looked up by.

@@ -37,6 +37,7 @@ func TestEmailsHaveOneForm(t *testing.T) {
 		"a Cyrillic a":         "j\u0430ne@example.com",
 		"a Greek omicron":      "jane@example.c\u03bfm",
 		"a dotless i":          "adm\u0131n@example.com",
+		"a dotted capital I":   "adm\u0130n@example.com", // in lower case it is an i
 		"a combining mark":     "jane\u0301@example.com",
 		"a tag":                "jane\U000e0061@example.com",
 		"a variation selector": "jane\ufe0f@example.com",

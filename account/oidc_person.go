@@ -21,7 +21,7 @@ const maxPersonName = 100
 type person struct {
 	subject string
 	email   string
-	// emailVerified means that the provider has seen that the e-mail is theirs.
+	// emailVerified means that the provider has seen that the e-mail is theirs, as it is stored here.
 	emailVerified bool
 	first, last   string
 	role          Role // empty: none of their groups has one
@@ -35,10 +35,12 @@ func (o *OIDC) personOf(claims idClaims) person {
 	if len(whole) > 1 {
 		given, family = strings.Join(whole[:len(whole)-1], " "), whole[len(whole)-1]
 	}
+	// NFKC makes the same address of others, in wide letters for example. Their mailboxes are not the verified one.
+	verified := claims["email_verified"] == true || claims["email_verified"] == "true" // Cognito sends a text
 	who := person{
 		subject:       claims.text("sub"),
 		email:         claims.text("email"),
-		emailVerified: claims["email_verified"] == true || claims["email_verified"] == "true", // Cognito sends a text
+		emailVerified: verified && isASCII(claims.text("email")),
 		first:         cleanName(cmp.Or(claims.text("given_name"), given)),
 		last:          cleanName(cmp.Or(claims.text("family_name"), family)),
 	}

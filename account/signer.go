@@ -94,7 +94,7 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 	case strings.TrimSpace(subject) == "":
 		return "", errors.New("the subject is empty: say who uses the token")
 	case isTaken(subject, session):
-		return "", fmt.Errorf("the subject %q is that of a person or of an API key: use a name such as gateway-7", subject)
+		return "", fmt.Errorf("the subject %q is kept for somebody else, such as people and API keys: use a name such as gateway-7", subject)
 	case life <= 0:
 		return "", fmt.Errorf("ttl %s is not positive: use a duration such as 1h", life)
 	case life > MaxTokenLife:
@@ -118,10 +118,15 @@ func (s *Signer) Sign(subject string, role Role, session string, life time.Durat
 	return token.SignedString(s.secrets[s.signWith])
 }
 
-// isTaken reports whether a subject belongs to somebody else than a machine with a token: to an API key, or to
-// a person, whose subject is a UUID, and whose tokens all have a session. Who did something is never in doubt.
+// isTaken reports whether a subject belongs to somebody else than a machine with a token: to an API key, to the
+// command line or the identity provider, which have no tokens, or to a person, whose subject is a UUID, and whose
+// tokens all have a session. Who did something is never in doubt.
 func isTaken(subject, session string) bool {
-	return strings.HasPrefix(subject, keySubject) || session == "" && uuid.Validate(subject) == nil
+	switch {
+	case subject == Local, subject == ActorOIDC, strings.HasPrefix(subject, Local+":"), strings.HasPrefix(subject, keySubject):
+		return true
+	}
+	return session == "" && uuid.Validate(subject) == nil
 }
 
 // Parse returns the claims of a token that one of the secrets has signed and that is good now. Its errors are

@@ -29,9 +29,12 @@ func TestSignRefuses(t *testing.T) {
 		"a person's subject": func() (string, error) {
 			return s.Sign("d4e5f6a7-b8c9-0123-defa-234567890123", account.Admin, "", time.Hour)
 		},
-		"no subject":         func() (string, error) { return s.Sign(" ", account.Admin, "", time.Hour) },
-		"no lifetime":        func() (string, error) { return s.Sign("tests", account.Admin, "", 0) },
-		"more than 12 hours": func() (string, error) { return s.Sign("tests", account.Admin, "", 12*time.Hour+time.Second) },
+		"the command line's subject": func() (string, error) { return s.Sign("local:root", account.Admin, "", time.Hour) },
+		"its subject alone":          func() (string, error) { return s.Sign("local", account.Admin, "", time.Hour) },
+		"the identity provider's":    func() (string, error) { return s.Sign("oidc", account.Admin, "", time.Hour) },
+		"no subject":                 func() (string, error) { return s.Sign(" ", account.Admin, "", time.Hour) },
+		"no lifetime":                func() (string, error) { return s.Sign("tests", account.Admin, "", 0) },
+		"more than 12 hours":         func() (string, error) { return s.Sign("tests", account.Admin, "", 12*time.Hour+time.Second) },
 	} {
 		if token, err := sign(); err == nil || token != "" {
 			t.Errorf("%s: %q, %v", name, token, err)

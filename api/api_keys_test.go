@@ -89,6 +89,8 @@ func TestBadAPIKeys(t *testing.T) {
 		`{"name":"x","expires_at":"2020-01-01T00:00:00Z"}`:   "expires_at",
 		`{"name":"x","expires_at":"tomorrow"}`:               "expires_at",
 		`{"name":"x","key":"vtx_mine"}`:                      "key",
+		`{"name":"x\u0000"}`:                                 "name",
+		`{"name":"x","devices":["S\u0000"]}`:                 "devices[0]",
 	} {
 		got := s.do("POST", "/api/v1/api-keys/", body).want(t, http.StatusBadRequest, "invalid")
 		if got.text("fields", 0, "field") != field {
@@ -116,6 +118,9 @@ func TestADeniedTokenIsRefused(t *testing.T) {
 	eventually(t, "the denied token to be refused", func() bool {
 		return other.do("GET", "/api/v1/patients/", "").code() == "invalid_token"
 	})
+	for _, bad := range []string{`{"jti":"x\u0000","reason":"y"}`, `{"jti":"x","reason":"y\u0000"}`, `{"jti":"x","reason":" "}`} {
+		s.do("POST", "/api/v1/tokens/revoke/", bad).want(t, http.StatusBadRequest, "invalid")
+	}
 	s.as(account.Nurse).do("POST", "/api/v1/tokens/revoke/", `{"jti":"x","reason":"y"}`).want(t, http.StatusForbidden, "forbidden")
 }
 

@@ -226,6 +226,32 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
+// Gateways that count their requests use the same keys. None of them takes another one's key, alone or in a batch.
+func TestIdempotencyKeysAreTheirSenders(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	patient := s.patient(kevin)
+	_, one := s.makeKey(`{"name":"one"}`)
+	_, two := s.makeKey(`{"name":"two"}`)
+	for _, gateway := range []caller{one, two} {
+		reading, readings := weight(patient), weights(patient, 2)
+		post := func(status int) answer {
+			return gateway.do("POST", "/api/v1/observations/", reading, "Idempotency-Key", "1").want(t, status, "")
+		}
+		if first := post(http.StatusCreated); post(http.StatusOK).text("id") != first.text("id") {
+			t.Errorf("the same request again does not give %s", first.body)
+		}
+		for _, field := range []string{"created", "existing"} {
+			got := gateway.do("POST", batchPath, batch(readings), "Idempotency-Key", "2").want(t, http.StatusOK, "")
+			if got.get(field) != number("2") {
+				t.Errorf("got %s, want 2 %s", got.body, field)
+			}
+		}
+		gateway.do("POST", "/api/v1/observations/", weight(patient), "Idempotency-Key", "1").
+			want(t, http.StatusUnprocessableEntity, "idempotency_key_reused")
+	}
+}
+
 // Of several requests with one key at the same time, one is stored. The others get the same reading, or 422
 // when their body differs.
 func TestIdempotencyKeyAtOnce(t *testing.T) {

@@ -24,7 +24,7 @@ func mostlyLater(patientID string) []string {
 	return slices.Concat(weights(patientID, firstReadings), none, weights(patientID, 800))
 }
 
-// itemMark stands between a batch's key and the number of an item.
+// itemMark stands between the sender's subject and a key, and between a batch's key and the number of an item.
 const itemMark = "\x1f"
 
 // statuses are the results' statuses, in the order of the items.
@@ -270,7 +270,7 @@ func TestKeyIsTakenMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = tx.Exec(t.Context(), "INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id) VALUES ($1, $2, 'x', $3)",
-			practice, key, known)
+			practice, "tests"+itemMark+key, known)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,15 +15,21 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// requestKey is the header Idempotency-Key; empty means that the client sent none.
+// requestKey is the header Idempotency-Key behind the subject of its sender; empty means that the client sent none.
 type requestKey string
 
+// idempotencyKey returns the key of a request. It is the sender's own: two gateways that count their requests send
+// the same keys, and neither may have its readings refused because of the other.
 func idempotencyKey(c echo.Context) requestKey {
-	return requestKey(c.Request().Header.Get("Idempotency-Key"))
+	sent := c.Request().Header.Get("Idempotency-Key")
+	if sent == "" {
+		return ""
+	}
+	return requestKey(callerOf(c).Subject + itemMark + sent)
 }
 
-// itemMark separates a batch's key from the number of an item. It is a control character, which the contract
-// refuses in the header: no request can send the key of an item.
+// itemMark separates the sender from the header, and a batch's key from the number of an item. It is a control
+// character, which the contract refuses in the header: no request can send the key of an item.
 const itemMark = "\x1f"
 
 // item is the key of one item of a batch.

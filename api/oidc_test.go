@@ -418,10 +418,11 @@ func TestWhoseAccount(t *testing.T) {
 		"blank names":    {nil, jwt.MapClaims{"given_name": " \t", "family_name": "\n"}, 403, "oidc_claims_missing"},
 		"an admin's e-mail, unverified": {func(s *practiceSystem) { s.person(email, account.Admin) },
 			jwt.MapClaims{"email_verified": false}, 409, "user_exists"},
-		"an admin's e-mail, verified":            {func(s *practiceSystem) { s.person(email, account.Admin) }, nil, 409, "user_exists"},
-		"a nurse's e-mail, verified":             {func(s *practiceSystem) { s.person(email, account.Nurse) }, nil, 409, "user_exists"},
-		"a waiting account's e-mail, unverified": {made(account.Nurse), jwt.MapClaims{"email_verified": false}, 409, "user_exists"},
-		"a waiting account's e-mail, not said":   {made(account.Nurse), jwt.MapClaims{"email_verified": nil}, 409, "user_exists"},
+		"an admin's e-mail, verified":                 {func(s *practiceSystem) { s.person(email, account.Admin) }, nil, 409, "user_exists"},
+		"a nurse's e-mail, verified":                  {func(s *practiceSystem) { s.person(email, account.Nurse) }, nil, 409, "user_exists"},
+		"a waiting account's e-mail, unverified":      {made(account.Nurse), jwt.MapClaims{"email_verified": false}, 409, "user_exists"},
+		"a waiting account's e-mail, not said":        {made(account.Nurse), jwt.MapClaims{"email_verified": nil}, 409, "user_exists"},
+		"a waiting account's e-mail, in wide letters": {made(account.Nurse), jwt.MapClaims{"email": "ｎora@example.com"}, 409, "user_exists"},
 		"a waiting account with two-factor sign-in": {func(s *practiceSystem) {
 			made(account.Nurse)(s)
 			s.exec("UPDATE users SET totp_secret = 'x', totp_enabled = true")

@@ -3,6 +3,7 @@
 -- +goose Up
 CREATE TABLE idempotency_keys (
     practice_code text        NOT NULL,
+    -- The subject of the sender, the header, and for an item of a batch its number, with U+001F between them.
     key           text        NOT NULL CHECK (key <> ''),
     -- SHA-256 of the request's body. The same key with another body is a mistake of the client.
     request_hash  bytea       NOT NULL,
