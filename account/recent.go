@@ -16,8 +16,9 @@ const mostRemembered = 10_000
 // recent remembers keys or tokens that were good a moment ago. Those that were not are never in it. Nobody
 // waits in it for the database: when that stalls, each request fails in its own time.
 type recent[V any] struct {
-	mu    sync.Mutex
-	known map[string]remembered[V]
+	mu     sync.Mutex
+	known  map[string]remembered[V]
+	forgot time.Time // when something was forgotten last
 }
 
 type remembered[V any] struct {
@@ -36,10 +37,14 @@ func (r *recent[V]) get(key string) (V, bool) {
 	return found.value, ok && time.Now().Before(found.until)
 }
 
-// put remembers a value that the database was asked for at that moment.
+// put remembers a value that the database was asked for at that moment, unless something was forgotten since: the
+// answer may be from before that.
 func (r *recent[V]) put(key string, value V, asked time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if asked.Before(r.forgot) {
+		return
+	}
 	if len(r.known) >= mostRemembered {
 		clear(r.known)
 	}
@@ -50,4 +55,5 @@ func (r *recent[V]) forget(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.known, key)
+	r.forgot = time.Now()
 }

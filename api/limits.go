@@ -28,7 +28,7 @@ type Limits struct {
 	Callers int
 	// Anonymous is how many requests without a valid token an address may make in an hour.
 	Anonymous int
-	// SignIn is how many times a minute an address may try to sign in.
+	// SignIn is how many times a minute an address may try to sign in, and a person their own password or code.
 	SignIn int
 }
 
@@ -106,6 +106,9 @@ func (l limits) ofCaller(c echo.Context) *buckets {
 	posts := path == "/api/v1/observations" || path == "/api/v1/observations/batch" || strings.HasPrefix(path, "/api/v1/ingestion/")
 	if posts && c.Request().Method == http.MethodPost {
 		return l.ingestion
+	}
+	if strings.HasPrefix(path, "/api/v1/auth/me/") {
+		return l.signIn // like a sign-in, it tries a password or a code
 	}
 	return l.callers
 }

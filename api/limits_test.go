@@ -43,6 +43,26 @@ func (a answer) wantRefused(t *testing.T, within int) {
 	}
 }
 
+// Whoever has somebody's access token may not try passwords and codes as often as other requests are made: each
+// try costs a hash.
+func TestTriesOfOnesOwnPasswordAreCountedAsSignIns(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, setup{missing: temporal, change: func(cfg *api.Config) { cfg.Limits.SignIn = 3 }})
+	s.person("nora@example.com", account.Nurse)
+	nora, _ := s.signedIn("nora@example.com", goodPassword)
+
+	const wrong = `{"password":"not the password"}`
+	nora.do("POST", "/api/v1/auth/me/totp/", wrong).want(t, http.StatusBadRequest, "invalid").wantLeft(t, 3, 2)
+	nora.do("POST", "/api/v1/auth/me/totp/confirm/", `{"code":"123456"}`).want(t, http.StatusConflict, "totp_not_set_up").wantLeft(t, 3, 1)
+	nora.do("POST", "/api/v1/auth/me/password/", `{"old_password":"not the password","new_password":"gravel pocket lantern ten"}`).
+		want(t, http.StatusBadRequest, "invalid").wantLeft(t, 3, 0)
+	nora.do("DELETE", "/api/v1/auth/me/totp/", `{"password":"not the password","code":"123456"}`).wantLeft(t, 3, 0).wantRefused(t, 20)
+
+	nora.me().want(t, http.StatusOK, "")
+	nora.do("PATCH", "/api/v1/auth/me/", `{"first_name":"Nina"}`).want(t, http.StatusOK, "")
+	nora.signIn("nora@example.com", goodPassword, "").want(t, http.StatusOK, "").wantLeft(t, 3, 1) // the address has its own
+}
+
 // Without a valid token the address is counted, and never a caller: whoever guesses tokens does not use up the
 // requests of those who have one, not even from the same address.
 func TestRequestsWithoutATokenAreCountedByAddress(t *testing.T) {

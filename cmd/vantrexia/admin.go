@@ -33,6 +33,8 @@ func (f adminFlags) load(changes bool) (config, error) {
 		return cfg, err
 	case !f.local && f.reason != "":
 		return cfg, errors.New("--reason is for --local: the API keeps who the token belongs to")
+	case f.local && (f.url != "" || f.token != ""):
+		return cfg, errors.New("--local works on the database in DATABASE_URL alone: leave --url and --token out, or --local")
 	case f.local && changes && strings.TrimSpace(f.reason) == "":
 		return cfg, errors.New("--local needs --reason, which is kept with the change: say for example --reason \"first administrator\"")
 	case f.local && cfg.ECW.PracticeCode == "":

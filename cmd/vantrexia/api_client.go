@@ -28,10 +28,15 @@ func newAPIClient(cfg config, base, token string) (apiClient, error) {
 		return apiClient{}, errors.New("no token for the API: set VANTREXIA_TOKEN to the access token of an administrator, " +
 			"or use --local with --reason on the database")
 	}
+	client := &http.Client{}
+	if base == "" {
+		base, client = cfg.apiURL(), cfg.localClient()
+	}
+	client.Timeout = 30 * time.Second
 	return apiClient{
-		base:   strings.TrimRight(cmp.Or(base, localURL(cfg.APIAddress)), "/") + "/api/v1",
+		base:   strings.TrimRight(base, "/") + "/api/v1",
 		token:  token,
-		client: &http.Client{Timeout: 30 * time.Second},
+		client: client,
 	}, nil
 }
 

@@ -88,6 +88,19 @@ func TestThisMachineKnowsItsOwnCertificate(t *testing.T) {
 	}
 }
 
+// The commands of administrators send their token over TLS to the API of this machine.
+func TestCommandsAskTheAPIOverTLS(t *testing.T) {
+	t.Parallel()
+	_, certFile, keyFile := certificate(t, "rpm.example")
+	api, err := newAPIClient(serveTLS(t, certFile, keyFile), "", "a token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.call(t.Context(), http.MethodGet, "/users/", nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOldTLSIsRefused(t *testing.T) {
 	t.Parallel()
 	_, certFile, keyFile := certificate(t, "rpm.example")

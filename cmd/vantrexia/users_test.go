@@ -36,6 +36,7 @@ func TestUsersFromTheFirstAdministratorOn(t *testing.T) {
 
 	mustSay(t, run(t, dir, settings, ada...), 1, "VANTREXIA_TOKEN")
 	mustSay(t, run(t, dir, settings, append(ada, "--local")...), 1, "--reason")
+	mustSay(t, run(t, dir, settings, append(append(ada, local...), "--url", "https://rpm.example")...), 1, "leave --url")
 	mustSay(t, runWith(t, dir, settings, "password1234\n", append(append(ada, local...), "--ask-password")...), 1, "easy to guess")
 	mustSay(t, runWith(t, dir, settings, "gravel pocket lantern nine\n", append(append(ada, local...), "--ask-password")...), 0, "")
 	mustSay(t, run(t, dir, settings, append(ada, local...)...), 1, "somebody has this e-mail already")
