@@ -22,12 +22,14 @@ import (
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring"
 )
 
 // config is every setting of every role, read once from the environment. .env.example explains each.
 type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
+	KeyringFile       string          `env:"KEYRING_FILE" envDefault:".local/keyring.json"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`
@@ -402,6 +404,19 @@ func (c config) signingKey() (*ecw.Key, error) {
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	return key, nil
+}
+
+// keyring reads the keys with which stored data is sealed.
+func (c config) keyring() (*keyring.Keyring, error) {
+	keys, err := keyring.Open(c.KeyringFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("KEYRING_FILE: %s does not exist: run `vantrexia keys create` for a new installation, "+
+			"or restore the file from its escrow copy", c.KeyringFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("KEYRING_FILE: %w", err)
+	}
+	return keys, nil
 }
 
 // jwks is the key set that the API publishes: the signing key and, during a rotation, the old or the next

@@ -19,7 +19,11 @@ func newStore(ctx context.Context, cfg config) (*db.Store, error) {
 		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
 			"which starts a database")
 	}
-	return db.NewStore(ctx, cfg.DatabaseURL)
+	keys, err := cfg.keyring()
+	if err != nil {
+		return nil, err
+	}
+	return db.NewStore(ctx, cfg.DatabaseURL, keys)
 }
 
 // openStore is newStore followed by a ping: it fails if the database is unreachable.

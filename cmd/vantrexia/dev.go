@@ -124,8 +124,13 @@ func devRoles(d dependencies, p ports) (roles []role) {
 	)
 }
 
-// makeSecrets makes the signing key and the secret of the API's tokens when this is the first start.
+// makeSecrets makes the keyring, the signing key and the secret of the API's tokens when this is the first start.
 func makeSecrets(cfg config) error {
+	if missing(cfg.KeyringFile) {
+		if err := createKeyring(cfg.KeyringFile); err != nil {
+			return fmt.Errorf("KEYRING_FILE: %w", err)
+		}
+	}
 	if cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
 		if _, err := generateKey(cfg.ECW.PrivateKeyFile, cfg.ECW.KeyID); err != nil {
 			return fmt.Errorf("ECW_PRIVATE_KEY_FILE: %w", err)

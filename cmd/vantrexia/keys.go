@@ -15,7 +15,7 @@ import (
 func keysCommand() *cobra.Command {
 	keys := &cobra.Command{
 		Use:   "keys",
-		Short: "Make the RSA key with which we authenticate with eCW",
+		Short: "Make and change the keys: those of stored data, and the one for eCW",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -48,7 +48,7 @@ setting.`,
 
 	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
 	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
-	keys.AddCommand(generate)
+	keys.AddCommand(generate, keysCreateCommand())
 	return keys
 }
 

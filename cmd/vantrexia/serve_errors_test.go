@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestServeSaysWhatIsWrong: an error that waiting cannot fix ends the process at once, with one line that
@@ -29,7 +31,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 	wrongName.Path = "/nosuch"
 	dir := workDir(t)
 	settings := []string{
-		"DATABASE_URL=" + database.String(), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0",
+		"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + database.String(), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0",
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
 
