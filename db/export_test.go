@@ -1,6 +1,9 @@
 package db
 
 import (
+	"context"
+	"slices"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
@@ -26,4 +29,22 @@ func KnownColumns() (columns []string) {
 		columns = append(columns, digest.table+"."+digest.column)
 	}
 	return columns
+}
+
+// LookAtReadings is the query by which readings are found that are to be sealed: the next ones after a key.
+func (s *Store) LookAtReadings(after []string, onlyClear bool) (query string, args []any) {
+	tables := sealedTables()
+	readings := tables[slices.IndexFunc(tables, func(t sealedTable) bool { return t.name == "observations" })]
+	var asked statement
+	query = readings.look(&asked, s, after, onlyClear)
+	return query, asked.args
+}
+
+// Explained runs a query for the sake of its plan.
+func (q *Queries) Explained(query string, args ...any) error {
+	rows, err := q.db.Query(context.Background(), query, args...)
+	if err == nil {
+		rows.Close()
+	}
+	return err
 }

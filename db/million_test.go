@@ -196,10 +196,10 @@ type planned struct {
 // touches a bounded number of rows. The test does not run in parallel: the others would miss their time
 // limits.
 func TestPlansOfAMillionTransmissions(t *testing.T) {
-	_, conn := migrated(t)
+	store, conn := migrated(t)
 	load(t, conn, million, "observations", "transmissions", "transmission_attempts", "idempotency_keys")
 
-	for _, queries := range []map[string]planned{theIntake(t, db.New(db.Keyed(conn))), theGates(), theLog(), theOtherLists(), thePrune()} {
+	for _, queries := range []map[string]planned{theIntake(t, db.New(db.Keyed(conn))), theSealing(store), theGates(), theLog(), theOtherLists(), thePrune()} {
 		for name, query := range queries {
 			t.Run(name, func(t *testing.T) {
 				e := &explainer{DBTX: conn, t: t}
@@ -257,6 +257,21 @@ func theIntake(t *testing.T, q *db.Queries) map[string]planned {
 			return err
 		}},
 	}
+}
+
+// theSealing are the queries that look for readings to seal. In this database all of them stand in clear.
+func theSealing(store *db.Store) map[string]planned {
+	middle := uuid.UUID{13: 7}.String()
+	queries := map[string]planned{}
+	for name, after := range map[string][]string{"first": nil, "middle": {middle}} {
+		for kind, onlyClear := range map[string]bool{"in clear": true, "of another key": false} {
+			queries[kind+", "+name] = planned{500, func(_ context.Context, q *db.Queries) error {
+				query, args := store.LookAtReadings(after, onlyClear)
+				return q.Explained(query, args...)
+			}}
+		}
+	}
+	return queries
 }
 
 // theGates are the queries of the queue, the circuit, the sweep and the status page. They read as many rows
