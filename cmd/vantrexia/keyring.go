@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/secretfile"
 )
 
 func keysCreateCommand() *cobra.Command {
@@ -111,7 +112,7 @@ func readKeyring(cfg config) ([]byte, error) {
 	if _, err := cfg.keyring(); err != nil {
 		return nil, err
 	}
-	return os.ReadFile(cfg.KeyringFile)
+	return secretfile.Read(cfg.KeyringFile)
 }
 
 // settleTime is how long after a rotation a new key is used: by then every process has read the file again.
