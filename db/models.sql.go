@@ -86,6 +86,12 @@ type IdempotencyKey struct {
 	CreatedAt     time.Time
 }
 
+type KeyringMark struct {
+	One    bool
+	Sealed []byte
+	Digest []byte
+}
+
 type Observation struct {
 	ID              uuid.UUID
 	PracticeCode    string

@@ -44,7 +44,7 @@ func (f adminFlags) load(changes bool) (config, error) {
 	return cfg, nil
 }
 
-// openMigrated connects to a database whose schema is as new as this binary.
+// openMigrated connects to a database whose schema is as new as this binary, and whose keyring ours is.
 func openMigrated(ctx context.Context, cfg config) (*db.Store, error) {
 	keys, err := cfg.keyring()
 	if err != nil {
@@ -54,7 +54,7 @@ func openMigrated(ctx context.Context, cfg config) (*db.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := store.CheckMigrated(ctx); err != nil {
+	if err := store.Check(ctx); err != nil {
 		store.Close()
 		return nil, err
 	}

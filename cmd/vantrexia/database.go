@@ -86,7 +86,7 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 		return nil
 	}
 
-	err := await(ctx, d.log, "the database", ask, db.IsRefused)
+	err := await(ctx, d.log, "the database", ask, neverWorks)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -100,10 +100,13 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 	return nil
 }
 
+// neverWorks reports whether asking the database again is in vain.
+func neverWorks(err error) bool { return db.IsRefused(err) || errors.Is(err, db.ErrOtherKeyring) }
+
 func (d dependencies) checkDatabase(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return d.store.CheckMigrated(ctx)
+	return d.store.Check(ctx)
 }
 
 // warnOfServerLog warns of PostgreSQL settings that let patient data into the server's log, which nobody
