@@ -28,6 +28,7 @@ import (
 type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
+	UnencryptedHosts  []string        `env:"ALLOW_UNENCRYPTED_HOSTS"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`
