@@ -156,7 +156,16 @@ func servicesOf(command string) (names []string) {
 func TestContainersRunAsTheOwnerOfTheSettings(t *testing.T) {
 	t.Parallel()
 	services := compose(t, "VANTREXIA_USER=1000:1001").Services
-	for name, want := range map[string]string{"backend": "1000:1001", "worker": "1000:1001", "migrate": "1000:1001", "sandbox": "65532:65532"} {
+	for name, want := range map[string]string{
+		"backend":         "1000:1001",
+		"worker":          "1000:1001",
+		"migrate":         "1000:1001",
+		"certs":           "1000:1001",
+		"temporal":        "1000:1001",
+		"temporal-schema": "1000:1001",
+		"temporal-ui":     "1000:1001",
+		"sandbox":         "65532:65532",
+	} {
 		if got := services[name].User; got != want {
 			t.Errorf("%s runs as %s, want %s", name, got, want)
 		}
