@@ -108,7 +108,7 @@ func TestCommandsNameServices(t *testing.T) {
 	services := compose(t).Services
 	text := "docker compose restart backend\ndocker compose logs backend | grep ecw_sync\n"
 	for _, document := range [][]string{{"README.md"}, {"deploy", "README.md"}, {"docs", "operations.md"}} {
-		text += readFile(t, document...)
+		text += strings.ReplaceAll(readFile(t, document...), "\\\n", " ") // a command over several lines
 	}
 
 	command := regexp.MustCompile(`docker compose (?:restart|logs|stop|exec|run|up)((?: [^|#\n` + "`" + `;>]+)*)`)
