@@ -121,3 +121,28 @@ func TestTemporalIsReachedWithTLS(t *testing.T) {
 		})
 	}
 }
+
+// TestCommandsDemandTLS: the commands beside the long-running roles are refused in the same way, and the way out is loud.
+func TestCommandsDemandTLS(t *testing.T) {
+	t.Parallel()
+	for _, command := range [][]string{
+		{"migrate"},
+		{"users", "list", "--local"},
+		{"users", "add", "--local", "--reason", "first", "--role", "admin", "--email", "a@b.example", "--first", "A", "--last", "B"},
+	} {
+		t.Run(strings.Join(command, " "), func(t *testing.T) {
+			t.Parallel()
+			settings := []string{"ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=postgres://u:hunter2@db.invalid/v?sslmode=require"}
+			mustSay(t, run(t, t.TempDir(), settings, command...), 1, "sslmode=verify-full")
+
+			allowed := run(t, t.TempDir(), append(settings, "ALLOW_UNENCRYPTED_HOSTS=temporal,db.invalid"), command...)
+			said := allowed.stderr.text()
+			if !strings.Contains(said, "WARN") || !strings.Contains(said, "host=db.invalid") || !strings.Contains(said, "no connection") {
+				t.Errorf("with the host allowed it says %s", said)
+			}
+			if strings.Contains(said, "hunter2") {
+				t.Errorf("the password is in %s", said)
+			}
+		})
+	}
+}
