@@ -65,7 +65,8 @@ type Store struct {
 func NewStore(ctx context.Context, url string) (*Store, error) {
 	cfg, err := poolConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
+		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like "+
+			"postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
 	}
 
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

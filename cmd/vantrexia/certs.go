@@ -21,7 +21,8 @@ server who they are. Each has a directory of its own with ca.pem, cert.pem and k
 The authority is valid for ten years, the others for one. Run it again, for example every month: it renews what is past two thirds of its
 life, makes what is missing or has other names than those asked for, and leaves the rest as it is. It overwrites nothing that another
 authority signed. Only you can read the files.`,
-		Example: "  vantrexia certs --dir deploy/certs\n  vantrexia certs --dir certs --postgres db.example.com --temporal temporal,temporal.example.com",
+		Example: `  vantrexia certs --dir deploy/certs
+  vantrexia certs --dir certs --postgres db.example.com --temporal temporal,temporal.example.com`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			results, err := made.ensure()
@@ -54,12 +55,12 @@ func printCertificates(out io.Writer, results []certificateResult, now time.Time
 	}
 
 	if authority := results[0]; authority.until.Before(now.Add(leafLife)) {
-		fmt.Fprintf(out, "\nThe authority expires at %s, and with it all others. Before that, move the whole directory away, run this again, and "+
-			"start all parts again.\n", authority.until.UTC().Format(time.DateOnly))
+		fmt.Fprintf(out, "\nThe authority expires at %s, and with it all others. Before that, move the whole directory away, run "+
+			"this again, and start all parts again.\n", authority.until.UTC().Format(time.DateOnly))
 	}
 	if renewed {
-		fmt.Fprintln(out, "\nVantrexia and the Web UI use a renewed certificate from their next connection on, and the Temporal server within an hour.\n"+
-			"PostgreSQL reads its own at its start: restart it, such as with `docker compose restart postgres`.")
+		fmt.Fprintln(out, "\nVantrexia and the Web UI use a renewed certificate from their next connection on, and the Temporal server "+
+			"within an hour.\nPostgreSQL reads its own at its start: restart it, such as with `docker compose restart postgres`.")
 	}
 	return nil
 }

@@ -64,8 +64,13 @@ func checkTemporalRefuses(ctx context.Context, t *testing.T, c *cluster) {
 		}
 	}
 
-	// The same over HTTP.
-	for who, with := range map[string]*tls.Config{"no certificate": anonymous, "another authority's certificate": strange} {
+	checkHTTPRefuses(t, c, map[string]*tls.Config{"no certificate": anonymous, "another authority's certificate": strange})
+}
+
+// checkHTTPRefuses asks the frontend's HTTP API. An administrator was answered there when the cluster started.
+func checkHTTPRefuses(t *testing.T, c *cluster, callers map[string]*tls.Config) {
+	t.Helper()
+	for who, with := range callers {
 		caller := &http.Client{Transport: &http.Transport{TLSClientConfig: with}, Timeout: 5 * time.Second}
 		if res, err := caller.Get("https://" + c.address(devstack.TemporalHTTP) + "/api/v1/system-info"); err == nil {
 			_ = res.Body.Close()
