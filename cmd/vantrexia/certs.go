@@ -23,7 +23,7 @@ life, makes what is missing or has other names than those asked for, and leaves 
 authority signed. Only you can read the files.`,
 		Example: `  vantrexia certs --dir deploy/certs
   vantrexia certs --dir certs --postgres db.example.com --temporal temporal,temporal.example.com`,
-		Args:    cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			results, err := made.ensure()
 			if err != nil {
