@@ -126,7 +126,7 @@ func devRoles(d dependencies, p ports) (roles []role) {
 
 // makeSecrets makes the signing key and the secret of the API's tokens when this is the first start.
 func makeSecrets(cfg config) error {
-	if cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
+	if cfg.ECW.KeysDir == "" && cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
 		if _, err := generateKey(cfg.ECW.PrivateKeyFile, cfg.ECW.KeyID); err != nil {
 			return fmt.Errorf("ECW_PRIVATE_KEY_FILE: %w", err)
 		}
