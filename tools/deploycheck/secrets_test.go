@@ -128,7 +128,8 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 		t.Error("the database's URL does not have the database's password")
 	}
 
-	in.checkModes(t, map[string]os.FileMode{"deploy/secrets": 0o700, keyDir: 0o700, keyDir + "/private.pem": 0o600, ".env": 0o600})
+	in.checkModes(t, map[string]os.FileMode{"deploy/secrets": 0o700, keyDir: 0o700, keyDir + "/private.pem": 0o600, ".env": 0o600,
+		"deploy/secrets/database-url": 0o600, "deploy/secrets/api-token-secret": 0o600, "deploy/secrets/vantrexia-password": 0o444})
 	if got, want := in.read(t, ".env"), fmt.Sprintf("ECW_PRACTICE_CODE=FFHEDD\nVANTREXIA_USER=%d:%[1]d\n", person()); os.Getuid() == 0 &&
 		got != want {
 		t.Errorf(".env is %q, want %q", got, want)
@@ -191,7 +192,7 @@ func TestSecretsThatRootMakesAreReadInContainers(t *testing.T) {
 		t.Errorf(".env is %q: the containers would run as root", text)
 	}
 
-	for _, path := range []string{".env", keyDir, keyDir + "/private.pem"} {
+	for _, path := range []string{".env", keyDir, keyDir + "/private.pem", "deploy/secrets/database-url", "deploy/secrets/api-token-secret"} {
 		info, err := os.Stat(filepath.Join(in.dir, path))
 		if err != nil {
 			t.Fatal(err)
