@@ -322,8 +322,12 @@ func TestWhatACrashLeaves(t *testing.T) {
 	if got := states(t, dir); got != "old retired, key-1 retired, key-2 signing" {
 		t.Errorf("at the end: %s", got)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "key-2.pem"))
-	if err != nil || !bytes.Equal(text, pems()[1]) {
+	left, err := ecw.LoadKey(pems()[1], "key-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, err := ecw.PublicJWKS(left)
+	if err != nil || !bytes.Equal(open(t, dir, quiet()).JWKS(), jwks) {
 		t.Errorf("the key was made anew, %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "old.pem")); !errors.Is(err, fs.ErrNotExist) {

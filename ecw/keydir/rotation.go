@@ -144,16 +144,16 @@ func hasID(keys []Key, id string) bool {
 }
 
 // make writes the file of a new key. A file that is there already is the key of a run that was interrupted,
-// or one that somebody put there to be the next.
+// or one that somebody put there to be the next. It is written again, so that the processes may read it.
 func (r Rotation) make(id string, owner os.FileInfo) (*ecw.Key, error) {
-	if _, err := os.Lstat(keyFile(r.Dir, id)); err == nil {
-		return loadKey(r.Dir, id)
+	key, err := loadKey(r.Dir, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = ecw.GenerateKey(id)
 	}
-
-	key, err := ecw.GenerateKey(id)
 	if err != nil {
 		return nil, err
 	}
+
 	pem, err := key.PEM()
 	if err != nil {
 		return nil, err
@@ -166,18 +166,7 @@ func (r Rotation) switchTo(ctx context.Context, read content, next Key) error {
 	signing, _ := read.in(Signing)
 	key := read.private[next.ID]
 
-	served := r.Served == nil
-	look := func() (err error) {
-		if served {
-			return nil
-		}
-		if err = r.Served(ctx, key); err == nil {
-			served = true
-			r.Say("   Our public JWKS lists " + next.ID + ".")
-		}
-		return err
-	}
-
+	look := r.looker(ctx, key)
 	if err := r.wait(ctx, next.Since, "that nobody keeps a JWKS without "+next.ID, look); err != nil {
 		return err
 	}
@@ -196,6 +185,31 @@ func (r Rotation) switchTo(ctx context.Context, read content, next Key) error {
 	}
 	r.Say(fmt.Sprintf("3. Switched: %s signs. %s stays published.", next.ID, signing.ID))
 	return nil
+}
+
+// looker returns a function that looks whether our public JWKS lists the key, until it does. It says so, and
+// the first reason why it does not yet.
+func (r Rotation) looker(ctx context.Context, key *ecw.Key) func() error {
+	if r.Served == nil {
+		return func() error { return nil }
+	}
+
+	served, complained := false, false
+	return func() error {
+		if served {
+			return nil
+		}
+		err := r.Served(ctx, key)
+		switch {
+		case err == nil:
+			served = true
+			r.Say("   Our public JWKS lists " + key.ID() + ".")
+		case !complained:
+			complained = true
+			r.Say("   Our public JWKS does not list it yet: " + err.Error())
+		}
+		return err
+	}
 }
 
 // retire takes the former key away.
@@ -285,6 +299,12 @@ func lock(dir string) (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(dir, "rotation.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("a rotation has to write to ECW_KEYS_DIR: %w", err)
+	}
+
+	// If root made the file, the next run may be somebody else's.
+	if owner, err := os.Stat(dir); err == nil {
+		account := owner.Sys().(*syscall.Stat_t)
+		_ = file.Chown(int(account.Uid), int(account.Gid)) // only root may
 	}
 
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
