@@ -166,7 +166,9 @@ func TestTheKeyIsRotatedWhileReadingsAreDelivered(t *testing.T) {
 		send()
 	}
 
-	allDelivered(t, database, sent)
+	allDelivered(t, database, sent, func() { // the sweep, for a reading whose workflow a busy Temporal did not take
+		call(t, http.MethodPost, api+"/fhir/process-pending/", admin, "", nil)
+	})
 	ehr.mu.Lock()
 	defer ehr.mu.Unlock()
 	if len(ehr.refused) > 0 || ehr.asked["vantrexia-ecw-key-1"] < 3 || ehr.asked["vantrexia-ecw-key-2"] < 3 || len(ehr.asked) != 2 {
@@ -205,7 +207,7 @@ func (p *process) runs() bool {
 }
 
 // allDelivered waits until so many readings are delivered, or one of their deliveries has failed.
-func allDelivered(t *testing.T, database string, readings int) {
+func allDelivered(t *testing.T, database string, readings int, sweep func()) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), database)
 	if err != nil {
@@ -224,6 +226,9 @@ func allDelivered(t *testing.T, database string, readings int) {
 			FROM transmissions`).Scan(&delivered, &failures)
 		if err != nil || len(failures) > 0 {
 			t.Fatalf("of %d readings %d are delivered, these deliveries have failed: %q, %v", readings, delivered, failures, err)
+		}
+		if delivered < readings {
+			sweep()
 		}
 		return delivered == readings
 	})
