@@ -188,13 +188,13 @@ func newAPI(tb testing.TB, cfg api.Config) http.Handler {
 	return handler
 }
 
-func jwks(tb testing.TB) []byte {
+func jwks(tb testing.TB) func() []byte {
 	tb.Helper()
 	set, err := ecw.PublicJWKS(sharedKey())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return set
+	return func() []byte { return set }
 }
 
 // serve puts the API behind a real port, and returns a caller with an admin's token.

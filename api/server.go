@@ -46,8 +46,8 @@ type Config struct {
 	// MRNSystem is the system of the identifier that holds the MRN. When it is empty, the identifier of type
 	// MR is taken.
 	MRNSystem string
-	// JWKS is the published key set: public keys only.
-	JWKS []byte
+	// JWKS returns the key set that is published now: public keys only.
+	JWKS func() []byte
 	// Signer checks the bearer tokens.
 	Signer *account.Signer
 	// TrustedProxies may say who their client is; nobody else is believed.

@@ -136,7 +136,7 @@ func makeSecrets(cfg config) error {
 			return fmt.Errorf("KEYRING_FILE: %w", err)
 		}
 	}
-	if cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
+	if cfg.ECW.KeysDir == "" && cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
 		if _, err := generateKey(cfg.ECW.PrivateKeyFile, cfg.ECW.KeyID); err != nil {
 			return fmt.Errorf("ECW_PRIVATE_KEY_FILE: %w", err)
 		}

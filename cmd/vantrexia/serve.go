@@ -80,7 +80,11 @@ func (p parts) check(cfg config, log *slog.Logger) error {
 	if p.api {
 		return cfg.checkSecrets(log)
 	}
-	_, err := cfg.ehr(log, nil) // a worker needs no secret of the API
+	keys, err := cfg.ecwKeys(log) // a worker needs no secret of the API
+	if err != nil {
+		return err
+	}
+	_, err = cfg.ehr(log, nil, keys)
 	return err
 }
 

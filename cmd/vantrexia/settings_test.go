@@ -43,7 +43,12 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		made, err := cfg.ehrConfig(slog.New(slog.DiscardHandler), nil)
+		log := slog.New(slog.DiscardHandler)
+		keys, err := cfg.ecwKeys(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := cfg.ehrConfig(log, nil, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +61,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 	}
 
 	thumbprint := func(c ecw.Config) string {
-		set, err := ecw.PublicJWKS(c.Key)
+		set, err := ecw.PublicJWKS(c.SigningKey())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +81,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		"ECW_ENVIRONMENT":        {"production", func(c ecw.Config) bool { return c.Environment == ecw.Production }},
 		"ECW_PRACTICE_CODE":      {"OTHER", func(c ecw.Config) bool { return c.PracticeCode == "OTHER" }},
 		"ECW_APP_TYPE": {"confidential_client", func(c ecw.Config) bool {
-			return c.AppType == ecw.ConfidentialClient && c.Key == nil
+			return c.AppType == ecw.ConfidentialClient && c.SigningKey == nil
 		}},
 		"ECW_PRIVATE_KEY_FILE": {filepath.Join(dir, "other"), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
 		"ECW_PRIVATE_KEY":      {text(t, filepath.Join(dir, "other")), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
@@ -110,8 +115,8 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 
 	t.Run("elsewhere", func(t *testing.T) {
 		cfg, _ := load(t, elsewhere)
-		if set, err := cfg.jwks(); err != nil || !strings.Contains(string(set), "other-kid") {
-			t.Errorf("the key set is %s, %v", set, err)
+		if got := publishedKeys(t, cfg); !slices.Contains(got, "other-kid") {
+			t.Errorf("published are %v", got)
 		}
 
 		d := dependencies{cfg: cfg, log: slog.New(slog.DiscardHandler)}
@@ -128,6 +133,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		}
 	})
 
+	tested["ECW_KEYS_DIR"] = true // by TestADirectoryOfKeys
 	for name := range settings(reflect.TypeFor[config](), "") {
 		if _, isElsewhere := elsewhere[name]; strings.HasPrefix(name, "ECW_") && !tested[name] && !isElsewhere {
 			t.Errorf("no test checks where %s goes", name)

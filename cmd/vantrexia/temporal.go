@@ -16,6 +16,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc/codes"
 
+	"github.com/vantrexia/vantrexia/secretfile"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -89,7 +90,7 @@ func (c temporalConfig) tls() (*tls.Config, error) {
 	// The certificate is read at each connection, so that a renewed one needs no restart. It is also read
 	// once now, so that a wrong one is reported at once.
 	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(c.ClientCertPath, c.ClientKeyPath)
+		pair, err := loadKeyPair(c.ClientCertPath, c.ClientKeyPath)
 		return &pair, err
 	}
 	if _, err := load(nil); err != nil {
@@ -111,7 +112,7 @@ func (c temporalConfig) credentials() (client.Credentials, error) {
 	}
 
 	load := func(context.Context) (string, error) {
-		key, err := os.ReadFile(c.APIKeyFile)
+		key, err := secretfile.Read(c.APIKeyFile)
 		return strings.TrimSpace(string(key)), err
 	}
 	if _, err := load(context.Background()); err != nil {

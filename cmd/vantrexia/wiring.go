@@ -44,11 +44,6 @@ func (d *dependencies) close() {
 
 // newAPI makes the API's handler.
 func newAPI(d dependencies) (http.Handler, error) {
-	jwks, err := d.cfg.jwks()
-	if err != nil {
-		return nil, err
-	}
-
 	signer, err := d.cfg.signer()
 	if err != nil {
 		return nil, err
@@ -56,7 +51,11 @@ func newAPI(d dependencies) (http.Handler, error) {
 
 	log := d.log.With("component", "api")
 	asked := d.gate(log).Asked()
-	ehr, err := d.cfg.ehr(log, asked)
+	keys, err := d.cfg.ecwKeys(log)
+	if err != nil {
+		return nil, err
+	}
+	ehr, err := d.cfg.ehr(log, asked, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +66,10 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	made := d.apiConfig()
-	made.EHR, made.Asked, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, asked, jwks, zone, signer, log
+	if made.OIDC.ClientSecret, err = d.cfg.OIDC.secret(); err != nil {
+		return nil, err
+	}
+	made.EHR, made.Asked, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, asked, keys.jwks, zone, signer, log
 	return api.New(made)
 }
 
@@ -152,7 +154,11 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 func runWorker(ctx context.Context, d dependencies) error {
 	log := d.log.With("component", "ecw_sync")
 	entry := d.gate(log)
-	ehr, err := d.cfg.ehr(log, entry)
+	keys, err := d.cfg.ecwKeys(log)
+	if err != nil {
+		return err
+	}
+	ehr, err := d.cfg.ehr(log, entry, keys)
 	if err != nil {
 		return err
 	}

@@ -121,10 +121,17 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 		}
 	}
 
+	known := secretKeys(t)
 	var mounted []string
 	for _, mount := range container.VolumeMounts {
-		for _, key := range secretKeys(t) {
-			mounted = append(mounted, mount.MountPath+"/"+key)
+		for _, item := range secretOf(pod, mount.Name).Items {
+			mounted = append(mounted, mount.MountPath+"/"+item.Path)
+			if !slices.Contains(known, item.Key) {
+				t.Errorf("%s: deploy/README.md puts no %s into the Secret", name, item.Key)
+			}
+		}
+		if !mount.ReadOnly {
+			t.Errorf("%s: %s may be written to, and our binary then refuses what every account may read", name, mount.MountPath)
 		}
 	}
 
@@ -152,6 +159,16 @@ func TestTheGuideReachesPostgreSQLWithTLS(t *testing.T) {
 	if url == nil || !slices.Contains(secretKeys(t), url[1]) {
 		t.Errorf("the authority of PostgreSQL's certificate is %v, the Secret has %v", url, secretKeys(t))
 	}
+}
+
+// secretOf is the Secret that a volume shows; the zero value has no items, and so shows nothing to this test.
+func secretOf(pod corev1.PodSpec, volume string) corev1.SecretVolumeSource {
+	for _, v := range pod.Volumes {
+		if v.Name == volume && v.Secret != nil {
+			return *v.Secret
+		}
+	}
+	return corev1.SecretVolumeSource{}
 }
 
 // secretKeys are those that the guide has the reader put into the Secret.

@@ -133,7 +133,15 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 		t.Error("the database's URL does not demand verified TLS")
 	}
 
-	modes := map[string]os.FileMode{"deploy/secrets": 0o700, keyDir: 0o700, keyDir + "/private.pem": 0o600, ".env": 0o600}
+	modes := map[string]os.FileMode{
+		"deploy/secrets":                    0o700,
+		"deploy/secrets/api-token-secret":   0o600,
+		"deploy/secrets/database-url":       0o600,
+		"deploy/secrets/vantrexia-password": 0o444,
+		keyDir:                              0o700,
+		keyDir + "/private.pem":             0o600,
+		".env":                              0o600,
+	}
 	for _, part := range certificates() {
 		modes[filepath.Join("deploy/certs", part)] = 0o700
 	}
@@ -200,7 +208,8 @@ func TestSecretsThatRootMakesAreReadInContainers(t *testing.T) {
 		t.Errorf(".env is %q: the containers would run as root", text)
 	}
 
-	for _, path := range []string{".env", keyDir, keyDir + "/private.pem", "deploy/certs", "deploy/certs/vantrexia"} {
+	for _, path := range []string{".env", keyDir, keyDir + "/private.pem", "deploy/certs", "deploy/certs/vantrexia",
+		"deploy/secrets/database-url", "deploy/secrets/api-token-secret"} {
 		info, err := os.Stat(filepath.Join(in.dir, path))
 		if err != nil {
 			t.Fatal(err)
