@@ -402,6 +402,15 @@ func (s *system) exec(sql string, args ...any) {
 	}
 }
 
+// useTOTP gives an account two-factor sign-in with a secret.
+func (s *system) useTOTP(id uuid.UUID, secret string) {
+	s.tb.Helper()
+	offer := db.OfferTOTPParams{PracticeCode: practice, ID: id, Secret: secret}
+	if err := errors.Join(s.store.OfferTOTP(s.tb.Context(), offer), s.store.EnableTOTP(s.tb.Context(), id)); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
 // patient stores Jane Doe, linked to a patient of the EHR, directly in the table: the API would ask the EHR,
 // which may be broken, and would find another name. An empty ecwID leaves the patient unlinked.
 func (s *system) patient(ecwID string) (id string) {

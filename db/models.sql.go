@@ -113,10 +113,9 @@ type OidcSignIn struct {
 	StateHash    []byte
 	BrowserHash  []byte
 	PracticeCode string
-	Nonce        string
-	CodeVerifier string
 	ReturnTo     string
 	ExpiresAt    time.Time
+	Secrets      []byte
 }
 
 type Patient struct {
@@ -236,21 +235,20 @@ type TransmissionAttempt struct {
 	ErrorMessage     string
 }
 
-type User struct {
+type sealedUser struct {
 	ID                     uuid.UUID
 	PracticeCode           string
-	Email                  string
-	EmailKey               []byte
-	FirstName              string
-	LastName               string
 	Role                   string
 	PasswordHash           *string
 	PasswordTemporaryUntil *time.Time
-	TOTPSecret             *string
 	TOTPEnabled            bool
 	TOTPStep               int64
 	LastSignInAt           *time.Time
 	DisabledAt             *time.Time
 	CreatedAt              time.Time
 	UpdatedAt              time.Time
+	Profile                []byte
+	EmailIndexA            []byte
+	EmailIndexB            []byte
+	TOTPSecret             []byte
 }
