@@ -46,7 +46,11 @@ func (f adminFlags) load(changes bool) (config, error) {
 
 // openMigrated connects to a database whose schema is as new as this binary.
 func openMigrated(ctx context.Context, cfg config) (*db.Store, error) {
-	store, err := openStore(ctx, cfg)
+	keys, err := cfg.keyring()
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore(ctx, cfg, keys)
 	if err != nil {
 		return nil, err
 	}

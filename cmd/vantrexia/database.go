@@ -11,24 +11,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/keyring"
 )
 
 // newStore makes the connection pool, and does not connect yet.
-func newStore(ctx context.Context, cfg config) (*db.Store, error) {
+func newStore(ctx context.Context, cfg config, keys *keyring.Keyring) (*db.Store, error) {
 	if cfg.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
 			"which starts a database")
-	}
-	keys, err := cfg.keyring()
-	if err != nil {
-		return nil, err
 	}
 	return db.NewStore(ctx, cfg.DatabaseURL, keys)
 }
 
 // openStore is newStore followed by a ping: it fails if the database is unreachable.
-func openStore(ctx context.Context, cfg config) (*db.Store, error) {
-	store, err := newStore(ctx, cfg)
+func openStore(ctx context.Context, cfg config, keys *keyring.Keyring) (*db.Store, error) {
+	store, err := newStore(ctx, cfg, keys)
 	if err != nil {
 		return nil, err
 	}

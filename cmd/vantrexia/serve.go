@@ -100,11 +100,16 @@ func serve(ctx context.Context, p parts) error {
 	d := dependencies{cfg: cfg, log: log, working: new(atomic.Bool)}
 	defer d.close()
 
-	if d.store, err = newStore(ctx, cfg); err != nil {
+	if d.keys, err = cfg.keyring(); err != nil {
+		return err
+	}
+	go d.keys.Watch(ctx, log)
+
+	if d.store, err = newStore(ctx, cfg, d.keys); err != nil {
 		return err
 	}
 
-	if d.temporal, err = newTemporalClient(cfg); err != nil {
+	if d.temporal, err = newTemporalClient(cfg, d.keys); err != nil {
 		return err
 	}
 
