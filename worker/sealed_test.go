@@ -186,7 +186,12 @@ func TestAWorkflowOutlivesItsKey(t *testing.T) {
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	run := r.start(id)
 	r.awaitRetry(id)
-	before := len(r.history(run))
+	var before int
+	eventually(t, "the workflow to wait", func() bool {
+		events := r.history(run)
+		before = len(events)
+		return events[before-1].GetEventType() == enums.EVENT_TYPE_TIMER_STARTED
+	})
 
 	rotated, newKey, err := keyring.Rotate(content, keyring.Temporal, time.Now())
 	if err != nil {
