@@ -48,3 +48,14 @@ func (q *Queries) Explained(query string, args ...any) error {
 	}
 	return err
 }
+
+// MigrateTo brings the schema to a version of the past.
+func (s *Store) MigrateTo(ctx context.Context, version int64) error {
+	provider, err := s.migrationProvider()
+	if err != nil {
+		return err
+	}
+	defer provider.Close()
+	_, err = provider.UpTo(ctx, version)
+	return err
+}

@@ -96,8 +96,7 @@ func TestThePruneDeletesWhatIsOld(t *testing.T) {
 	never := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.exec("UPDATE observations SET created_at = created_at - interval '2 years' WHERE id = '" + never.String() + "'")
 
-	r.exec(`INSERT INTO users (id, practice_code, email, email_key, first_name, last_name, role)
-		VALUES ('6f0d3c1e-2a4b-4c5d-8e6f-7a8b9c0d1e2f', '` + practice + `', 'n@example.com', 'n', 'N', 'L', 'nurse')`)
+	must(r.store.CreateUser(t.Context(), db.CreateUserParams{PracticeCode: practice, Email: "n@example.com", Role: "nurse"}))(t)
 	r.exec(`INSERT INTO sessions (id, user_id, expires_at)
 		SELECT gen_random_uuid(), id, now() - days * interval '1 day' FROM users, unnest(ARRAY[29, 31]) days`)
 	r.exec(`INSERT INTO refresh_tokens (token_hash, session_id, expires_at) SELECT id::text::bytea, id, expires_at FROM sessions`)

@@ -110,7 +110,7 @@ func TestTemporalIsReachedWithTLS(t *testing.T) {
 				TemporalNamespace: "default",
 				Temporal:          c.settings,
 				UnencryptedHosts:  []string{"mesh.example"},
-			})
+			}, keyringtest.Shared())
 			if err == nil {
 				temporal.Close()
 			}

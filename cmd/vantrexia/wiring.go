@@ -80,6 +80,7 @@ func (d dependencies) apiConfig() api.Config {
 		Temporal:          d.temporal,
 		TemporalNamespace: d.cfg.TemporalNamespace,
 		TemporalUIURL:     d.cfg.TemporalUIURL,
+		Payloads:          d.cfg.payloads(d.keys),
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
