@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/vantrexia/vantrexia/keyring"
 )
 
 //go:embed migrations/*.sql
@@ -60,11 +62,19 @@ func (s *Store) migrationProvider() (*goose.Provider, error) {
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
 
-	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files,
+		goose.WithSessionLocker(locker), goose.WithGoMigrations(goMigrations(s.keys)...))
 	if err != nil {
 		return nil, fmt.Errorf("read embedded migrations: %w", err)
 	}
 	return provider, nil
+}
+
+// goMigrations are the migrations that need the keys. Their numbers are among those of the files.
+func goMigrations(keys *keyring.Keyring) []*goose.Migration {
+	return []*goose.Migration{
+		goose.NewGoMigration(12, &goose.GoFunc{RunTx: sealPatients(keys)}, nil),
+	}
 }
 
 // CheckMigrated returns ErrMigrationsPending when the schema is older than this binary. A newer schema is
@@ -93,7 +103,7 @@ func (s *Store) CheckMigrated(ctx context.Context) error {
 	return nil
 }
 
-// migrationVersions lists the numbers of the embedded migrations.
+// migrationVersions lists the numbers of the migrations.
 func migrationVersions() ([]int64, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
@@ -104,6 +114,9 @@ func migrationVersions() ([]int64, error) {
 		if versions[i], err = goose.NumericComponent(name); err != nil {
 			return nil, fmt.Errorf("embedded migration %s: %w", name, err)
 		}
+	}
+	for _, m := range goMigrations(nil) {
+		versions = append(versions, m.Version)
 	}
 	return versions, nil
 }

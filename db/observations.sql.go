@@ -319,67 +319,6 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 	return i, err
 }
 
-const getObservationWithPatient = `-- name: GetObservationWithPatient :one
-SELECT
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
-FROM observations
-JOIN patients ON patients.id = observations.patient_id
-WHERE observations.practice_code = $1
-  AND observations.id = $2
-`
-
-type GetObservationWithPatientParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-type GetObservationWithPatientRow struct {
-	Observation Observation
-	Patient     Patient
-}
-
-func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservationWithPatientParams) (GetObservationWithPatientRow, error) {
-	row := q.db.QueryRow(ctx, getObservationWithPatient, arg.PracticeCode, arg.ID)
-	var i GetObservationWithPatientRow
-	err := row.Scan(
-		&i.Observation.ID,
-		&i.Observation.PracticeCode,
-		&i.Observation.PatientID,
-		&i.Observation.ObservationType,
-		&i.Observation.EffectiveAt,
-		&i.Observation.Device,
-		&i.Observation.Measured,
-		&i.Observation.CreatedAt,
-		&i.Observation.PostedBy,
-		&i.Observation.Resource,
-		&i.Observation.ResourceVersion,
-		&i.Observation.TransformedAt,
-		&i.Patient.ID,
-		&i.Patient.PracticeCode,
-		&i.Patient.FirstName,
-		&i.Patient.LastName,
-		&i.Patient.DateOfBirth,
-		&i.Patient.Gender,
-		&i.Patient.MRN,
-		&i.Patient.ExternalID,
-		&i.Patient.Phone,
-		&i.Patient.Email,
-		&i.Patient.AddressLine1,
-		&i.Patient.AddressLine2,
-		&i.Patient.City,
-		&i.Patient.State,
-		&i.Patient.Zip,
-		&i.Patient.ArchivedAt,
-		&i.Patient.MismatchSince,
-		&i.Patient.MismatchConfirmed,
-		&i.Patient.ReadingsPrunedTo,
-		&i.Patient.CreatedAt,
-		&i.Patient.UpdatedAt,
-	)
-	return i, err
-}
-
 const saveResource = `-- name: SaveResource :exec
 UPDATE observations
 SET
@@ -404,4 +343,57 @@ func (q *Queries) SaveResource(ctx context.Context, arg SaveResourceParams) erro
 		arg.ID,
 	)
 	return err
+}
+
+const getObservationWithPatient = `-- name: getObservationWithPatient :one
+SELECT
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
+    patients.id, patients.practice_code, patients.archived_at, patients.mismatch_since, patients.readings_pruned_to, patients.created_at, patients.updated_at, patients.demographics, patients.mrn_index_a, patients.mrn_index_b, patients.external_id_index_a, patients.external_id_index_b, patients.chart_id
+FROM observations
+JOIN patients ON patients.id = observations.patient_id
+WHERE observations.practice_code = $1
+  AND observations.id = $2
+`
+
+type getObservationWithPatientParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+type getObservationWithPatientRow struct {
+	Observation   Observation
+	SealedPatient sealedPatient
+}
+
+func (q *Queries) getObservationWithPatient(ctx context.Context, arg getObservationWithPatientParams) (getObservationWithPatientRow, error) {
+	row := q.db.QueryRow(ctx, getObservationWithPatient, arg.PracticeCode, arg.ID)
+	var i getObservationWithPatientRow
+	err := row.Scan(
+		&i.Observation.ID,
+		&i.Observation.PracticeCode,
+		&i.Observation.PatientID,
+		&i.Observation.ObservationType,
+		&i.Observation.EffectiveAt,
+		&i.Observation.Device,
+		&i.Observation.Measured,
+		&i.Observation.CreatedAt,
+		&i.Observation.PostedBy,
+		&i.Observation.Resource,
+		&i.Observation.ResourceVersion,
+		&i.Observation.TransformedAt,
+		&i.SealedPatient.ID,
+		&i.SealedPatient.PracticeCode,
+		&i.SealedPatient.ArchivedAt,
+		&i.SealedPatient.MismatchSince,
+		&i.SealedPatient.ReadingsPrunedTo,
+		&i.SealedPatient.CreatedAt,
+		&i.SealedPatient.UpdatedAt,
+		&i.SealedPatient.Demographics,
+		&i.SealedPatient.MRNIndexA,
+		&i.SealedPatient.MRNIndexB,
+		&i.SealedPatient.ExternalIDIndexA,
+		&i.SealedPatient.ExternalIDIndexB,
+		&i.SealedPatient.ChartID,
+	)
+	return i, err
 }

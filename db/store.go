@@ -58,8 +58,9 @@ const (
 // Store is the database: every query, and transactions over several of them.
 type Store struct {
 	*Queries
-	pool *pgxpool.Pool
-	keys *keyring.Keyring
+	pool        *pgxpool.Pool
+	keys        *keyring.Keyring
+	directories directories
 }
 
 // keyed is a connection whose queries seal what they write, and open what they read, with these keys.
@@ -224,7 +225,12 @@ func IsUnavailable(err error) bool {
 // names the host and the user of the database, or repeats what was to be stored.
 func Cause(err error) string {
 	var pg *pgconn.PgError
+	var missing *keyring.MissingKeyError
 	switch {
+	case errors.As(err, &missing):
+		return missing.Error()
+	case errors.Is(err, keyring.ErrCorrupt):
+		return "a sealed column of the database does not open, see the log"
 	case IsRefused(err):
 		return "the database refuses us, check DATABASE_URL"
 	case IsUnavailable(err):

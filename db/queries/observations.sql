@@ -99,7 +99,7 @@ FROM observations
 WHERE practice_code = @practice_code
   AND id = @id;
 
--- name: GetObservationWithPatient :one
+-- name: getObservationWithPatient :one
 SELECT
     sqlc.embed(observations),
     sqlc.embed(patients)
