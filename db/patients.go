@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +39,33 @@ type Demographics struct {
 
 // Name is how people are shown in lists.
 func (d Demographics) Name() string { return d.FirstName + " " + d.LastName }
+
+// check refuses what columns in clear would refuse. Callers have checked it before: its errors are about mistakes of
+// ours, or about an EHR that breaks the rules of FHIR.
+func (d Demographics) check() error {
+	for name, text := range map[string]*string{
+		"first_name":  &d.FirstName,
+		"last_name":   &d.LastName,
+		"mrn":         &d.MRN,
+		"external_id": d.ExternalID,
+	} {
+		if text != nil && *text == "" {
+			return fmt.Errorf("a patient's %s is empty", name)
+		}
+	}
+	if d.Gender != nil && !slices.Contains([]string{"male", "female", "other", "unknown"}, *d.Gender) {
+		return errors.New("a patient's gender is none of FHIR's administrative genders")
+	}
+
+	texts := []string{d.FirstName, d.LastName, d.MRN, d.Phone, d.Email, d.AddressLine1, d.AddressLine2, d.City, d.State, d.Zip}
+	if d.ExternalID != nil {
+		texts = append(texts, *d.ExternalID)
+	}
+	if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, "\x00") }) {
+		return errors.New("a text of a patient has NUL in it") // which separates the words of the directory
+	}
+	return nil
+}
 
 // Patient is a patient of the practice.
 type Patient struct {
@@ -77,6 +107,9 @@ func demographicsCell(practice string, id uuid.UUID) keyring.Cell {
 }
 
 func (q *Queries) sealDemographics(practice string, id uuid.UUID, d Demographics) ([]byte, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
 	plain, err := json.Marshal(d)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,8 @@ CREATE FUNCTION chart_of_attempt(transmission uuid, ecw text) RETURNS uuid LANGU
 $$;
 -- +goose StatementEnd
 
--- A chart is never deleted. No foreign key says so, because each delivery would lock its chart for it.
+-- A chart is never deleted. No foreign key says so: each delivery would lock its chart for it, and one from patients
+-- would close a circle, in which a dump of the data alone could not be restored.
 ALTER TABLE transmission_attempts ALTER COLUMN ecw_patient_id TYPE uuid USING chart_of_attempt(transmission_id, ecw_patient_id);
 ALTER TABLE transmission_attempts RENAME COLUMN ecw_patient_id TO chart_id;
 ALTER TABLE transmissions ALTER COLUMN ecw_patient_id TYPE uuid USING chart_of(observation_id, ecw_patient_id);
@@ -60,7 +61,6 @@ ALTER TABLE patients
     ADD CONSTRAINT patients_mrn_b UNIQUE (practice_code, mrn_index_b),
     ADD CONSTRAINT patients_external_id_a UNIQUE (practice_code, external_id_index_a),
     ADD CONSTRAINT patients_external_id_b UNIQUE (practice_code, external_id_index_b),
-    ADD CONSTRAINT patients_chart FOREIGN KEY (chart_id) REFERENCES patient_charts,
     ADD CONSTRAINT patients_mrn_indexed CHECK (mrn_index_a IS NOT NULL OR mrn_index_b IS NOT NULL),
     ADD CONSTRAINT patients_linked CHECK ((chart_id IS NULL) = (external_id_index_a IS NULL AND external_id_index_b IS NULL)),
     ADD CONSTRAINT patients_mismatch_linked CHECK (chart_id IS NOT NULL OR mismatch_since IS NULL);

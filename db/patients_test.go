@@ -1,0 +1,505 @@
+package db_test
+
+import (
+	"bytes"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
+)
+
+// somebody is a patient with a value that can be looked for in each field.
+func somebody(mrn, ecwID string) db.CreatePatientParams {
+	gender := "female"
+	return db.CreatePatientParams{
+		PracticeCode: "FFHEDD",
+		Demographics: db.Demographics{
+			FirstName:    "Jacaranda",
+			LastName:     "Quillfeather",
+			DateOfBirth:  time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+			Gender:       &gender,
+			MRN:          mrn,
+			ExternalID:   &ecwID,
+			Phone:        "555-0142",
+			Email:        "jacaranda@quill.example",
+			AddressLine1: "Featherlane 12",
+			AddressLine2: "Backyard",
+			City:         "Quilltown",
+			State:        "MA",
+			Zip:          "01581",
+		},
+		Active: true,
+	}
+}
+
+// stored creates a patient.
+func stored(t *testing.T, store *db.Store, p db.CreatePatientParams) db.Patient {
+	t.Helper()
+	created, err := store.CreatePatient(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+}
+
+// What is stored of a patient is read again as it was.
+func TestAPatientIsReadAsStored(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	for _, p := range []db.CreatePatientParams{
+		somebody("MRN-1", "ecw-1"),
+		{PracticeCode: "FFHEDD", Demographics: db.Demographics{FirstName: "Zoé <&>", LastName: "\u2028Ñandú\\u0000", MRN: `"`}},
+	} {
+		created := stored(t, store, p)
+		read, err := store.GetPatient(t.Context(), db.GetPatientParams{PracticeCode: "FFHEDD", ID: created.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, got := range []db.Patient{created, read} {
+			if d := got.Demographics; d.FirstName != p.FirstName || d.LastName != p.LastName || d.MRN != p.MRN || d.Zip != p.Zip ||
+				!d.DateOfBirth.Equal(p.DateOfBirth) || (d.ExternalID == nil) != (p.ExternalID == nil) || (got.ArchivedAt == nil) != p.Active {
+				t.Errorf("got %+v, want %+v", got, p)
+			}
+		}
+	}
+
+	for name, broken := range map[string]func(*db.Demographics){
+		"no name":         func(d *db.Demographics) { d.LastName = "" },
+		"no MRN":          func(d *db.Demographics) { d.MRN = "" },
+		"NUL":             func(d *db.Demographics) { d.City = "a\x00b" },
+		"no gender of it": func(d *db.Demographics) { d.Gender = new("f") },
+		"empty id":        func(d *db.Demographics) { d.ExternalID = new("") },
+	} {
+		p := somebody("MRN-"+name, "ecw-"+name)
+		broken(&p.Demographics)
+		if _, err := store.CreatePatient(t.Context(), p); err == nil || strings.Contains(err.Error(), "Quill") {
+			t.Errorf("%s: %v, want it refused without a value", name, err)
+		}
+	}
+}
+
+// A ciphertext opens in its own row only.
+func TestExchangedPatientsAreNotRead(t *testing.T) {
+	t.Parallel()
+	for _, exchange := range []struct {
+		table, column string
+		read          func(*db.Store, db.Patient) error
+	}{
+		{"patients", "demographics", func(s *db.Store, p db.Patient) error {
+			_, err := s.GetPatient(t.Context(), db.GetPatientParams{PracticeCode: "FFHEDD", ID: p.ID})
+			return err
+		}},
+		{"patients", "demographics", func(s *db.Store, p db.Patient) error {
+			_, _, err := s.ListPatients(t.Context(), db.PatientFilter{PracticeCode: "FFHEDD"}, db.ByLastName, false, db.Page[db.PatientKey]{Limit: 9})
+			return err
+		}},
+		{"patient_charts", "ecw_patient_id", func(s *db.Store, p db.Patient) error {
+			_, err := s.ListCharts(t.Context(), p.ID)
+			return err
+		}},
+		{"patient_import_items", "ecw_fhir_id", func(s *db.Store, p db.Patient) error {
+			created, err := s.CreateImport(t.Context(), db.CreateImportParams{PracticeCode: "FFHEDD"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			items := db.AddImportItemsParams{PracticeCode: "FFHEDD", ImportID: created.ID, ECWFHIRIDs: []string{"a", "b"}}
+			if err := s.AddImportItems(t.Context(), items); err != nil {
+				t.Fatal(err)
+			}
+			const swap = `
+UPDATE patient_import_items i
+SET ecw_fhir_id = other.ecw_fhir_id
+FROM patient_import_items other
+WHERE other.ordinal = 3 - i.ordinal`
+			if _, err := s.Pool().Exec(t.Context(), swap); err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.GetImportItem(t.Context(), db.GetImportItemParams{ImportID: created.ID, Ordinal: 1})
+			return err
+		}},
+	} {
+		store, conn := migrated(t)
+		first := stored(t, store, somebody("MRN-1", "ecw-1"))
+		stored(t, store, somebody("MRN-2", "ecw-2"))
+		exec(t, conn, "UPDATE patient_charts SET sent_to = true")
+		if exchange.table != "patient_import_items" {
+			exec(t, conn, "UPDATE "+exchange.table+" a SET "+exchange.column+" = b."+exchange.column+" FROM "+exchange.table+" b WHERE a.id <> b.id")
+		}
+		err := exchange.read(store, first)
+		if !errors.Is(err, keyring.ErrCorrupt) || !strings.Contains(err.Error(), exchange.table+"."+exchange.column) {
+			t.Errorf("%s: %v, want it refused", exchange.table, err)
+		}
+	}
+}
+
+// newKeys are two keyrings: one that is not rotated yet, and what it becomes by rotating and by retiring keys.
+type newKeys struct{ old, both, new *keyring.Keyring }
+
+// rotated returns them for a keyset.
+func rotated(t *testing.T, set keyring.Keyset) newKeys {
+	t.Helper()
+	open := func(content []byte) *keyring.Keyring {
+		t.Helper()
+		keys, err := keyring.New(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	content, err := keyring.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := newKeys{old: open(content)}
+	content, _, err = keyring.Rotate(content, set, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.both = open(content)
+	for _, key := range keys.old.Keys() {
+		if key.Keyset == set {
+			if content, err = keyring.Retire(content, set, key.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	keys.new = open(content)
+	return keys
+}
+
+// withKeys are stores of one database that have different keys.
+func withKeys(t *testing.T, all ...*keyring.Keyring) (stores []*db.Store) {
+	t.Helper()
+	url := stack.Postgres(t)
+	for _, keys := range all {
+		store, err := db.Open(t.Context(), url, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(store.Close)
+		if _, err := store.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stores = append(stores, store)
+	}
+	return stores
+}
+
+// A missing key is named, and nothing is read without it.
+func TestAMissingKeyIsNamed(t *testing.T) {
+	t.Parallel()
+	keys := rotated(t, keyring.Columns)
+	stores := withKeys(t, keys.old, keys.both, keys.new)
+	p := stored(t, stores[0], somebody("MRN-1", "ecw-1"))
+
+	read := func(s *db.Store) error {
+		_, err := s.GetPatient(t.Context(), db.GetPatientParams{PracticeCode: "FFHEDD", ID: p.ID})
+		return err
+	}
+	if err := read(stores[1]); err != nil {
+		t.Errorf("with both keys: %v", err)
+	}
+	err := read(stores[2])
+	var missing *keyring.MissingKeyError
+	if !errors.As(err, &missing) || missing.ID != keys.old.Keys()[0].ID {
+		t.Errorf("without the old key: %v, want it named", err)
+	}
+	if said := db.Cause(err); !strings.Contains(said, missing.ID) || !strings.Contains(said, "escrow") {
+		t.Errorf("the cause is %q", said)
+	}
+}
+
+// While the key of the indexes is rotated, some processes have the old key only and others both, and each finds what
+// the others have stored. Nobody stores an MRN or an eCW id a second time.
+func TestAnMRNIsFoundWhileTheIndexIsRotated(t *testing.T) {
+	t.Parallel()
+	keys := rotated(t, keyring.Indexes)
+	stores := withKeys(t, keys.old, keys.both, keys.new)
+	old, both, after := stores[0], stores[1], stores[2]
+	find := func(s *db.Store, mrn, ecwID string, want uuid.UUID) {
+		t.Helper()
+		byMRN, err := s.FindPatientByMRN(t.Context(), db.FindPatientByMRNParams{PracticeCode: "FFHEDD", MRN: mrn})
+		if err != nil || byMRN.ID != want {
+			t.Errorf("by %s: %v, %v, want %s", mrn, byMRN.ID, err, want)
+		}
+		byID, err := s.FindLinkedPatient(t.Context(), db.FindLinkedPatientParams{PracticeCode: "FFHEDD", ExternalID: &ecwID})
+		if err != nil || byID.ID != want {
+			t.Errorf("by %s: %v, %v, want %s", ecwID, byID.ID, err, want)
+		}
+		linked, err := s.ListLinkedIDs(t.Context(), db.ListLinkedIDsParams{PracticeCode: "FFHEDD", ExternalIDs: []string{ecwID}})
+		if err != nil || linked[ecwID] != want {
+			t.Errorf("by %s in a list: %v, %v, want %s", ecwID, linked, err, want)
+		}
+	}
+	refused := func(s *db.Store, p db.CreatePatientParams) {
+		t.Helper()
+		for _, p := range []db.CreatePatientParams{p, somebody(p.MRN, "other"), somebody("other", *p.ExternalID)} {
+			if _, err := s.CreatePatient(t.Context(), p); !db.IsNotFound(err) {
+				t.Errorf("a duplicate is stored: %v", err)
+			}
+		}
+	}
+
+	before, during := somebody("MRN-before", "ecw-before"), somebody("MRN-during", "ecw-during")
+	first, second := stored(t, old, before), stored(t, both, during)
+	for _, s := range []*db.Store{old, both} {
+		find(s, before.MRN, *before.ExternalID, first.ID)
+		find(s, during.MRN, *during.ExternalID, second.ID)
+		refused(s, before)
+		refused(s, during)
+	}
+
+	// Every row is written once more before the old key is retired, as `vantrexia keys reencrypt` does. A chart stays
+	// the same one.
+	for _, p := range []db.Patient{first, second} {
+		rewritten := update(t, both, p)
+		if *rewritten.ChartID != *p.ChartID {
+			t.Errorf("the chart was %s and is %s", p.ChartID, rewritten.ChartID)
+		}
+	}
+	find(after, before.MRN, *before.ExternalID, first.ID)
+	find(after, during.MRN, *during.ExternalID, second.ID)
+	refused(after, before)
+	refused(after, during)
+	refused(both, before)
+}
+
+// update writes a patient again as it is.
+func update(t *testing.T, store *db.Store, p db.Patient) (updated db.Patient) {
+	t.Helper()
+	err := store.InTx(t.Context(), func(q *db.Queries) (err error) {
+		if _, err = q.LockPatient(t.Context(), db.LockPatientParams{PracticeCode: p.PracticeCode, ID: p.ID}); err != nil {
+			return err
+		}
+		updated, err = q.UpdatePatient(t.Context(), db.UpdatePatientParams{
+			PracticeCode:  p.PracticeCode,
+			ID:            p.ID,
+			Demographics:  p.Demographics,
+			Active:        p.ArchivedAt == nil,
+			MismatchSince: p.MismatchSince,
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return updated
+}
+
+// A chart is made once for each id of eCW that a patient is linked to, and only those to which something was sent are
+// looked in.
+func TestChartsOfAPatient(t *testing.T) {
+	t.Parallel()
+	store, conn := migrated(t)
+	p := stored(t, store, somebody("MRN-1", "ecw-1"))
+	first := *p.ChartID
+	link := func(ecwID *string) {
+		t.Helper()
+		p.ExternalID = ecwID
+		p = update(t, store, p)
+	}
+
+	link(new("ecw-2"))
+	second := *p.ChartID
+	link(nil)
+	if p.ChartID != nil {
+		t.Errorf("without a link the chart is %s", p.ChartID)
+	}
+	link(new("ecw-1"))
+	if *p.ChartID != first || second == first || count(t, conn, "patient_charts") != 2 {
+		t.Errorf("linked again the chart is %s, was %s; there are %d", p.ChartID, first, count(t, conn, "patient_charts"))
+	}
+
+	o := readingOf(t, store, p.ID)
+	sent := transmission(t, store, o)
+	start := db.StartAttemptParams{TransmissionID: sent.ID, ObservationID: o.ID, Delivery: 1, Number: 1, StartedAt: time.Now()}
+	if err := db.Written(store.StartAttempt(t.Context(), start)); err != nil {
+		t.Fatal(err)
+	}
+	mark := db.MarkSentParams{TransmissionID: sent.ID, ObservationID: o.ID, Delivery: 1, SentAt: time.Now(), ChartID: second}
+	if err := db.Written(store.MarkSent(t.Context(), mark)); err != nil {
+		t.Fatal(err)
+	}
+	charts, err := store.ListCharts(t.Context(), p.ID)
+	if err != nil || len(charts) != 1 || charts[0] != (db.Chart{ID: second, ECWPatientID: "ecw-2"}) {
+		t.Errorf("the charts are %+v, %v", charts, err)
+	}
+	earlier, err := store.EarlierSends(t.Context(), o.ID)
+	if err != nil || len(earlier) != 1 || *earlier[0].ECWPatientID != "ecw-2" {
+		t.Errorf("the sends are %+v, %v", earlier, err)
+	}
+}
+
+// The daily refresh takes every linked patient once who is not archived, and an import an id once that is given twice.
+func TestImportItemsAreOnce(t *testing.T) {
+	t.Parallel()
+	store, conn := migrated(t)
+	patients := manyPatients(2_500)
+	if err := store.InsertPatients(t.Context(), patients); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, "UPDATE patients SET archived_at = now() WHERE id = $1", patients[7].ID)
+	stored(t, store, db.CreatePatientParams{
+		PracticeCode: thePractice,
+		Demographics: db.Demographics{FirstName: "Not", LastName: "Linked", MRN: "MRN"},
+	})
+
+	refresh, err := store.CreateImport(t.Context(), db.CreateImportParams{PracticeCode: thePractice, Refresh: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.AddLinkedPatients(t.Context(), db.AddLinkedPatientsParams{PracticeCode: thePractice, ImportID: refresh.ID}); err != nil {
+		t.Fatal(err)
+	}
+	ordinals := make([]int32, 3_000)
+	for i := range ordinals {
+		ordinals[i] = int32(i + 1)
+	}
+	items, err := store.ListOpenImportItems(t.Context(), db.ListOpenImportItemsParams{ImportID: refresh.ID, Ordinals: ordinals})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, item := range items {
+		seen[item.ECWFHIRID] = true
+	}
+	if len(items) != 2_499 || len(seen) != 2_499 || seen[*patients[7].ExternalID] {
+		t.Errorf("the refresh has %d items of %d patients", len(items), len(seen))
+	}
+
+	asked, err := store.CreateImport(t.Context(), db.CreateImportParams{PracticeCode: thePractice})
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := db.AddImportItemsParams{PracticeCode: thePractice, ImportID: asked.ID, ECWFHIRIDs: []string{"a", "b", "a", "c"}}
+	if err := store.AddImportItems(t.Context(), twice); err != nil {
+		t.Fatal(err)
+	}
+	items, err = store.ListOpenImportItems(t.Context(), db.ListOpenImportItemsParams{ImportID: asked.ID, Ordinals: ordinals})
+	want := []db.ListOpenImportItemsRow{{1, "a"}, {2, "b"}, {4, "c"}}
+	if err != nil || len(items) != 3 || items[0] != want[0] || items[1] != want[1] || items[2] != want[2] {
+		t.Errorf("the items are %+v, %v, want %+v", items, err, want)
+	}
+}
+
+// plainDatabase is a used database of migration 10: two patients, one of whom was linked elsewhere before, a delivered
+// reading in the former chart, and an import.
+const plainDatabase = `
+INSERT INTO patients (id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1,
+                      address_line2, city, state, zip, mismatch_confirmed, archived_at)
+VALUES ('00000000-0000-4000-8000-000000000001', 'FFHEDD', 'Jacaranda', 'Quillfeather', '1957-03-21', 'female', 'MRN-77341', 'ecw-present-1',
+        '555-0142', 'jacaranda@quill.example', 'Featherlane 12', 'Backyard', 'Quilltown', 'MA', '01581', 'fingerprint-1', NULL),
+       ('00000000-0000-4000-8000-000000000002', 'FFHEDD', 'Unlinkedia', 'Quillfeather', '1957-03-22', NULL, 'MRN-77342', NULL,
+        '', '', '', '', '', '', '', NULL, now());
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
+VALUES ('00000000-0000-4000-8000-000000000003', 'FFHEDD', '00000000-0000-4000-8000-000000000001', 'weight', now(), '', '{}');
+INSERT INTO transmissions (id, number, practice_code, observation_id, status, max_attempts, ecw_observation_id, ecw_patient_id)
+VALUES ('00000000-0000-4000-8000-000000000004', 'TXN-2026-00001', 'FFHEDD', '00000000-0000-4000-8000-000000000003', 'transmitted', 6,
+        'obs-1', 'ecw-former-1');
+INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
+VALUES ('00000000-0000-4000-8000-000000000004', 1, 1, now(), now(), 'ecw-former-1'),
+       ('00000000-0000-4000-8000-000000000004', 2, 2, now(), NULL, NULL);
+INSERT INTO patient_charts (patient_id, ecw_patient_id) VALUES ('00000000-0000-4000-8000-000000000001', 'ecw-former-1');
+INSERT INTO patient_imports (id, practice_code) VALUES ('00000000-0000-4000-8000-000000000005', 'FFHEDD');
+INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
+SELECT '00000000-0000-4000-8000-000000000005', n, 'ecw-item-' || n FROM generate_series(1, 2500) n`
+
+// A used database is sealed by a migration: everything is read as before, and nothing is left in clear.
+func TestAUsedDatabaseIsSealed(t *testing.T) {
+	t.Parallel()
+	url := stack.Postgres(t)
+	store, err := db.Open(t.Context(), url, keyringtest.Shared())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	if _, err := store.MigrateTo(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Pool().Exec(t.Context(), plainDatabase); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(dump(t, url), []byte("Quillfeather")) {
+		t.Fatal("the dump of the plain database holds no name: the test looks at the wrong thing")
+	}
+	if _, err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	jane := uuid.MustParse("00000000-0000-4000-8000-000000000001")
+	p, err := store.FindPatientByMRN(t.Context(), db.FindPatientByMRNParams{PracticeCode: "FFHEDD", MRN: "MRN-77341"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := somebody("MRN-77341", "ecw-present-1").Demographics
+	if d := p.Demographics; p.ID != jane || d.FirstName != want.FirstName || d.LastName != want.LastName || !d.DateOfBirth.Equal(want.DateOfBirth) ||
+		*d.Gender != *want.Gender || d.Phone != want.Phone || d.Email != want.Email || d.AddressLine1 != want.AddressLine1 ||
+		d.AddressLine2 != want.AddressLine2 || d.City != want.City || d.State != want.State || d.Zip != want.Zip ||
+		*d.ExternalID != *want.ExternalID || *d.MismatchConfirmed != "fingerprint-1" {
+		t.Errorf("the patient is %+v", p)
+	}
+	second, err := store.FindPatientByMRN(t.Context(), db.FindPatientByMRNParams{PracticeCode: "FFHEDD", MRN: "MRN-77342"})
+	if err != nil || second.ExternalID != nil || second.ChartID != nil || second.Gender != nil || second.ArchivedAt == nil {
+		t.Errorf("the second patient is %+v, %v", second, err)
+	}
+	for _, taken := range []db.CreatePatientParams{somebody("MRN-77341", "other"), somebody("other", "ecw-present-1")} {
+		if _, err := store.CreatePatient(t.Context(), taken); !db.IsNotFound(err) {
+			t.Errorf("a duplicate is stored: %v", err)
+		}
+	}
+
+	charts, err := store.ListCharts(t.Context(), jane)
+	if err != nil || len(charts) != 1 || charts[0].ECWPatientID != "ecw-former-1" || charts[0].ID == *p.ChartID {
+		t.Errorf("the charts are %+v, %v", charts, err)
+	}
+	filter := db.TransmissionFilter{PracticeCode: "FFHEDD", FormerChart: true}
+	log, _, err := store.ListTransmissions(t.Context(), filter, db.ByCreation, true, db.Page[db.TransmissionKey]{Limit: 5})
+	if err != nil || len(log) != 1 || *log[0].ECWPatientID != "ecw-former-1" || log[0].PatientName != "Jacaranda Quillfeather" {
+		t.Errorf("in a former chart are %+v, %v", log, err)
+	}
+	earlier, err := store.EarlierSends(t.Context(), log[0].Transmission.ObservationID)
+	if err != nil || len(earlier) != 1 || *earlier[0].ECWPatientID != "ecw-former-1" {
+		t.Errorf("the sends are %+v, %v", earlier, err)
+	}
+	item := db.GetImportItemParams{ImportID: uuid.MustParse("00000000-0000-4000-8000-000000000005"), Ordinal: 2_500}
+	if id, err := store.GetImportItem(t.Context(), item); err != nil || id != "ecw-item-2500" {
+		t.Errorf("the import's item is %q, %v", id, err)
+	}
+
+	written := dump(t, url)
+	for _, canary := range []string{"Jacaranda", "Unlinkedia", "Quill", "1957-03", "555-0142", "Feather", "Backyard", "01581", "7734",
+		"fingerprint", "ecw-present", "ecw-former", "ecw-item"} {
+		if bytes.Contains(written, []byte(canary)) {
+			t.Errorf("the dump holds %s", canary)
+		}
+	}
+}
+
+// dump returns what pg_dump writes of a database.
+func dump(t *testing.T, url string) []byte {
+	t.Helper()
+	path, err := exec_pgDump()
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := exec.Command(path, "--dbname", url).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, written)
+	}
+	return written
+}
