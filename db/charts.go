@@ -125,10 +125,7 @@ func (q *Queries) openDelivery(practice string, a TransmissionAttempt, sealed []
 }
 
 // GetTransmissionParams names a transmission by its number.
-type GetTransmissionParams struct {
-	PracticeCode string
-	Number       string
-}
+type GetTransmissionParams = getTransmissionParams
 
 // GetTransmissionRow is a line of the transmission log.
 type GetTransmissionRow struct {
@@ -142,7 +139,7 @@ type GetTransmissionRow struct {
 
 // GetTransmission returns a line of the transmission log.
 func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams) (GetTransmissionRow, error) {
-	row, err := q.getTransmission(ctx, getTransmissionParams(arg))
+	row, err := q.getTransmission(ctx, arg)
 	if err != nil {
 		return GetTransmissionRow{}, err
 	}

@@ -7,102 +7,10 @@ package db
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-const beginDelivery = `-- name: BeginDelivery :one
-WITH place AS (
-    UPDATE ecw_places
-    SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
-    WHERE ecw_places.id = $2
-      AND expires_at > clock_timestamp()
-      AND EXISTS (
-          SELECT
-          FROM patients p
-          WHERE p.id = $3
-            AND p.chart_id = $4::uuid
-            AND p.mismatch_since IS NULL
-            AND p.archived_at IS NULL
-      )
-      AND NOT EXISTS (
-          SELECT
-          FROM transmissions t
-          WHERE t.observation_id = $5
-      )
-    RETURNING ecw_places.id
-), opened AS (
-    INSERT INTO transmissions (
-        id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
-    )
-    SELECT place.id, $6, $5, $7, 'processing', 1, now(), now()
-    FROM place
-    ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
-    RETURNING transmissions.id, transmissions.number
-), transformed AS (
-    UPDATE observations
-    SET resource = $8::jsonb,
-        resource_version = $9,
-        transformed_at = $10
-    FROM opened
-    WHERE observations.id = $5
-), chart AS (
-    UPDATE patient_charts
-    SET sent_to = true
-    FROM opened
-    WHERE patient_charts.id = $4
-      AND NOT patient_charts.sent_to
-), attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
-    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::uuid
-    FROM opened
-)
-SELECT opened.number, now()::timestamptz AS began_at
-FROM opened
-`
-
-type BeginDeliveryParams struct {
-	Lease           float64
-	ID              uuid.UUID
-	PatientID       uuid.UUID
-	ChartID         uuid.UUID
-	ObservationID   uuid.UUID
-	PracticeCode    string
-	MaxAttempts     int32
-	Resource        json.RawMessage
-	ResourceVersion int32
-	TransformedAt   *time.Time
-	SentAt          time.Time
-}
-
-type BeginDeliveryRow struct {
-	Number  string
-	BeganAt time.Time
-}
-
-// Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
-// delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
-// the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
-func (q *Queries) BeginDelivery(ctx context.Context, arg BeginDeliveryParams) (BeginDeliveryRow, error) {
-	row := q.db.QueryRow(ctx, beginDelivery,
-		arg.Lease,
-		arg.ID,
-		arg.PatientID,
-		arg.ChartID,
-		arg.ObservationID,
-		arg.PracticeCode,
-		arg.MaxAttempts,
-		arg.Resource,
-		arg.ResourceVersion,
-		arg.TransformedAt,
-		arg.SentAt,
-	)
-	var i BeginDeliveryRow
-	err := row.Scan(&i.Number, &i.BeganAt)
-	return i, err
-}
 
 const recordDelivered = `-- name: RecordDelivered :one
 WITH settled AS (
@@ -263,10 +171,102 @@ func (q *Queries) TakePlaces(ctx context.Context, arg TakePlacesParams) error {
 	return err
 }
 
+const beginDelivery = `-- name: beginDelivery :one
+WITH place AS (
+    UPDATE ecw_places
+    SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
+    WHERE ecw_places.id = $2
+      AND expires_at > clock_timestamp()
+      AND EXISTS (
+          SELECT
+          FROM patients p
+          WHERE p.id = $3
+            AND p.chart_id = $4::uuid
+            AND p.mismatch_since IS NULL
+            AND p.archived_at IS NULL
+      )
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = $5
+      )
+    RETURNING ecw_places.id
+), opened AS (
+    INSERT INTO transmissions (
+        id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
+    )
+    SELECT place.id, $6, $5, $7, 'processing', 1, now(), now()
+    FROM place
+    ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
+    RETURNING transmissions.id, transmissions.number
+), transformed AS (
+    UPDATE observations
+    SET resource = $8::bytea,
+        plain_resource = NULL,
+        resource_version = $9,
+        transformed_at = $10
+    FROM opened
+    WHERE observations.id = $5
+), chart AS (
+    UPDATE patient_charts
+    SET sent_to = true
+    FROM opened
+    WHERE patient_charts.id = $4
+      AND NOT patient_charts.sent_to
+), attempt AS (
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
+    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::uuid
+    FROM opened
+)
+SELECT opened.number, now()::timestamptz AS began_at
+FROM opened
+`
+
+type beginDeliveryParams struct {
+	Lease           float64
+	ID              uuid.UUID
+	PatientID       uuid.UUID
+	ChartID         uuid.UUID
+	ObservationID   uuid.UUID
+	PracticeCode    string
+	MaxAttempts     int32
+	Resource        []byte
+	ResourceVersion int32
+	TransformedAt   *time.Time
+	SentAt          time.Time
+}
+
+type beginDeliveryRow struct {
+	Number  string
+	BeganAt time.Time
+}
+
+// Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
+// delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
+// the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
+func (q *Queries) beginDelivery(ctx context.Context, arg beginDeliveryParams) (beginDeliveryRow, error) {
+	row := q.db.QueryRow(ctx, beginDelivery,
+		arg.Lease,
+		arg.ID,
+		arg.PatientID,
+		arg.ChartID,
+		arg.ObservationID,
+		arg.PracticeCode,
+		arg.MaxAttempts,
+		arg.Resource,
+		arg.ResourceVersion,
+		arg.TransformedAt,
+		arg.SentAt,
+	)
+	var i beginDeliveryRow
+	err := row.Scan(&i.Number, &i.BeganAt)
+	return i, err
+}
+
 const getUndelivered = `-- name: getUndelivered :one
 
 SELECT
-    o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.resource, o.resource_version, o.transformed_at,
+    o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.plain_resource, o.resource_version, o.transformed_at, o.reading, o.resource,
     p.id, p.practice_code, p.archived_at, p.mismatch_since, p.readings_pruned_to, p.created_at, p.updated_at, p.demographics, p.mrn_index_a, p.mrn_index_b, p.external_id_index_a, p.external_id_index_b, p.chart_id,
     EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
     EXISTS (
@@ -286,10 +286,10 @@ type getUndeliveredParams struct {
 }
 
 type getUndeliveredRow struct {
-	Observation   Observation
-	SealedPatient sealedPatient
-	Known         bool
-	Shut          bool
+	SealedObservation sealedObservation
+	SealedPatient     sealedPatient
+	Known             bool
+	Shut              bool
 }
 
 // The first delivery of a reading, when nothing stands in its way: one statement before the send, one after it.
@@ -298,18 +298,20 @@ func (q *Queries) getUndelivered(ctx context.Context, arg getUndeliveredParams) 
 	row := q.db.QueryRow(ctx, getUndelivered, arg.PracticeCode, arg.ID)
 	var i getUndeliveredRow
 	err := row.Scan(
-		&i.Observation.ID,
-		&i.Observation.PracticeCode,
-		&i.Observation.PatientID,
-		&i.Observation.ObservationType,
-		&i.Observation.EffectiveAt,
-		&i.Observation.Device,
-		&i.Observation.Measured,
-		&i.Observation.CreatedAt,
-		&i.Observation.PostedBy,
-		&i.Observation.Resource,
-		&i.Observation.ResourceVersion,
-		&i.Observation.TransformedAt,
+		&i.SealedObservation.ID,
+		&i.SealedObservation.PracticeCode,
+		&i.SealedObservation.PatientID,
+		&i.SealedObservation.ObservationType,
+		&i.SealedObservation.EffectiveAt,
+		&i.SealedObservation.Device,
+		&i.SealedObservation.Measured,
+		&i.SealedObservation.CreatedAt,
+		&i.SealedObservation.PostedBy,
+		&i.SealedObservation.PlainResource,
+		&i.SealedObservation.ResourceVersion,
+		&i.SealedObservation.TransformedAt,
+		&i.SealedObservation.Reading,
+		&i.SealedObservation.Resource,
 		&i.SealedPatient.ID,
 		&i.SealedPatient.PracticeCode,
 		&i.SealedPatient.ArchivedAt,

@@ -93,10 +93,7 @@ func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsPa
 }
 
 // ListOpenImportItemsParams names items of an import.
-type ListOpenImportItemsParams struct {
-	ImportID uuid.UUID
-	Ordinals []int32
-}
+type ListOpenImportItemsParams = listOpenImportItemsParams
 
 // ListOpenImportItemsRow is an item of an import.
 type ListOpenImportItemsRow struct {
@@ -106,7 +103,7 @@ type ListOpenImportItemsRow struct {
 
 // ListOpenImportItems lists those of the items that are not done yet.
 func (q *Queries) ListOpenImportItems(ctx context.Context, arg ListOpenImportItemsParams) ([]ListOpenImportItemsRow, error) {
-	rows, err := q.listOpenImportItems(ctx, listOpenImportItemsParams(arg))
+	rows, err := q.listOpenImportItems(ctx, arg)
 	if err != nil {
 		return nil, err
 	}
@@ -122,14 +119,11 @@ func (q *Queries) ListOpenImportItems(ctx context.Context, arg ListOpenImportIte
 }
 
 // GetImportItemParams names an item of an import.
-type GetImportItemParams struct {
-	ImportID uuid.UUID
-	Ordinal  int32
-}
+type GetImportItemParams = getImportItemParams
 
 // GetImportItem returns the id in eCW of an item.
 func (q *Queries) GetImportItem(ctx context.Context, arg GetImportItemParams) (ecwFHIRID string, err error) {
-	row, err := q.getImportItem(ctx, getImportItemParams(arg))
+	row, err := q.getImportItem(ctx, arg)
 	if err != nil {
 		return "", err
 	}

@@ -254,25 +254,19 @@ func (q *Queries) writePatient(ctx context.Context, arg UpdatePatientParams, imp
 }
 
 // GetPatientParams names a patient.
-type GetPatientParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
+type GetPatientParams = getPatientParams
 
 // GetPatient returns a patient.
 func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient, error) {
-	return q.openPatient(q.getPatient(ctx, getPatientParams(arg)))
+	return q.openPatient(q.getPatient(ctx, arg))
 }
 
 // LockPatientParams names a patient.
-type LockPatientParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
+type LockPatientParams = lockPatientParams
 
 // LockPatient returns a patient. Until this transaction ends, no other one changes it.
 func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patient, error) {
-	return q.openPatient(q.lockPatient(ctx, lockPatientParams(arg)))
+	return q.openPatient(q.lockPatient(ctx, arg))
 }
 
 // FindPatientByMRNParams names a patient by the practice's own number.
@@ -308,60 +302,10 @@ func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientPa
 }
 
 // SetArchivedParams says whether a patient shall be archived.
-type SetArchivedParams struct {
-	Archived     bool
-	PracticeCode string
-	ID           uuid.UUID
-}
+type SetArchivedParams = setArchivedParams
 
 // SetArchived archives a patient, or takes that back. ArchivedAt keeps the first moment, and a patient who is in
 // that state already is not changed.
 func (q *Queries) SetArchived(ctx context.Context, arg SetArchivedParams) (Patient, error) {
-	return q.openPatient(q.setArchived(ctx, setArchivedParams(arg)))
-}
-
-// GetObservationWithPatientParams names a reading.
-type GetObservationWithPatientParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-// GetObservationWithPatientRow is a reading and its patient.
-type GetObservationWithPatientRow struct {
-	Observation Observation
-	Patient     Patient
-}
-
-// GetObservationWithPatient returns a reading and its patient.
-func (q *Queries) GetObservationWithPatient(
-	ctx context.Context, arg GetObservationWithPatientParams,
-) (row GetObservationWithPatientRow, err error) {
-	sealed, err := q.getObservationWithPatient(ctx, getObservationWithPatientParams(arg))
-	row.Observation = sealed.Observation
-	row.Patient, err = q.openPatient(sealed.SealedPatient, err)
-	return row, err
-}
-
-// GetUndeliveredParams names a reading.
-type GetUndeliveredParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-// GetUndeliveredRow is a reading that may be delivered, and its patient.
-type GetUndeliveredRow struct {
-	Observation Observation
-	Patient     Patient
-	// Known means that something was done for it before.
-	Known bool
-	// Shut means that nothing may leave for eCW now.
-	Shut bool
-}
-
-// GetUndelivered loads an observation and its patient.
-func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) (row GetUndeliveredRow, err error) {
-	sealed, err := q.getUndelivered(ctx, getUndeliveredParams(arg))
-	row = GetUndeliveredRow{Observation: sealed.Observation, Known: sealed.Known, Shut: sealed.Shut}
-	row.Patient, err = q.openPatient(sealed.SealedPatient, err)
-	return row, err
+	return q.openPatient(q.setArchived(ctx, arg))
 }

@@ -97,7 +97,12 @@ func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) 
 
 // connectDev connects to the database and to Temporal, and brings both up to date.
 func (d *dependencies) connectDev(ctx context.Context) (err error) {
-	if d.store, err = openStore(ctx, d.cfg); err != nil {
+	if d.keys, err = d.cfg.keyring(); err != nil {
+		return err
+	}
+	go d.keys.Watch(ctx, d.log)
+
+	if d.store, err = openStore(ctx, d.cfg, d.keys); err != nil {
 		return err
 	}
 

@@ -48,7 +48,7 @@ setting.`,
 
 	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
 	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
-	keys.AddCommand(generate, keysCreateCommand())
+	keys.AddCommand(generate, keysCreateCommand(), keysRotateCommand(), keysEscrowCommand())
 	return keys
 }
 

@@ -63,7 +63,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 func TestMigrationsThatStartTogether(t *testing.T) {
 	t.Parallel()
 	address, namespace := stack.Temporal(t)
-	settings := []string{"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + address, "TEMPORAL_NAMESPACE=" + namespace}
+	settings := []string{"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + address, "TEMPORAL_NAMESPACE=" + namespace}
 	said := make([]string, 3)
 	var group sync.WaitGroup
 	for i := range said {
@@ -96,7 +96,7 @@ func TestARevealingServerLogIsNamed(t *testing.T) {
 	dir, database := workDir(t), stack.Postgres(t)
 	settings := []string{
 		"TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0", "API_TOKEN_SECRET=" + strings.Repeat("s", 32),
-		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=" + database,
+		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + database,
 	}
 
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
