@@ -2,20 +2,21 @@ package db
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3"
 
-	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // Pool gives tests the pool, for statements that no query of ours has.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
-// StoreOn is a store on a connection of a test's own.
-func StoreOn(d DBTX, keys *keyring.Keyring) *Store {
-	return &Store{Queries: New(keyed{d, keys}), keys: keys}
+// StoreOn is a store on a connection of a test's own, with the keys of all tests.
+func StoreOn(d DBTX) *Store {
+	return &Store{Queries: New(Keyed(d)), keys: keyringtest.Shared()}
 }
 
 // MigrateTo brings the schema to a version.
@@ -76,5 +77,42 @@ func (s *Store) InsertFormerChart(ctx context.Context, p Patient, c Chart) error
 	_, err = s.db.Exec(ctx, `
 INSERT INTO patient_charts (id, practice_code, patient_id, ecw_patient_id, external_id_index_a, external_id_index_b, sent_to)
 VALUES ($1, $2, $3, $4, $5, $6, true)`, c.ID, p.PracticeCode, p.ID, chart, index.A, index.B)
+	return err
+}
+
+// Keyed gives a test's connection the keys of all tests.
+func Keyed(conn DBTX) DBTX { return keyed{conn, keyringtest.Shared()} }
+
+// KnownColumns are the columns that the re-encryption knows, as table.column.
+func KnownColumns() (columns []string) {
+	for _, table := range sealedTables() {
+		for _, column := range table.columns {
+			columns = append(columns, table.name+"."+column.name)
+			for _, index := range column.indexes {
+				columns = append(columns, table.name+"."+index.name+"_a", table.name+"."+index.name+"_b")
+			}
+		}
+	}
+	for _, digest := range digestColumns() {
+		columns = append(columns, digest.table+"."+digest.column)
+	}
+	return columns
+}
+
+// LookAtReadings is the query by which readings are found that are to be sealed: the next ones after a key.
+func (s *Store) LookAtReadings(after []string, onlyClear bool) (query string, args []any) {
+	tables := sealedTables()
+	readings := tables[slices.IndexFunc(tables, func(t sealedTable) bool { return t.name == "observations" })]
+	var asked statement
+	query = readings.look(&asked, s, after, onlyClear)
+	return query, asked.args
+}
+
+// Explained runs a query for the sake of its plan.
+func (q *Queries) Explained(query string, args ...any) error {
+	rows, err := q.db.Query(context.Background(), query, args...)
+	if err == nil {
+		rows.Close()
+	}
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/vantrexia/vantrexia/db"
-	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // waitingReadings archives one in a hundred patients, and writes 5,000 readings that wait because of that.
@@ -28,7 +27,7 @@ ANALYZE`
 // transmissions.
 func TestPlansOfManyPatients(t *testing.T) {
 	_, conn := migrated(t)
-	if err := db.StoreOn(conn, keyringtest.Shared()).InsertPatients(t.Context(), manyPatients(20_000)); err != nil {
+	if err := db.StoreOn(conn).InsertPatients(t.Context(), manyPatients(20_000)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Exec(t.Context(), waitingReadings); err != nil {
@@ -80,7 +79,7 @@ func thePatientLookUps(t *testing.T, conn *pgx.Conn) {
 	}
 
 	e := &explainer{DBTX: conn, t: t}
-	store := db.StoreOn(e, keyringtest.Shared())
+	store := db.StoreOn(e)
 	filter, page := db.PatientFilter{PracticeCode: thePractice}, db.Page[db.PatientKey]{Limit: 21}
 	list := func() {
 		t.Helper()
@@ -138,7 +137,7 @@ func theHeldReadings(t *testing.T, conn *pgx.Conn) {
 func wantPlan(t *testing.T, conn *pgx.Conn, name string, most int, run func(context.Context, *db.Queries) error) {
 	t.Run(name, func(t *testing.T) {
 		e := &explainer{DBTX: conn, t: t}
-		if err := run(t.Context(), db.StoreOn(e, keyringtest.Shared()).Queries); err != nil {
+		if err := run(t.Context(), db.New(db.Keyed(e))); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range e.plans {

@@ -102,6 +102,27 @@ func (q *Queries) externalIDIndex(practice string, id *string) keyring.Index {
 	return q.ring().Index(indexedExternalID, practice, *id)
 }
 
+// mrnIn and externalIDIn read what is indexed of opened demographics; an empty text is none.
+func mrnIn(plain []byte) (string, error) {
+	d, err := parseDemographics(plain)
+	return d.MRN, err
+}
+
+func externalIDIn(plain []byte) (string, error) {
+	d, err := parseDemographics(plain)
+	if d.ExternalID == nil {
+		return "", err
+	}
+	return *d.ExternalID, err
+}
+
+func parseDemographics(plain []byte) (d Demographics, err error) {
+	if json.Unmarshal(plain, &d) != nil { // its error would repeat the text
+		return d, errors.New("is not written as this version writes it: use a newer binary")
+	}
+	return d, nil
+}
+
 func demographicsCell(practice string, id uuid.UUID) keyring.Cell {
 	return keyring.Cell{Table: "patients", Column: "demographics", Practice: practice, Row: id.String()}
 }
@@ -123,8 +144,8 @@ func (q *Queries) openDemographics(practice string, id uuid.UUID, sealed []byte)
 	if err != nil {
 		return d, err
 	}
-	if json.Unmarshal(plain, &d) != nil { // its error would repeat the text
-		return d, errors.New(cell.String() + " is not written as this version writes it: use a newer binary")
+	if d, err = parseDemographics(plain); err != nil {
+		return d, fmt.Errorf("%s: %w", cell, err)
 	}
 	return d, nil
 }

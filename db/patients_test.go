@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -147,77 +148,25 @@ WHERE other.ordinal = 3 - i.ordinal`
 	}
 }
 
-// newKeys are two keyrings: one that is not rotated yet, and what it becomes by rotating and by retiring keys.
-type newKeys struct{ old, both, new *keyring.Keyring }
-
-// rotated returns them for a keyset.
-func rotated(t *testing.T, set keyring.Keyset) newKeys {
-	t.Helper()
-	open := func(content []byte) *keyring.Keyring {
-		t.Helper()
-		keys, err := keyring.New(content)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return keys
-	}
-	content, err := keyring.Generate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := newKeys{old: open(content)}
-	content, _, err = keyring.Rotate(content, set, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys.both = open(content)
-	for _, key := range keys.old.Keys() {
-		if key.Keyset == set {
-			if content, err = keyring.Retire(content, set, key.ID); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	keys.new = open(content)
-	return keys
-}
-
-// withKeys are stores of one database that have different keys.
-func withKeys(t *testing.T, all ...*keyring.Keyring) (stores []*db.Store) {
-	t.Helper()
-	url := stack.Postgres(t)
-	for _, keys := range all {
-		store, err := db.Open(t.Context(), url, keys)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(store.Close)
-		if _, err := store.Migrate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		stores = append(stores, store)
-	}
-	return stores
-}
-
 // A missing key is named, and nothing is read without it.
-func TestAMissingKeyIsNamed(t *testing.T) {
+func TestAMissingKeyOfPatientsIsNamed(t *testing.T) {
 	t.Parallel()
-	keys := rotated(t, keyring.Columns)
-	stores := withKeys(t, keys.old, keys.both, keys.new)
-	p := stored(t, stores[0], somebody("MRN-1", "ecw-1"))
+	v := newVault(t)
+	old := generated(t)
+	_, used, retired := rotated(t, old, keyring.Columns)
+	p := stored(t, v.with(old), somebody("MRN-1", "ecw-1"))
 
 	read := func(s *db.Store) error {
 		_, err := s.GetPatient(t.Context(), db.GetPatientParams{PracticeCode: "FFHEDD", ID: p.ID})
 		return err
 	}
-	if err := read(stores[1]); err != nil {
+	if err := read(v.with(used)); err != nil {
 		t.Errorf("with both keys: %v", err)
 	}
-	err := read(stores[2])
+	err := read(v.with(retired))
 	var missing *keyring.MissingKeyError
-	if !errors.As(err, &missing) || missing.ID != keys.old.Keys()[0].ID {
-		t.Errorf("without the old key: %v, want it named", err)
+	if !errors.As(err, &missing) || missing.ID != keyIn(t, old, keyring.Columns) {
+		t.Fatalf("without the old key: %v, want it named", err)
 	}
 	if said := db.Cause(err); !strings.Contains(said, missing.ID) || !strings.Contains(said, "escrow") {
 		t.Errorf("the cause is %q", said)
@@ -228,55 +177,68 @@ func TestAMissingKeyIsNamed(t *testing.T) {
 // the others have stored. Nobody stores an MRN or an eCW id a second time.
 func TestAnMRNIsFoundWhileTheIndexIsRotated(t *testing.T) {
 	t.Parallel()
-	keys := rotated(t, keyring.Indexes)
-	stores := withKeys(t, keys.old, keys.both, keys.new)
-	old, both, after := stores[0], stores[1], stores[2]
-	find := func(s *db.Store, mrn, ecwID string, want uuid.UUID) {
+	v := newVault(t)
+	content := generated(t)
+	known, used, retired := rotated(t, content, keyring.Indexes)
+	phases := []*db.Store{v.with(content), v.with(known), v.with(used)}
+
+	var all []db.Patient
+	check := func(name string, s *db.Store) {
 		t.Helper()
-		byMRN, err := s.FindPatientByMRN(t.Context(), db.FindPatientByMRNParams{PracticeCode: "FFHEDD", MRN: mrn})
-		if err != nil || byMRN.ID != want {
-			t.Errorf("by %s: %v, %v, want %s", mrn, byMRN.ID, err, want)
-		}
-		byID, err := s.FindLinkedPatient(t.Context(), db.FindLinkedPatientParams{PracticeCode: "FFHEDD", ExternalID: &ecwID})
-		if err != nil || byID.ID != want {
-			t.Errorf("by %s: %v, %v, want %s", ecwID, byID.ID, err, want)
-		}
-		linked, err := s.ListLinkedIDs(t.Context(), db.ListLinkedIDsParams{PracticeCode: "FFHEDD", ExternalIDs: []string{ecwID}})
-		if err != nil || linked[ecwID] != want {
-			t.Errorf("by %s in a list: %v, %v, want %s", ecwID, linked, err, want)
-		}
-	}
-	refused := func(s *db.Store, p db.CreatePatientParams) {
-		t.Helper()
-		for _, p := range []db.CreatePatientParams{p, somebody(p.MRN, "other"), somebody("other", *p.ExternalID)} {
-			if _, err := s.CreatePatient(t.Context(), p); !db.IsNotFound(err) {
-				t.Errorf("a duplicate is stored: %v", err)
+		for _, p := range all {
+			findPatient(t, name, s, p)
+			for _, again := range []db.CreatePatientParams{
+				{PracticeCode: p.PracticeCode, Demographics: p.Demographics},
+				somebody(p.MRN, "other"),
+				somebody("other", *p.ExternalID),
+			} {
+				if _, err := s.CreatePatient(t.Context(), again); !db.IsNotFound(err) {
+					t.Errorf("%s: a duplicate of %s is stored: %v", name, p.MRN, err)
+				}
 			}
 		}
 	}
-
-	before, during := somebody("MRN-before", "ecw-before"), somebody("MRN-during", "ecw-during")
-	first, second := stored(t, old, before), stored(t, both, during)
-	for _, s := range []*db.Store{old, both} {
-		find(s, before.MRN, *before.ExternalID, first.ID)
-		find(s, during.MRN, *during.ExternalID, second.ID)
-		refused(s, before)
-		refused(s, during)
+	for i, s := range phases {
+		all = append(all, stored(t, s, somebody(fmt.Sprintf("MRN-%d", i), fmt.Sprintf("ecw-%d", i))))
+	}
+	for i, s := range phases {
+		check(fmt.Sprintf("phase %d", i), s)
 	}
 
-	// Every row is written once more before the old key is retired, as `vantrexia keys reencrypt` does. A chart stays
-	// the same one.
-	for _, p := range []db.Patient{first, second} {
-		rewritten := update(t, both, p)
-		if *rewritten.ChartID != *p.ChartID {
-			t.Errorf("the chart was %s and is %s", p.ChartID, rewritten.ChartID)
-		}
+	// One of them is relinked to and fro by a process that knows the old key only, which takes its new hashes away.
+	moved := all[2]
+	moved.ExternalID = new("ecw-moved")
+	moved = update(t, phases[0], moved)
+	moved.ExternalID = all[2].ExternalID
+	if moved = update(t, phases[1], moved); *moved.ChartID != *all[2].ChartID {
+		t.Errorf("linked again the chart is %s, was %s", moved.ChartID, all[2].ChartID)
 	}
-	find(after, before.MRN, *before.ExternalID, first.ID)
-	find(after, during.MRN, *during.ExternalID, second.ID)
-	refused(after, before)
-	refused(after, during)
-	refused(both, before)
+
+	if _, err := phases[2].Reencrypt(t.Context(), func(int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	check("with the old key and the new one", phases[2])
+	check("without the old key", v.with(retired))
+	if again := update(t, v.with(retired), all[0]); *again.ChartID != *all[0].ChartID {
+		t.Errorf("written under the new key the chart is %s, was %s", again.ChartID, all[0].ChartID)
+	}
+}
+
+// findPatient wants a patient to be found in each way.
+func findPatient(t *testing.T, name string, s *db.Store, p db.Patient) {
+	t.Helper()
+	byMRN, err := s.FindPatientByMRN(t.Context(), db.FindPatientByMRNParams{PracticeCode: p.PracticeCode, MRN: p.MRN})
+	if err != nil || byMRN.ID != p.ID {
+		t.Errorf("%s: by %s is found %s, %v", name, p.MRN, byMRN.ID, err)
+	}
+	byID, err := s.FindLinkedPatient(t.Context(), db.FindLinkedPatientParams{PracticeCode: p.PracticeCode, ExternalID: p.ExternalID})
+	if err != nil || byID.ID != p.ID {
+		t.Errorf("%s: by %s is found %s, %v", name, *p.ExternalID, byID.ID, err)
+	}
+	asked := db.ListLinkedIDsParams{PracticeCode: p.PracticeCode, ExternalIDs: []string{"nobody", *p.ExternalID}}
+	if linked, err := s.ListLinkedIDs(t.Context(), asked); err != nil || len(linked) != 1 || linked[*p.ExternalID] != p.ID {
+		t.Errorf("%s: of a list is found %v, %v", name, linked, err)
+	}
 }
 
 // update writes a patient again as it is.

@@ -230,7 +230,7 @@ func Cause(err error) string {
 	case errors.As(err, &missing):
 		return missing.Error()
 	case errors.Is(err, keyring.ErrCorrupt):
-		return "a sealed column of the database does not open, see the log"
+		return err.Error() // the place of a value, and no value
 	case IsRefused(err):
 		return "the database refuses us, check DATABASE_URL"
 	case IsUnavailable(err):

@@ -174,6 +174,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	started := func() {
 		d.working.Store(true)
 		warnOfOthers(ctx, d, log)
+		go worker.SealClear(ctx, d.store, log)
 		log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
 	}
 
