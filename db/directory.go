@@ -116,20 +116,15 @@ func (d *directory) update(ctx context.Context, q *Queries) error {
 		since = time.Time{}
 	}
 	began := time.Now()
-	rows, err := q.listChanged(ctx, listChangedParams{PracticeCode: d.practice, Since: since})
+	written, err := q.listChanged(ctx, listChangedParams{PracticeCode: d.practice, Since: since})
 	if err != nil {
 		return err
 	}
 
 	var changed []uuid.UUID
-	listed := make(map[uuid.UUID]bool, len(rows))
-	for _, row := range rows {
-		if row.ID == nil { // the row that has the time only
-			continue
-		}
-		listed[*row.ID] = true
-		if known := d.people[*row.ID]; known == nil || known.updated != row.UpdatedAt.UnixMicro() {
-			changed = append(changed, *row.ID)
+	for i, id := range written.IDs {
+		if known := d.people[id]; known == nil || known.updated != written.UpdatedAt[i].UnixMicro() {
+			changed = append(changed, id)
 		}
 	}
 	read, err := d.read(ctx, q, changed)
@@ -138,17 +133,27 @@ func (d *directory) update(ctx context.Context, q *Queries) error {
 	}
 
 	gone := map[uuid.UUID]bool{}
-	for id := range d.people {
-		if all && !listed[id] {
-			gone[id] = true
-		}
+	if all {
+		gone = d.without(written.IDs)
 	}
 	d.replace(read, gone)
-	d.asked = rows[0].At
+	d.asked = written.At
 	if all {
 		d.compared = began
 	}
 	return nil
+}
+
+// without returns who is known and not among the ids.
+func (d *directory) without(ids []uuid.UUID) map[uuid.UUID]bool {
+	gone := make(map[uuid.UUID]bool)
+	for id := range d.people {
+		gone[id] = true
+	}
+	for _, id := range ids {
+		delete(gone, id)
+	}
+	return gone
 }
 
 // read opens the names of patients.
@@ -228,5 +233,5 @@ func merged(order []*person, gone map[uuid.UUID]bool, added []*person, compare f
 	return append(next, added...)
 }
 
-// begins reports whether the first name, the last name or the MRN begins with a text in lower case.
-func (p *person) begins(text string) bool { return strings.Contains(p.words, "\x00"+text) }
+// beginning is what the words of a person contain when one of them begins with a text, in upper or lower case.
+func beginning(text string) string { return "\x00" + strings.ToLower(text) }

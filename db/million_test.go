@@ -392,6 +392,9 @@ func theLog() map[string]planned {
 		if name == "weight" { // the type is in another table, so rows are looked up one by one until 10,001 fit
 			most = 12 * db.CountedExactly // a parallel plan reads a little more than it needs
 		}
+		if filter.FormerChart { // each chart is compared with its patient's
+			most += 3_100
+		}
 		for _, order := range []db.TransmissionOrder{db.ByCreation, db.ByLastAttempt, db.ByNextRetry} {
 			for _, descending := range []bool{false, true} {
 				middle := db.TransmissionKey{At: day.Add(12 * time.Hour), ID: uuid.UUID{12: 1}, Lacks: order == db.ByNextRetry}

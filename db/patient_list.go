@@ -86,15 +86,15 @@ func (s *Store) fitting(ctx context.Context, f PatientFilter) (func(*person) boo
 		only = append(only, found.ID)
 	}
 
-	search := ""
+	begins := beginning("") // as every word does
 	if f.Search != nil {
-		search = strings.ToLower(*f.Search)
+		begins = beginning(*f.Search)
 	}
 	return func(p *person) bool {
 		return (f.Active == nil || *f.Active != p.archived) &&
 			(f.Mismatch == nil || *f.Mismatch == p.mismatched) &&
 			!slices.ContainsFunc(only, func(id uuid.UUID) bool { return id != p.id }) &&
-			(search == "" || p.begins(search))
+			strings.Contains(p.words, begins)
 	}, nil
 }
 

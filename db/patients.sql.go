@@ -405,14 +405,14 @@ func (q *Queries) getPatient(ctx context.Context, arg getPatientParams) (sealedP
 	return i, err
 }
 
-const listChanged = `-- name: listChanged :many
+const listChanged = `-- name: listChanged :one
 SELECT
     now()::timestamptz AS at,
-    p.id,
-    p.updated_at
-FROM (SELECT 1) one
-LEFT JOIN patients p ON p.practice_code = $1
-                    AND p.updated_at >= $2::timestamptz
+    coalesce(array_agg(id), '{}')::uuid[] AS ids,
+    coalesce(array_agg(updated_at), '{}')::timestamptz[] AS updated_at
+FROM patients
+WHERE practice_code = $1
+  AND updated_at >= $2::timestamptz
 `
 
 type listChangedParams struct {
@@ -422,30 +422,17 @@ type listChangedParams struct {
 
 type listChangedRow struct {
 	At        time.Time
-	ID        *uuid.UUID
-	UpdatedAt *time.Time
+	IDs       []uuid.UUID
+	UpdatedAt []time.Time
 }
 
-// Lists the patients who were written at a moment or later, and always one row: its time is the database's, from which
-// the next list may go on.
-func (q *Queries) listChanged(ctx context.Context, arg listChangedParams) ([]listChangedRow, error) {
-	rows, err := q.db.Query(ctx, listChanged, arg.PracticeCode, arg.Since)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []listChangedRow{}
-	for rows.Next() {
-		var i listChangedRow
-		if err := rows.Scan(&i.At, &i.ID, &i.UpdatedAt); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// Lists the patients who were written at a moment or later, and the database's time, from which the next list may go
+// on. Arrays are read several times as fast as rows.
+func (q *Queries) listChanged(ctx context.Context, arg listChangedParams) (listChangedRow, error) {
+	row := q.db.QueryRow(ctx, listChanged, arg.PracticeCode, arg.Since)
+	var i listChangedRow
+	err := row.Scan(&i.At, &i.IDs, &i.UpdatedAt)
+	return i, err
 }
 
 const listNames = `-- name: listNames :many

@@ -206,16 +206,16 @@ FROM patients
 WHERE practice_code = @practice_code
   AND id = ANY(@ids::uuid[]);
 
--- name: listChanged :many
--- Lists the patients who were written at a moment or later, and always one row: its time is the database's, from which
--- the next list may go on.
+-- name: listChanged :one
+-- Lists the patients who were written at a moment or later, and the database's time, from which the next list may go
+-- on. Arrays are read several times as fast as rows.
 SELECT
     now()::timestamptz AS at,
-    p.id,
-    p.updated_at
-FROM (SELECT 1) one
-LEFT JOIN patients p ON p.practice_code = @practice_code
-                    AND p.updated_at >= @since::timestamptz;
+    coalesce(array_agg(id), '{}')::uuid[] AS ids,
+    coalesce(array_agg(updated_at), '{}')::timestamptz[] AS updated_at
+FROM patients
+WHERE practice_code = @practice_code
+  AND updated_at >= @since::timestamptz;
 
 -- name: listNames :many
 SELECT
