@@ -321,3 +321,17 @@ func TestNullTakesATextAway(t *testing.T) {
 		t.Errorf("changed to %s", whole.body)
 	}
 }
+
+// The ciphertexts of two patients were exchanged: neither is shown as the other, and the answer says what to do.
+func TestAnExchangedPatientIsNotShown(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	first, _ := s.patient(""), s.patient("")
+	s.exec("UPDATE patients a SET demographics = b.demographics FROM patients b WHERE a.id <> b.id")
+	for _, path := range []string{"/api/v1/patients/" + first + "/", "/api/v1/patients/", "/api/v1/patients/?search=jane"} {
+		got := s.do("GET", path, "").want(t, http.StatusInternalServerError, "internal")
+		if !strings.Contains(got.text("detail"), "cannot be decrypted") {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+}

@@ -221,6 +221,12 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// IsSealed reports whether stored data does not open: a key is missing, or a row was changed.
+func IsSealed(err error) bool {
+	var missing *keyring.MissingKeyError
+	return errors.As(err, &missing) || errors.Is(err, keyring.ErrCorrupt)
+}
+
 // Cause says in plain words why a statement failed, for places that must not keep the error itself: that
 // names the host and the user of the database, or repeats what was to be stored.
 func Cause(err error) string {
