@@ -118,6 +118,12 @@ func insertCrowd(t *testing.T, conn *pgx.Conn) {
 		t.Fatal(err)
 	}
 
+	const mismatched = "UPDATE patients SET mismatch_since = now() " +
+		"WHERE (get_byte(uuid_send(id), 15) + 256 * get_byte(uuid_send(id), 14)) % 1000 = 1"
+	if _, err := conn.Exec(t.Context(), mismatched); err != nil {
+		t.Fatal(err)
+	}
+
 	for n := 11; n < 1_000_000; n += 40_000 {
 		former := db.Chart{ID: numbered(0xf0, n%3_000), ECWPatientID: "former"}
 		if _, err := conn.Exec(t.Context(), "DELETE FROM patient_charts WHERE id = $1", former.ID); err != nil {

@@ -78,7 +78,8 @@ func (q *Queries) ring() *keyring.Keyring { return q.db.(keyed).keys }
 func NewStore(ctx context.Context, url string, keys *keyring.Keyring) (*Store, error) {
 	cfg, err := poolConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like postgres://user:password@host:5432/database: %w", err)
+		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like "+
+			"postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
 	}
 
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -30,6 +30,7 @@ type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
 	KeyringFile       string          `env:"KEYRING_FILE" envDefault:".local/keyring.json"`
+	UnencryptedHosts  []string        `env:"ALLOW_UNENCRYPTED_HOSTS"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`

@@ -17,8 +17,11 @@ import (
 // newStore makes the connection pool, and does not connect yet.
 func newStore(ctx context.Context, cfg config, keys *keyring.Keyring) (*db.Store, error) {
 	if cfg.DatabaseURL == "" {
-		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
-			"which starts a database")
+		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database?sslmode=verify-full, or " +
+			"use `make run`, which starts a database")
+	}
+	if err := cfg.checkDatabaseTLS(); err != nil {
+		return nil, err
 	}
 	return db.NewStore(ctx, cfg.DatabaseURL, keys)
 }

@@ -41,6 +41,8 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		"unparsable database URL": {"DATABASE_URL=foo", "DATABASE_URL cannot be read"},
 		"wrong password":          {"DATABASE_URL=" + wrongPassword.String(), "password authentication failed"},
 		"unknown database":        {"DATABASE_URL=" + wrongName.String(), "does not exist"},
+		"database without TLS":    {"DATABASE_URL=postgres://u:hunter2@db.example/v", "sslmode=verify-full"},
+		"Temporal without TLS":    {"TEMPORAL_ADDRESS=temporal:7233", "TEMPORAL_TLS=true"},
 		"taken health address":    {"HEALTH_ADDRESS=" + taken.Addr().String(), "HEALTH_ADDRESS"},
 		"no drain timeout":        {"DRAIN_TIMEOUT=0s", "DRAIN_TIMEOUT"},
 		"unreadable key":          {"ECW_PRIVATE_KEY=nonsense", "ECW_PRIVATE_KEY"},

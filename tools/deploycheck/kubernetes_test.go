@@ -3,6 +3,8 @@ package deploycheck
 import (
 	"bytes"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,6 +129,9 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	}
 
 	checkSettings(t, container.Args[0], set, mounted)
+	if set["TEMPORAL_API_KEY_FILE"]+set["TEMPORAL_TLS_CLIENT_CERT_PATH"] == "" || set["ALLOW_UNENCRYPTED_HOSTS"] != "" {
+		t.Errorf("%s: Temporal is reached without TLS", name)
+	}
 	security := container.SecurityContext
 	if !*pod.SecurityContext.RunAsNonRoot || !*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation {
 		t.Errorf("%s: the container may do more than it needs", name)
@@ -136,6 +141,16 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	}
 	if container.Args[0] != "migrate" && (container.ReadinessProbe == nil || *pod.TerminationGracePeriodSeconds < 60) {
 		t.Errorf("%s: not ready to be replaced", name)
+	}
+}
+
+// TestTheGuideReachesPostgreSQLWithTLS: where the guide says how the URL looks, its authority is among the keys of the Secret.
+func TestTheGuideReachesPostgreSQLWithTLS(t *testing.T) {
+	t.Parallel()
+	url := regexp.MustCompile(`postgres://\S+\?sslmode=verify-full&sslrootcert=/run/secrets/vantrexia/(\S+)`).
+		FindStringSubmatch(readFile(t, "deploy", "README.md"))
+	if url == nil || !slices.Contains(secretKeys(t), url[1]) {
+		t.Errorf("the authority of PostgreSQL's certificate is %v, the Secret has %v", url, secretKeys(t))
 	}
 }
 
