@@ -422,6 +422,40 @@ func (s *system) useTOTP(id uuid.UUID, secret string) {
 	}
 }
 
+// edit changes a patient directly in the table, past what the API checks.
+func (s *system) edit(id string, change func(*db.Demographics)) {
+	s.tb.Helper()
+	err := s.store.InTx(s.tb.Context(), func(q *db.Queries) error {
+		p, err := q.LockPatient(s.tb.Context(), db.LockPatientParams{PracticeCode: practice, ID: uuid.MustParse(id)})
+		if err != nil {
+			return err
+		}
+		change(&p.Demographics)
+		_, err = q.UpdatePatient(s.tb.Context(), db.UpdatePatientParams{
+			PracticeCode:  practice,
+			ID:            p.ID,
+			Demographics:  p.Demographics,
+			Active:        p.ArchivedAt == nil,
+			MismatchSince: p.MismatchSince,
+		})
+		return err
+	})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// setMRN and link change one field of a patient directly in the table.
+func (s *system) setMRN(id, mrn string) {
+	s.tb.Helper()
+	s.edit(id, func(d *db.Demographics) { d.MRN = mrn })
+}
+
+func (s *system) link(id, ecwID string) {
+	s.tb.Helper()
+	s.edit(id, func(d *db.Demographics) { d.ExternalID = &ecwID })
+}
+
 // patient stores Jane Doe, linked to a patient of the EHR, directly in the table: the API would ask the EHR,
 // which may be broken, and would find another name. An empty ecwID leaves the patient unlinked.
 func (s *system) patient(ecwID string) (id string) {
@@ -431,7 +465,7 @@ func (s *system) patient(ecwID string) (id string) {
 	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","date_of_birth":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
 	id = s.do("POST", "/api/v1/patients/", body).want(s.tb, http.StatusCreated, "").text("id")
 	if ecwID != "" {
-		s.exec("UPDATE patients SET external_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
+		s.link(id, ecwID)
 	}
 	return id
 }

@@ -69,9 +69,10 @@ func (s *Store) migrationProvider() (*goose.Provider, error) {
 	return provider, nil
 }
 
-// goMigrations are the migrations that need the keys.
+// goMigrations are the migrations that need the keys. Their numbers are among those of the files.
 func (s *Store) goMigrations() []*goose.Migration {
 	return []*goose.Migration{
+		goose.NewGoMigration(12, &goose.GoFunc{RunTx: sealPatients(s.keys)}, nil),
 		goose.NewGoMigration(16, &goose.GoFunc{RunTx: s.sealUsers}, nil),
 	}
 }

@@ -90,50 +90,12 @@ type OidcSignIn struct {
 	Secrets      []byte
 }
 
-type Patient struct {
-	ID                uuid.UUID
-	PracticeCode      string
-	FirstName         string
-	LastName          string
-	DateOfBirth       time.Time
-	Gender            *string
-	MRN               string
-	ExternalID        *string
-	Phone             string
-	Email             string
-	AddressLine1      string
-	AddressLine2      string
-	City              string
-	State             string
-	Zip               string
-	ArchivedAt        *time.Time
-	MismatchSince     *time.Time
-	MismatchConfirmed *string
-	ReadingsPrunedTo  *time.Time
-	CreatedAt         time.Time
-	UpdatedAt         time.Time
-}
-
-type PatientChart struct {
-	PatientID    uuid.UUID
-	ECWPatientID string
-}
-
 type PatientImport struct {
 	ID           uuid.UUID
 	PracticeCode string
 	Refresh      bool
 	CreatedAt    time.Time
 	FinishedAt   *time.Time
-}
-
-type PatientImportItem struct {
-	ImportID  uuid.UUID
-	Ordinal   int32
-	ECWFHIRID string
-	Outcome   *string
-	PatientID *uuid.UUID
-	Reason    string
 }
 
 type Place struct {
@@ -187,7 +149,7 @@ type Transmission struct {
 	ErrorMessage     string
 	HTTPStatus       *int32
 	ECWObservationID *string
-	ECWPatientID     *string
+	ChartID          *uuid.UUID
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
 }
@@ -198,7 +160,7 @@ type TransmissionAttempt struct {
 	Number           int32
 	StartedAt        time.Time
 	SentAt           *time.Time
-	ECWPatientID     *string
+	ChartID          *uuid.UUID
 	FinishedAt       *time.Time
 	HTTPStatus       *int32
 	ECWObservationID *string
@@ -226,6 +188,26 @@ type sealedAPIKey struct {
 	Devices      []byte
 }
 
+type sealedChart struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	PatientID        uuid.UUID
+	ECWPatientID     []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	SentTo           bool
+	CreatedAt        time.Time
+}
+
+type sealedImportItem struct {
+	ImportID  uuid.UUID
+	Ordinal   int32
+	Outcome   *string
+	PatientID *uuid.UUID
+	Reason    string
+	ECWFHIRID []byte
+}
+
 type sealedObservation struct {
 	ID              uuid.UUID
 	PracticeCode    string
@@ -241,6 +223,22 @@ type sealedObservation struct {
 	TransformedAt   *time.Time
 	Reading         []byte
 	Resource        []byte
+}
+
+type sealedPatient struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	ArchivedAt       *time.Time
+	MismatchSince    *time.Time
+	ReadingsPrunedTo *time.Time
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	Demographics     []byte
+	MRNIndexA        []byte
+	MRNIndexB        []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	ChartID          *uuid.UUID
 }
 
 type sealedUser struct {

@@ -58,8 +58,9 @@ const (
 // Store is the database: every query, and transactions over several of them.
 type Store struct {
 	*Queries
-	pool *pgxpool.Pool
-	keys *keyring.Keyring
+	pool        *pgxpool.Pool
+	keys        *keyring.Keyring
+	directories directories
 }
 
 // keyed is a connection whose queries seal what they write, and open what they read, with these keys.
@@ -219,6 +220,12 @@ func IsUnavailable(err error) bool {
 		errors.As(err, &network) ||
 		errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// IsSealed reports whether stored data does not open: a key is missing, or a row was changed.
+func IsSealed(err error) bool {
+	var missing *keyring.MissingKeyError
+	return errors.As(err, &missing) || errors.Is(err, keyring.ErrCorrupt)
 }
 
 // Cause says in plain words why a statement failed, for places that must not keep the error itself: that

@@ -56,7 +56,7 @@ func hexText(text string) string { return hex.EncodeToString([]byte(text)) }
 func TestAccountsInClearAreSealed(t *testing.T) {
 	t.Parallel()
 	store, conn := open(t)
-	if err := store.MigrateTo(t.Context(), 10); err != nil {
+	if _, err := store.MigrateTo(t.Context(), 10); err != nil {
 		t.Fatal(err)
 	}
 	id := uuid.New()

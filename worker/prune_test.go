@@ -312,14 +312,14 @@ func TestAPrunedReadingThatComesAgainIsNotSentAgain(t *testing.T) {
 		}
 		r.mustDeliver(r.start(again.ID))
 		r.wantOnce(id)
-		if row := r.transmission(id); row.ECWPatientID == nil || *row.ECWPatientID != former {
-			t.Errorf("it is recorded in the chart %v, want it found in %s", row.ECWPatientID, former)
+		if got := r.chartOf(id); got != former {
+			t.Errorf("it is recorded in the chart %q, want it found in %s", got, former)
 		}
 	}
 
 	fresh := r.storeReading(fhir.BloodPressure, bloodPressure) // is younger than what was pruned
 	r.mustDeliver(r.start(fresh))
-	if row := r.transmission(fresh); row.ECWPatientID == nil || *row.ECWPatientID != other {
-		t.Errorf("a new reading is in the chart %v, want %s", row.ECWPatientID, other)
+	if got := r.chartOf(fresh); got != other {
+		t.Errorf("a new reading is in the chart %q, want %s", got, other)
 	}
 }

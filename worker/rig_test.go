@@ -226,8 +226,15 @@ func (r *rig) linkPatient() {
 	r.t.Helper()
 	person := sandbox.People()[0]
 	r.patient = must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
-		PracticeCode: practice, FirstName: person.FirstName, LastName: person.LastName, MRN: person.MRN, ExternalID: &person.FHIRID,
-		DateOfBirth: must(time.Parse(time.DateOnly, person.BirthDate))(r.t), Active: true,
+		PracticeCode: practice,
+		Demographics: db.Demographics{
+			FirstName:   person.FirstName,
+			LastName:    person.LastName,
+			DateOfBirth: must(time.Parse(time.DateOnly, person.BirthDate))(r.t),
+			MRN:         person.MRN,
+			ExternalID:  &person.FHIRID,
+		},
+		Active: true,
 	}))(r.t)
 }
 

@@ -157,7 +157,7 @@ func TestTemporalSeesARenewedCertificate(t *testing.T) {
 		TemporalAddress:   address,
 		TemporalNamespace: "default",
 		Temporal:          temporalConfig{ClientCertPath: certFile, ClientKeyPath: keyFile, ServerCAPath: ca},
-	})
+	}, keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}
