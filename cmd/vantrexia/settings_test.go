@@ -339,6 +339,25 @@ func TestRetainedTimesReachThePrune(t *testing.T) {
 	}
 }
 
+// TestPlainPayloadsAreReadUntilADay: the day reaches the converters.
+func TestPlainPayloadsAreReadUntilADay(t *testing.T) {
+	for set, want := range map[string]time.Time{"": {}, "2026-12-31": time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)} {
+		t.Setenv("TEMPORAL_PLAIN_PAYLOADS_UNTIL", set)
+		cfg, err := loadConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.payloads(nil).PlainUntil; !got.Equal(want) {
+			t.Errorf("set to %q they are read until %s, want %s", set, got, want)
+		}
+	}
+
+	t.Setenv("TEMPORAL_PLAIN_PAYLOADS_UNTIL", "tomorrow")
+	if _, err := loadConfig(); err == nil || !strings.HasPrefix(err.Error(), "TEMPORAL_PLAIN_PAYLOADS_UNTIL cannot be read") {
+		t.Errorf("tomorrow is refused with %v", err)
+	}
+}
+
 // TestDevListensOnThisMachine: `make run` shows its token on the screen, so its API is closed to other
 // machines unless API_ADDRESS opens it.
 func TestDevListensOnThisMachine(t *testing.T) {
