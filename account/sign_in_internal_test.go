@@ -13,10 +13,11 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack/devtest"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 var stack = devtest.Stack{Migrate: func(ctx context.Context, url string) error {
-	store, err := db.Open(ctx, url)
+	store, err := db.Open(ctx, url, keyringtest.Shared())
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func newTestPeople(t *testing.T) *People {
 
 func newTestPeopleAt(t *testing.T, url string) *People {
 	t.Helper()
-	store, err := db.Open(t.Context(), url)
+	store, err := db.Open(t.Context(), url, keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -264,6 +264,7 @@ func (d *first) open(ctx context.Context, q *db.Queries, id uuid.UUID) (FirstDel
 	}
 	at := d.transformedAt()
 	err = q.SaveResource(ctx, db.SaveResourceParams{
+		PracticeCode:    d.ref.PracticeCode,
 		ID:              d.ref.ObservationID,
 		Resource:        d.stored,
 		ResourceVersion: d.row.Observation.ResourceVersion + 1,

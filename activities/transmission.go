@@ -163,7 +163,11 @@ func (a *Transmission) Transform(ctx context.Context, ref ObservationRef) (time.
 		})
 	}
 	err = a.Store.SaveResource(ctx, db.SaveResourceParams{
-		ID: ref.ObservationID, Resource: resource, ResourceVersion: row.Observation.ResourceVersion + 1, TransformedAt: &at,
+		PracticeCode:    ref.PracticeCode,
+		ID:              ref.ObservationID,
+		Resource:        resource,
+		ResourceVersion: row.Observation.ResourceVersion + 1,
+		TransformedAt:   &at,
 	})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("save resource: %w", err)

@@ -173,38 +173,35 @@ type chunkReading struct {
 	item int // its place in the chunk
 }
 
-// earlierItems returns the requests that used the items' keys before.
-func (s *server) earlierItems(ctx context.Context, items []sentReading) (map[string]db.FindRequestsRow, error) {
-	known := map[string]db.FindRequestsRow{}
+// earlierItems returns the requests that used the items' keys before, by their keys.
+func (s *server) earlierItems(ctx context.Context, items []sentReading) (map[string]db.FoundRequest, error) {
 	if items[0].key == "" { // then none has a key
-		return known, nil
+		return nil, nil
 	}
 
-	keys := make([]string, len(items))
+	requests := make([]db.Request, len(items))
 	for i, item := range items {
-		keys[i] = item.key
+		requests[i] = item.request()
 	}
 
-	requests, err := s.Store.FindRequests(ctx, db.FindRequestsParams{PracticeCode: s.PracticeCode, Keys: keys})
+	known, err := s.Store.FindRequests(ctx, db.FindRequestsParams{PracticeCode: s.PracticeCode, Requests: requests})
 	if err != nil {
 		return nil, fmt.Errorf("look up idempotency keys: %w", err)
-	}
-	for _, request := range requests {
-		known[request.Key] = request
 	}
 	return known, nil
 }
 
 // readItem returns an item's reading, or its result when the reading is not to be stored.
-func (s *server) readItem(ctx context.Context, item sentReading, known map[string]db.FindRequestsRow, now time.Time) (
+func (s *server) readItem(ctx context.Context, item sentReading, known map[string]db.FoundRequest, now time.Time) (
 	patientReading, *batchItem,
 ) {
 	err := s.checkItem(item.raw)
 	if request, ok := known[item.key]; ok && err == nil {
-		if err = sameBody(item.raw, request.RequestHash); err == nil {
+		if request.SameBody {
 			existing := storedItem(request.ObservationID, false)
 			return patientReading{}, &existing
 		}
+		err = keyReused()
 	}
 
 	var reading patientReading
@@ -270,25 +267,21 @@ func (s *server) insertReadings(ctx context.Context, q *db.Queries, readings []c
 		return nil
 	}
 
-	columns := createParams(s.PracticeCode, others)
 	stored, err := q.FindReadings(ctx, db.FindReadingsParams{
-		PatientIDs:       columns.PatientIDs,
-		ObservationTypes: columns.ObservationTypes,
-		EffectiveAt:      columns.EffectiveAt,
-		Devices:          columns.Devices,
+		PracticeCode: s.PracticeCode,
+		IDs:          createParams(s.PracticeCode, others).IDs,
 	})
 	if err != nil {
 		return fmt.Errorf("find the stored readings: %w", err)
 	}
-	if len(stored) != len(others) {
-		return fmt.Errorf("of %d readings that are not new, %d are stored", len(others), len(stored))
-	}
-	for _, row := range stored {
-		other := others[row.Place-1]
-		if fhir.SameValues(other.Type, row.Measured, other.Values) {
-			results[other.item] = storedItem(row.ID, false)
-		} else {
-			results[other.item] = s.refusedItem(ctx, conflictingReading(row.ID))
+	for _, other := range others {
+		switch measured, known := stored[other.id]; {
+		case !known:
+			return fmt.Errorf("the reading %s is not new, and is not stored", other.id)
+		case fhir.SameValues(other.Type, measured, other.Values):
+			results[other.item] = storedItem(other.id, false)
+		default:
+			results[other.item] = s.refusedItem(ctx, conflictingReading(other.id))
 		}
 	}
 	return nil
@@ -316,11 +309,10 @@ func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentR
 		if item.key == "" || id == nil {
 			continue
 		}
-		params.Keys = append(params.Keys, item.key)
-		params.RequestHashes = append(params.RequestHashes, hashOf(item.raw))
+		params.Requests = append(params.Requests, item.request())
 		params.ObservationIDs = append(params.ObservationIDs, *id)
 	}
-	if len(params.Keys) == 0 {
+	if len(params.Requests) == 0 {
 		return nil
 	}
 
@@ -328,7 +320,7 @@ func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentR
 	if err != nil {
 		return fmt.Errorf("remember idempotency keys: %w", err)
 	}
-	if int(added) != len(params.Keys) {
+	if int(added) != len(params.Requests) {
 		return errKeyTaken
 	}
 	return nil

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -46,7 +44,10 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 		return nil, nil
 	}
 
-	known, err := s.Store.FindRequest(ctx, db.FindRequestParams{PracticeCode: s.PracticeCode, Key: key})
+	known, err := s.Store.FindRequest(ctx, db.FindRequestParams{
+		PracticeCode: s.PracticeCode,
+		Request:      db.Request{Key: key, Body: body},
+	})
 	if db.IsNotFound(err) {
 		return nil, nil
 	}
@@ -54,27 +55,19 @@ func (s *server) earlier(ctx context.Context, key string, body []byte) (*db.Obse
 		return nil, fmt.Errorf("look up idempotency key: %w", err)
 	}
 
-	if err := sameBody(body, known.RequestHash); err != nil {
-		return nil, err
+	if !known.SameBody {
+		return nil, keyReused()
 	}
 	return &known.Observation, nil
 }
 
-// sameBody returns the answer to a request whose key was used before with another body.
-func sameBody(body, knownHash []byte) error {
-	if bytes.Equal(hashOf(body), knownHash) {
-		return nil
-	}
+// keyReused is the answer to a request whose key was used before with another body.
+func keyReused() error {
 	return &Error{
 		Status: http.StatusUnprocessableEntity,
 		Code:   "idempotency_key_reused",
 		Detail: "This Idempotency-Key was used before with another body: use a new key for a new reading.",
 	}
-}
-
-func hashOf(body []byte) []byte {
-	hash := sha256.Sum256(body)
-	return hash[:]
 }
 
 // errKeyTaken means that another request took the key a moment before. Nothing was stored.
@@ -84,8 +77,7 @@ var errKeyTaken = errors.New("the idempotency key was just taken")
 func (s *server) remember(ctx context.Context, key string, body []byte, observationID uuid.UUID) error {
 	added, err := s.Store.RememberRequest(ctx, db.RememberRequestParams{
 		PracticeCode:  s.PracticeCode,
-		Key:           key,
-		RequestHash:   hashOf(body),
+		Request:       db.Request{Key: key, Body: body},
 		ObservationID: observationID,
 	})
 	if err != nil {

@@ -115,6 +115,8 @@ type sentReading struct {
 	raw json.RawMessage
 }
 
+func (r sentReading) request() db.Request { return db.Request{Key: r.key, Body: r.raw} }
+
 // takeReading stores one reading, which the contract has checked. For a request that was made before, with
 // the same key or the same reading, it returns the observation that is stored already.
 func (s *server) takeReading(ctx context.Context, sent sentReading) (stored db.Observation, created bool, err error) {
@@ -201,12 +203,11 @@ func (s *server) storeReading(ctx context.Context, sent sentReading, r patientRe
 		Device:          r.Device,
 		Measured:        r.Values,
 		PostedBy:        r.by,
-		Key:             sent.key,
-		RequestHash:     hashOf(sent.raw),
+		Request:         sent.request(),
 	})
 	switch {
 	case err == nil:
-		return db.Observation(row), true, nil
+		return row, true, nil
 	case db.IsUniqueViolation(err): // the key's; a reading that is stored already is no error
 		return stored, false, errKeyTaken
 	case !db.IsNotFound(err):
@@ -222,22 +223,16 @@ func (s *server) storeReading(ctx context.Context, sent sentReading, r patientRe
 
 // findReading returns the stored reading that kept r from being stored, or says why r must not be stored.
 func (s *server) findReading(ctx context.Context, r patientReading) (db.Observation, error) {
-	first, err := s.Store.FindReading(ctx, db.FindReadingParams{
-		PracticeCode:    s.PracticeCode,
-		PatientID:       r.patientID,
-		ObservationType: string(r.Type),
-		EffectiveAt:     r.EffectiveAt,
-		Device:          r.Device,
-	})
+	first, err := s.Store.GetObservation(ctx, db.GetObservationParams{PracticeCode: s.PracticeCode, ID: r.id})
 	switch {
 	case db.IsNotFound(err): // so it was the patient that kept r from being stored
 		return db.Observation{}, unknownPatient()
 	case err != nil:
 		return db.Observation{}, fmt.Errorf("find the stored reading: %w", err)
-	case !fhir.SameValues(r.Type, first.Observation.Measured, r.Values):
-		return db.Observation{}, conflictingReading(first.Observation.ID)
+	case !fhir.SameValues(r.Type, first.Measured, r.Values):
+		return db.Observation{}, conflictingReading(first.ID)
 	}
-	return first.Observation, nil
+	return first, nil
 }
 
 // foreignDevice is the answer to an API key that is for other devices.

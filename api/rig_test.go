@@ -30,6 +30,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -42,7 +43,7 @@ const (
 )
 
 var stack = devtest.Stack{SearchAttributes: searchAttributes(), Migrate: func(ctx context.Context, url string) error {
-	store, err := db.Open(ctx, url)
+	store, err := db.Open(ctx, url, keyringtest.Shared())
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func startWith(tb testing.TB, how setup) *system {
 	url, missing := stack.Postgres(tb), how.missing
 	s := &system{log: newLeakCheck(tb)}
 	var err error
-	if s.store, err = db.Open(tb.Context(), url); err != nil {
+	if s.store, err = db.Open(tb.Context(), url, keyringtest.Shared()); err != nil {
 		tb.Fatal(err)
 	}
 

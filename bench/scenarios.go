@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -232,8 +234,11 @@ func measureParked(ctx context.Context, o *ours, options options) ([]figure, err
 	figures := []figure{
 		{"batch intake, 1,000 in a request", float64(options.parked) / took.Seconds(), "readings/s"},
 		{"parked", float64(options.parked), ""},
-		{"CPU without readings, of a core, when empty", empty.idle, "%"},
-		{"… with these parked", parked.idle, "%"},
+	}
+	for _, name := range slices.Sorted(maps.Keys(empty.idle)) {
+		figures = append(figures,
+			figure{"CPU without readings, of a core, " + name + ", when empty", empty.idle[name], "%"},
+			figure{"… with these parked", parked.idle[name], "%"})
 	}
 	for i, before := range empty.phases {
 		after, at := parked.phases[i], fmt.Sprintf(" at %d/s", before.Rate)
@@ -255,7 +260,7 @@ func measureParked(ctx context.Context, o *ours, options options) ([]figure, err
 
 // load is what the system takes without readings, and at two rates.
 type load struct {
-	idle   float64 // percent of a core
+	idle   map[string]float64 // percent of a core, by process
 	phases []phase
 }
 
@@ -274,9 +279,10 @@ func (o *ours) measureLoad(ctx context.Context, options options) (l load, err er
 	if err != nil {
 		return l, err
 	}
+	l.idle = make(map[string]float64, len(after))
 	for name, used := range after {
 		if name != ehrPart {
-			l.idle += 100 * (used - before[name]).Seconds() / idleFor.Seconds()
+			l.idle[name] = 100 * (used - before[name]).Seconds() / idleFor.Seconds()
 		}
 	}
 

@@ -7,175 +7,10 @@ package db
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-const beginDelivery = `-- name: BeginDelivery :one
-WITH place AS (
-    UPDATE ecw_places
-    SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
-    WHERE ecw_places.id = $2
-      AND expires_at > clock_timestamp()
-      AND EXISTS (
-          SELECT
-          FROM patients p
-          WHERE p.id = $3
-            AND p.external_id = $4::text
-            AND p.mismatch_since IS NULL
-            AND p.archived_at IS NULL
-      )
-      AND NOT EXISTS (
-          SELECT
-          FROM transmissions t
-          WHERE t.observation_id = $5
-      )
-    RETURNING ecw_places.id
-), opened AS (
-    INSERT INTO transmissions (
-        id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
-    )
-    SELECT place.id, $6, $5, $7, 'processing', 1, now(), now()
-    FROM place
-    ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
-    RETURNING transmissions.id, transmissions.number
-), transformed AS (
-    UPDATE observations
-    SET resource = $8::jsonb,
-        resource_version = $9,
-        transformed_at = $10
-    FROM opened
-    WHERE observations.id = $5
-), chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT $3::uuid, $4::text
-    FROM opened
-    ON CONFLICT DO NOTHING
-), attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::text
-    FROM opened
-)
-SELECT opened.number, now()::timestamptz AS began_at
-FROM opened
-`
-
-type BeginDeliveryParams struct {
-	Lease           float64
-	ID              uuid.UUID
-	PatientID       uuid.UUID
-	ECWPatientID    string
-	ObservationID   uuid.UUID
-	PracticeCode    string
-	MaxAttempts     int32
-	Resource        json.RawMessage
-	ResourceVersion int32
-	TransformedAt   *time.Time
-	SentAt          time.Time
-}
-
-type BeginDeliveryRow struct {
-	Number  string
-	BeganAt time.Time
-}
-
-// Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
-// delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
-// the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
-func (q *Queries) BeginDelivery(ctx context.Context, arg BeginDeliveryParams) (BeginDeliveryRow, error) {
-	row := q.db.QueryRow(ctx, beginDelivery,
-		arg.Lease,
-		arg.ID,
-		arg.PatientID,
-		arg.ECWPatientID,
-		arg.ObservationID,
-		arg.PracticeCode,
-		arg.MaxAttempts,
-		arg.Resource,
-		arg.ResourceVersion,
-		arg.TransformedAt,
-		arg.SentAt,
-	)
-	var i BeginDeliveryRow
-	err := row.Scan(&i.Number, &i.BeganAt)
-	return i, err
-}
-
-const getUndelivered = `-- name: GetUndelivered :one
-
-SELECT
-    o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.resource, o.resource_version, o.transformed_at,
-    p.id, p.practice_code, p.first_name, p.last_name, p.date_of_birth, p.gender, p.mrn, p.external_id, p.phone, p.email, p.address_line1, p.address_line2, p.city, p.state, p.zip, p.archived_at, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
-    EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
-    EXISTS (
-        SELECT FROM ecw_gates g
-        WHERE g.practice_code = o.practice_code
-          AND (g.circuit <> 'closed' OR g.blocked_until > now())
-    ) AS shut
-FROM observations o
-JOIN patients p ON p.id = o.patient_id
-WHERE o.practice_code = $1
-  AND o.id = $2
-`
-
-type GetUndeliveredParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-type GetUndeliveredRow struct {
-	Observation Observation
-	Patient     Patient
-	Known       bool
-	Shut        bool
-}
-
-// The first delivery of a reading, when nothing stands in its way: one statement before the send, one after it.
-// Loads an observation and its patient. known: something was done for it before. shut: nothing may leave for eCW now.
-func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) (GetUndeliveredRow, error) {
-	row := q.db.QueryRow(ctx, getUndelivered, arg.PracticeCode, arg.ID)
-	var i GetUndeliveredRow
-	err := row.Scan(
-		&i.Observation.ID,
-		&i.Observation.PracticeCode,
-		&i.Observation.PatientID,
-		&i.Observation.ObservationType,
-		&i.Observation.EffectiveAt,
-		&i.Observation.Device,
-		&i.Observation.Measured,
-		&i.Observation.CreatedAt,
-		&i.Observation.PostedBy,
-		&i.Observation.Resource,
-		&i.Observation.ResourceVersion,
-		&i.Observation.TransformedAt,
-		&i.Patient.ID,
-		&i.Patient.PracticeCode,
-		&i.Patient.FirstName,
-		&i.Patient.LastName,
-		&i.Patient.DateOfBirth,
-		&i.Patient.Gender,
-		&i.Patient.MRN,
-		&i.Patient.ExternalID,
-		&i.Patient.Phone,
-		&i.Patient.Email,
-		&i.Patient.AddressLine1,
-		&i.Patient.AddressLine2,
-		&i.Patient.City,
-		&i.Patient.State,
-		&i.Patient.Zip,
-		&i.Patient.ArchivedAt,
-		&i.Patient.MismatchSince,
-		&i.Patient.MismatchConfirmed,
-		&i.Patient.ReadingsPrunedTo,
-		&i.Patient.CreatedAt,
-		&i.Patient.UpdatedAt,
-		&i.Known,
-		&i.Shut,
-	)
-	return i, err
-}
 
 const recordDelivered = `-- name: RecordDelivered :one
 WITH settled AS (
@@ -333,4 +168,171 @@ type TakePlacesParams struct {
 func (q *Queries) TakePlaces(ctx context.Context, arg TakePlacesParams) error {
 	_, err := q.db.Exec(ctx, takePlaces, arg.IDs, arg.PracticeCode, arg.Lease)
 	return err
+}
+
+const beginDelivery = `-- name: beginDelivery :one
+WITH place AS (
+    UPDATE ecw_places
+    SET expires_at = clock_timestamp() + $1::float8 * interval '1 second'
+    WHERE ecw_places.id = $2
+      AND expires_at > clock_timestamp()
+      AND EXISTS (
+          SELECT
+          FROM patients p
+          WHERE p.id = $3
+            AND p.external_id = $4::text
+            AND p.mismatch_since IS NULL
+            AND p.archived_at IS NULL
+      )
+      AND NOT EXISTS (
+          SELECT
+          FROM transmissions t
+          WHERE t.observation_id = $5
+      )
+    RETURNING ecw_places.id
+), opened AS (
+    INSERT INTO transmissions (
+        id, practice_code, observation_id, max_attempts, status, attempt_count, first_attempted_at, last_attempted_at
+    )
+    SELECT place.id, $6, $5, $7, 'processing', 1, now(), now()
+    FROM place
+    ON CONFLICT (observation_id) WHERE status <> 'failed' OR next_retry_at IS NOT NULL DO NOTHING
+    RETURNING transmissions.id, transmissions.number
+), transformed AS (
+    UPDATE observations
+    SET resource = $8::bytea,
+        plain_resource = NULL,
+        resource_version = $9,
+        transformed_at = $10
+    FROM opened
+    WHERE observations.id = $5
+), chart AS (
+    INSERT INTO patient_charts (patient_id, ecw_patient_id)
+    SELECT $3::uuid, $4::text
+    FROM opened
+    ON CONFLICT DO NOTHING
+), attempt AS (
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
+    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::text
+    FROM opened
+)
+SELECT opened.number, now()::timestamptz AS began_at
+FROM opened
+`
+
+type beginDeliveryParams struct {
+	Lease           float64
+	ID              uuid.UUID
+	PatientID       uuid.UUID
+	ECWPatientID    string
+	ObservationID   uuid.UUID
+	PracticeCode    string
+	MaxAttempts     int32
+	Resource        []byte
+	ResourceVersion int32
+	TransformedAt   *time.Time
+	SentAt          time.Time
+}
+
+type beginDeliveryRow struct {
+	Number  string
+	BeganAt time.Time
+}
+
+// Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
+// delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
+// the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
+func (q *Queries) beginDelivery(ctx context.Context, arg beginDeliveryParams) (beginDeliveryRow, error) {
+	row := q.db.QueryRow(ctx, beginDelivery,
+		arg.Lease,
+		arg.ID,
+		arg.PatientID,
+		arg.ECWPatientID,
+		arg.ObservationID,
+		arg.PracticeCode,
+		arg.MaxAttempts,
+		arg.Resource,
+		arg.ResourceVersion,
+		arg.TransformedAt,
+		arg.SentAt,
+	)
+	var i beginDeliveryRow
+	err := row.Scan(&i.Number, &i.BeganAt)
+	return i, err
+}
+
+const getUndelivered = `-- name: getUndelivered :one
+
+SELECT
+    o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.plain_resource, o.resource_version, o.transformed_at, o.reading, o.resource,
+    p.id, p.practice_code, p.first_name, p.last_name, p.date_of_birth, p.gender, p.mrn, p.external_id, p.phone, p.email, p.address_line1, p.address_line2, p.city, p.state, p.zip, p.archived_at, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
+    EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
+    EXISTS (
+        SELECT FROM ecw_gates g
+        WHERE g.practice_code = o.practice_code
+          AND (g.circuit <> 'closed' OR g.blocked_until > now())
+    ) AS shut
+FROM observations o
+JOIN patients p ON p.id = o.patient_id
+WHERE o.practice_code = $1
+  AND o.id = $2
+`
+
+type getUndeliveredParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+type getUndeliveredRow struct {
+	SealedObservation sealedObservation
+	Patient           Patient
+	Known             bool
+	Shut              bool
+}
+
+// The first delivery of a reading, when nothing stands in its way: one statement before the send, one after it.
+// Loads an observation and its patient. known: something was done for it before. shut: nothing may leave for eCW now.
+func (q *Queries) getUndelivered(ctx context.Context, arg getUndeliveredParams) (getUndeliveredRow, error) {
+	row := q.db.QueryRow(ctx, getUndelivered, arg.PracticeCode, arg.ID)
+	var i getUndeliveredRow
+	err := row.Scan(
+		&i.SealedObservation.ID,
+		&i.SealedObservation.PracticeCode,
+		&i.SealedObservation.PatientID,
+		&i.SealedObservation.ObservationType,
+		&i.SealedObservation.EffectiveAt,
+		&i.SealedObservation.Device,
+		&i.SealedObservation.Measured,
+		&i.SealedObservation.CreatedAt,
+		&i.SealedObservation.PostedBy,
+		&i.SealedObservation.PlainResource,
+		&i.SealedObservation.ResourceVersion,
+		&i.SealedObservation.TransformedAt,
+		&i.SealedObservation.Reading,
+		&i.SealedObservation.Resource,
+		&i.Patient.ID,
+		&i.Patient.PracticeCode,
+		&i.Patient.FirstName,
+		&i.Patient.LastName,
+		&i.Patient.DateOfBirth,
+		&i.Patient.Gender,
+		&i.Patient.MRN,
+		&i.Patient.ExternalID,
+		&i.Patient.Phone,
+		&i.Patient.Email,
+		&i.Patient.AddressLine1,
+		&i.Patient.AddressLine2,
+		&i.Patient.City,
+		&i.Patient.State,
+		&i.Patient.Zip,
+		&i.Patient.ArchivedAt,
+		&i.Patient.MismatchSince,
+		&i.Patient.MismatchConfirmed,
+		&i.Patient.ReadingsPrunedTo,
+		&i.Patient.CreatedAt,
+		&i.Patient.UpdatedAt,
+		&i.Known,
+		&i.Shut,
+	)
+	return i, err
 }

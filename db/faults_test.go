@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // The server is killed while connections rest in the pool and one waits for an answer, and is started again.
@@ -23,7 +24,7 @@ func TestPoolSurvivesTheDeathOfTheServer(t *testing.T) {
 	}
 	server := startPostgres(t, dir, 0)
 
-	store, err := db.NewStore(t.Context(), server.URL("postgres"))
+	store, err := db.NewStore(t.Context(), server.URL("postgres"), keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func TestRefusedIsNotAway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, err := db.NewStore(t.Context(), c.url)
+			store, err := db.NewStore(t.Context(), c.url, keyringtest.Shared())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +179,7 @@ func TestRefusedIsNotAway(t *testing.T) {
 func TestPoolTakesTheSizeOfTheURL(t *testing.T) {
 	t.Parallel()
 	for parameters, want := range map[string]int32{"": 10, "?pool_max_conns=3": 3, "?pool_max_conns=25": 25} {
-		store, err := db.NewStore(t.Context(), "postgres://u:p@127.0.0.1:1/db"+parameters)
+		store, err := db.NewStore(t.Context(), "postgres://u:p@127.0.0.1:1/db"+parameters, keyringtest.Shared())
 		if err != nil {
 			t.Fatal(err)
 		}

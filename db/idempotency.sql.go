@@ -11,50 +11,55 @@ import (
 	"github.com/google/uuid"
 )
 
-const findRequest = `-- name: FindRequest :one
+const findRequest = `-- name: findRequest :one
 SELECT
     idempotency_keys.request_hash,
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.plain_resource, observations.resource_version, observations.transformed_at, observations.reading, observations.resource
 FROM idempotency_keys
 JOIN observations ON observations.id = idempotency_keys.observation_id
 WHERE idempotency_keys.practice_code = $1
-  AND idempotency_keys.key = $2
+  AND idempotency_keys.key = ANY($2::bytea[])
+ORDER BY idempotency_keys.created_at
+LIMIT 1
 `
 
-type FindRequestParams struct {
+type findRequestParams struct {
 	PracticeCode string
-	Key          string
+	Keys         [][]byte
 }
 
-type FindRequestRow struct {
-	RequestHash []byte
-	Observation Observation
+type findRequestRow struct {
+	RequestHash       []byte
+	SealedObservation sealedObservation
 }
 
-func (q *Queries) FindRequest(ctx context.Context, arg FindRequestParams) (FindRequestRow, error) {
-	row := q.db.QueryRow(ctx, findRequest, arg.PracticeCode, arg.Key)
-	var i FindRequestRow
+// Finds a request by its key, which is given under each key of the keyring.
+func (q *Queries) findRequest(ctx context.Context, arg findRequestParams) (findRequestRow, error) {
+	row := q.db.QueryRow(ctx, findRequest, arg.PracticeCode, arg.Keys)
+	var i findRequestRow
 	err := row.Scan(
 		&i.RequestHash,
-		&i.Observation.ID,
-		&i.Observation.PracticeCode,
-		&i.Observation.PatientID,
-		&i.Observation.ObservationType,
-		&i.Observation.EffectiveAt,
-		&i.Observation.Device,
-		&i.Observation.Measured,
-		&i.Observation.CreatedAt,
-		&i.Observation.PostedBy,
-		&i.Observation.Resource,
-		&i.Observation.ResourceVersion,
-		&i.Observation.TransformedAt,
+		&i.SealedObservation.ID,
+		&i.SealedObservation.PracticeCode,
+		&i.SealedObservation.PatientID,
+		&i.SealedObservation.ObservationType,
+		&i.SealedObservation.EffectiveAt,
+		&i.SealedObservation.Device,
+		&i.SealedObservation.Measured,
+		&i.SealedObservation.CreatedAt,
+		&i.SealedObservation.PostedBy,
+		&i.SealedObservation.PlainResource,
+		&i.SealedObservation.ResourceVersion,
+		&i.SealedObservation.TransformedAt,
+		&i.SealedObservation.Reading,
+		&i.SealedObservation.Resource,
 	)
 	return i, err
 }
 
-const findRequests = `-- name: FindRequests :many
+const findRequests = `-- name: findRequests :many
 SELECT known.key, known.request_hash, known.observation_id
-FROM unnest($1::text[]) AS sent (key)
+FROM unnest($1::bytea[]) AS sent (key)
 CROSS JOIN LATERAL (
     SELECT i.key, i.request_hash, i.observation_id
     FROM idempotency_keys i
@@ -64,28 +69,28 @@ CROSS JOIN LATERAL (
 ) known
 `
 
-type FindRequestsParams struct {
-	Keys         []string
+type findRequestsParams struct {
+	Keys         [][]byte
 	PracticeCode string
 }
 
-type FindRequestsRow struct {
-	Key           string
+type findRequestsRow struct {
+	Key           []byte
 	RequestHash   []byte
 	ObservationID uuid.UUID
 }
 
 // Returns those of the keys that are known. With the LIMIT each is looked up in the index: given all keys at
 // once, the planner may read all those of the practice.
-func (q *Queries) FindRequests(ctx context.Context, arg FindRequestsParams) ([]FindRequestsRow, error) {
+func (q *Queries) findRequests(ctx context.Context, arg findRequestsParams) ([]findRequestsRow, error) {
 	rows, err := q.db.Query(ctx, findRequests, arg.Keys, arg.PracticeCode)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []FindRequestsRow{}
+	items := []findRequestsRow{}
 	for rows.Next() {
-		var i FindRequestsRow
+		var i findRequestsRow
 		if err := rows.Scan(&i.Key, &i.RequestHash, &i.ObservationID); err != nil {
 			return nil, err
 		}
@@ -97,22 +102,22 @@ func (q *Queries) FindRequests(ctx context.Context, arg FindRequestsParams) ([]F
 	return items, nil
 }
 
-const rememberRequest = `-- name: RememberRequest :execrows
+const rememberRequest = `-- name: rememberRequest :execrows
 INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (practice_code, key) DO NOTHING
 `
 
-type RememberRequestParams struct {
+type rememberRequestParams struct {
 	PracticeCode  string
-	Key           string
+	Key           []byte
 	RequestHash   []byte
 	ObservationID uuid.UUID
 }
 
 // Adds no row when the key is known already. When another request is adding the key, it waits for that one to
 // end.
-func (q *Queries) RememberRequest(ctx context.Context, arg RememberRequestParams) (int64, error) {
+func (q *Queries) rememberRequest(ctx context.Context, arg rememberRequestParams) (int64, error) {
 	result, err := q.db.Exec(ctx, rememberRequest,
 		arg.PracticeCode,
 		arg.Key,
@@ -125,27 +130,27 @@ func (q *Queries) RememberRequest(ctx context.Context, arg RememberRequestParams
 	return result.RowsAffected(), nil
 }
 
-const rememberRequests = `-- name: RememberRequests :execrows
+const rememberRequests = `-- name: rememberRequests :execrows
 INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
 SELECT
     $1,
-    unnest($2::text[]) AS key,
+    unnest($2::bytea[]) AS key,
     unnest($3::bytea[]),
     unnest($4::uuid[])
 ORDER BY key
 ON CONFLICT (practice_code, key) DO NOTHING
 `
 
-type RememberRequestsParams struct {
+type rememberRequestsParams struct {
 	PracticeCode   string
-	Keys           []string
+	Keys           [][]byte
 	RequestHashes  [][]byte
 	ObservationIDs []uuid.UUID
 }
 
 // Adds many keys in their order, for the reason that CreateObservations gives, and leaves out those that are
 // known already.
-func (q *Queries) RememberRequests(ctx context.Context, arg RememberRequestsParams) (int64, error) {
+func (q *Queries) rememberRequests(ctx context.Context, arg rememberRequestsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, rememberRequests,
 		arg.PracticeCode,
 		arg.Keys,

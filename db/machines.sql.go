@@ -12,77 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const createAPIKey = `-- name: CreateAPIKey :one
-INSERT INTO api_keys (
-    practice_code,
-    name,
-    role,
-    devices,
-    prefix,
-    key_hash,
-    created_by,
-    reason,
-    expires_at
-)
-VALUES (
-    $1,
-    $2,
-    $3,
-    $4,
-    $5,
-    $6,
-    $7,
-    $8,
-    $9
-)
-RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
-`
-
-type CreateAPIKeyParams struct {
-	PracticeCode string
-	Name         string
-	Role         string
-	Devices      []string
-	Prefix       string
-	KeyHash      []byte
-	CreatedBy    string
-	Reason       string
-	ExpiresAt    *time.Time
-}
-
-func (q *Queries) CreateAPIKey(ctx context.Context, arg CreateAPIKeyParams) (APIKey, error) {
-	row := q.db.QueryRow(ctx, createAPIKey,
-		arg.PracticeCode,
-		arg.Name,
-		arg.Role,
-		arg.Devices,
-		arg.Prefix,
-		arg.KeyHash,
-		arg.CreatedBy,
-		arg.Reason,
-		arg.ExpiresAt,
-	)
-	var i APIKey
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Name,
-		&i.Role,
-		&i.Devices,
-		&i.Prefix,
-		&i.KeyHash,
-		&i.CreatedAt,
-		&i.CreatedBy,
-		&i.Reason,
-		&i.ExpiresAt,
-		&i.LastUsedAt,
-		&i.RevokedAt,
-		&i.RevokedBy,
-		&i.RevokeReason,
-	)
-	return i, err
-}
-
 const denyToken = `-- name: DenyToken :exec
 WITH expired AS (
     DELETE FROM denied_tokens
@@ -113,75 +42,6 @@ func (q *Queries) DenyToken(ctx context.Context, arg DenyTokenParams) error {
 	return err
 }
 
-const findAPIKey = `-- name: FindAPIKey :one
-SELECT id, role, devices, expires_at
-FROM api_keys
-WHERE practice_code = $1
-  AND key_hash = $2
-  AND revoked_at IS NULL
-  AND (expires_at IS NULL OR expires_at > now())
-`
-
-type FindAPIKeyParams struct {
-	PracticeCode string
-	KeyHash      []byte
-}
-
-type FindAPIKeyRow struct {
-	ID        uuid.UUID
-	Role      string
-	Devices   []string
-	ExpiresAt *time.Time
-}
-
-// Finds a key that may be used now.
-func (q *Queries) FindAPIKey(ctx context.Context, arg FindAPIKeyParams) (FindAPIKeyRow, error) {
-	row := q.db.QueryRow(ctx, findAPIKey, arg.PracticeCode, arg.KeyHash)
-	var i FindAPIKeyRow
-	err := row.Scan(
-		&i.ID,
-		&i.Role,
-		&i.Devices,
-		&i.ExpiresAt,
-	)
-	return i, err
-}
-
-const getAPIKey = `-- name: GetAPIKey :one
-SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
-FROM api_keys
-WHERE practice_code = $1
-  AND id = $2
-`
-
-type GetAPIKeyParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-func (q *Queries) GetAPIKey(ctx context.Context, arg GetAPIKeyParams) (APIKey, error) {
-	row := q.db.QueryRow(ctx, getAPIKey, arg.PracticeCode, arg.ID)
-	var i APIKey
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Name,
-		&i.Role,
-		&i.Devices,
-		&i.Prefix,
-		&i.KeyHash,
-		&i.CreatedAt,
-		&i.CreatedBy,
-		&i.Reason,
-		&i.ExpiresAt,
-		&i.LastUsedAt,
-		&i.RevokedAt,
-		&i.RevokedBy,
-		&i.RevokeReason,
-	)
-	return i, err
-}
-
 const isTokenDenied = `-- name: IsTokenDenied :one
 SELECT EXISTS (
     SELECT
@@ -203,29 +63,189 @@ func (q *Queries) IsTokenDenied(ctx context.Context, arg IsTokenDeniedParams) (b
 	return exists, err
 }
 
-const listAPIKeys = `-- name: ListAPIKeys :many
-SELECT id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
+const touchAPIKey = `-- name: TouchAPIKey :exec
+UPDATE api_keys
+SET last_used_at = now()
+WHERE id = $1
+  AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+`
+
+func (q *Queries) TouchAPIKey(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, touchAPIKey, id)
+	return err
+}
+
+const createAPIKey = `-- name: createAPIKey :one
+INSERT INTO api_keys (
+    id,
+    practice_code,
+    name,
+    role,
+    devices,
+    prefix,
+    key_hash,
+    created_by,
+    reason,
+    expires_at
+)
+VALUES (
+    $1,
+    $2,
+    $3,
+    $4,
+    $5,
+    $6,
+    $7,
+    $8,
+    $9,
+    $10
+)
+RETURNING id, practice_code, name, role, plain_devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason, devices
+`
+
+type createAPIKeyParams struct {
+	ID           uuid.UUID
+	PracticeCode string
+	Name         string
+	Role         string
+	Devices      []byte
+	Prefix       string
+	KeyHash      []byte
+	CreatedBy    string
+	Reason       string
+	ExpiresAt    *time.Time
+}
+
+func (q *Queries) createAPIKey(ctx context.Context, arg createAPIKeyParams) (sealedAPIKey, error) {
+	row := q.db.QueryRow(ctx, createAPIKey,
+		arg.ID,
+		arg.PracticeCode,
+		arg.Name,
+		arg.Role,
+		arg.Devices,
+		arg.Prefix,
+		arg.KeyHash,
+		arg.CreatedBy,
+		arg.Reason,
+		arg.ExpiresAt,
+	)
+	var i sealedAPIKey
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Name,
+		&i.Role,
+		&i.PlainDevices,
+		&i.Prefix,
+		&i.KeyHash,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.Reason,
+		&i.ExpiresAt,
+		&i.LastUsedAt,
+		&i.RevokedAt,
+		&i.RevokedBy,
+		&i.RevokeReason,
+		&i.Devices,
+	)
+	return i, err
+}
+
+const findAPIKey = `-- name: findAPIKey :one
+SELECT id, role, devices, plain_devices, expires_at
+FROM api_keys
+WHERE practice_code = $1
+  AND key_hash = $2
+  AND revoked_at IS NULL
+  AND (expires_at IS NULL OR expires_at > now())
+`
+
+type findAPIKeyParams struct {
+	PracticeCode string
+	KeyHash      []byte
+}
+
+type findAPIKeyRow struct {
+	ID           uuid.UUID
+	Role         string
+	Devices      []byte
+	PlainDevices []string
+	ExpiresAt    *time.Time
+}
+
+// Finds a key that may be used now.
+func (q *Queries) findAPIKey(ctx context.Context, arg findAPIKeyParams) (findAPIKeyRow, error) {
+	row := q.db.QueryRow(ctx, findAPIKey, arg.PracticeCode, arg.KeyHash)
+	var i findAPIKeyRow
+	err := row.Scan(
+		&i.ID,
+		&i.Role,
+		&i.Devices,
+		&i.PlainDevices,
+		&i.ExpiresAt,
+	)
+	return i, err
+}
+
+const getAPIKey = `-- name: getAPIKey :one
+SELECT id, practice_code, name, role, plain_devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason, devices
+FROM api_keys
+WHERE practice_code = $1
+  AND id = $2
+`
+
+type getAPIKeyParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+func (q *Queries) getAPIKey(ctx context.Context, arg getAPIKeyParams) (sealedAPIKey, error) {
+	row := q.db.QueryRow(ctx, getAPIKey, arg.PracticeCode, arg.ID)
+	var i sealedAPIKey
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Name,
+		&i.Role,
+		&i.PlainDevices,
+		&i.Prefix,
+		&i.KeyHash,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.Reason,
+		&i.ExpiresAt,
+		&i.LastUsedAt,
+		&i.RevokedAt,
+		&i.RevokedBy,
+		&i.RevokeReason,
+		&i.Devices,
+	)
+	return i, err
+}
+
+const listAPIKeys = `-- name: listAPIKeys :many
+SELECT id, practice_code, name, role, plain_devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason, devices
 FROM api_keys
 WHERE practice_code = $1
 ORDER BY created_at DESC, id
 `
 
 // Lists all of them, the newest first: a practice has a few.
-func (q *Queries) ListAPIKeys(ctx context.Context, practiceCode string) ([]APIKey, error) {
+func (q *Queries) listAPIKeys(ctx context.Context, practiceCode string) ([]sealedAPIKey, error) {
 	rows, err := q.db.Query(ctx, listAPIKeys, practiceCode)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []APIKey{}
+	items := []sealedAPIKey{}
 	for rows.Next() {
-		var i APIKey
+		var i sealedAPIKey
 		if err := rows.Scan(
 			&i.ID,
 			&i.PracticeCode,
 			&i.Name,
 			&i.Role,
-			&i.Devices,
+			&i.PlainDevices,
 			&i.Prefix,
 			&i.KeyHash,
 			&i.CreatedAt,
@@ -236,6 +256,7 @@ func (q *Queries) ListAPIKeys(ctx context.Context, practiceCode string) ([]APIKe
 			&i.RevokedAt,
 			&i.RevokedBy,
 			&i.RevokeReason,
+			&i.Devices,
 		); err != nil {
 			return nil, err
 		}
@@ -247,7 +268,7 @@ func (q *Queries) ListAPIKeys(ctx context.Context, practiceCode string) ([]APIKe
 	return items, nil
 }
 
-const revokeAPIKey = `-- name: RevokeAPIKey :one
+const revokeAPIKey = `-- name: revokeAPIKey :one
 UPDATE api_keys
 SET
     revoked_at = coalesce(revoked_at, now()),
@@ -255,10 +276,10 @@ SET
     revoke_reason = CASE WHEN revoked_at IS NULL THEN $2 ELSE revoke_reason END
 WHERE practice_code = $3
   AND id = $4
-RETURNING id, practice_code, name, role, devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason
+RETURNING id, practice_code, name, role, plain_devices, prefix, key_hash, created_at, created_by, reason, expires_at, last_used_at, revoked_at, revoked_by, revoke_reason, devices
 `
 
-type RevokeAPIKeyParams struct {
+type revokeAPIKeyParams struct {
 	RevokedBy    *string
 	RevokeReason string
 	PracticeCode string
@@ -266,20 +287,20 @@ type RevokeAPIKeyParams struct {
 }
 
 // The first revocation counts.
-func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) (APIKey, error) {
+func (q *Queries) revokeAPIKey(ctx context.Context, arg revokeAPIKeyParams) (sealedAPIKey, error) {
 	row := q.db.QueryRow(ctx, revokeAPIKey,
 		arg.RevokedBy,
 		arg.RevokeReason,
 		arg.PracticeCode,
 		arg.ID,
 	)
-	var i APIKey
+	var i sealedAPIKey
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
 		&i.Name,
 		&i.Role,
-		&i.Devices,
+		&i.PlainDevices,
 		&i.Prefix,
 		&i.KeyHash,
 		&i.CreatedAt,
@@ -290,18 +311,7 @@ func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) (API
 		&i.RevokedAt,
 		&i.RevokedBy,
 		&i.RevokeReason,
+		&i.Devices,
 	)
 	return i, err
-}
-
-const touchAPIKey = `-- name: TouchAPIKey :exec
-UPDATE api_keys
-SET last_used_at = now()
-WHERE id = $1
-  AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
-`
-
-func (q *Queries) TouchAPIKey(ctx context.Context, id uuid.UUID) error {
-	_, err := q.db.Exec(ctx, touchAPIKey, id)
-	return err
 }

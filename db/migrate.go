@@ -21,7 +21,8 @@ var migrations embed.FS
 // date.
 var ErrMigrationsPending = errors.New("the database schema is older than this binary: run `vantrexia migrate`")
 
-// Migrate brings the schema up to date and returns how many migrations it ran. Meanwhile it holds an advisory
+// Migrate brings the schema up to date and returns how many migrations it ran. A database that was written with
+// another keyring is an error that wraps [ErrOtherKeyring]. Meanwhile it holds an advisory
 // lock, so processes that start together are safe: one migrates, the others wait for it.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
 	provider, err := s.migrationProvider()
@@ -34,7 +35,7 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("migrate database: %w", err)
 	}
-	return len(results), nil
+	return len(results), s.markKeyring(ctx)
 }
 
 // migrationLockTimeout is how long a migration waits for a table that another transaction holds. All others

@@ -5,29 +5,10 @@
 package db
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-type APIKey struct {
-	ID           uuid.UUID
-	PracticeCode string
-	Name         string
-	Role         string
-	Devices      []string
-	Prefix       string
-	KeyHash      []byte
-	CreatedAt    time.Time
-	CreatedBy    string
-	Reason       string
-	ExpiresAt    *time.Time
-	LastUsedAt   *time.Time
-	RevokedAt    *time.Time
-	RevokedBy    *string
-	RevokeReason string
-}
 
 type AccountEvent struct {
 	ID           int64
@@ -80,25 +61,16 @@ type Gate struct {
 
 type IdempotencyKey struct {
 	PracticeCode  string
-	Key           string
+	Key           []byte
 	RequestHash   []byte
 	ObservationID uuid.UUID
 	CreatedAt     time.Time
 }
 
-type Observation struct {
-	ID              uuid.UUID
-	PracticeCode    string
-	PatientID       uuid.UUID
-	ObservationType string
-	EffectiveAt     time.Time
-	Device          string
-	Measured        json.RawMessage
-	CreatedAt       time.Time
-	PostedBy        string
-	Resource        []byte
-	ResourceVersion int32
-	TransformedAt   *time.Time
+type KeyringMark struct {
+	One    bool
+	Sealed []byte
+	Digest []byte
 }
 
 type OidcIdentity struct {
@@ -253,4 +225,40 @@ type User struct {
 	DisabledAt             *time.Time
 	CreatedAt              time.Time
 	UpdatedAt              time.Time
+}
+
+type sealedAPIKey struct {
+	ID           uuid.UUID
+	PracticeCode string
+	Name         string
+	Role         string
+	PlainDevices []string
+	Prefix       string
+	KeyHash      []byte
+	CreatedAt    time.Time
+	CreatedBy    string
+	Reason       string
+	ExpiresAt    *time.Time
+	LastUsedAt   *time.Time
+	RevokedAt    *time.Time
+	RevokedBy    *string
+	RevokeReason string
+	Devices      []byte
+}
+
+type sealedObservation struct {
+	ID              uuid.UUID
+	PracticeCode    string
+	PatientID       uuid.UUID
+	ObservationType string
+	EffectiveAt     time.Time
+	Device          *string
+	Measured        []byte
+	CreatedAt       time.Time
+	PostedBy        string
+	PlainResource   []byte
+	ResourceVersion int32
+	TransformedAt   *time.Time
+	Reading         []byte
+	Resource        []byte
 }

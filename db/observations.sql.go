@@ -7,111 +7,83 @@ package db
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-const createObservation = `-- name: CreateObservation :one
+const createObservation = `-- name: createObservation :one
 WITH created AS (
-    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
+    INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, reading, posted_by)
     SELECT
         $1::uuid,
         $2::text,
         patients.id,
         $3::text,
         $4::timestamptz,
-        $5::text,
-        $6::jsonb,
-        $7::text
+        $5::bytea,
+        $6::text
     FROM patients
     WHERE patients.practice_code = $2
-      AND patients.id = $8
+      AND patients.id = $7
     ON CONFLICT DO NOTHING
-    RETURNING id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
+    RETURNING id, effective_at, created_at
 ), remembered AS (
     INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id)
-    SELECT $2, $9::text, $10::bytea, created.id
+    SELECT $2, $8::bytea, $9::bytea, created.id
     FROM created
-    WHERE $9 <> ''
+    WHERE $8 IS NOT NULL
 )
-SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
+SELECT effective_at, created_at
 FROM created
 `
 
-type CreateObservationParams struct {
+type createObservationParams struct {
 	ID              uuid.UUID
 	PracticeCode    string
 	ObservationType string
 	EffectiveAt     time.Time
-	Device          string
-	Measured        json.RawMessage
+	Reading         []byte
 	PostedBy        string
 	PatientID       uuid.UUID
-	Key             string
+	Key             []byte
 	RequestHash     []byte
 }
 
-type CreateObservationRow struct {
-	ID              uuid.UUID
-	PracticeCode    string
-	PatientID       uuid.UUID
-	ObservationType string
-	EffectiveAt     time.Time
-	Device          string
-	Measured        json.RawMessage
-	CreatedAt       time.Time
-	PostedBy        string
-	Resource        []byte
-	ResourceVersion int32
-	TransformedAt   *time.Time
+type createObservationRow struct {
+	EffectiveAt time.Time
+	CreatedAt   time.Time
 }
 
-// Stores a reading, and with it the idempotency key of its request, if it has one (an empty key is none).
-// Returns no row when the reading is stored already, or when the practice has no patient with this id:
-// FindReading knows which. A key that is known already is a unique violation, which stores nothing.
-func (q *Queries) CreateObservation(ctx context.Context, arg CreateObservationParams) (CreateObservationRow, error) {
+// Stores a reading, and with it the idempotency key of its request, if it has one (null is none). Returns no row
+// when the reading is stored already, or when the practice has no patient with this id: GetObservation knows
+// which. A key that is known already is a unique violation, which stores nothing.
+func (q *Queries) createObservation(ctx context.Context, arg createObservationParams) (createObservationRow, error) {
 	row := q.db.QueryRow(ctx, createObservation,
 		arg.ID,
 		arg.PracticeCode,
 		arg.ObservationType,
 		arg.EffectiveAt,
-		arg.Device,
-		arg.Measured,
+		arg.Reading,
 		arg.PostedBy,
 		arg.PatientID,
 		arg.Key,
 		arg.RequestHash,
 	)
-	var i CreateObservationRow
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.PatientID,
-		&i.ObservationType,
-		&i.EffectiveAt,
-		&i.Device,
-		&i.Measured,
-		&i.CreatedAt,
-		&i.PostedBy,
-		&i.Resource,
-		&i.ResourceVersion,
-		&i.TransformedAt,
-	)
+	var i createObservationRow
+	err := row.Scan(&i.EffectiveAt, &i.CreatedAt)
 	return i, err
 }
 
-const createObservations = `-- name: CreateObservations :many
-INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, posted_by)
+const createObservations = `-- name: createObservations :many
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, reading, posted_by)
 SELECT
     sent.id,
     $1,
     sent.patient_id,
     sent.observation_type,
     sent.effective_at,
-    sent.device,
-    sent.measured,
+    sent.reading,
     $2
 FROM (
     SELECT
@@ -120,30 +92,28 @@ FROM (
         unnest($4::uuid[]) AS patient_id,
         unnest($5::text[]) AS observation_type,
         unnest($6::timestamptz[]) AS effective_at,
-        unnest($7::text[]) AS device,
-        unnest($8::jsonb[]) AS measured
+        unnest($7::bytea[]) AS reading
 ) sent
 ORDER BY sent.id, sent.place
 ON CONFLICT DO NOTHING
 RETURNING id
 `
 
-type CreateObservationsParams struct {
+type createObservationsParams struct {
 	PracticeCode     string
 	PostedBy         string
 	IDs              []uuid.UUID
 	PatientIDs       []uuid.UUID
 	ObservationTypes []string
 	EffectiveAt      []time.Time
-	Devices          []string
-	Measured         []json.RawMessage
+	Readings         [][]byte
 }
 
 // Stores many readings, whose columns are given as arrays, and returns the ids of those that are new;
 // FindReadings finds the others. Of two that are the same reading the first is stored. All are stored in the
 // order of their ids: of two requests with the same readings one waits for the other, and never each for the
 // other.
-func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservationsParams) ([]uuid.UUID, error) {
+func (q *Queries) createObservations(ctx context.Context, arg createObservationsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, createObservations,
 		arg.PracticeCode,
 		arg.PostedBy,
@@ -151,8 +121,7 @@ func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservations
 		arg.PatientIDs,
 		arg.ObservationTypes,
 		arg.EffectiveAt,
-		arg.Devices,
-		arg.Measured,
+		arg.Readings,
 	)
 	if err != nil {
 		return nil, err
@@ -172,111 +141,47 @@ func (q *Queries) CreateObservations(ctx context.Context, arg CreateObservations
 	return items, nil
 }
 
-const findReading = `-- name: FindReading :one
-SELECT observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at
-FROM observations
-JOIN patients ON patients.id = observations.patient_id
-WHERE patients.practice_code = $1
-  AND patient_id = $2
-  AND observation_type = $3
-  AND effective_at = $4
-  AND device = $5
-`
-
-type FindReadingParams struct {
-	PracticeCode    string
-	PatientID       uuid.UUID
-	ObservationType string
-	EffectiveAt     time.Time
-	Device          string
-}
-
-type FindReadingRow struct {
-	Observation Observation
-}
-
-// Finds the stored reading with this patient, type, time and device, whatever its values.
-func (q *Queries) FindReading(ctx context.Context, arg FindReadingParams) (FindReadingRow, error) {
-	row := q.db.QueryRow(ctx, findReading,
-		arg.PracticeCode,
-		arg.PatientID,
-		arg.ObservationType,
-		arg.EffectiveAt,
-		arg.Device,
-	)
-	var i FindReadingRow
-	err := row.Scan(
-		&i.Observation.ID,
-		&i.Observation.PracticeCode,
-		&i.Observation.PatientID,
-		&i.Observation.ObservationType,
-		&i.Observation.EffectiveAt,
-		&i.Observation.Device,
-		&i.Observation.Measured,
-		&i.Observation.CreatedAt,
-		&i.Observation.PostedBy,
-		&i.Observation.Resource,
-		&i.Observation.ResourceVersion,
-		&i.Observation.TransformedAt,
-	)
-	return i, err
-}
-
-const findReadings = `-- name: FindReadings :many
-SELECT
-    sent.place::integer AS place,
-    stored.id,
-    stored.measured
-FROM (
-    SELECT
-        generate_subscripts($1::uuid[], 1) AS place,
-        unnest($1::uuid[]) AS patient_id,
-        unnest($2::text[]) AS observation_type,
-        unnest($3::timestamptz[]) AS effective_at,
-        unnest($4::text[]) AS device
-) sent
+const findReadings = `-- name: findReadings :many
+SELECT stored.id, stored.reading, stored.device, stored.measured
+FROM unnest($1::uuid[]) AS sent (id)
 CROSS JOIN LATERAL (
-    SELECT o.id, o.measured
+    SELECT o.id, o.reading, o.device, o.measured
     FROM observations o
-    WHERE o.patient_id = sent.patient_id
-      AND o.observation_type = sent.observation_type
-      AND o.effective_at = sent.effective_at
-      AND o.device = sent.device
+    WHERE o.practice_code = $2
+      AND o.id = sent.id
     LIMIT 1
 ) stored
 `
 
-type FindReadingsParams struct {
-	PatientIDs       []uuid.UUID
-	ObservationTypes []string
-	EffectiveAt      []time.Time
-	Devices          []string
+type findReadingsParams struct {
+	IDs          []uuid.UUID
+	PracticeCode string
 }
 
-type FindReadingsRow struct {
-	Place    int32
+type findReadingsRow struct {
 	ID       uuid.UUID
-	Measured json.RawMessage
+	Reading  []byte
+	Device   *string
+	Measured []byte
 }
 
-// Returns those that are stored of many readings, whatever their values. The columns are given as arrays, and
-// place counts from 1. With the LIMIT each is looked up in the index, whatever the planner believes about the
-// table.
-func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]FindReadingsRow, error) {
-	rows, err := q.db.Query(ctx, findReadings,
-		arg.PatientIDs,
-		arg.ObservationTypes,
-		arg.EffectiveAt,
-		arg.Devices,
-	)
+// Returns those that are stored of many readings. With the LIMIT each is looked up in the index, whatever the
+// planner believes about the table.
+func (q *Queries) findReadings(ctx context.Context, arg findReadingsParams) ([]findReadingsRow, error) {
+	rows, err := q.db.Query(ctx, findReadings, arg.IDs, arg.PracticeCode)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []FindReadingsRow{}
+	items := []findReadingsRow{}
 	for rows.Next() {
-		var i FindReadingsRow
-		if err := rows.Scan(&i.Place, &i.ID, &i.Measured); err != nil {
+		var i findReadingsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Reading,
+			&i.Device,
+			&i.Measured,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -287,21 +192,21 @@ func (q *Queries) FindReadings(ctx context.Context, arg FindReadingsParams) ([]F
 	return items, nil
 }
 
-const getObservation = `-- name: GetObservation :one
-SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, resource, resource_version, transformed_at
+const getObservation = `-- name: getObservation :one
+SELECT id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at, posted_by, plain_resource, resource_version, transformed_at, reading, resource
 FROM observations
 WHERE practice_code = $1
   AND id = $2
 `
 
-type GetObservationParams struct {
+type getObservationParams struct {
 	PracticeCode string
 	ID           uuid.UUID
 }
 
-func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) (Observation, error) {
+func (q *Queries) getObservation(ctx context.Context, arg getObservationParams) (sealedObservation, error) {
 	row := q.db.QueryRow(ctx, getObservation, arg.PracticeCode, arg.ID)
-	var i Observation
+	var i sealedObservation
 	err := row.Scan(
 		&i.ID,
 		&i.PracticeCode,
@@ -312,16 +217,18 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 		&i.Measured,
 		&i.CreatedAt,
 		&i.PostedBy,
-		&i.Resource,
+		&i.PlainResource,
 		&i.ResourceVersion,
 		&i.TransformedAt,
+		&i.Reading,
+		&i.Resource,
 	)
 	return i, err
 }
 
-const getObservationWithPatient = `-- name: GetObservationWithPatient :one
+const getObservationWithPatient = `-- name: getObservationWithPatient :one
 SELECT
-    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.resource, observations.resource_version, observations.transformed_at,
+    observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.plain_resource, observations.resource_version, observations.transformed_at, observations.reading, observations.resource,
     patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
@@ -329,32 +236,34 @@ WHERE observations.practice_code = $1
   AND observations.id = $2
 `
 
-type GetObservationWithPatientParams struct {
+type getObservationWithPatientParams struct {
 	PracticeCode string
 	ID           uuid.UUID
 }
 
-type GetObservationWithPatientRow struct {
-	Observation Observation
-	Patient     Patient
+type getObservationWithPatientRow struct {
+	SealedObservation sealedObservation
+	Patient           Patient
 }
 
-func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservationWithPatientParams) (GetObservationWithPatientRow, error) {
+func (q *Queries) getObservationWithPatient(ctx context.Context, arg getObservationWithPatientParams) (getObservationWithPatientRow, error) {
 	row := q.db.QueryRow(ctx, getObservationWithPatient, arg.PracticeCode, arg.ID)
-	var i GetObservationWithPatientRow
+	var i getObservationWithPatientRow
 	err := row.Scan(
-		&i.Observation.ID,
-		&i.Observation.PracticeCode,
-		&i.Observation.PatientID,
-		&i.Observation.ObservationType,
-		&i.Observation.EffectiveAt,
-		&i.Observation.Device,
-		&i.Observation.Measured,
-		&i.Observation.CreatedAt,
-		&i.Observation.PostedBy,
-		&i.Observation.Resource,
-		&i.Observation.ResourceVersion,
-		&i.Observation.TransformedAt,
+		&i.SealedObservation.ID,
+		&i.SealedObservation.PracticeCode,
+		&i.SealedObservation.PatientID,
+		&i.SealedObservation.ObservationType,
+		&i.SealedObservation.EffectiveAt,
+		&i.SealedObservation.Device,
+		&i.SealedObservation.Measured,
+		&i.SealedObservation.CreatedAt,
+		&i.SealedObservation.PostedBy,
+		&i.SealedObservation.PlainResource,
+		&i.SealedObservation.ResourceVersion,
+		&i.SealedObservation.TransformedAt,
+		&i.SealedObservation.Reading,
+		&i.SealedObservation.Resource,
 		&i.Patient.ID,
 		&i.Patient.PracticeCode,
 		&i.Patient.FirstName,
@@ -380,27 +289,31 @@ func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservat
 	return i, err
 }
 
-const saveResource = `-- name: SaveResource :exec
+const saveResource = `-- name: saveResource :exec
 UPDATE observations
 SET
     resource = $1,
+    plain_resource = NULL,
     resource_version = $2,
     transformed_at = $3
-WHERE id = $4
+WHERE practice_code = $4
+  AND id = $5
 `
 
-type SaveResourceParams struct {
+type saveResourceParams struct {
 	Resource        []byte
 	ResourceVersion int32
 	TransformedAt   *time.Time
+	PracticeCode    string
 	ID              uuid.UUID
 }
 
-func (q *Queries) SaveResource(ctx context.Context, arg SaveResourceParams) error {
+func (q *Queries) saveResource(ctx context.Context, arg saveResourceParams) error {
 	_, err := q.db.Exec(ctx, saveResource,
 		arg.Resource,
 		arg.ResourceVersion,
 		arg.TransformedAt,
+		arg.PracticeCode,
 		arg.ID,
 	)
 	return err

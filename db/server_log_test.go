@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // By itself PostgreSQL prints the row of a violated constraint, and may print statements and parameters. More
@@ -174,7 +175,7 @@ func serverDir(t *testing.T) string {
 // storeOn returns a migrated store on a server of the test's own.
 func storeOn(t *testing.T, server *devstack.Postgres) *db.Store {
 	t.Helper()
-	store, err := db.Open(t.Context(), server.URL("postgres"))
+	store, err := db.Open(t.Context(), server.URL("postgres"), keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/vantrexia/vantrexia/keyring"
 )
 
 //go:generate go tool -modfile=../tools/go.mod sqlc generate
@@ -57,22 +59,33 @@ const (
 type Store struct {
 	*Queries
 	pool *pgxpool.Pool
+	keys *keyring.Keyring
 }
+
+// keyed is a connection whose queries seal what they write, and open what they read, with these keys.
+type keyed struct {
+	DBTX
+	keys *keyring.Keyring
+}
+
+// ring returns the keys with which columns are sealed.
+func (q *Queries) ring() *keyring.Keyring { return q.db.(keyed).keys }
 
 // NewStore returns a store with a pool for the given URL, without connecting: the database may be away, now
 // and later, and every query tries again. Parameters of pgxpool in the URL, such as pool_max_conns, win over
-// what is set here. The caller closes the store.
-func NewStore(ctx context.Context, url string) (*Store, error) {
+// what is set here. Personal data is stored sealed with the keys. The caller closes the store.
+func NewStore(ctx context.Context, url string, keys *keyring.Keyring) (*Store, error) {
 	cfg, err := poolConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like postgres://user:password@host:5432/database: %w", err)
+		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like "+
+			"postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
 	}
 
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
-	return &Store{Queries: New(pool), pool: pool}, nil
+	return &Store{Queries: New(keyed{pool, keys}), pool: pool, keys: keys}, nil
 }
 
 // maxConns is the same on every machine. pgxpool's own default is the number of cores: on a node of 64 cores
@@ -123,8 +136,8 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // Open is NewStore for a caller that needs the database at once: it fails when the database does not answer.
-func Open(ctx context.Context, url string) (*Store, error) {
-	store, err := NewStore(ctx, url)
+func Open(ctx context.Context, url string, keys *keyring.Keyring) (*Store, error) {
+	store, err := NewStore(ctx, url, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +161,7 @@ func (s *Store) Close() { s.pool.Close() }
 
 // InTx runs fn in one transaction, which is rolled back when fn returns an error.
 func (s *Store) InTx(ctx context.Context, fn func(*Queries) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return fn(New(tx)) })
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return fn(New(keyed{tx, s.keys})) })
 }
 
 // ErrForgotten means that the database does not know the row that was to be written, or knows it as finished:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack/devtest"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 var stack devtest.Stack
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
 func open(t *testing.T) (*db.Store, *pgx.Conn) {
 	t.Helper()
 	url := stack.Postgres(t)
-	store, err := db.Open(t.Context(), url)
+	store, err := db.Open(t.Context(), url, keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +327,7 @@ func TestOpenExplainsWhatIsWrong(t *testing.T) {
 		"postgres://localhost:notaport/db":                   "DATABASE_URL cannot be read",
 		"postgres://u:secret@127.0.0.1:1/db?sslmode=disable": "does not answer",
 	} {
-		_, err := db.Open(t.Context(), url)
+		_, err := db.Open(t.Context(), url, keyringtest.Shared())
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want %q without the password", url, err, want)
 		}

@@ -29,11 +29,11 @@ func SandboxSettings(ehr, api string) []string {
 	}
 }
 
-// Install makes an installation in v.Dir, by `vantrexia keys generate` and `vantrexia migrate`, and returns v
+// Install makes an installation in v.Dir, by `vantrexia keys generate`, `vantrexia keys create` and `vantrexia migrate`, and returns v
 // with SandboxSettings added. v.Settings say where the database and Temporal are, and win over what is added.
 func Install(ctx context.Context, v Vantrexia, ehr, api string) (Vantrexia, error) {
 	v.Settings = slices.Concat([]string{"LOG_FORMAT=json"}, SandboxSettings(ehr, api), v.Settings)
-	for _, args := range [][]string{{"keys", "generate"}, {"migrate"}} {
+	for _, args := range [][]string{{"keys", "generate"}, {"keys", "create"}, {"migrate"}} {
 		if _, err := v.Output(ctx, args...); err != nil {
 			return v, err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/vantrexia/vantrexia/devstack/devtest"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 const practice = "FFHEDD"
@@ -25,7 +26,7 @@ var stack = devtest.Stack{Migrate: migrate}
 func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
 
 func migrate(ctx context.Context, url string) error {
-	store, err := db.Open(ctx, url)
+	store, err := db.Open(ctx, url, keyringtest.Shared())
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (r *rig) must(err error) {
 // URL.
 func (r *rig) open(parameters string) *db.Store {
 	r.tb.Helper()
-	store, err := db.Open(r.tb.Context(), r.url+parameters)
+	store, err := db.Open(r.tb.Context(), r.url+parameters, keyringtest.Shared())
 	r.must(err)
 	r.tb.Cleanup(store.Close)
 	return store

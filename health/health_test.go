@@ -18,6 +18,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/devstack/devtest"
 	"github.com/vantrexia/vantrexia/health"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 var stack devtest.Stack // its databases are empty
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
 // newProbe makes one whose database is empty or migrated and whose Temporal is there or away.
 func newProbe(t *testing.T, migrated, temporal bool) *health.Probe {
 	t.Helper()
-	store, err := db.NewStore(t.Context(), stack.Postgres(t))
+	store, err := db.NewStore(t.Context(), stack.Postgres(t), keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}

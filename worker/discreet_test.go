@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // Whatever the database does to an activity, neither its address and user nor what it says of the rows reach the history, or
@@ -23,7 +24,7 @@ func TestRawErrorsStayOutOfTheHistory(t *testing.T) {
 	t.Run("the database is away", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, setup{idle: true})
-		away := must(db.NewStore(t.Context(), "postgres://jsmith:secret@127.0.0.1:"+closedPort(t)+"/john"))(t)
+		away := must(db.NewStore(t.Context(), "postgres://jsmith:secret@127.0.0.1:"+closedPort(t)+"/john", keyringtest.Shared()))(t)
 		t.Cleanup(away.Close)
 		there := r.store
 		r.store = away

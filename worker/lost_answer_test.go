@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // PostgreSQL does what a first delivery asks for, and its answer is lost with the connection.
@@ -62,7 +63,7 @@ func (r *rig) cutAnswer(query, statement string) *atomic.Bool {
 			go cutOnce(client, server, "-- name: "+query+" ", statement, cut)
 		}
 	}()
-	r.store = must(db.Open(r.t.Context(), target.String()))(r.t)
+	r.store = must(db.Open(r.t.Context(), target.String(), keyringtest.Shared()))(r.t)
 	r.t.Cleanup(r.store.Close)
 	return cut
 }

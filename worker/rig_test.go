@@ -28,6 +28,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -56,7 +57,7 @@ func searchAttributes() map[string]string {
 func TestMain(m *testing.M) { os.Exit(stack.Run(m)) }
 
 func migrate(ctx context.Context, url string) error {
-	store, err := db.Open(ctx, url)
+	store, err := db.Open(ctx, url, keyringtest.Shared())
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func newRig(t *testing.T, s setup) *rig {
 		r.delays = documentedDelays()
 	}
 	url := stack.Postgres(t)
-	r.store = must(db.Open(t.Context(), url))(t)
+	r.store = must(db.Open(t.Context(), url, keyringtest.Shared()))(t)
 	t.Cleanup(r.store.Close)
 	r.sql = must(pgx.Connect(t.Context(), url))(t)
 	t.Cleanup(func() { _ = r.sql.Close(context.Background()) })

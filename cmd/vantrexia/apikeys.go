@@ -37,8 +37,8 @@ Cryptographic keys are the matter of "vantrexia keys".`,
 	return keys
 }
 
-// keyring are the API keys behind the API or in the database.
-type keyring interface {
+// apiKeys are the API keys behind the API or in the database.
+type apiKeys interface {
 	// create returns the key, which is shown this once.
 	create(ctx context.Context, want account.NewKey) (cliKey, string, error)
 	list(ctx context.Context) ([]cliKey, error)
@@ -57,7 +57,7 @@ type cliKey struct {
 	RevokedAt  *time.Time   `json:"revoked_at"`
 }
 
-func (f adminFlags) keys(ctx context.Context, changes bool) (keyring, func(), error) {
+func (f adminFlags) keys(ctx context.Context, changes bool) (apiKeys, func(), error) {
 	cfg, err := f.load(changes)
 	if err != nil {
 		return nil, nil, err

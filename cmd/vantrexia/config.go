@@ -22,6 +22,7 @@ import (
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/secretfile"
 )
 
@@ -29,6 +30,8 @@ import (
 type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
+	KeyringFile       string          `env:"KEYRING_FILE" envDefault:".local/keyring.json"`
+	UnencryptedHosts  []string        `env:"ALLOW_UNENCRYPTED_HOSTS"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`
@@ -384,6 +387,19 @@ func (c config) signToken(subject string, role account.Role, life time.Duration)
 		return "", err
 	}
 	return signer.Sign(subject, role, "", life)
+}
+
+// keyring reads the keys with which stored data is sealed.
+func (c config) keyring() (*keyring.Keyring, error) {
+	keys, err := keyring.Open(c.KeyringFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("KEYRING_FILE: %s does not exist: run `vantrexia keys create` for a new installation, "+
+			"or restore the file from its escrow copy", c.KeyringFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("KEYRING_FILE: %w", err)
+	}
+	return keys, nil
 }
 
 // checkSecrets returns an error for a key or a secret that cannot be used, before anything slow starts.

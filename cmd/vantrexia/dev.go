@@ -97,7 +97,12 @@ func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) 
 
 // connectDev connects to the database and to Temporal, and brings both up to date.
 func (d *dependencies) connectDev(ctx context.Context) (err error) {
-	if d.store, err = openStore(ctx, d.cfg); err != nil {
+	if d.keys, err = d.cfg.keyring(); err != nil {
+		return err
+	}
+	go d.keys.Watch(ctx, d.log)
+
+	if d.store, err = openStore(ctx, d.cfg, d.keys); err != nil {
 		return err
 	}
 
@@ -124,8 +129,13 @@ func devRoles(d dependencies, p ports) (roles []role) {
 	)
 }
 
-// makeSecrets makes the signing key and the secret of the API's tokens when this is the first start.
+// makeSecrets makes the keyring, the signing key and the secret of the API's tokens when this is the first start.
 func makeSecrets(cfg config) error {
+	if missing(cfg.KeyringFile) {
+		if err := createKeyring(cfg.KeyringFile); err != nil {
+			return fmt.Errorf("KEYRING_FILE: %w", err)
+		}
+	}
 	if cfg.ECW.KeysDir == "" && cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
 		if _, err := generateKey(cfg.ECW.PrivateKeyFile, cfg.ECW.KeyID); err != nil {
 			return fmt.Errorf("ECW_PRIVATE_KEY_FILE: %w", err)

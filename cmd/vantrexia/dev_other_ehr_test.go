@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestDevAgainstAnotherEHR is the README's recipe, with a sandbox of its own as the other EHR: the commands
@@ -25,7 +27,7 @@ func TestDevAgainstAnotherEHR(t *testing.T) {
 	ehr.await(t, &ehr.stderr, "listening")
 	temporalAddress, namespace := stack.Temporal(t)
 	p := start(t, dir, append([]string{
-		"API_ADDRESS=" + address, "DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + temporalAddress, "TEMPORAL_NAMESPACE=" + namespace,
+		"API_ADDRESS=" + address, "KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + temporalAddress, "TEMPORAL_NAMESPACE=" + namespace,
 	}, other...), "dev")
 
 	welcome := p.await(t, &p.stdout, "of the list")

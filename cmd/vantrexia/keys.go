@@ -15,7 +15,7 @@ import (
 func keysCommand() *cobra.Command {
 	keys := &cobra.Command{
 		Use:   "keys",
-		Short: "Make the RSA key with which we authenticate with eCW",
+		Short: "Make and change the keys: those of stored data, and the one for eCW",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -49,7 +49,7 @@ setting. Or set ECW_KEYS_DIR to the directory of a file that is named after its 
 
 	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
 	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
-	keys.AddCommand(generate, rotateECWCommand())
+	keys.AddCommand(generate, rotateECWCommand(), keysCreateCommand(), keysRotateCommand(), keysEscrowCommand())
 	return keys
 }
 

@@ -34,7 +34,11 @@ one after the other migrate.`,
 }
 
 func migrateDatabase(ctx context.Context, cfg config, out io.Writer) error {
-	store, err := openStore(ctx, cfg)
+	keys, err := cfg.keyring()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, cfg, keys)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestSeparateProcesses runs sandbox, API and worker as separate processes, as in production. They start
@@ -22,7 +23,7 @@ func TestSeparateProcesses(t *testing.T) {
 	dir := workDir(t)
 	temporalAddress, apiAddress, sandboxAddress, healthAddress := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
 	settings := append(devstack.SandboxSettings(sandboxAddress, apiAddress),
-		"DATABASE_URL="+stack.Postgres(t),
+		"KEYRING_FILE="+keyringtest.File(t), "DATABASE_URL="+stack.Postgres(t),
 		"TEMPORAL_ADDRESS="+temporalAddress,
 		"API_ADDRESS="+apiAddress,
 		"API_TOKEN_SECRET="+strings.Repeat("s", 32),

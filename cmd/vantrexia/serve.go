@@ -12,7 +12,6 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
-	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -104,7 +103,12 @@ func serve(ctx context.Context, p parts) error {
 	d := dependencies{cfg: cfg, log: log, working: new(atomic.Bool)}
 	defer d.close()
 
-	if d.store, err = newStore(ctx, cfg); err != nil {
+	if d.keys, err = cfg.keyring(); err != nil {
+		return err
+	}
+	go d.keys.Watch(ctx, log)
+
+	if d.store, err = newStore(ctx, cfg, d.keys); err != nil {
 		return err
 	}
 
@@ -125,7 +129,7 @@ func serve(ctx context.Context, p parts) error {
 func serveRoles(ctx context.Context, d dependencies, p parts) ([]role, error) {
 	migrated := make(chan struct{})
 	roles := []role{{"database", func(ctx context.Context) error { return awaitDatabase(ctx, d, migrated) }}}
-	if err := d.checkDatabase(ctx); db.IsRefused(err) {
+	if err := d.checkDatabase(ctx); neverWorks(err) {
 		return nil, databaseError(err)
 	}
 

@@ -17,6 +17,7 @@ import (
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestEverySettingReachesTheClient: every ECW_ setting has an effect.
@@ -361,7 +362,7 @@ func TestPrintedTokenIsTaken(t *testing.T) {
 	t.Parallel()
 	dir, address := workDir(t), freeAddress(t)
 	ours := []string{
-		"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
+		"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
 

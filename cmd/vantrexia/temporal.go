@@ -47,6 +47,9 @@ func newTemporalClient(cfg config) (client.Client, error) {
 	if options.ConnectionOptions.TLS, err = cfg.Temporal.tls(); err != nil {
 		return nil, err
 	}
+	if err := cfg.checkTemporalTLS(options.ConnectionOptions.TLS != nil); err != nil {
+		return nil, err
+	}
 
 	if options.Credentials, err = cfg.Temporal.credentials(); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestRevokedTokenIsRefused: a token is refused by its jti, which is read from the whole token, whether the API
@@ -14,10 +15,10 @@ func TestRevokedTokenIsRefused(t *testing.T) {
 	t.Parallel()
 	dir, address, database := workDir(t), freeAddress(t), stack.Postgres(t)
 	settings := []string{
-		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
+		"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
-	store, err := db.Open(t.Context(), database)
+	store, err := db.Open(t.Context(), database, keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}

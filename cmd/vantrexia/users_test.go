@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestUsersFromTheFirstAdministratorOn: the first administrator is made on the database, and makes the others
@@ -19,13 +20,13 @@ func TestUsersFromTheFirstAdministratorOn(t *testing.T) {
 	t.Parallel()
 	dir, address, database := workDir(t), freeAddress(t), stack.Postgres(t)
 	settings := []string{
-		"DATABASE_URL=" + database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
+		"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
 		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
 	}
 	ada := []string{"users", "add", "--email", "Ada@example.com", "--first", "Ada", "--last", "Berg", "--role", "admin"}
 	local := []string{"--local", "--reason", "first administrator"}
 	mustSay(t, run(t, dir, settings, append(ada, local...)...), 1, "vantrexia migrate")
-	store, err := db.Open(t.Context(), database)
+	store, err := db.Open(t.Context(), database, keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -25,6 +26,7 @@ import (
 type dependencies struct {
 	cfg      config
 	log      *slog.Logger
+	keys     *keyring.Keyring
 	store    *db.Store
 	temporal client.Client
 	working  *atomic.Bool // set while the worker takes work

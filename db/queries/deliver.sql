@@ -1,6 +1,6 @@
 -- The first delivery of a reading, when nothing stands in its way: one statement before the send, one after it.
 
--- name: GetUndelivered :one
+-- name: getUndelivered :one
 -- Loads an observation and its patient. known: something was done for it before. shut: nothing may leave for eCW now.
 SELECT
     sqlc.embed(o),
@@ -16,7 +16,7 @@ JOIN patients p ON p.id = o.patient_id
 WHERE o.practice_code = @practice_code
   AND o.id = @id;
 
--- name: BeginDelivery :one
+-- name: beginDelivery :one
 -- Opens the transmission of an observation for which nothing was done yet, stores its resource, and marks its first
 -- delivery as sent. No row comes back, and nothing is sent, when the pass has lapsed, when a transmission exists, or when
 -- the patient was linked to another chart, or turned out to be somebody else, while the delivery waited for its pass.
@@ -49,7 +49,8 @@ WITH place AS (
     RETURNING transmissions.id, transmissions.number
 ), transformed AS (
     UPDATE observations
-    SET resource = @resource::jsonb,
+    SET resource = @resource::bytea,
+        plain_resource = NULL,
         resource_version = @resource_version,
         transformed_at = @transformed_at
     FROM opened

@@ -1,5 +1,6 @@
--- name: CreateAPIKey :one
+-- name: createAPIKey :one
 INSERT INTO api_keys (
+    id,
     practice_code,
     name,
     role,
@@ -11,6 +12,7 @@ INSERT INTO api_keys (
     expires_at
 )
 VALUES (
+    @id,
     @practice_code,
     @name,
     @role,
@@ -23,22 +25,22 @@ VALUES (
 )
 RETURNING *;
 
--- name: GetAPIKey :one
+-- name: getAPIKey :one
 SELECT *
 FROM api_keys
 WHERE practice_code = @practice_code
   AND id = @id;
 
--- name: ListAPIKeys :many
+-- name: listAPIKeys :many
 -- Lists all of them, the newest first: a practice has a few.
 SELECT *
 FROM api_keys
 WHERE practice_code = @practice_code
 ORDER BY created_at DESC, id;
 
--- name: FindAPIKey :one
+-- name: findAPIKey :one
 -- Finds a key that may be used now.
-SELECT id, role, devices, expires_at
+SELECT id, role, devices, plain_devices, expires_at
 FROM api_keys
 WHERE practice_code = @practice_code
   AND key_hash = @key_hash
@@ -51,7 +53,7 @@ SET last_used_at = now()
 WHERE id = @id
   AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
 
--- name: RevokeAPIKey :one
+-- name: revokeAPIKey :one
 -- The first revocation counts.
 UPDATE api_keys
 SET

@@ -3,6 +3,7 @@ package deploycheck
 import (
 	"bytes"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -124,7 +125,9 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	var mounted []string
 	for _, mount := range container.VolumeMounts {
 		for _, item := range secretOf(pod, mount.Name).Items {
-			mounted = append(mounted, mount.MountPath+"/"+item.Path)
+			if item.Key != postgresCA { // the database's URL names it, not a setting
+				mounted = append(mounted, mount.MountPath+"/"+item.Path)
+			}
 			if !slices.Contains(known, item.Key) {
 				t.Errorf("%s: deploy/README.md puts no %s into the Secret", name, item.Key)
 			}
@@ -135,6 +138,9 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	}
 
 	checkSettings(t, container.Args[0], set, mounted)
+	if set["TEMPORAL_API_KEY_FILE"]+set["TEMPORAL_TLS_CLIENT_CERT_PATH"] == "" || set["ALLOW_UNENCRYPTED_HOSTS"] != "" {
+		t.Errorf("%s: Temporal is reached without TLS", name)
+	}
 	security := container.SecurityContext
 	if !*pod.SecurityContext.RunAsNonRoot || !*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation {
 		t.Errorf("%s: the container may do more than it needs", name)
@@ -147,6 +153,9 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	}
 }
 
+// postgresCA is the key of the authority of PostgreSQL's certificate.
+const postgresCA = "postgres-ca"
+
 // secretOf is the Secret that a volume shows; the zero value has no items, and so shows nothing to this test.
 func secretOf(pod corev1.PodSpec, volume string) corev1.SecretVolumeSource {
 	for _, v := range pod.Volumes {
@@ -155,6 +164,16 @@ func secretOf(pod corev1.PodSpec, volume string) corev1.SecretVolumeSource {
 		}
 	}
 	return corev1.SecretVolumeSource{}
+}
+
+// TestTheGuideReachesPostgreSQLWithTLS: where the guide says how the URL looks, its authority is among the keys of the Secret.
+func TestTheGuideReachesPostgreSQLWithTLS(t *testing.T) {
+	t.Parallel()
+	url := regexp.MustCompile(`postgres://\S+\?sslmode=verify-full&sslrootcert=/run/secrets/vantrexia/(\S+)`).
+		FindStringSubmatch(readFile(t, "deploy", "README.md"))
+	if url == nil || url[1] != postgresCA || !slices.Contains(secretKeys(t), postgresCA) {
+		t.Errorf("the authority of PostgreSQL's certificate is %v, the Secret has %v", url, secretKeys(t))
+	}
 }
 
 // secretKeys are those that the guide has the reader put into the Secret.

@@ -35,7 +35,7 @@ func settings(t *testing.T) map[string]bool {
 	return known
 }
 
-// required lists the settings that a role needs. Of settings with a "|" between them it needs one.
+// required lists the settings that a role or command needs. Of settings with a "|" between them it needs one.
 func required(role string) []string {
 	ecw := []string{"ECW_CLIENT_ID", "ECW_PRACTICE_CODE", "ECW_PRIVATE_KEY|ECW_PRIVATE_KEY_FILE", "ECW_KEY_ID"}
 	servers := []string{"DATABASE_URL|DATABASE_URL_FILE", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
@@ -48,6 +48,8 @@ func required(role string) []string {
 		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS", "API_ADDRESS", "API_TOKEN_SECRET|API_TOKEN_SECRET_FILE"})
 	case "serve":
 		return slices.Concat(required("api"), required("worker"))
+	case "certs":
+		return []string{}
 	case "sandbox":
 		return []string{"SANDBOX_ADDRESS", "SANDBOX_JWKS_URL", "SANDBOX_DATA_DIR", "ECW_CLIENT_ID", "ECW_PRACTICE_CODE"}
 	}
