@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -241,5 +242,9 @@ func invalidResource(reason string) error {
 
 // measurement writes a reading's values for the debug log: "systolic: 128, diastolic: 82".
 func measurement(values json.RawMessage) string {
-	return strings.NewReplacer(`{`, "", `}`, "", `"`, "").Replace(string(values))
+	compact := &bytes.Buffer{}
+	if json.Compact(compact, values) != nil {
+		return "values that are no JSON"
+	}
+	return strings.NewReplacer(`{`, "", `}`, "", `"`, "", `:`, ": ", `,`, ", ").Replace(compact.String())
 }

@@ -1,14 +1,20 @@
 package api_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/vantrexia/vantrexia/fhir"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // A chunk of a batch is stored in one transaction. These tests have more items than one chunk takes.
@@ -48,6 +54,25 @@ func (a answer) count() map[string]int {
 // other is the reading with another value.
 func other(reading string) string { return strings.Replace(reading, "81.60", "82.10", 1) }
 
+// idOf is the id under which a reading is stored.
+func idOf(tb testing.TB, reading string) uuid.UUID {
+	tb.Helper()
+	var sent struct {
+		PatientID       uuid.UUID `json:"patient_id"`
+		ObservationType fhir.Type `json:"observation_type"`
+		EffectiveAt     time.Time `json:"effective_at"`
+		Device          string    `json:"device"`
+	}
+	if err := json.Unmarshal([]byte(reading), &sent); err != nil {
+		tb.Fatal(err)
+	}
+	return fhir.ReadingID(practice, sent.PatientID, fhir.Reading{
+		Type:        sent.ObservationType,
+		EffectiveAt: sent.EffectiveAt,
+		Device:      sent.Device,
+	})
+}
+
 // hold stores a reading in a transaction that goes on, as another request does at the same moment.
 func (s *system) hold(tb testing.TB, reading string) pgx.Tx {
 	tb.Helper()
@@ -58,9 +83,9 @@ func (s *system) hold(tb testing.TB, reading string) pgx.Tx {
 
 	_, err = tx.Exec(tb.Context(), `
 		INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
-		SELECT gen_random_uuid(), $2, (r->>'patient_id')::uuid, r->>'observation_type', (r->>'effective_at')::timestamptz, r->>'device',
+		SELECT $3, $2, (r->>'patient_id')::uuid, r->>'observation_type', (r->>'effective_at')::timestamptz, r->>'device',
 		       r->'values'
-		FROM (SELECT $1::jsonb AS r) sent`, reading, practice)
+		FROM (SELECT $1::jsonb AS r) sent`, reading, practice, idOf(tb, reading))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -198,12 +223,12 @@ func TestBatchWithAReadingThatTheDatabaseRefuses(t *testing.T) {
 	t.Parallel()
 	s := start(t, temporal)
 	patient := s.patient(kevin)
-	s.exec("ALTER TABLE observations ADD CONSTRAINT refused CHECK (device <> 'REFUSED')")
 	for name, key := range map[string]string{"no key": "", "a key": "k"} {
 		t.Run(name, func(t *testing.T) {
 			observations, keys := s.rows("observations"), s.rows("idempotency_keys")
 			readings := weights(patient, moreThanAChunk)
-			readings[210] = strings.Replace(readings[210], "SCALE-7", "REFUSED", 1)
+			s.exec("ALTER TABLE observations DROP CONSTRAINT IF EXISTS refused, ADD CONSTRAINT refused CHECK (id <> '" +
+				idOf(t, readings[210]).String() + "')")
 			readings[211] = readings[209]
 			want := slices.Repeat([]string{"201"}, moreThanAChunk)
 			want[210], want[211] = "500", "200"
@@ -269,8 +294,9 @@ func TestKeyIsTakenMeanwhile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		digest := keyringtest.Shared().Digest("idempotency_keys.key", practice, "tests"+itemMark+key)
 		_, err = tx.Exec(t.Context(), "INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id) VALUES ($1, $2, 'x', $3)",
-			practice, "tests"+itemMark+key, known)
+			practice, digest, known)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ func startWithExamples(t *testing.T) *system {
 	s.exec(`INSERT INTO patients (id, practice_code, first_name, last_name, date_of_birth, mrn, external_id) VALUES ($1, $2, 'Jane', 'Doe', '1957-03-21', 'ECW-10042', $3)`,
 		examplePatient, practice, kevin)
 
-	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
+	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, plain_resource, resource_version, transformed_at)
 		VALUES ($1, $2, $3, 'blood_pressure', '2026-02-06T10:29:00Z', 'BP-OMRON-7250', '{"systolic":142,"diastolic":92,"heart_rate":78}', $4, 1, now())`,
 		exampleObservation, practice, examplePatient, loadContract(t).example(t, "getFHIRObservation", "200"))
 
@@ -44,7 +44,7 @@ func startWithExamples(t *testing.T) *system {
 		SELECT id, 1, 1, now(), now(), 'unknown', 'timeout' FROM transmissions WHERE number = $1`,
 		exampleTransmission)
 
-	s.exec(`INSERT INTO api_keys (id, practice_code, name, role, prefix, key_hash, created_by) VALUES ($1, $2, 'device gateway', 'service', 'vtx_3Kd92x', '', 'tests')`,
+	s.exec(`INSERT INTO api_keys (id, practice_code, name, role, prefix, key_hash, created_by, plain_devices) VALUES ($1, $2, 'device gateway', 'service', 'vtx_3Kd92x', '', 'tests', '{}')`,
 		exampleAPIKey, practice)
 
 	s.exec(`INSERT INTO patient_imports (id, practice_code, finished_at) VALUES ($1, $2, now())`, exampleImport, practice)

@@ -86,7 +86,7 @@ func TestTemporalDown(t *testing.T) {
 	s.do("POST", "/api/v1/observations/", bloodPressure(patient)).want(t, http.StatusOK, "")
 
 	s.do("POST", "/api/v1/fhir/observations/"+id+"/transform/", "").want(t, http.StatusServiceUnavailable, "temporal_unavailable")
-	if _, err := s.conn.Exec(t.Context(), "UPDATE observations SET resource = '{}', resource_version = 1, transformed_at = now()"); err != nil {
+	if _, err := s.conn.Exec(t.Context(), "UPDATE observations SET plain_resource = '{}', resource_version = 1, transformed_at = now()"); err != nil {
 		t.Fatal(err)
 	}
 

@@ -236,7 +236,7 @@ func TestALongLogIsNotCountedToItsEnd(t *testing.T) {
 	s := startWith(t, setup{missing: temporal})
 	jane := s.patient(kevin)
 	s.exec(`
-		INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version,
+		INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, plain_resource, resource_version,
 		                          transformed_at)
 		SELECT lpad(to_hex(n), 32, '0')::uuid, $1, $2, 'weight', now() - n * interval '1 minute', 'SCALE-7', '{"value": 1}', '{}', 1, now()
 		FROM generate_series(1, 10001) n`, practice, jane)

@@ -31,6 +31,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
+	"github.com/vantrexia/vantrexia/payload"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -78,9 +79,11 @@ type system struct {
 	store    *db.Store
 	conn     *pgx.Conn // the tests' own look at the tables
 	temporal client.Client
-	ehr      string // the sandbox's URL
-	log      *leakCheck
-	handler  http.Handler
+	// namespace is that of temporal.
+	namespace string
+	ehr       string // the sandbox's URL
+	log       *leakCheck
+	handler   http.Handler
 }
 
 // without says what a system lacks.
@@ -128,7 +131,7 @@ func startWith(tb testing.TB, how setup) *system {
 	}
 
 	tb.Cleanup(func() { _ = s.conn.Close(context.Background()) })
-	s.temporal = temporalClient(tb, how, s.log.logger())
+	s.temporal, s.namespace = temporalClient(tb, how, s.log.logger())
 
 	var routes late // the sandbox wants the API's address, and the API the sandbox's
 	s.caller = serve(tb, &routes, s.log)
@@ -139,6 +142,7 @@ func startWith(tb testing.TB, how setup) *system {
 		Temporal:          s.temporal,
 		TemporalNamespace: "default",
 		TemporalUIURL:     "http://temporal.test",
+		Payloads:          sealing(s.namespace),
 		EHR:               ehr,
 		TimeZone:          cmp.Or(how.zone, time.UTC),
 		PracticeCode:      practice,
@@ -213,9 +217,14 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 	return c.as(account.Admin)
 }
 
-func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
+// sealing is how the payloads of a system are sealed.
+func sealing(namespace string) payload.Sealing {
+	return payload.Sealing{Keys: keyringtest.Shared(), Namespace: namespace}
+}
+
+func temporalClient(tb testing.TB, how setup, log *slog.Logger) (temporalAPI client.Client, namespace string) {
 	tb.Helper()
-	options := client.Options{HostPort: how.temporal, Logger: temporallog.NewStructuredLogger(log)}
+	options := client.Options{HostPort: how.temporal, Namespace: client.DefaultNamespace, Logger: temporallog.NewStructuredLogger(log)}
 	if how.intercept != nil {
 		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(how.intercept)}
 	}
@@ -228,13 +237,15 @@ func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
 		options.HostPort, options.Namespace = stack.Temporal(tb)
 	}
 
+	options.DataConverter, options.FailureConverter = sealing(options.Namespace).Converters()
+
 	c, err := client.NewLazyClient(options)
 	if err != nil {
 		tb.Fatal(err)
 	}
 
 	tb.Cleanup(c.Close)
-	return c
+	return c, options.Namespace
 }
 
 // silentPort is an address where connections are refused, or wait for an answer that never comes.
@@ -398,6 +409,15 @@ func (s *system) stats() (stats sandbox.Stats) {
 func (s *system) exec(sql string, args ...any) {
 	s.tb.Helper()
 	if _, err := s.conn.Exec(s.tb.Context(), sql, args...); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// useTOTP gives an account two-factor sign-in with a secret.
+func (s *system) useTOTP(id uuid.UUID, secret string) {
+	s.tb.Helper()
+	offer := db.OfferTOTPParams{PracticeCode: practice, ID: id, Secret: secret}
+	if err := errors.Join(s.store.OfferTOTP(s.tb.Context(), offer), s.store.EnableTOTP(s.tb.Context(), id)); err != nil {
 		s.tb.Fatal(err)
 	}
 }

@@ -312,7 +312,7 @@ func TestProcessPending(t *testing.T) {
 		retryAt: minutesAgo(5),
 	})[0]
 
-	s.exec(`UPDATE observations SET measured = '{"value": 81.6, "unit": "kg"}'`)
+	s.exec(`UPDATE observations SET reading = NULL, device = 'SCALE-7', measured = '{"value": 81.6, "unit": "kg"}'`)
 	s.fault(`{"kind":"error_503","target":"create"}`)
 
 	got := s.do("POST", path, "").want(t, http.StatusOK, "")

@@ -32,7 +32,7 @@ func (s *system) logged(rows ...logged) (ids []string) {
 	for _, row := range rows {
 		var id string
 		err := s.conn.QueryRow(s.tb.Context(), `
-			WITH o AS (INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, resource, resource_version, transformed_at)
+			WITH o AS (INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, plain_resource, resource_version, transformed_at)
 			           VALUES (gen_random_uuid(), $1, $2, $3, now() - random() * interval '1 year', 'SCALE-7', '{"value": 1}', '{}', 1, now()) RETURNING id)
 			INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, status, created_at, updated_at, error_class, error_message, next_retry_at, last_attempted_at, ecw_observation_id)
 			SELECT $9, $1, o.id, 6, $4::text, $5::text::timestamptz, $5::text::timestamptz, $6::text, $6::text, nullif($7::text, '')::timestamptz, nullif($8::text, '')::timestamptz,

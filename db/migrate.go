@@ -61,18 +61,26 @@ func (s *Store) migrationProvider() (*goose.Provider, error) {
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
 
-	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files,
+		goose.WithSessionLocker(locker), goose.WithGoMigrations(s.goMigrations()...))
 	if err != nil {
 		return nil, fmt.Errorf("read embedded migrations: %w", err)
 	}
 	return provider, nil
 }
 
+// goMigrations are the migrations that need the keys.
+func (s *Store) goMigrations() []*goose.Migration {
+	return []*goose.Migration{
+		goose.NewGoMigration(16, &goose.GoFunc{RunTx: s.sealUsers}, nil),
+	}
+}
+
 // CheckMigrated returns ErrMigrationsPending when the schema is older than this binary. A newer schema is
 // fine: during an upgrade the processes that are not replaced yet see one. It is one cheap query, so probes
 // may call it.
 func (s *Store) CheckMigrated(ctx context.Context) error {
-	known, err := migrationVersions()
+	known, err := s.migrationVersions()
 	if err != nil {
 		return err
 	}
@@ -94,8 +102,8 @@ func (s *Store) CheckMigrated(ctx context.Context) error {
 	return nil
 }
 
-// migrationVersions lists the numbers of the embedded migrations.
-func migrationVersions() ([]int64, error) {
+// migrationVersions lists the numbers of all migrations.
+func (s *Store) migrationVersions() ([]int64, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return nil, err
@@ -105,6 +113,9 @@ func migrationVersions() ([]int64, error) {
 		if versions[i], err = goose.NumericComponent(name); err != nil {
 			return nil, fmt.Errorf("embedded migration %s: %w", name, err)
 		}
+	}
+	for _, migration := range s.goMigrations() {
+		versions = append(versions, migration.Version)
 	}
 	return versions, nil
 }

@@ -141,7 +141,7 @@ func theHeldReadings(t *testing.T, conn *pgx.Conn) {
 func wantPlan(t *testing.T, conn *pgx.Conn, name string, most int, run func(context.Context, *db.Queries) error) {
 	t.Run(name, func(t *testing.T) {
 		e := &explainer{DBTX: conn, t: t}
-		if err := run(t.Context(), db.New(e)); err != nil {
+		if err := run(t.Context(), db.New(db.Keyed(e))); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range e.plans {

@@ -29,7 +29,7 @@ SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', 'Jane', 'Doe ' || n, '1957-03-2
 FROM generate_series(0, 3000) n;
 
 INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at,
-                          resource, resource_version, transformed_at)
+                          plain_resource, resource_version, transformed_at)
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', lpad(to_hex(CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END), 32, '0')::uuid,
        CASE WHEN n % 20000 = 7 THEN 'temperature' ELSE (ARRAY['weight', 'glucose', 'oxygen_saturation', 'blood_pressure'])[1 + n % 4] END,
        at, 'D', '{}', at, CASE WHEN done THEN '{}'::json END, done::int, CASE WHEN done THEN at END
@@ -68,7 +68,7 @@ FROM generate_series(1, 1000000, 10) n
 JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
 WHERE t.status = 'transmitted';
 INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id, created_at)
-SELECT 'FFHEDD', 'key-' || n, 'hash', lpad(to_hex(n), 32, '0')::uuid, now() - (1000000 - n) * interval '30 seconds'
+SELECT 'FFHEDD', sha256(convert_to('key-' || n, 'UTF8')), 'hash', lpad(to_hex(n), 32, '0')::uuid, now() - (1000000 - n) * interval '30 seconds'
 FROM generate_series(1, 1000000, 5) n;
 INSERT INTO patient_imports (id, practice_code, created_at, finished_at)
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', now() - n * interval '1 day', now() - n * interval '1 day'
@@ -196,14 +196,14 @@ type planned struct {
 // touches a bounded number of rows. The test does not run in parallel: the others would miss their time
 // limits.
 func TestPlansOfAMillionTransmissions(t *testing.T) {
-	_, conn := migrated(t)
+	store, conn := migrated(t)
 	load(t, conn, million, "observations", "transmissions", "transmission_attempts", "idempotency_keys")
 
-	for _, queries := range []map[string]planned{theIntake(), theGates(), theLog(), theOtherLists(), thePrune()} {
+	for _, queries := range []map[string]planned{theIntake(t, db.New(db.Keyed(conn))), theSealing(store), theGates(), theLog(), theOtherLists(), thePrune()} {
 		for name, query := range queries {
 			t.Run(name, func(t *testing.T) {
 				e := &explainer{DBTX: conn, t: t}
-				if err := query.run(t.Context(), db.New(e)); err != nil {
+				if err := query.run(t.Context(), db.New(db.Keyed(e))); err != nil {
 					t.Fatal(err)
 				}
 				for _, p := range e.plans {
@@ -217,29 +217,31 @@ func TestPlansOfAMillionTransmissions(t *testing.T) {
 }
 
 // theIntake are the queries that a chunk of a batch, or one reading, takes. Half of what is asked for is known.
-func theIntake() map[string]planned {
+func theIntake(t *testing.T, q *db.Queries) map[string]planned {
+	t.Helper()
 	const chunk = 200
-	var many db.FindReadingsParams
 	var ids []uuid.UUID
-	var keys []string
+	var requests []db.Request
 	for n := range chunk {
-		ids = append(ids, uuid.UUID{15: byte(n)})
-		keys = append(keys, fmt.Sprintf("key-%d", 5*n+1+n%2)) // every fifth is stored
-		many.PatientIDs = append(many.PatientIDs, uuid.UUID{15: byte(n)})
-		many.ObservationTypes = append(many.ObservationTypes, "weight")
-		many.EffectiveAt = append(many.EffectiveAt, time.Now())
-		many.Devices = append(many.Devices, "D")
+		ids = append(ids, uuid.UUID{15: byte(n + 1)})
+		requests = append(requests, db.Request{Key: fmt.Sprintf("key-%d", n)})
 	}
+	known := db.RememberRequestsParams{PracticeCode: thePractice, Requests: requests[:chunk/2], ObservationIDs: ids[:chunk/2]}
+	if n, err := q.RememberRequests(t.Context(), known); err != nil || n != chunk/2 {
+		t.Fatalf("%d keys are stored, %v", n, err)
+	}
+	first := db.FindRequestParams{PracticeCode: thePractice, Request: requests[0]}
+
 	return map[string]planned{
 		"FindRequests": {2 * chunk, func(ctx context.Context, q *db.Queries) error {
-			known, err := q.FindRequests(ctx, db.FindRequestsParams{PracticeCode: thePractice, Keys: keys})
-			if err == nil && len(known) != chunk/2 {
-				err = fmt.Errorf("%d keys are known, want %d", len(known), chunk/2)
+			found, err := q.FindRequests(ctx, db.FindRequestsParams{PracticeCode: thePractice, Requests: requests})
+			if err == nil && len(found) != chunk/2 {
+				err = fmt.Errorf("%d keys are known, want %d", len(found), chunk/2)
 			}
 			return err
 		}},
 		"FindReadings": {2 * chunk, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.FindReadings(ctx, many)
+			_, err := q.FindReadings(ctx, db.FindReadingsParams{PracticeCode: thePractice, IDs: ids})
 			return err
 		}},
 		"ListKnown": {5_000, func(ctx context.Context, q *db.Queries) error {
@@ -247,23 +249,29 @@ func theIntake() map[string]planned {
 			return err
 		}},
 		"FindRequest": {10, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.FindRequest(ctx, db.FindRequestParams{PracticeCode: thePractice, Key: keys[0]})
+			_, err := q.FindRequest(ctx, first)
 			return err
 		}},
-		"FindReading": {10, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.FindReading(ctx, db.FindReadingParams{
-				PracticeCode:    thePractice,
-				PatientID:       ids[5],
-				ObservationType: "weight",
-				EffectiveAt:     time.Now(),
-				Device:          "D",
-			})
-			if db.IsNotFound(err) {
-				return nil
-			}
+		"GetObservation": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.GetObservation(ctx, db.GetObservationParams{PracticeCode: thePractice, ID: ids[5]})
 			return err
 		}},
 	}
+}
+
+// theSealing are the queries that look for readings to seal. In this database all of them stand in clear.
+func theSealing(store *db.Store) map[string]planned {
+	middle := uuid.UUID{13: 7}.String()
+	queries := map[string]planned{}
+	for name, after := range map[string][]string{"first": nil, "middle": {middle}} {
+		for kind, onlyClear := range map[string]bool{"in clear": true, "of another key": false} {
+			queries[kind+", "+name] = planned{500, func(_ context.Context, q *db.Queries) error {
+				query, args := store.LookAtReadings(after, onlyClear)
+				return q.Explained(query, args...)
+			}}
+		}
+	}
+	return queries
 }
 
 // theGates are the queries of the queue, the circuit, the sweep and the status page. They read as many rows

@@ -85,10 +85,9 @@ type OidcSignIn struct {
 	StateHash    []byte
 	BrowserHash  []byte
 	PracticeCode string
-	Nonce        string
-	CodeVerifier string
 	ReturnTo     string
 	ExpiresAt    time.Time
+	Secrets      []byte
 }
 
 type Patient struct {
@@ -208,25 +207,6 @@ type TransmissionAttempt struct {
 	ErrorMessage     string
 }
 
-type User struct {
-	ID                     uuid.UUID
-	PracticeCode           string
-	Email                  string
-	EmailKey               []byte
-	FirstName              string
-	LastName               string
-	Role                   string
-	PasswordHash           *string
-	PasswordTemporaryUntil *time.Time
-	TOTPSecret             *string
-	TOTPEnabled            bool
-	TOTPStep               int64
-	LastSignInAt           *time.Time
-	DisabledAt             *time.Time
-	CreatedAt              time.Time
-	UpdatedAt              time.Time
-}
-
 type sealedAPIKey struct {
 	ID           uuid.UUID
 	PracticeCode string
@@ -261,4 +241,22 @@ type sealedObservation struct {
 	TransformedAt   *time.Time
 	Reading         []byte
 	Resource        []byte
+}
+
+type sealedUser struct {
+	ID                     uuid.UUID
+	PracticeCode           string
+	Role                   string
+	PasswordHash           *string
+	PasswordTemporaryUntil *time.Time
+	TOTPEnabled            bool
+	TOTPStep               int64
+	LastSignInAt           *time.Time
+	DisabledAt             *time.Time
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	Profile                []byte
+	EmailIndexA            []byte
+	EmailIndexB            []byte
+	TOTPSecret             []byte
 }

@@ -55,7 +55,7 @@ func storePending(t *testing.T, store *db.Store, conn *pgx.Conn) (want []uuid.UU
 			want = append(want, o.ID)
 		}
 		if state.sql != "" {
-			exec("UPDATE observations SET transformed_at = now(), resource = '{}', resource_version = 1 WHERE id = $1", o.ID)
+			exec("UPDATE observations SET transformed_at = now(), plain_resource = '{}', resource_version = 1 WHERE id = $1", o.ID)
 			exec(state.sql, transmission(t, store, o).ID)
 		}
 	}

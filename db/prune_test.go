@@ -48,7 +48,7 @@ SELECT id, 1, 1, $1 FROM sent`
 			table: "idempotency_keys",
 			insert: reading + `
 INSERT INTO idempotency_keys (practice_code, key, request_hash, observation_id, created_at)
-SELECT $2, id::text, 'hash', id, $1 FROM reading`,
+SELECT $2, uuid_send(id), 'hash', id, $1 FROM reading`,
 			prune: func(t *testing.T, store *db.Store, before time.Time, batch int32) int64 {
 				n, err := store.PruneIdempotencyKeys(t.Context(), db.PruneIdempotencyKeysParams{PracticeCode: "FFHEDD", Before: before, Batch: batch})
 				return deleted(t, n, err)
@@ -277,7 +277,7 @@ func TestAPrunedReadingLeavesAMark(t *testing.T) {
 	t.Parallel()
 	store, conn := migrated(t)
 	o := reading(t, store, `{}`)
-	remember := db.RememberRequestParams{PracticeCode: "FFHEDD", Key: "key", RequestHash: []byte("hash"), ObservationID: o.ID}
+	remember := db.RememberRequestParams{PracticeCode: "FFHEDD", Request: db.Request{Key: "key"}, ObservationID: o.ID}
 	if _, err := store.RememberRequest(t.Context(), remember); err != nil {
 		t.Fatal(err)
 	}

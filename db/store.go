@@ -225,7 +225,12 @@ func IsUnavailable(err error) bool {
 // names the host and the user of the database, or repeats what was to be stored.
 func Cause(err error) string {
 	var pg *pgconn.PgError
+	var missing *keyring.MissingKeyError
 	switch {
+	case errors.As(err, &missing):
+		return missing.Error()
+	case errors.Is(err, keyring.ErrCorrupt):
+		return err.Error() // the place of a value, and no value
 	case IsRefused(err):
 		return "the database refuses us, check DATABASE_URL"
 	case IsUnavailable(err):

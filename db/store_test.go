@@ -75,7 +75,7 @@ func reading(t *testing.T, store *db.Store, measured string) db.Observation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return db.Observation(stored)
+	return stored
 }
 
 func TestProcessesThatStartTogetherMigrateOnce(t *testing.T) {
@@ -114,7 +114,11 @@ func TestProcessesThatStartTogetherMigrateOnce(t *testing.T) {
 func TestReadingKeepsThePrecisionOfItsDevice(t *testing.T) {
 	t.Parallel()
 	store, _ := migrated(t)
-	stored := reading(t, store, `{"unit": "kg", "value": 81.60}`)
+	id := reading(t, store, `{"unit": "kg", "value": 81.60}`).ID
+	stored, err := store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: thePractice, ID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got := string(stored.Measured); !strings.Contains(got, "81.60") {
 		t.Errorf("stored %s, want the 81.60 that was measured", got)
 	}

@@ -6,8 +6,8 @@
 #
 # Only their owner can open the directories. Every account can read the passwords in deploy/secrets/: PostgreSQL
 # and Temporal run in accounts of their own, and Docker shows each container only the files that it is given.
-# Only their owner can read the other secrets, the key, .env and the certificates: our containers and Temporal's run in
-# the owner's account.
+# Only their owner can read the other secrets, the key, .env and the certificates: our containers and Temporal's
+# run in the owner's account.
 set -eu
 cd "$(dirname "$0")/.."
 umask 077

@@ -20,7 +20,7 @@ func TestAFirstDeliveryToWhichTheDatabaseDoesNotAnswer(t *testing.T) {
 		query, statement string
 		prepare          func(*rig)
 	}{
-		"when it begins with a pass": {"BeginDelivery", "", (*rig).manyPlaces},
+		"when it begins with a pass": {"beginDelivery", "", (*rig).manyPlaces},
 		"when it begins":             {"MarkSent", "commit", (*rig).onePlace},
 		"when it is recorded":        {"RecordDelivered", "", (*rig).manyPlaces},
 	} {

@@ -88,7 +88,7 @@ func TestReadingThatBecameInvalidIsRefusedByField(t *testing.T) {
 	r := newRig(t, setup{})
 	id := r.storeReading(fhir.BloodPressure, bloodPressure)
 	impossible := `{"systolic": 90753.25, "diastolic": 80417.75}`
-	if _, err := r.sql.Exec(t.Context(), "UPDATE observations SET measured = $1 WHERE id = $2", impossible, id); err != nil {
+	if _, err := r.sql.Exec(t.Context(), "UPDATE observations SET reading = NULL, device = 'BP-OMRON-7250', measured = $1 WHERE id = $2", impossible, id); err != nil {
 		t.Fatal(err)
 	}
 	run := r.start(id)
@@ -109,7 +109,7 @@ func TestReadingThatBecameInvalidIsRefusedByField(t *testing.T) {
 		}
 	}
 
-	if _, err := r.sql.Exec(t.Context(), "UPDATE observations SET measured = $1 WHERE id = $2", bloodPressure, id); err != nil {
+	if _, err := r.sql.Exec(t.Context(), "UPDATE observations SET reading = NULL, device = 'BP-OMRON-7250', measured = $1 WHERE id = $2", bloodPressure, id); err != nil {
 		t.Fatal(err)
 	}
 	r.mustDeliver(r.transmitNow(id))

@@ -68,7 +68,7 @@ func (r *rig) rows(table string) (n int) {
 // remember stores an idempotency key for a reading, as the API does.
 func (r *rig) remember(id uuid.UUID) {
 	r.t.Helper()
-	key := db.RememberRequestParams{PracticeCode: practice, Key: id.String(), RequestHash: []byte("hash"), ObservationID: id}
+	key := db.RememberRequestParams{PracticeCode: practice, Request: db.Request{Key: id.String()}, ObservationID: id}
 	must(r.store.RememberRequest(r.t.Context(), key))(r.t)
 }
 
@@ -96,8 +96,7 @@ func TestThePruneDeletesWhatIsOld(t *testing.T) {
 	never := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.exec("UPDATE observations SET created_at = created_at - interval '2 years' WHERE id = '" + never.String() + "'")
 
-	r.exec(`INSERT INTO users (id, practice_code, email, email_key, first_name, last_name, role)
-		VALUES ('6f0d3c1e-2a4b-4c5d-8e6f-7a8b9c0d1e2f', '` + practice + `', 'n@example.com', 'n', 'N', 'L', 'nurse')`)
+	must(r.store.CreateUser(t.Context(), db.CreateUserParams{PracticeCode: practice, Email: "n@example.com", Role: "nurse"}))(t)
 	r.exec(`INSERT INTO sessions (id, user_id, expires_at)
 		SELECT gen_random_uuid(), id, now() - days * interval '1 day' FROM users, unnest(ARRAY[29, 31]) days`)
 	r.exec(`INSERT INTO refresh_tokens (token_hash, session_id, expires_at) SELECT id::text::bytea, id, expires_at FROM sessions`)
@@ -262,7 +261,17 @@ func TestAPrunedAttemptIsNotMissed(t *testing.T) {
 // call makes a reading one that was held in the queue before its first delivery, and is called now.
 func (r *rig) call(id uuid.UUID, resource json.RawMessage) {
 	r.t.Helper()
-	r.exec("UPDATE observations SET resource = $2, resource_version = 1, transformed_at = now() WHERE id = $1", id, resource)
+	at := time.Now()
+	err := r.store.SaveResource(r.t.Context(), db.SaveResourceParams{
+		PracticeCode:    practice,
+		ID:              id,
+		Resource:        resource,
+		ResourceVersion: 1,
+		TransformedAt:   &at,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	r.exec(`INSERT INTO transmissions (id, practice_code, observation_id, max_attempts, held_at) VALUES ($1, $2, $1, 6, now())`, id, practice)
 	r.exec(`INSERT INTO ecw_places (id, practice_code, kind, expires_at) VALUES ($1, $2, 'delivery', now() + interval '1 minute')`, id, practice)
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"sync/atomic"
 
@@ -51,7 +52,7 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	}
 
 	fmt.Fprintln(out, "Starting Vantrexia …")
-	children, stop, err := startChildren(ctx, &cfg, log, out)
+	children, stop, err := startChildren(ctx, &cfg, ports, log, out)
 	defer stop()
 
 	if err != nil {
@@ -110,7 +111,7 @@ func (d *dependencies) connectDev(ctx context.Context) (err error) {
 		return err
 	}
 
-	if d.temporal, err = newTemporalClient(d.cfg); err != nil {
+	if d.temporal, err = newTemporalClient(d.cfg, d.keys); err != nil {
 		return err
 	}
 
@@ -123,10 +124,27 @@ func devRoles(d dependencies, p ports) (roles []role) {
 	if p.sandbox != nil {
 		roles = append(roles, role{"sandbox EHR", func(ctx context.Context) error { return serveSandbox(ctx, d.cfg, d.log, p.sandbox) }})
 	}
+	if d.cfg.TemporalUIURL != "" {
+		roles = append(roles, role{"codec", func(ctx context.Context) error { return serveCodec(ctx, d.cfg, p.codec) }})
+	}
 	return append(roles,
 		role{"worker", func(ctx context.Context) error { return runWorker(ctx, d) }},
 		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, p.api) }},
 	)
+}
+
+// serveCodec shows the developer, whose machine has all secrets, what workflows hold.
+func serveCodec(ctx context.Context, cfg config, listener net.Listener) error {
+	f, err := newForwarder(cfg, cfg.TemporalUIURL)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	api, err := newAPIClient(cfg, "", "none yet")
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	f.host, f.token = listener.Addr().String(), ownToken{cfg, api}
+	return serveHTTP(ctx, listener, f, cfg.DrainTimeout)
 }
 
 // makeSecrets makes the keyring, the signing key and the secret of the API's tokens when this is the first start.

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // TestTheDatabaseIsReachedWithVerifiedTLS: off this machine, nothing but verified TLS is taken, in none of the ways that pgx
@@ -41,7 +43,7 @@ func TestTheDatabaseIsReachedWithVerifiedTLS(t *testing.T) {
 		"postgres://u:p@db.example/v?sslmode=verify-full&sslrootcert=" + authority + "&pool_max_conns=3": false,
 	} {
 		t.Run(url, func(t *testing.T) {
-			store, err := newStore(t.Context(), config{DatabaseURL: url, UnencryptedHosts: []string{"mesh.example"}}, nil)
+			store, err := newStore(t.Context(), config{DatabaseURL: url, UnencryptedHosts: []string{"mesh.example"}}, keyringtest.Shared())
 			if err == nil {
 				store.Close()
 			}
@@ -108,7 +110,7 @@ func TestTemporalIsReachedWithTLS(t *testing.T) {
 				TemporalNamespace: "default",
 				Temporal:          c.settings,
 				UnencryptedHosts:  []string{"mesh.example"},
-			})
+			}, keyringtest.Shared())
 			if err == nil {
 				temporal.Close()
 			}

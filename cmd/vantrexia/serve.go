@@ -112,7 +112,7 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	}
 
-	if d.temporal, err = newTemporalClient(cfg); err != nil {
+	if d.temporal, err = newTemporalClient(cfg, d.keys); err != nil {
 		return err
 	}
 

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // caller is who a secured Temporal was asked by.
@@ -122,7 +124,7 @@ func TestTemporalIsToldWhoWeAre(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, asked := securedTemporal(t, server)
-			temporal, err := newTemporalClient(config{TemporalAddress: address, TemporalNamespace: "default", Temporal: c.settings})
+			temporal, err := newTemporalClient(config{TemporalAddress: address, TemporalNamespace: "default", Temporal: c.settings}, keyringtest.Shared())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +206,7 @@ func TestWrongTemporalSettingsAreNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := newTemporalClient(config{TemporalNamespace: "default", Temporal: c.settings})
+			_, err := newTemporalClient(config{TemporalNamespace: "default", Temporal: c.settings}, keyringtest.Shared())
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %q in it", err, c.want)
 			}

@@ -80,6 +80,7 @@ func (d dependencies) apiConfig() api.Config {
 		Temporal:          d.temporal,
 		TemporalNamespace: d.cfg.TemporalNamespace,
 		TemporalUIURL:     d.cfg.TemporalUIURL,
+		Payloads:          d.cfg.payloads(d.keys),
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
@@ -180,6 +181,7 @@ func runWorker(ctx context.Context, d dependencies) error {
 	started := func() {
 		d.working.Store(true)
 		warnOfOthers(ctx, d, log)
+		go worker.SealClear(ctx, d.store, log)
 		log.InfoContext(ctx, "worker started", "practice", d.cfg.ECW.PracticeCode, "environment", d.cfg.ECW.Environment)
 	}
 

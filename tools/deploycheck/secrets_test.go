@@ -135,8 +135,8 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 
 	modes := map[string]os.FileMode{
 		"deploy/secrets":                    0o700,
-		"deploy/secrets/database-url":       0o600,
 		"deploy/secrets/api-token-secret":   0o600,
+		"deploy/secrets/database-url":       0o600,
 		"deploy/secrets/vantrexia-password": 0o444,
 		keyDir:                              0o700,
 		keyDir + "/private.pem":             0o600,
@@ -208,10 +208,8 @@ func TestSecretsThatRootMakesAreReadInContainers(t *testing.T) {
 		t.Errorf(".env is %q: the containers would run as root", text)
 	}
 
-	for _, path := range []string{
-		".env", keyDir, keyDir + "/private.pem", "deploy/certs", "deploy/certs/vantrexia", "deploy/secrets/database-url",
-		"deploy/secrets/api-token-secret",
-	} {
+	for _, path := range []string{".env", keyDir, keyDir + "/private.pem", "deploy/certs", "deploy/certs/vantrexia",
+		"deploy/secrets/database-url", "deploy/secrets/api-token-secret"} {
 		info, err := os.Stat(filepath.Join(in.dir, path))
 		if err != nil {
 			t.Fatal(err)
