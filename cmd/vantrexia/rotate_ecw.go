@@ -70,7 +70,7 @@ Without ECW_KEYS_DIR it prints the steps, with the settings to change.`,
 	}
 
 	command.Flags().StringVar(&kid, "kid", "", "id of the new key (default: that of the present one, with the next number)")
-	command.Flags().DurationVar(&wait, "wait", rotationWait, "how long the new key is published before it signs, and the former one afterwards")
+	command.Flags().DurationVar(&wait, "wait", rotationWait, "how long the new key is published before it signs, and the former one after it")
 	command.Flags().BoolVar(&status, "status", false, "only show the keys")
 	return command
 }
@@ -164,8 +164,8 @@ func (c config) printRotation(out io.Writer, next string, wait time.Duration) {
 	if c.ECW.OtherKeyFile != "" {
 		fmt.Fprintf(out, "ECW_OTHER_KEY_FILE is set: a rotation is under way. Go on with the step that comes next.\n\n")
 	}
-	fmt.Fprintf(out, `ECW_KEYS_DIR is not set, so the processes keep the keys that they started with. These are the steps by hand. No request is
-refused, if you wait between them as they say.
+	fmt.Fprintf(out, `ECW_KEYS_DIR is not set, so the processes keep the keys that they started with. These are the steps by hand. No
+request is refused, if you wait between them as they say.
 
 1. Make the new key, and publish it beside the present one. Set for the API, and restart it:
 

@@ -29,6 +29,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // watchedEHR is a sandbox EHR whose tokens live four seconds, and which keeps our JWKS for three, as eCW keeps
@@ -110,6 +111,7 @@ func TestTheKeyIsRotatedWhileReadingsAreDelivered(t *testing.T) {
 	temporal, apiAddress, ehrAddress := freeAddress(t), freeAddress(t), freeAddress(t)
 	database := stack.Postgres(t)
 	settings := append(devstack.SandboxSettings(ehrAddress, apiAddress),
+		"KEYRING_FILE="+keyringtest.File(t),
 		"DATABASE_URL="+database,
 		"TEMPORAL_ADDRESS="+temporal,
 		"API_ADDRESS="+apiAddress,
@@ -238,7 +240,10 @@ func allDelivered(t *testing.T, database string, readings int, sweep func()) {
 func TestADirectoryOfKeys(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
-	apart := []string{"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=postgres://u:p@127.0.0.1:1/d", "TEMPORAL_ADDRESS=127.0.0.1:1"}
+	apart := []string{
+		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=postgres://u:p@127.0.0.1:1/d",
+		"TEMPORAL_ADDRESS=127.0.0.1:1",
+	}
 	ours := append(slices.Clone(apart), "ECW_KEYS_DIR=keys")
 	if err := os.Mkdir(filepath.Join(dir, "keys"), 0o700); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 func TestSecretsComeFromFiles(t *testing.T) {
@@ -68,7 +70,7 @@ func TestEveryFileOfASecretIsLookedAt(t *testing.T) {
 	}
 
 	missing := filepath.Join(dir, "missing")
-	temporal := []string{"TEMPORAL_ADDRESS=127.0.0.1:1"}
+	temporal := []string{"TEMPORAL_ADDRESS=127.0.0.1:1", "KEYRING_FILE=" + keyringtest.File(t)}
 	apart := append(temporal, "DATABASE_URL=postgres://u:p@127.0.0.1:1/d", "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD")
 	ours := append(slices.Clone(apart), "ECW_PRIVATE_KEY_FILE="+key)
 	api := append(slices.Clone(ours), "API_TOKEN_SECRET="+strings.Repeat("s", 32), "API_ADDRESS=127.0.0.1:0")
@@ -79,6 +81,7 @@ func TestEveryFileOfASecretIsLookedAt(t *testing.T) {
 		more     []string // the last one's file is refused
 	}{
 		{"migrate", temporal, []string{"DATABASE_URL_FILE=" + loose}},
+		{"worker", ours, []string{"KEYRING_FILE=" + loose}},
 		{"worker", apart, []string{"ECW_PRIVATE_KEY_FILE=" + loose}},
 		{"worker", ours, []string{"ECW_CLIENT_SECRET_FILE=" + loose}},
 		{"worker", ours, []string{"ECW_OTHER_KEY_ID=other", "ECW_OTHER_KEY_FILE=" + loose}},
