@@ -1,7 +1,6 @@
 package account
 
 import (
-	"crypto/sha256"
 	"errors"
 	"regexp"
 	"strings"
@@ -37,10 +36,4 @@ func NormaliseEmail(text string) (string, error) {
 
 func isASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
-}
-
-// emailKey is what a normalised address is looked up by.
-func emailKey(email string) []byte {
-	key := sha256.Sum256([]byte(email))
-	return key[:]
 }

@@ -85,7 +85,7 @@ func (o *OIDC) signIn(ctx context.Context, who person, by By) (in SignedIn, err 
 // admit returns the account of the person, locked and with the role that the groups give, or why there is
 // none.
 func (o *OIDC) admit(ctx context.Context, q *db.Queries, who person, by By) (user db.User, refused, err error) {
-	user, err = q.LockUserOfIdentity(ctx, db.LockUserOfIdentityParams{
+	user, err = q.LockUserOfIdentity(ctx, db.IdentityParams{
 		PracticeCode: o.people.PracticeCode,
 		Issuer:       o.Issuer,
 		Subject:      who.subject,
@@ -135,7 +135,7 @@ func (o *OIDC) welcome(ctx context.Context, q *db.Queries, who person, by By) (u
 		return user, ErrOIDCClaims, nil
 	}
 
-	user, err = q.FindUser(ctx, db.FindUserParams{PracticeCode: o.people.PracticeCode, EmailKey: emailKey(email)})
+	user, err = q.FindUser(ctx, db.FindUserParams{PracticeCode: o.people.PracticeCode, Email: email})
 	switch {
 	case db.IsNotFound(err):
 		user, refused, err = o.create(ctx, q, who, email, by)
@@ -169,7 +169,6 @@ func (o *OIDC) create(ctx context.Context, q *db.Queries, who person, email stri
 	user, err = q.CreateUser(ctx, db.CreateUserParams{
 		PracticeCode: o.people.PracticeCode,
 		Email:        email,
-		EmailKey:     emailKey(email),
 		FirstName:    who.first,
 		LastName:     who.last,
 		Role:         string(who.role),
@@ -188,7 +187,7 @@ func (o *OIDC) create(ctx context.Context, q *db.Queries, who person, email stri
 // or set up two-factor sign-in is in use, and nobody gets it for an e-mail. Nor does anybody for an e-mail
 // that the provider has not verified. The administrator's password is dropped, and its sessions end.
 func (o *OIDC) link(ctx context.Context, q *db.Queries, who person, found db.User, by By) (user db.User, refused, err error) {
-	user, err = q.LockUser(ctx, db.LockUserParams{PracticeCode: o.people.PracticeCode, ID: found.ID})
+	user, err = q.LockUser(ctx, db.GetUserParams{PracticeCode: o.people.PracticeCode, ID: found.ID})
 	if err != nil {
 		return user, nil, fmt.Errorf("lock the account: %w", err)
 	}
@@ -201,7 +200,7 @@ func (o *OIDC) link(ctx context.Context, q *db.Queries, who person, found db.Use
 	switch {
 	case user.DisabledAt != nil && who.emailVerified:
 		return user, ErrDisabled, nil
-	case taken, inUse, !who.emailVerified, string(user.EmailKey) != string(found.EmailKey):
+	case taken, inUse, !who.emailVerified, user.Email != found.Email:
 		o.people.Logger.WarnContext(ctx, "sign-in with the identity provider refused: another account has the e-mail",
 			"user_id", user.ID, "email_verified", who.emailVerified, "has_owner", taken || inUse)
 		return user, ErrOIDCAccountExists, nil

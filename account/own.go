@@ -50,7 +50,7 @@ func (p *People) ChangePassword(ctx context.Context, c Caller, old, password str
 		return err
 	}
 
-	t := try{key: user.EmailKey, password: old, address: c.Address}
+	t := try{email: user.Email, password: old, address: c.Address}
 	return p.prove(ctx, t, func(q *db.Queries, user db.User) error {
 		_, err := q.SetPassword(ctx, db.SetPasswordParams{PracticeCode: p.PracticeCode, ID: user.ID, PasswordHash: &hash})
 		if err != nil {
@@ -76,12 +76,12 @@ func (p *People) OfferTOTP(ctx context.Context, c Caller, password string) (secr
 		return "", "", err
 	}
 
-	t := try{key: user.EmailKey, password: password, address: c.Address}
+	t := try{email: user.Email, password: password, address: c.Address}
 	err = p.prove(ctx, t, func(q *db.Queries, user db.User) error {
 		if user.TOTPEnabled {
 			return ErrTOTPIsEnabled
 		}
-		if err := q.OfferTOTP(ctx, db.OfferTOTPParams{ID: user.ID, TOTPSecret: &secret}); err != nil {
+		if err := q.OfferTOTP(ctx, db.OfferTOTPParams{PracticeCode: p.PracticeCode, ID: user.ID, Secret: secret}); err != nil {
 			return fmt.Errorf("store the TOTP secret: %w", err)
 		}
 		return nil
@@ -98,7 +98,7 @@ func (p *People) ConfirmTOTP(ctx context.Context, c Caller, code string) error {
 	}
 
 	return p.Store.InTx(ctx, func(q *db.Queries) error {
-		user, err := q.LockUser(ctx, db.LockUserParams{PracticeCode: p.PracticeCode, ID: user.ID})
+		user, err := q.LockUser(ctx, db.GetUserParams{PracticeCode: p.PracticeCode, ID: user.ID})
 		switch {
 		case err != nil:
 			return fmt.Errorf("lock the account: %w", err)
@@ -130,7 +130,7 @@ func (p *People) DropTOTP(ctx context.Context, c Caller, password, code string) 
 	}
 
 	t := try{
-		key:       user.EmailKey,
+		email:     user.Email,
 		password:  password,
 		code:      code,
 		needsCode: true,

@@ -43,6 +43,8 @@ const (
 	TestConnection Right = "test the connection"
 	// SweepPending is to start everything that is pending, at once.
 	SweepPending Right = "start what is pending"
+	// DecodeHistories is to see what the histories of workflows hold encrypted.
+	DecodeHistories Right = "decode histories"
 	// ManageAccounts is to manage people, API keys and tokens.
 	ManageAccounts Right = "manage accounts"
 	// OwnAccount is what everybody who signs in may do with their own account.
@@ -59,6 +61,7 @@ var table = map[Right][]Role{
 	SteerDeliveries: {Admin, ClinicalManager, Provider, Nurse, DataMonitor},
 	TestConnection:  {Admin, ClinicalManager, Provider, DataMonitor},
 	SweepPending:    {Admin},
+	DecodeHistories: {Admin},
 	ManageAccounts:  {Admin},
 	OwnAccount:      {Admin, ClinicalManager, Provider, Nurse, MA, DataMonitor},
 }

@@ -1,7 +1,6 @@
 package account
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -41,7 +40,7 @@ func (p *People) SignIn(ctx context.Context, c Credentials, address string) (Sig
 
 	var in SignedIn
 	t := try{
-		key:       emailKey(email),
+		email:     email,
 		password:  c.Password,
 		code:      c.Code,
 		needsCode: true,
@@ -57,7 +56,7 @@ func (p *People) SignIn(ctx context.Context, c Credentials, address string) (Sig
 
 // try is one try to show that somebody is the owner of an account.
 type try struct {
-	key            []byte
+	email          string // normalised
 	password, code string
 	needsCode      bool // when two-factor sign-in is on
 	address        string
@@ -69,12 +68,12 @@ type try struct {
 // judged one after the other, and while the e-mail is locked the answer is the same for a right and a wrong
 // password. So nobody learns anything from more than MostFailures tries, however many run at once.
 func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.User) error) error {
-	if err := p.refuseLocked(ctx, p.Store.Queries, t.key); err != nil {
+	if err := p.refuseLocked(ctx, p.Store.Queries, t.email); err != nil {
 		return err
 	}
 
 	var found *db.User
-	user, err := p.Store.FindUser(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, EmailKey: t.key})
+	user, err := p.Store.FindUser(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: t.email})
 	if err == nil {
 		found = &user
 	} else if !db.IsNotFound(err) {
@@ -105,10 +104,10 @@ func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.Use
 }
 
 // refuseLocked counts the try as a failure and returns a [LockedError] when the e-mail is locked.
-func (p *People) refuseLocked(ctx context.Context, q *db.Queries, key []byte) error {
+func (p *People) refuseLocked(ctx context.Context, q *db.Queries, email string) error {
 	until, err := q.RefuseLocked(ctx, db.RefuseLockedParams{
 		PracticeCode: p.PracticeCode,
-		EmailKey:     key,
+		Email:        email,
 		LockSeconds:  LockedFor.Seconds(),
 	})
 	switch {
@@ -123,16 +122,16 @@ func (p *People) refuseLocked(ctx context.Context, q *db.Queries, key []byte) er
 // judge returns the owner, locked, of a try that is good, and otherwise why it is refused. found is the
 // account as it was when the password was compared; nil: there is none.
 func (p *People) judge(ctx context.Context, q *db.Queries, t try, found *db.User, right bool) (owner *db.User, refused, err error) {
-	if err := q.HoldSignIn(ctx, db.HoldSignInParams{PracticeCode: p.PracticeCode, EmailKey: t.key}); err != nil {
+	if err := q.HoldSignIn(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: t.email}); err != nil {
 		return nil, nil, fmt.Errorf("begin a sign-in: %w", err)
 	}
-	if refused := p.refuseLocked(ctx, q, t.key); refused != nil {
+	if refused := p.refuseLocked(ctx, q, t.email); refused != nil {
 		return nil, refused, nil
 	}
 
 	good := false
 	if found != nil {
-		user, err := q.LockUser(ctx, db.LockUserParams{PracticeCode: p.PracticeCode, ID: found.ID})
+		user, err := q.LockUser(ctx, db.GetUserParams{PracticeCode: p.PracticeCode, ID: found.ID})
 		if err != nil {
 			return nil, nil, fmt.Errorf("lock the account: %w", err)
 		}
@@ -150,7 +149,7 @@ func (p *People) judge(ctx context.Context, q *db.Queries, t try, found *db.User
 	if !good {
 		return nil, ErrWrong, p.countFailure(ctx, q, t, found)
 	}
-	if err := q.ForgetFailures(ctx, db.ForgetFailuresParams{PracticeCode: p.PracticeCode, EmailKey: t.key}); err != nil {
+	if err := q.ForgetFailures(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: t.email}); err != nil {
 		return nil, nil, fmt.Errorf("forget failed sign-ins: %w", err)
 	}
 	return owner, nil, nil
@@ -160,7 +159,7 @@ func (p *People) judge(ctx context.Context, q *db.Queries, t try, found *db.User
 func mayUse(now, compared db.User) bool {
 	return now.DisabledAt == nil &&
 		now.PasswordHash != nil && *now.PasswordHash == *compared.PasswordHash &&
-		bytes.Equal(now.EmailKey, compared.EmailKey) &&
+		now.Email == compared.Email &&
 		(now.PasswordTemporaryUntil == nil || now.PasswordTemporaryUntil.After(time.Now()))
 }
 
@@ -168,7 +167,7 @@ func mayUse(now, compared db.User) bool {
 func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *db.User) error {
 	until, err := q.CountFailure(ctx, db.CountFailureParams{
 		PracticeCode: p.PracticeCode,
-		EmailKey:     t.key,
+		Email:        t.email,
 		Most:         MostFailures,
 		LockSeconds:  LockedFor.Seconds(),
 	})

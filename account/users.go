@@ -37,24 +37,24 @@ type Password struct {
 
 // Add makes an account, and a password when none is given. It returns [ErrEmail], [ErrEmailTaken], [ErrRole],
 // [ErrName], [ErrPasswordLength] or [ErrPasswordCommon] for what is wrong with it.
-func (p *People) Add(ctx context.Context, by By, want NewUser) (db.ShowUsersRow, Password, error) {
+func (p *People) Add(ctx context.Context, by By, want NewUser) (db.ShownUser, Password, error) {
 	email, err := NormaliseEmail(want.Email)
 	if err != nil {
-		return db.ShowUsersRow{}, Password{}, err
+		return db.ShownUser{}, Password{}, err
 	}
 
 	first, firstErr := trimmed(want.FirstName)
 	last, lastErr := trimmed(want.LastName)
 	switch {
 	case firstErr != nil || lastErr != nil:
-		return db.ShowUsersRow{}, Password{}, ErrName
+		return db.ShownUser{}, Password{}, ErrName
 	case !want.Role.HasPerson():
-		return db.ShowUsersRow{}, Password{}, ErrRole
+		return db.ShownUser{}, Password{}, ErrRole
 	}
 
 	made, hash, err := p.newPassword(ctx, want.Password, email, first, last)
 	if err != nil {
-		return db.ShowUsersRow{}, Password{}, err
+		return db.ShownUser{}, Password{}, err
 	}
 
 	var user db.User
@@ -62,7 +62,6 @@ func (p *People) Add(ctx context.Context, by By, want NewUser) (db.ShowUsersRow,
 		user, err = q.CreateUser(ctx, db.CreateUserParams{
 			PracticeCode:     p.PracticeCode,
 			Email:            email,
-			EmailKey:         emailKey(email),
 			FirstName:        first,
 			LastName:         last,
 			Role:             string(want.Role),
@@ -77,7 +76,7 @@ func (p *People) Add(ctx context.Context, by By, want NewUser) (db.ShowUsersRow,
 		}
 		return p.record(ctx, q, user.ID, Added, by, string(want.Role))
 	})
-	return db.ShowUsersRow{User: user}, Password{made, user.PasswordTemporaryUntil}, err
+	return db.ShownUser{User: user}, Password{made, user.PasswordTemporaryUntil}, err
 }
 
 // newPassword returns the hash of a password, and the text if it had to make one.
@@ -108,24 +107,18 @@ func (r Role) HasPerson() bool { return r.Has(OwnAccount) }
 
 // List returns a page of the accounts, in the order of their e-mails, and how many there are. An email
 // filters exactly. It returns [ErrEmail] for a filter that no account can fit.
-func (p *People) List(ctx context.Context, email string, limit, offset int) (rows []db.ShowUsersRow, count int64, err error) {
-	var key []byte
+func (p *People) List(ctx context.Context, email string, limit, offset int) (rows []db.ShownUser, count int64, err error) {
 	if email != "" {
-		normal, err := NormaliseEmail(email)
-		if err != nil {
+		if email, err = NormaliseEmail(email); err != nil {
 			return nil, 0, err
 		}
-		key = emailKey(normal)
 	}
 
-	if count, err = p.Store.CountUsers(ctx, db.CountUsersParams{PracticeCode: p.PracticeCode, EmailKey: key}); err != nil {
-		return nil, 0, fmt.Errorf("count accounts: %w", err)
-	}
-	rows, err = p.Store.ShowUsers(ctx, db.ShowUsersParams{
+	rows, count, err = p.Store.ShowUsers(ctx, db.ShowUsersParams{
 		PracticeCode: p.PracticeCode,
-		EmailKey:     key,
-		Most:         int32(limit),
-		Skip:         int32(offset),
+		Email:        email,
+		Most:         limit,
+		Skip:         offset,
 	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("list accounts: %w", err)
@@ -134,15 +127,15 @@ func (p *People) List(ctx context.Context, email string, limit, offset int) (row
 }
 
 // Get returns an account, or [ErrUnknownUser].
-func (p *People) Get(ctx context.Context, id uuid.UUID) (db.ShowUsersRow, error) {
-	rows, err := p.Store.ShowUsers(ctx, db.ShowUsersParams{PracticeCode: p.PracticeCode, ID: &id, Most: 1})
+func (p *People) Get(ctx context.Context, id uuid.UUID) (db.ShownUser, error) {
+	user, err := p.Store.ShowUser(ctx, db.GetUserParams{PracticeCode: p.PracticeCode, ID: id})
+	if db.IsNotFound(err) {
+		return user, ErrUnknownUser
+	}
 	if err != nil {
-		return db.ShowUsersRow{}, fmt.Errorf("load the account: %w", err)
+		return user, fmt.Errorf("load the account: %w", err)
 	}
-	if len(rows) == 0 {
-		return db.ShowUsersRow{}, ErrUnknownUser
-	}
-	return rows[0], nil
+	return user, nil
 }
 
 // Change says what to change about an account; nil leaves a field as it is.
@@ -156,9 +149,9 @@ type Change struct {
 
 // Change changes an account. Disabling it ends its sessions. It returns [ErrUnknownUser], [ErrEmail],
 // [ErrEmailTaken], [ErrRole], [ErrName], or [ErrLastAdmin] if nobody were left who manages accounts.
-func (p *People) Change(ctx context.Context, by By, id uuid.UUID, change Change) (db.ShowUsersRow, error) {
+func (p *People) Change(ctx context.Context, by By, id uuid.UUID, change Change) (db.ShownUser, error) {
 	err := p.Store.InTx(ctx, func(q *db.Queries) error {
-		locked, err := q.LockUserAndAdmins(ctx, db.LockUserAndAdminsParams{PracticeCode: p.PracticeCode, ID: id})
+		locked, err := q.LockUserAndAdmins(ctx, db.GetUserParams{PracticeCode: p.PracticeCode, ID: id})
 		if err != nil {
 			return fmt.Errorf("lock the account: %w", err)
 		}
@@ -178,8 +171,8 @@ func (p *People) Change(ctx context.Context, by By, id uuid.UUID, change Change)
 			return ErrLastAdmin
 		}
 
-		// Looked for first, because PostgreSQL's log would name the address that a constraint refuses.
-		holder, err := q.FindUser(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, EmailKey: want.EmailKey})
+		// Looked for first, because a constraint that refuses it ends the transaction.
+		holder, err := q.FindUser(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: want.Email})
 		if err == nil && holder.ID != id {
 			return ErrEmailTaken
 		}
@@ -188,7 +181,7 @@ func (p *People) Change(ctx context.Context, by By, id uuid.UUID, change Change)
 		}
 
 		want.PracticeCode, want.ID = p.PracticeCode, id
-		if _, err := q.UpdateUser(ctx, want); db.IsUniqueViolation(err) {
+		if err := q.UpdateUser(ctx, want); db.IsUniqueViolation(err) {
 			return ErrEmailTaken
 		} else if err != nil {
 			return fmt.Errorf("change the account: %w", err)
@@ -196,7 +189,7 @@ func (p *People) Change(ctx context.Context, by By, id uuid.UUID, change Change)
 		return p.recordChange(ctx, q, by, before, want)
 	})
 	if err != nil {
-		return db.ShowUsersRow{}, err
+		return db.ShownUser{}, err
 	}
 	return p.Get(ctx, id)
 }
@@ -207,7 +200,6 @@ func isActiveAdmin(role string, disabled bool) bool { return Role(role) == Admin
 func (c Change) of(user db.User) (want db.UpdateUserParams, err error) {
 	want = db.UpdateUserParams{
 		Email:     user.Email,
-		EmailKey:  user.EmailKey,
 		FirstName: user.FirstName,
 		LastName:  user.LastName,
 		Role:      user.Role,
@@ -218,7 +210,6 @@ func (c Change) of(user db.User) (want db.UpdateUserParams, err error) {
 		if want.Email, err = NormaliseEmail(*c.Email); err != nil {
 			return want, err
 		}
-		want.EmailKey = emailKey(want.Email)
 	}
 	if c.FirstName != nil {
 		if want.FirstName, err = trimmed(*c.FirstName); err != nil {
@@ -288,7 +279,7 @@ func (p *People) ResetPassword(ctx context.Context, by By, id uuid.UUID, passwor
 	var until *time.Time
 	err = p.Store.InTx(ctx, func(q *db.Queries) error {
 		// The lock first, as with a sign-in, so that the two never wait for each other.
-		if err := q.ForgetFailures(ctx, db.ForgetFailuresParams{PracticeCode: p.PracticeCode, EmailKey: user.User.EmailKey}); err != nil {
+		if err := q.ForgetFailures(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: user.User.Email}); err != nil {
 			return fmt.Errorf("take the lock away: %w", err)
 		}
 		set := db.SetPasswordParams{
@@ -312,7 +303,7 @@ func (p *People) ResetPassword(ctx context.Context, by By, id uuid.UUID, passwor
 // or [ErrNoTOTP].
 func (p *People) RemoveTOTP(ctx context.Context, by By, id uuid.UUID) error {
 	return p.Store.InTx(ctx, func(q *db.Queries) error {
-		user, err := q.LockUser(ctx, db.LockUserParams{PracticeCode: p.PracticeCode, ID: id})
+		user, err := q.LockUser(ctx, db.GetUserParams{PracticeCode: p.PracticeCode, ID: id})
 		switch {
 		case db.IsNotFound(err):
 			return ErrUnknownUser
@@ -329,13 +320,13 @@ func (p *People) RemoveTOTP(ctx context.Context, by By, id uuid.UUID) error {
 }
 
 // Unlock takes the lock of an account's e-mail away, and forgets its failures. It returns [ErrUnknownUser].
-func (p *People) Unlock(ctx context.Context, by By, id uuid.UUID) (db.ShowUsersRow, error) {
+func (p *People) Unlock(ctx context.Context, by By, id uuid.UUID) (db.ShownUser, error) {
 	user, err := p.Get(ctx, id)
 	if err != nil {
 		return user, err
 	}
 	err = p.Store.InTx(ctx, func(q *db.Queries) error {
-		if err := q.ForgetFailures(ctx, db.ForgetFailuresParams{PracticeCode: p.PracticeCode, EmailKey: user.User.EmailKey}); err != nil {
+		if err := q.ForgetFailures(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: user.User.Email}); err != nil {
 			return fmt.Errorf("take the lock away: %w", err)
 		}
 		return p.record(ctx, q, id, Unlocked, by, "")

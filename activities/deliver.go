@@ -69,14 +69,15 @@ func (a *Transmission) Deliver(ctx context.Context, in DeliverInput) (FirstDeliv
 	if err != nil {
 		return FirstDelivery{}, fmt.Errorf("load observation: %w", err)
 	}
-	if row.Patient.ExternalID == nil || row.Patient.ArchivedAt != nil || mayBePruned(row.Observation, row.Patient) {
+	chart, linked := row.Patient.Chart()
+	if !linked || row.Patient.ArchivedAt != nil || mayBePruned(row.Observation, row.Patient) {
 		return FirstDelivery{}, nil
 	}
 	d := first{
 		Transmission: a,
 		ref:          ref,
 		row:          row,
-		chart:        *row.Patient.ExternalID,
+		chart:        chart,
 		now:          called.UTC(),
 		sentAt:       func() time.Time { return in.At.Add(time.Since(called)) },
 		atOnce:       a.EHR.HoldsToken() && !a.Gate.AnswersSlowly(),
@@ -121,7 +122,7 @@ func (d *first) takeUp(ctx context.Context) (FirstDelivery, error) {
 
 // resume makes the first delivery of a transmission that was called from the queue.
 func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, error) {
-	sent, err := outgoing(d.row.Observation, d.chart)
+	sent, err := outgoing(d.row.Observation, d.chart.ECWPatientID)
 	if err != nil {
 		return FirstDelivery{}, nil
 	}
@@ -132,7 +133,7 @@ func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, e
 		Lease:         d.Gate.Lease().Seconds(),
 		SentAt:        d.sentAt(),
 		PatientID:     d.row.Patient.ID,
-		ECWPatientID:  d.chart,
+		ChartID:       d.chart.ID,
 	})
 	if db.IsNotFound(err) {
 		return FirstDelivery{}, nil
@@ -148,7 +149,7 @@ type first struct {
 	*Transmission
 	ref   ObservationRef
 	row   db.GetUndeliveredRow
-	chart string // the patient's id in eCW
+	chart db.Chart // the patient's
 	now   time.Time
 	// sentAt is the time of the workflow, as everywhere where it is decided when a reading may be sent again.
 	// PostgreSQL's clock and the worker's may be minutes apart from it.
@@ -165,7 +166,7 @@ func (d *first) transform() error {
 		return err
 	}
 	d.stored = stored
-	d.sent, err = forDelivery(resource, d.chart)
+	d.sent, err = forDelivery(resource, d.chart.ECWPatientID)
 	return err
 }
 
@@ -211,7 +212,7 @@ func (d *first) beginWithPass(ctx context.Context) (delivering context.Context, 
 		TransformedAt:   &at,
 		SentAt:          d.sentAt(),
 		PatientID:       d.row.Patient.ID,
-		ECWPatientID:    d.chart,
+		ChartID:         d.chart.ID,
 	})
 	if db.IsNotFound(err) {
 		_, err := d.Store.LeavePlace(ctx, pass.ID)
@@ -300,7 +301,7 @@ func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
 		ObservationID:  d.ref.ObservationID,
 		Delivery:       1,
 		SentAt:         d.sentAt(),
-		ECWPatientID:   d.chart,
+		ChartID:        d.chart.ID,
 	}))
 }
 
@@ -350,7 +351,7 @@ func (d *first) record(ctx context.Context, out FirstDelivery) bool {
 		ObservationID:    d.ref.ObservationID,
 		HTTPStatus:       status(out.Posted.HTTPStatus),
 		ECWObservationID: &out.Posted.ECWObservationID,
-		ECWPatientID:     &d.chart,
+		ChartID:          &d.chart.ID,
 		FinishedAt:       time.Now(),
 	})
 	if err != nil {

@@ -98,7 +98,7 @@ type Linked struct {
 // LinkPatient reads one patient from eCW and creates or refreshes ours, if the circuit is closed, and reports to the circuit
 // what it found. It may run twice. What a person has to decide or correct is a non-retryable error.
 func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linked, error) {
-	row, err := a.Store.GetImportItem(ctx, db.GetImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
+	ecwID, err := a.Store.GetImportItem(ctx, db.GetImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
 	if err != nil {
 		return Linked{}, fmt.Errorf("load import item: %w", err)
 	}
@@ -116,7 +116,7 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linke
 	}
 
 	began := time.Now()
-	resource, unread := a.EHR.ReadPatient(gate.Importing(ctx), row.ECWFHIRID)
+	resource, unread := a.EHR.ReadPatient(gate.Importing(ctx), ecwID)
 	change, err := a.report(ctx, item, began, unread)
 	if err != nil {
 		return Linked{}, err
@@ -228,7 +228,7 @@ func (a *PatientImport) startReleased(ctx context.Context, item ImportItem) {
 
 // link decides under a lock which patient of ours eCW shows, so that it decides on what is stored.
 func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demographics) (refused, err error) {
-	linked, err := q.LockLinkedPatient(ctx, db.LockLinkedPatientParams{PracticeCode: item.PracticeCode, ExternalID: &shown.ID})
+	linked, err := q.LockLinkedPatient(ctx, db.FindLinkedPatientParams{PracticeCode: item.PracticeCode, ExternalID: &shown.ID})
 	if err == nil {
 		return refresh(ctx, q, item, shown, linked)
 	}
@@ -236,14 +236,14 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return nil, fmt.Errorf("look for the linked patient: %w", err)
 	}
 
-	params, refused := importParams(item.PracticeCode, shown, "")
+	theirs, refused := demographics(shown, "")
 	if refused != nil {
 		return refused, nil
 	}
-	namesake, err := q.LockPatientByMRN(ctx, db.LockPatientByMRNParams{PracticeCode: item.PracticeCode, MRN: shown.MRN})
+	namesake, err := q.LockPatientByMRN(ctx, db.FindPatientByMRNParams{PracticeCode: item.PracticeCode, MRN: shown.MRN})
 	switch {
 	case db.IsNotFound(err):
-		return nil, add(ctx, q, item, params)
+		return nil, add(ctx, q, item, theirs)
 	case err != nil:
 		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
 	case namesake.ExternalID != nil:
@@ -253,7 +253,7 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return mismatch("Patient %s has this MRN, but another %s than eCW shows: compare both records, correct the one that is wrong "+
 			"and import again; if they are one person, link the patient with confirm_mismatch", namesake.ID, differ), nil
 	}
-	return nil, takeOver(ctx, q, item, params, namesake.ID, db.OutcomeImported)
+	return nil, takeOver(ctx, q, item, theirs, namesake.ID, db.OutcomeImported)
 }
 
 // refresh takes over what eCW shows of a patient who is linked. When eCW shows another person, it holds the patient's
@@ -268,7 +268,7 @@ func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Dem
 			"correct the patient, link it to the right external_id, or send confirm_mismatch", linked.ID, differ), nil
 	}
 
-	params, refused := importParams(item.PracticeCode, shown, linked.MRN)
+	theirs, refused := demographics(shown, linked.MRN)
 	if refused != nil {
 		return refused, nil
 	}
@@ -279,45 +279,31 @@ func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Dem
 	if err != nil && !db.IsNotFound(err) {
 		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
 	}
-	return nil, takeOver(ctx, q, item, params, linked.ID, db.OutcomeSkipped)
+	return nil, takeOver(ctx, q, item, theirs, linked.ID, db.OutcomeSkipped)
 }
 
 // add creates a patient whom we did not have.
-func add(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinkedPatientParams) error {
-	id, err := q.AddLinkedPatient(ctx, params)
+func add(ctx context.Context, q *db.Queries, item ImportItem, shown db.Demographics) error {
+	patient, err := q.CreatePatient(ctx, db.CreatePatientParams{PracticeCode: item.PracticeCode, Demographics: shown, Active: true})
 	if db.IsNotFound(err) {
 		return errOvertaken
 	}
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
 	}
-	return finish(ctx, q, item, db.OutcomeImported, id)
+	return finish(ctx, q, item, db.OutcomeImported, patient.ID)
 }
 
-func takeOver(ctx context.Context, q *db.Queries, item ImportItem, params db.AddLinkedPatientParams, id uuid.UUID, outcome string) error {
-	rows, err := q.TakeOverDemographics(ctx, db.TakeOverDemographicsParams{
+// takeOver writes what eCW shows over a patient whom this transaction has locked.
+func takeOver(ctx context.Context, q *db.Queries, item ImportItem, shown db.Demographics, id uuid.UUID, outcome string) error {
+	err := q.TakeOverDemographics(ctx, db.TakeOverDemographicsParams{
 		ImportID:     item.ImportID,
-		PracticeCode: params.PracticeCode,
+		PracticeCode: item.PracticeCode,
 		ID:           id,
-		FirstName:    params.FirstName,
-		LastName:     params.LastName,
-		DateOfBirth:  params.DateOfBirth,
-		Gender:       params.Gender,
-		MRN:          params.MRN,
-		ExternalID:   params.ExternalID,
-		Phone:        params.Phone,
-		Email:        params.Email,
-		AddressLine1: params.AddressLine1,
-		AddressLine2: params.AddressLine2,
-		City:         params.City,
-		State:        params.State,
-		Zip:          params.Zip,
+		Demographics: shown,
 	})
 	if err != nil {
-		return fmt.Errorf("store patient: %w", err)
-	}
-	if rows != 1 {
-		return fmt.Errorf("store patient %s: %d rows were written, want 1", id, rows)
+		return fmt.Errorf("store patient %s: %w", id, err)
 	}
 	return finish(ctx, q, item, outcome, id)
 }
@@ -362,27 +348,26 @@ func mrnTaken(holder uuid.UUID) error {
 	return unusable(fmt.Sprintf("Patient %s has this patient's MRN and is not the same in eCW: correct the MRN of one of them", holder))
 }
 
-// importParams checks that eCW says enough to tell one person from another. ownMRN is that of our patient, if one is linked.
-func importParams(practice string, p fhir.Demographics, ownMRN string) (params db.AddLinkedPatientParams, refused error) {
+// demographics checks that eCW says enough to tell one person from another. ownMRN is that of our patient, if one is linked.
+func demographics(p fhir.Demographics, ownMRN string) (ours db.Demographics, refused error) {
 	dateOfBirth, err := time.Parse(time.DateOnly, p.BirthDate)
 	switch {
 	case err != nil:
-		return params, unusable("The patient has no complete birth date in eCW: complete it there")
+		return ours, unusable("The patient has no complete birth date in eCW: complete it there")
 	case p.MRN == "":
-		return params, unusable(noMRN(p.IdentifierSystems))
+		return ours, unusable(noMRN(p.IdentifierSystems))
 	case fhir.IsMadeMRN(p.MRN) && p.MRN != ownMRN: // it may be that of somebody else here, by whom it was never checked
-		return params, unusable("The patient's MRN in eCW begins with " + fhir.MadeMRNPrefix +
+		return ours, unusable("The patient's MRN in eCW begins with " + fhir.MadeMRNPrefix +
 			", as only the MRNs do that are made here: correct it there")
 	case p.FirstName == "" || p.LastName == "":
-		return params, unusable("The patient has no full name in eCW: complete it there")
+		return ours, unusable("The patient has no full name in eCW: complete it there")
 	}
 
 	line1, further := "", p.Address.Lines
 	if len(further) > 0 {
 		line1, further = further[0], further[1:]
 	}
-	return db.AddLinkedPatientParams{
-		PracticeCode: practice,
+	return db.Demographics{
 		FirstName:    p.FirstName,
 		LastName:     p.LastName,
 		DateOfBirth:  dateOfBirth,
@@ -451,7 +436,7 @@ func (a *PatientImport) OpenRefresh(ctx context.Context, practice string) (Impor
 			return err
 		}
 		ref.ImportID = created.ID
-		return q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{ImportID: created.ID, PracticeCode: practice})
+		return q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{PracticeCode: practice, ImportID: created.ID})
 	})
 	if err != nil {
 		return ref, fmt.Errorf("open refresh: %w", err)

@@ -64,10 +64,10 @@ type posting struct {
 	*Transmission
 	in       PostInput
 	row      db.GetObservationWithPatientRow
-	earlier  []db.TransmissionAttempt // that may have reached eCW
-	pruned   bool                     // it may have been delivered, and pruned since
-	sentTo   []string                 // the charts to look under, besides the patient's
-	chart    string                   // the patient's id in eCW
+	earlier  []db.ChartAttempt // that may have reached eCW
+	pruned   bool              // it may have been delivered, and pruned since
+	sentTo   []db.Chart        // the charts to look under, besides the patient's
+	chart    db.Chart          // the patient's
 	resource json.RawMessage
 	begun    begun
 	log      *slog.Logger
@@ -88,14 +88,15 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 	if err != nil {
 		return nil, notSent("load the patient's charts", err)
 	}
-	if row.Patient.ExternalID == nil {
+	chart, linked := row.Patient.Chart()
+	if !linked {
 		return nil, failure(Failure{
 			Class:   ecw.ClassPermanentData,
 			Code:    "patient_not_linked",
 			Message: "Patient is not linked to eClinicalWorks: set the patient's external_id, then transmit again",
 		})
 	}
-	resource, err := outgoing(row.Observation, *row.Patient.ExternalID)
+	resource, err := outgoing(row.Observation, chart.ECWPatientID)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 		earlier:      earlier,
 		pruned:       pruned,
 		sentTo:       sentTo,
-		chart:        *row.Patient.ExternalID,
+		chart:        chart,
 		resource:     resource,
 		begun: begun{
 			Request:    gate.Request{TransmissionID: in.TransmissionID, ObservationID: in.ObservationID, Asked: in.Asked},
@@ -126,11 +127,11 @@ func identifierOf(observationID uuid.UUID) ecw.Identifier {
 // may be sent now.
 func (p *posting) lookUp(ctx context.Context) (posted Posted, exists bool, err error) {
 	began := time.Now()
-	found, chart, err := p.findEarlier(ctx, p.row, p.sentTo, identifierOf(p.in.ObservationID))
+	found, chart, err := p.findEarlier(ctx, p.row.Observation, charts(p.chart, p.sentTo), identifierOf(p.in.ObservationID))
 	if err != nil {
 		return Posted{}, false, p.lookUpFailed(ctx, p.begun, time.Since(began), err)
 	}
-	if chart == "" {
+	if chart == nil {
 		if at := p.resendAt(p.earlier, p.in.UnknownSince); at.After(p.in.At) {
 			return Posted{}, false, notVisibleYet(at)
 		}
@@ -142,7 +143,7 @@ func (p *posting) lookUp(ctx context.Context) (posted Posted, exists bool, err e
 		TransmissionID: p.in.TransmissionID,
 		ObservationID:  p.in.ObservationID,
 		Delivery:       int32(p.in.Delivery),
-		ECWPatientID:   chart,
+		ChartID:        chart.ID,
 	}))
 	if err != nil {
 		return Posted{}, false, notSent("mark the delivery as found", err)
@@ -166,7 +167,7 @@ func (p *posting) create(ctx context.Context) (Posted, error) {
 		ObservationID:  p.in.ObservationID,
 		Delivery:       int32(p.in.Delivery),
 		SentAt:         p.in.At,
-		ECWPatientID:   p.chart,
+		ChartID:        p.chart.ID,
 	}))
 	if err != nil {
 		return Posted{}, notSent("mark the delivery as sent", err)
@@ -207,7 +208,7 @@ func logPushed(
 }
 
 // isOf reports whether an earlier send was of this very delivery.
-func (in PostInput) isOf(sent db.TransmissionAttempt) bool {
+func (in PostInput) isOf(sent db.ChartAttempt) bool {
 	return sent.TransmissionID == in.TransmissionID && sent.Delivery == int32(in.Delivery)
 }
 

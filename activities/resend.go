@@ -12,29 +12,29 @@ import (
 )
 
 // findEarlier looks for what an earlier delivery has left in eCW: in the chart that it was sent to, which is not the
-// patient's any more when that was linked to another one since. chart is where it is; "" is nowhere.
+// patient's any more when that was linked to another one since. chart is where it is; nil is nowhere.
 func (a *Transmission) findEarlier(
-	ctx context.Context, row db.GetObservationWithPatientRow, sentTo []string, id ecw.Identifier,
-) (found ecw.Delivered, chart string, err error) {
-	for _, chart := range charts(*row.Patient.ExternalID, sentTo) {
-		resource, err := outgoing(row.Observation, chart)
+	ctx context.Context, o db.Observation, charts []db.Chart, id ecw.Identifier,
+) (found ecw.Delivered, chart *db.Chart, err error) {
+	for _, chart := range charts {
+		resource, err := outgoing(o, chart.ECWPatientID)
 		if err != nil {
-			return found, "", err
+			return found, nil, err
 		}
 		found, exists, err := a.EHR.FindDelivered(ctx, resource, id)
 		if err != nil {
-			return found, "", err
+			return found, nil, err
 		}
 		if exists {
-			return found, chart, nil
+			return found, &chart, nil
 		}
 	}
-	return found, "", nil
+	return found, nil, nil
 }
 
-// charts are the patients in eCW to look under, the present one first.
-func charts(present string, sentTo []string) []string {
-	list := []string{present}
+// charts are those to look in, the present one first.
+func charts(present db.Chart, sentTo []db.Chart) []db.Chart {
+	list := []db.Chart{present}
 	for _, chart := range sentTo {
 		if !slices.Contains(list, chart) {
 			list = append(list, chart)
@@ -46,13 +46,13 @@ func charts(present string, sentTo []string) []string {
 // sentTo lists the charts to which the reading may have been sent. The attempts say so: as long as eCW has not acknowledged
 // the reading, none of them is pruned. Of a reading that was pruned itself they are gone, and any chart that the patient ever
 // had is one.
-func (a *Transmission) sentTo(ctx context.Context, p db.Patient, earlier []db.TransmissionAttempt, pruned bool) (list []string, err error) {
+func (a *Transmission) sentTo(ctx context.Context, p db.Patient, earlier []db.ChartAttempt, pruned bool) (list []db.Chart, err error) {
 	if pruned {
 		return a.Store.ListCharts(ctx, p.ID)
 	}
 	for _, sent := range earlier {
-		if sent.ECWPatientID != nil {
-			list = append(list, *sent.ECWPatientID)
+		if chart, known := sent.Chart(); known {
+			list = append(list, chart)
 		}
 	}
 	return list, nil
@@ -67,7 +67,7 @@ func mayBePruned(o db.Observation, p db.Patient) bool {
 // resendAt is when a reading may be sent again that eCW does not show: the schedule's first wait after the last send whose
 // outcome is unknown, for eCW's searches may show it only then. It is zero when there is no such send. unknownSince is what
 // the workflow knows of one. This is the one place for that rule: whatever brings a reading here again has to pass it.
-func (a *Transmission) resendAt(earlier []db.TransmissionAttempt, unknownSince time.Time) time.Time {
+func (a *Transmission) resendAt(earlier []db.ChartAttempt, unknownSince time.Time) time.Time {
 	last := unknownSince
 	for _, sent := range earlier {
 		ended := sent.SentAt.Add(a.Gate.Lease()) // nobody recorded how it ended: as late as it can have

@@ -349,7 +349,7 @@ func TestClocksTenMinutesOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.exec("UPDATE users SET totp_secret = $1, totp_enabled = true WHERE id = $2", key.Secret(), id)
+	s.useTOTP(id, key.Secret())
 	for _, off := range []time.Duration{-10 * time.Minute, 10 * time.Minute, -90 * time.Second, 90 * time.Second} {
 		s.signIn("nora@example.com", goodPassword, code(t, key.Secret(), time.Now().Add(off))).want(t, http.StatusUnauthorized, "authentication_failed")
 	}

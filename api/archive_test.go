@@ -300,7 +300,7 @@ func TestImportDoesNotMatchAMadeMRN(t *testing.T) {
 		if holder == "nobody" {
 			mrn = "VTX-ZZZZZ-ZZZZZ"
 		}
-		s.exec("UPDATE patients SET mrn = $1", mrn)
+		s.setMRN(id, mrn)
 		before := s.patientNow(id)
 		got := s.importPatients([]string{kevin}).want(t, http.StatusOK, "")
 		if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "VTX-") || strings.Contains(reason, typed) {
@@ -310,7 +310,8 @@ func TestImportDoesNotMatchAMadeMRN(t *testing.T) {
 	}
 
 	// Somebody who is linked has typed our number into eCW. It is this patient's.
-	s.exec("UPDATE patients SET mrn = $1, external_id = $2", typed, kevin)
+	s.setMRN(id, typed)
+	s.link(id, kevin)
 	if got := s.importPatients([]string{kevin}).want(t, http.StatusOK, ""); got.get("skipped") != number("1") {
 		t.Errorf("got %s", got.body)
 	}

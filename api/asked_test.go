@@ -67,7 +67,7 @@ func TestWhatPeopleAskOfECWHasABudget(t *testing.T) {
 	patient, failed := s.patient(kevin), s.patient("")
 	reading := s.post(weight(failed))
 	s.await(reading, "failed")
-	s.exec("UPDATE patients SET external_id = $1 WHERE id = $2", susan, failed)
+	s.link(failed, susan)
 
 	s.do("POST", "/api/v1/ecw/test/connection/", "").want(t, http.StatusOK, "")
 	s.exec("UPDATE ecw_gates SET asked_full_at = clock_timestamp() + interval '60 seconds'")

@@ -89,7 +89,7 @@ func TestAuthentication(t *testing.T) {
 		"another payload":            {bearer(header + "." + otherPayload + "." + signature), "invalid_token"},
 		"another secret":             {bearer(s.signWith(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 40)), nil)), "invalid_token"},
 		"an empty secret":            {bearer(s.signWith(t, jwt.SigningMethodHS256, []byte{}, nil)), "invalid_token"},
-		"the public key as secret":   {bearer(s.signWith(t, jwt.SigningMethodHS256, jwks(t), nil)), "invalid_token"},
+		"the public key as secret":   {bearer(s.signWith(t, jwt.SigningMethodHS256, jwks(t)(), nil)), "invalid_token"},
 		"alg none":                   {bearer(s.signWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil)), "invalid_token"},
 		"alg RS256":                  {bearer(s.signWith(t, jwt.SigningMethodRS256, rsaKey, nil)), "invalid_token"},
 		"alg HS512, the secret":      {bearer(s.signWith(t, jwt.SigningMethodHS512, []byte(tokenSecret), nil)), "invalid_token"},

@@ -11,8 +11,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // The things that the contract's examples name.
@@ -24,14 +29,37 @@ const (
 	exampleImport       = "3f2c8a51-9f0e-4f6e-8f0d-2b7f4f1f6c11"
 )
 
+// examplePatient stores Jane Doe under the id of the examples, which the database would not give her.
+func (s *system) examplePatient() {
+	s.tb.Helper()
+	jane, err := json.Marshal(db.Demographics{
+		FirstName:   "Jane",
+		LastName:    "Doe",
+		DateOfBirth: time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+		MRN:         "ECW-10042",
+	})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	keys := keyringtest.Shared()
+	place := keyring.Cell{Table: "patients", Column: "demographics", Practice: practice, Row: examplePatient}
+	sealed, err := keys.Seal(place, jane)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	index := keys.Index("patients.mrn", practice, "ECW-10042")
+	s.exec("INSERT INTO patients (id, practice_code, demographics, mrn_index_a, mrn_index_b) VALUES ($1, $2, $3, $4, $5)",
+		examplePatient, practice, sealed, index.A, index.B)
+	s.link(examplePatient, kevin)
+}
+
 // startWithExamples runs a system with the data that the examples name: a linked patient, and a reading whose
 // delivery failed once. The EHR refuses everything, so that there is always something to transmit.
 func startWithExamples(t *testing.T) *system {
 	t.Helper()
 	s := startWith(t, setup{watch: peopleOfTheExamples})
 	s.fault(`{"kind":"error_503","target":"create","count":1000}`)
-	s.exec(`INSERT INTO patients (id, practice_code, first_name, last_name, date_of_birth, mrn, external_id) VALUES ($1, $2, 'Jane', 'Doe', '1957-03-21', 'ECW-10042', $3)`,
-		examplePatient, practice, kevin)
+	s.examplePatient()
 
 	s.exec(`INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, plain_resource, resource_version, transformed_at)
 		VALUES ($1, $2, $3, 'blood_pressure', '2026-02-06T10:29:00Z', 'BP-OMRON-7250', '{"systolic":142,"diastolic":92,"heart_rate":78}', $4, 1, now())`,

@@ -250,13 +250,8 @@ func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]
 		return nil, fmt.Errorf("look up imported patients: %w", err)
 	}
 
-	known := make(map[string]uuid.UUID, len(linked))
-	for _, row := range linked {
-		known[row.ExternalID] = row.ID
-	}
-
 	for i := range results {
-		if id, ok := known[results[i].ECWFHIRID]; ok {
+		if id, ok := linked[results[i].ECWFHIRID]; ok {
 			results[i].Imported, results[i].VantrexiaID = true, &id
 		}
 	}

@@ -118,6 +118,10 @@ func (s *server) writeError(err error, c echo.Context) {
 		s.Logger.ErrorContext(c.Request().Context(), "the database cannot be reached", "method", c.Request().Method, "route", c.Path(),
 			"error", err)
 		answer = databaseUnavailable()
+	case db.IsSealed(err):
+		s.Logger.ErrorContext(c.Request().Context(), "stored data cannot be decrypted", "method", c.Request().Method, "route", c.Path(),
+			"error", err)
+		answer = notDecrypted()
 	default:
 		s.Logger.ErrorContext(c.Request().Context(), "request failed", "method", c.Request().Method, "route", c.Path(), "error", err)
 		answer = internalError()
@@ -163,6 +167,15 @@ func internalError() *Error {
 		Code:   "internal",
 		Detail: "Something went wrong on our side. Send the request again: a reading that is sent twice is stored once. " +
 			"If it happens again, tell your operator.",
+	}
+}
+
+// notDecrypted leaves to the log which key is missing, or which row was changed.
+func notDecrypted() *Error {
+	return &Error{
+		Status: http.StatusInternalServerError,
+		Code:   "internal",
+		Detail: "What is stored cannot be decrypted. Tell your operator: the log says which key is missing, or which row was changed.",
 	}
 }
 

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	commonpb "go.temporal.io/api/common/v1"
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/proxy"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"google.golang.org/protobuf/proto"
@@ -181,6 +183,18 @@ func TestAPersonEndsAnImport(t *testing.T) {
 	}
 }
 
+// openAll opens the payloads of a message in place.
+func (s *system) openAll(message proto.Message) {
+	s.tb.Helper()
+	open := func(_ *proxy.VisitPayloadsContext, found []*commonpb.Payload) ([]*commonpb.Payload, error) {
+		return sealing(s.namespace).Decode(found)
+	}
+	options := proxy.VisitPayloadsOptions{Visitor: open, SkipSearchAttributes: true}
+	if err := proxy.VisitPayloads(s.tb.Context(), message, options); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
 // The histories of an import name no patient: items have numbers.
 func TestImportHistoriesNameNobody(t *testing.T) {
 	t.Parallel()
@@ -201,11 +215,15 @@ func TestImportHistoriesNameNobody(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := proto.Marshal(event)
-			if err != nil {
-				t.Fatal(err)
+			opened := proto.Clone(event)
+			s.openAll(opened)
+			for _, form := range []proto.Message{event, opened} {
+				text, err := proto.Marshal(form)
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw.Write(text)
 			}
-			raw.Write(text)
 		}
 	}
 

@@ -114,7 +114,11 @@ func (s *server) storeImport(ctx context.Context, ids []string) (created db.Pati
 		if created, err = q.CreateImport(ctx, db.CreateImportParams{PracticeCode: s.PracticeCode}); err != nil {
 			return err
 		}
-		return q.AddImportItems(ctx, db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids})
+		return q.AddImportItems(ctx, db.AddImportItemsParams{
+			PracticeCode: s.PracticeCode,
+			ImportID:     created.ID,
+			ECWFHIRIDs:   ids,
+		})
 	})
 	if err != nil {
 		return created, fmt.Errorf("store import: %w", err)
@@ -227,12 +231,11 @@ func (s *server) importResult(ctx context.Context, id uuid.UUID) (importResult, 
 		Errors:   make([]importError, len(failures)),
 		Patients: make([]importedPatient, len(patients)),
 	}
-	for i, row := range patients {
-		p := row.Patient
+	for i, p := range patients {
 		result.Patients[i] = importedPatient{
 			VantrexiaID: p.ID,
 			ECWFHIRID:   p.ExternalID,
-			Name:        p.FirstName + " " + p.LastName,
+			Name:        p.Name(),
 			MRN:         p.MRN,
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
@@ -63,7 +64,10 @@ func TestImportOfTheTutorial(t *testing.T) {
 
 	// The same import again: the patients are linked already, so they are skipped, and eCW's newest data is
 	// stored.
-	s.exec("UPDATE patients SET phone = 'old', city = 'old', archived_at = now()")
+	for i := range people {
+		s.edit(got.text("patients", i, "vantrexia_id"), func(d *db.Demographics) { d.Phone, d.City = "old", "old" })
+	}
+	s.exec("UPDATE patients SET archived_at = now()")
 	again := s.importPatients(ids).want(t, http.StatusOK, "")
 	s.wantDocumented(again, map[string]any{"imported": number("0"), "skipped": number("3"), "errors": []any{}, "patients": patients})
 	stored := s.do("GET", "/api/v1/patients/"+got.text("patients", 0, "vantrexia_id")+"/", "")

@@ -11,5 +11,5 @@ const jwksMaxAge = "max-age=300"
 
 func (s *server) jwks(c echo.Context) error {
 	c.Response().Header().Set(echo.HeaderCacheControl, "public, "+jwksMaxAge)
-	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, s.JWKS)
+	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, s.JWKS())
 }

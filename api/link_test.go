@@ -328,7 +328,7 @@ func TestChangeWhileThePatientIsLinkedElsewhere(t *testing.T) {
 	}()
 
 	awaitRead(t, answered) // eCW shows p under the id, as the change wants it
-	s.exec("UPDATE patients SET external_id = $1", q.FHIRID)
+	s.link(id, q.FHIRID)
 	relinked := s.patientNow(id)
 	goOn <- struct{}{}
 	awaitRead(t, answered)

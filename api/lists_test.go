@@ -100,8 +100,9 @@ func TestPatientsAndPushesAreWalkedForthAndBack(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, setup{missing: temporal})
 	jane := s.patient(kevin)
-	s.exec(`INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
-		SELECT $1, 'Ann', 'Doe', '1957-03-21', 'MRN-' || n FROM generate_series(1, 6) n`, practice)
+	for range 6 {
+		s.do("POST", "/api/v1/patients/", `{"first_name":"Ann","last_name":"Doe","date_of_birth":"1957-03-21"}`).want(t, http.StatusCreated, "")
+	}
 	for range 3 {
 		id := s.logged(logged{
 			patient: jane,

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
@@ -175,7 +175,9 @@ func TestImportOfALinkedIDThatIsNotComplete(t *testing.T) {
 			t.Parallel()
 			s := startWith(t, setup{watch: rewrite(kevin, change)})
 			before := s.patientNow(s.patient(kevin))
-			s.exec("UPDATE patients SET last_name = 'Lee', date_of_birth = '2007-07-15'")
+			s.edit(before.text("id"), func(d *db.Demographics) {
+				d.LastName, d.DateOfBirth = "Lee", time.Date(2007, 7, 15, 0, 0, 0, 0, time.UTC)
+			})
 			got := s.importPatients([]string{kevin}).want(t, http.StatusOK, "")
 			if !strings.Contains(got.text("errors", 0, "reason"), "complete") ||
 				s.patientNow(before.text("id")).get("mismatch_since") != nil {
@@ -209,7 +211,7 @@ func TestImportOfAnMRNThatIsTaken(t *testing.T) {
 	s := start(t, nothing)
 	people, ids := s.people(2)
 	holder := s.patientNow(s.importPatients(ids[1:]).want(t, http.StatusOK, "").text("patients", 0, "vantrexia_id"))
-	s.exec("UPDATE patients SET mrn = $1 WHERE id = $2", people[0].MRN, uuid.MustParse(holder.text("id")))
+	s.setMRN(holder.text("id"), people[0].MRN)
 	holder = s.patientNow(holder.text("id"))
 	got := s.importPatients(ids[:1]).want(t, http.StatusOK, "")
 	if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "MRN") || !strings.Contains(reason, holder.text("id")) {
@@ -218,10 +220,10 @@ func TestImportOfAnMRNThatIsTaken(t *testing.T) {
 
 	s.wantUnchanged(holder)
 
-	s.exec("UPDATE patients SET mrn = 'M-2' WHERE id = $1", uuid.MustParse(holder.text("id")))
+	s.setMRN(holder.text("id"), "M-2")
 	linked := s.patientNow(s.importPatients(ids[:1]).want(t, http.StatusOK, "").text("patients", 0, "vantrexia_id"))
-	s.exec("UPDATE patients SET mrn = 'M-1' WHERE id = $1", uuid.MustParse(linked.text("id")))
-	s.exec("UPDATE patients SET mrn = $1 WHERE id = $2", people[0].MRN, uuid.MustParse(holder.text("id")))
+	s.setMRN(linked.text("id"), "M-1")
+	s.setMRN(holder.text("id"), people[0].MRN)
 	linked = s.patientNow(linked.text("id"))
 	got = s.importPatients(ids[:1]).want(t, http.StatusOK, "") // her MRN in eCW is another patient's now
 	if reason := got.text("errors", 0, "reason"); !strings.Contains(reason, "MRN") || !strings.Contains(reason, holder.text("id")) {

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
 
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/api"
+	"github.com/vantrexia/vantrexia/db"
 )
 
 // practiceSystem is a system whose API knows an identity provider.
@@ -425,7 +425,7 @@ func TestWhoseAccount(t *testing.T) {
 		"a waiting account's e-mail, in wide letters": {made(account.Nurse), jwt.MapClaims{"email": "ｎora@example.com"}, 409, "user_exists"},
 		"a waiting account with two-factor sign-in": {func(s *practiceSystem) {
 			made(account.Nurse)(s)
-			s.exec("UPDATE users SET totp_secret = 'x', totp_enabled = true")
+			s.useTOTP(s.account(email).ID, "x")
 		}, nil, 409, "user_exists"},
 		"a disabled account": {func(s *practiceSystem) {
 			made(account.Nurse)(s)
@@ -439,7 +439,7 @@ func TestWhoseAccount(t *testing.T) {
 			if s.rows("oidc_identities") != 0 || s.rows("sessions") != 0 {
 				t.Error("something was stored")
 			}
-			if refused.before != nil && s.signInRow(t, email).PasswordHash == nil {
+			if refused.before != nil && s.account(email).PasswordHash == nil {
 				t.Error("the password is gone")
 			}
 		})
@@ -676,15 +676,12 @@ func TestCookieBehindTLS(t *testing.T) {
 	}
 }
 
-// signInRow is the account of an e-mail.
-func (s *practiceSystem) signInRow(t *testing.T, email string) (row struct {
-	ID           uuid.UUID
-	PasswordHash *string
-}) {
-	t.Helper()
-	const find = "SELECT id, password_hash FROM users WHERE email = $1"
-	if err := s.conn.QueryRow(t.Context(), find, email).Scan(&row.ID, &row.PasswordHash); err != nil {
-		t.Fatal(err)
+// account is the account with an e-mail.
+func (s *practiceSystem) account(email string) db.User {
+	s.tb.Helper()
+	user, err := s.store.FindUser(s.tb.Context(), db.FindUserParams{PracticeCode: practice, Email: email})
+	if err != nil {
+		s.tb.Fatal(err)
 	}
-	return row
+	return user
 }

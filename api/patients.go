@@ -98,22 +98,9 @@ func (s *server) createPatient(c echo.Context) error {
 	}
 
 	row, err := s.Store.CreatePatient(ctx, db.CreatePatientParams{
-		PracticeCode:      s.PracticeCode,
-		FirstName:         req.FirstName,
-		LastName:          req.LastName,
-		DateOfBirth:       dateOfBirth,
-		Gender:            req.Gender,
-		MRN:               req.MRN,
-		ExternalID:        req.ExternalID,
-		Phone:             req.Phone,
-		Email:             req.Email,
-		AddressLine1:      req.Address.Line1,
-		AddressLine2:      req.Address.Line2,
-		City:              req.Address.City,
-		State:             req.Address.State,
-		Zip:               req.Address.Zip,
-		Active:            req.Active,
-		MismatchConfirmed: confirmed,
+		PracticeCode: s.PracticeCode,
+		Demographics: req.demographics(dateOfBirth, confirmed),
+		Active:       req.Active,
 	})
 	if db.IsNotFound(err) {
 		return s.taken(ctx, uuid.Nil, req.patientFields)
@@ -231,29 +218,36 @@ func (s *server) patchPatient(ctx context.Context, q *db.Queries, change patient
 	}
 
 	updated, err = q.UpdatePatient(ctx, db.UpdatePatientParams{
-		PracticeCode:      s.PracticeCode,
-		ID:                row.ID,
-		FirstName:         want.FirstName,
-		LastName:          want.LastName,
-		DateOfBirth:       change.dateOfBirth,
-		Gender:            want.Gender,
-		MRN:               want.MRN,
-		ExternalID:        want.ExternalID,
-		Phone:             want.Phone,
-		Email:             want.Email,
-		AddressLine1:      want.Address.Line1,
-		AddressLine2:      want.Address.Line2,
-		City:              want.Address.City,
-		State:             want.Address.State,
-		Zip:               want.Address.Zip,
-		Active:            want.Active,
-		MismatchSince:     since,
-		MismatchConfirmed: confirmed,
+		PracticeCode:  s.PracticeCode,
+		ID:            row.ID,
+		Demographics:  want.demographics(change.dateOfBirth, confirmed),
+		Active:        want.Active,
+		MismatchSince: since,
 	})
 	if err != nil {
 		return updated, nil, fmt.Errorf("store patient: %w", err)
 	}
 	return updated, differ, nil
+}
+
+// demographics are the fields as they are stored. confirmed is the fingerprint of a confirmed mismatch.
+func (f *patientFields) demographics(dateOfBirth time.Time, confirmed *string) db.Demographics {
+	return db.Demographics{
+		FirstName:         f.FirstName,
+		LastName:          f.LastName,
+		DateOfBirth:       dateOfBirth,
+		Gender:            f.Gender,
+		MRN:               f.MRN,
+		ExternalID:        f.ExternalID,
+		Phone:             f.Phone,
+		Email:             f.Email,
+		AddressLine1:      f.Address.Line1,
+		AddressLine2:      f.Address.Line2,
+		City:              f.Address.City,
+		State:             f.Address.State,
+		Zip:               f.Address.Zip,
+		MismatchConfirmed: confirmed,
+	}
 }
 
 // patientChange is a patient as stored, and as a request wants to have it.
@@ -457,18 +451,16 @@ func (s *server) answerPatients(c echo.Context, query patientQuery) error {
 	}
 
 	ctx := c.Request().Context()
-	filter, err := s.patientFilter(ctx, query)
-	if err != nil {
-		return err
+	filter := db.PatientFilter{
+		PracticeCode: s.PracticeCode,
+		Search:       query.Search,
+		MRN:          query.MRN,
+		ExternalID:   query.ExternalID,
+		Active:       query.Active,
+		Mismatch:     query.Mismatch,
 	}
-
-	count, err := s.Store.CountPatients(ctx, filter)
-	if err != nil {
-		return fmt.Errorf("count patients: %w", err)
-	}
-
 	column, descending := strings.CutPrefix(ordering, "-")
-	rows, err := s.Store.ListPatients(ctx, filter, db.PatientOrder(column), descending, p.Page)
+	rows, count, err := s.Store.ListPatients(ctx, filter, db.PatientOrder(column), descending, p.Page)
 	if err != nil {
 		return fmt.Errorf("list patients: %w", err)
 	}
@@ -484,31 +476,6 @@ func (s *server) answerPatients(c echo.Context, query patientQuery) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, answer)
-}
-
-// patientFilter looks a search up, and refuses one that finds too many: they cannot be sorted in good time.
-func (s *server) patientFilter(ctx context.Context, query patientQuery) (db.PatientFilter, error) {
-	filter := db.PatientFilter{
-		PracticeCode: s.PracticeCode,
-		MRN:          query.MRN,
-		ExternalID:   query.ExternalID,
-		Active:       query.Active,
-		Mismatch:     query.Mismatch,
-	}
-	if query.Search == nil {
-		return filter, nil
-	}
-
-	found, err := s.Store.SearchPatients(ctx, s.PracticeCode, *query.Search)
-	if err != nil {
-		return filter, fmt.Errorf("search patients: %w", err)
-	}
-	if len(found) > db.FoundAtMost {
-		return filter, badRequest("search_too_wide", "More than %d patients fit this search: send more letters of the name or the MRN.",
-			db.FoundAtMost)
-	}
-	filter.Among = &found
-	return filter, nil
 }
 
 // heldReadings returns how many readings wait until the patient is unarchived, of each patient who has any.

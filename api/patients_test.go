@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/vantrexia/vantrexia/db"
 )
 
 // fullPatient has every field. The EHR shows somebody else under the id, and the mismatch is confirmed.
@@ -172,31 +174,38 @@ func TestAnMRNIsTakenMeanwhile(t *testing.T) {
 	} {
 		t.Run(request[0], func(t *testing.T) {
 			caller := s.in(t)
-			tx, err := s.conn.Begin(t.Context())
+			var first db.Patient
+			got := make(chan answer, 1)
+			err := s.store.InTx(t.Context(), func(q *db.Queries) (err error) {
+				first, err = q.CreatePatient(t.Context(), db.CreatePatientParams{
+					PracticeCode: practice,
+					Demographics: db.Demographics{FirstName: "A", LastName: "B", MRN: request[3]},
+					Active:       true,
+				})
+				go func() { got <- caller.do(request[0], request[1], request[2]) }()
+				eventually(t, "waiting for the other", func() bool { return s.somebodyWaits() })
+				return err
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			var first uuid.UUID
-			const insert = `INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
-				VALUES ($1, 'A', 'B', '1957-03-21', $2) RETURNING id`
-			if err := tx.QueryRow(t.Context(), insert, practice, request[3]).Scan(&first); err != nil {
-				t.Fatal(err)
-			}
-
-			got := make(chan answer, 1)
-			go func() { got <- caller.do(request[0], request[1], request[2]) }()
-			eventually(t, "waiting for the other", func() bool { return blocks(t, tx) })
-			if err := tx.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-
 			second := (<-got).want(t, http.StatusConflict, "patient_exists")
-			if detail := second.text("detail"); !strings.Contains(detail, first.String()) || !strings.Contains(detail, "mrn") {
-				t.Errorf("%q does not name patient %s and the mrn", detail, first)
+			if detail := second.text("detail"); !strings.Contains(detail, first.ID.String()) || !strings.Contains(detail, "mrn") {
+				t.Errorf("%q does not name patient %s and the mrn", detail, first.ID)
 			}
 		})
 	}
+}
+
+// somebodyWaits reports whether a session of the database waits for a lock of another.
+func (s *system) somebodyWaits() (waits bool) {
+	s.tb.Helper()
+	const ask = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+	if err := s.conn.QueryRow(s.tb.Context(), ask).Scan(&waits); err != nil {
+		s.tb.Fatal(err)
+	}
+	return waits
 }
 
 // blocks reports whether another session waits for a lock that the transaction holds.
@@ -214,11 +223,10 @@ func TestListPatients(t *testing.T) {
 	s := start(t, temporal)
 	const total = 5
 	for i := range total {
-		s.do("POST", "/api/v1/patients/", fmt.Sprintf(`{"first_name":"A","last_name":"L%d","date_of_birth":"1957-03-21","mrn":"MRN %d&+"}`, i, i)).
-			want(t, http.StatusCreated, "")
+		body := fmt.Sprintf(`{"first_name":"A","last_name":"L%d","date_of_birth":"1957-03-21","mrn":"MRN %d&+"}`, i, i)
+		id := s.do("POST", "/api/v1/patients/", body).want(t, http.StatusCreated, "").text("id")
+		s.link(id, fmt.Sprintf("ecw-%d", i))
 	}
-
-	s.exec("UPDATE patients SET external_id = replace(last_name, 'L', 'ecw-')")
 
 	for _, slash := range []string{"", "/"} { // the links lead through all pages and back
 		var walked []string
@@ -311,5 +319,19 @@ func TestNullTakesATextAway(t *testing.T) {
 	}
 	if whole := s.do("PATCH", path, `{"address":null,"email":null}`).want(t, http.StatusOK, ""); whole.text("address", "line1") != "" || whole.text("email") != "" {
 		t.Errorf("changed to %s", whole.body)
+	}
+}
+
+// The ciphertexts of two patients were exchanged: neither is shown as the other, and the answer says what to do.
+func TestAnExchangedPatientIsNotShown(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	first, _ := s.patient(""), s.patient("")
+	s.exec("UPDATE patients a SET demographics = b.demographics FROM patients b WHERE a.id <> b.id")
+	for _, path := range []string{"/api/v1/patients/" + first + "/", "/api/v1/patients/", "/api/v1/patients/?search=jane"} {
+		got := s.do("GET", path, "").want(t, http.StatusInternalServerError, "internal")
+		if !strings.Contains(got.text("detail"), "cannot be decrypted") {
+			t.Errorf("%s: %s", path, got.body)
+		}
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
+	"github.com/vantrexia/vantrexia/payload"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -78,9 +79,11 @@ type system struct {
 	store    *db.Store
 	conn     *pgx.Conn // the tests' own look at the tables
 	temporal client.Client
-	ehr      string // the sandbox's URL
-	log      *leakCheck
-	handler  http.Handler
+	// namespace is that of temporal.
+	namespace string
+	ehr       string // the sandbox's URL
+	log       *leakCheck
+	handler   http.Handler
 }
 
 // without says what a system lacks.
@@ -128,7 +131,7 @@ func startWith(tb testing.TB, how setup) *system {
 	}
 
 	tb.Cleanup(func() { _ = s.conn.Close(context.Background()) })
-	s.temporal = temporalClient(tb, how, s.log.logger())
+	s.temporal, s.namespace = temporalClient(tb, how, s.log.logger())
 
 	var routes late // the sandbox wants the API's address, and the API the sandbox's
 	s.caller = serve(tb, &routes, s.log)
@@ -139,6 +142,7 @@ func startWith(tb testing.TB, how setup) *system {
 		Temporal:          s.temporal,
 		TemporalNamespace: "default",
 		TemporalUIURL:     "http://temporal.test",
+		Payloads:          sealing(s.namespace),
 		EHR:               ehr,
 		TimeZone:          cmp.Or(how.zone, time.UTC),
 		PracticeCode:      practice,
@@ -188,13 +192,13 @@ func newAPI(tb testing.TB, cfg api.Config) http.Handler {
 	return handler
 }
 
-func jwks(tb testing.TB) []byte {
+func jwks(tb testing.TB) func() []byte {
 	tb.Helper()
 	set, err := ecw.PublicJWKS(sharedKey())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return set
+	return func() []byte { return set }
 }
 
 // serve puts the API behind a real port, and returns a caller with an admin's token.
@@ -213,9 +217,14 @@ func serve(tb testing.TB, handler http.Handler, log *leakCheck) caller {
 	return c.as(account.Admin)
 }
 
-func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
+// sealing is how the payloads of a system are sealed.
+func sealing(namespace string) payload.Sealing {
+	return payload.Sealing{Keys: keyringtest.Shared(), Namespace: namespace}
+}
+
+func temporalClient(tb testing.TB, how setup, log *slog.Logger) (temporalAPI client.Client, namespace string) {
 	tb.Helper()
-	options := client.Options{HostPort: how.temporal, Logger: temporallog.NewStructuredLogger(log)}
+	options := client.Options{HostPort: how.temporal, Namespace: client.DefaultNamespace, Logger: temporallog.NewStructuredLogger(log)}
 	if how.intercept != nil {
 		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(how.intercept)}
 	}
@@ -228,13 +237,15 @@ func temporalClient(tb testing.TB, how setup, log *slog.Logger) client.Client {
 		options.HostPort, options.Namespace = stack.Temporal(tb)
 	}
 
+	options.DataConverter, options.FailureConverter = sealing(options.Namespace).Converters()
+
 	c, err := client.NewLazyClient(options)
 	if err != nil {
 		tb.Fatal(err)
 	}
 
 	tb.Cleanup(c.Close)
-	return c
+	return c, options.Namespace
 }
 
 // silentPort is an address where connections are refused, or wait for an answer that never comes.
@@ -402,6 +413,49 @@ func (s *system) exec(sql string, args ...any) {
 	}
 }
 
+// useTOTP gives an account two-factor sign-in with a secret.
+func (s *system) useTOTP(id uuid.UUID, secret string) {
+	s.tb.Helper()
+	offer := db.OfferTOTPParams{PracticeCode: practice, ID: id, Secret: secret}
+	if err := errors.Join(s.store.OfferTOTP(s.tb.Context(), offer), s.store.EnableTOTP(s.tb.Context(), id)); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// edit changes a patient directly in the table, past what the API checks.
+func (s *system) edit(id string, change func(*db.Demographics)) {
+	s.tb.Helper()
+	err := s.store.InTx(s.tb.Context(), func(q *db.Queries) error {
+		p, err := q.LockPatient(s.tb.Context(), db.LockPatientParams{PracticeCode: practice, ID: uuid.MustParse(id)})
+		if err != nil {
+			return err
+		}
+		change(&p.Demographics)
+		_, err = q.UpdatePatient(s.tb.Context(), db.UpdatePatientParams{
+			PracticeCode:  practice,
+			ID:            p.ID,
+			Demographics:  p.Demographics,
+			Active:        p.ArchivedAt == nil,
+			MismatchSince: p.MismatchSince,
+		})
+		return err
+	})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// setMRN and link change one field of a patient directly in the table.
+func (s *system) setMRN(id, mrn string) {
+	s.tb.Helper()
+	s.edit(id, func(d *db.Demographics) { d.MRN = mrn })
+}
+
+func (s *system) link(id, ecwID string) {
+	s.tb.Helper()
+	s.edit(id, func(d *db.Demographics) { d.ExternalID = &ecwID })
+}
+
 // patient stores Jane Doe, linked to a patient of the EHR, directly in the table: the API would ask the EHR,
 // which may be broken, and would find another name. An empty ecwID leaves the patient unlinked.
 func (s *system) patient(ecwID string) (id string) {
@@ -411,7 +465,7 @@ func (s *system) patient(ecwID string) (id string) {
 	body := fmt.Sprintf(`{"first_name":"Jane","last_name":"Doe","date_of_birth":"1957-03-21","mrn":%q,"phone":"555-0142"}`, mrn)
 	id = s.do("POST", "/api/v1/patients/", body).want(s.tb, http.StatusCreated, "").text("id")
 	if ecwID != "" {
-		s.exec("UPDATE patients SET external_id = $1 WHERE id = $2", ecwID, uuid.MustParse(id))
+		s.link(id, ecwID)
 	}
 	return id
 }

@@ -94,6 +94,7 @@ func routesOf(patient string) []route {
 		{"DELETE", "/api/v1/api-keys/:id", "", 404, "not_found", admins},
 		{"POST", "/api/v1/tokens/revoke", `{"jti":"none","reason":""}`, 400, "invalid", admins},
 		{"POST", "/api/v1/fhir/process-pending", "", 200, "", admins},
+		{"POST", "/api/v1/temporal/decode", `{"payloads":[]}`, 200, "", admins},
 		{"GET", "/api/v1/fhir/status", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions/:id", "", 404, "not_found", everybody},

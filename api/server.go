@@ -21,6 +21,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/health"
+	"github.com/vantrexia/vantrexia/payload"
 )
 
 // maxBody is the largest request body taken, in the notation of Echo's BodyLimit.
@@ -33,6 +34,8 @@ type Config struct {
 	// TemporalNamespace and TemporalUIURL make links into the Temporal Web UI; an empty URL makes none.
 	TemporalNamespace string
 	TemporalUIURL     string
+	// Payloads opens what Temporal stores, for administrators.
+	Payloads payload.Sealing
 	// PublicURL is how callers reach the API, without a slash at its end; links in answers begin with it.
 	// When it is empty they are paths. The address in the request is not used: a caller or a proxy may write
 	// anything there.
@@ -46,8 +49,8 @@ type Config struct {
 	// MRNSystem is the system of the identifier that holds the MRN. When it is empty, the identifier of type
 	// MR is taken.
 	MRNSystem string
-	// JWKS is the published key set: public keys only.
-	JWKS []byte
+	// JWKS returns the key set that is published now: public keys only.
+	JWKS func() []byte
 	// Signer checks the bearer tokens.
 	Signer *account.Signer
 	// TrustedProxies may say who their client is; nobody else is believed.
@@ -116,6 +119,7 @@ func New(cfg Config) (http.Handler, error) {
 		s.secureHeaders,
 		s.logRequests,
 		middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.logPanic}),
+		s.answerTemporalUI,
 		s.limitRequests,
 		middleware.BodyLimit(maxBody),
 	)
@@ -202,6 +206,7 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("DELETE", "/api-keys/:id", s.revokeKey, account.ManageAccounts)
 	take("POST", "/tokens/revoke", s.revokeToken, account.ManageAccounts)
 	take("POST", "/fhir/process-pending", s.processPending, account.SweepPending)
+	take("POST", "/temporal/decode", s.decodePayloads, account.DecodeHistories)
 	take("GET", "/fhir/status", s.getStatus, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions", s.listTransmissions, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions/:id", s.getTransmission, account.SeeDeliveries)

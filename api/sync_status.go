@@ -61,6 +61,6 @@ func (s *server) showPush(row db.Push) push {
 		Status:          row.Status,
 		NextRetryAt:     row.NextRetryAt,
 		WorkflowURL:     s.workflowURL(row.ObservationID),
-		attempt:         showAttempt(row.TransmissionAttempt),
+		attempt:         showAttempt(row.ChartAttempt),
 	}
 }

@@ -111,7 +111,7 @@ func (s *server) getTransmission(c echo.Context) error {
 		return fmt.Errorf("load transmission: %w", err)
 	}
 
-	made, err := s.Store.ListAttempts(ctx, row.Transmission.ID)
+	made, err := s.Store.ListChartAttempts(ctx, row.Transmission.ID)
 	if err != nil {
 		return fmt.Errorf("load attempts: %w", err)
 	}
@@ -135,7 +135,7 @@ func (s *server) showTransmission(c echo.Context, row db.GetTransmissionRow) tra
 		ErrorClass:       nullable(t.ErrorClass),
 		HTTPStatus:       t.HTTPStatus,
 		ECWObservationID: t.ECWObservationID,
-		ECWPatientID:     t.ECWPatientID,
+		ECWPatientID:     row.ECWPatientID,
 		AttemptCount:     t.AttemptCount,
 		MaxAttempts:      t.MaxAttempts,
 		FirstAttemptedAt: t.FirstAttemptedAt,
@@ -151,7 +151,7 @@ func (s *server) showTransmission(c echo.Context, row db.GetTransmissionRow) tra
 	return shown
 }
 
-func showAttempt(a db.TransmissionAttempt) attempt {
+func showAttempt(a db.ChartAttempt) attempt {
 	shown := attempt{
 		Number:           a.Number,
 		StartedAt:        a.StartedAt,

@@ -22,7 +22,7 @@ type user struct {
 	UpdatedAt    time.Time  `json:"updated_at"`
 }
 
-func showUser(row db.ShowUsersRow) user {
+func showUser(row db.ShownUser) user {
 	return user{
 		me:           showMe(row.User),
 		Disabled:     row.User.DisabledAt != nil,

@@ -107,55 +107,6 @@ func (q *Queries) CountAccountEvents(ctx context.Context, practiceCode string) (
 	return count, err
 }
 
-const countFailure = `-- name: CountFailure :one
-UPDATE sign_in_failures
-SET failures = failures + 1,
-    last_failed_at = now(),
-    locked_until = CASE WHEN failures + 1 >= $1::integer THEN now() + $2::float8 * interval '1 second' END
-WHERE practice_code = $3
-  AND email_key = $4
-RETURNING locked_until
-`
-
-type CountFailureParams struct {
-	Most         int32
-	LockSeconds  float64
-	PracticeCode string
-	EmailKey     []byte
-}
-
-// Counts a failed try. From @most in a row on, each locks the e-mail.
-func (q *Queries) CountFailure(ctx context.Context, arg CountFailureParams) (*time.Time, error) {
-	row := q.db.QueryRow(ctx, countFailure,
-		arg.Most,
-		arg.LockSeconds,
-		arg.PracticeCode,
-		arg.EmailKey,
-	)
-	var locked_until *time.Time
-	err := row.Scan(&locked_until)
-	return locked_until, err
-}
-
-const countUsers = `-- name: CountUsers :one
-SELECT count(*)
-FROM users
-WHERE practice_code = $1
-  AND ($2::bytea IS NULL OR email_key = $2)
-`
-
-type CountUsersParams struct {
-	PracticeCode string
-	EmailKey     []byte
-}
-
-func (q *Queries) CountUsers(ctx context.Context, arg CountUsersParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countUsers, arg.PracticeCode, arg.EmailKey)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const createSession = `-- name: CreateSession :exec
 WITH signed_in AS (
     UPDATE users
@@ -186,76 +137,6 @@ func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) er
 		arg.SignInAgainSeconds,
 	)
 	return err
-}
-
-const createUser = `-- name: CreateUser :one
-INSERT INTO users (
-    practice_code,
-    email,
-    email_key,
-    first_name,
-    last_name,
-    role,
-    password_hash,
-    password_temporary_until
-)
-VALUES (
-    $1,
-    $2,
-    $3,
-    $4,
-    $5,
-    $6,
-    $7,
-    now() + $8::float8 * interval '1 second'
-)
-ON CONFLICT DO NOTHING
-RETURNING id, practice_code, email, email_key, first_name, last_name, role, password_hash, password_temporary_until, totp_secret, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at
-`
-
-type CreateUserParams struct {
-	PracticeCode     string
-	Email            string
-	EmailKey         []byte
-	FirstName        string
-	LastName         string
-	Role             string
-	PasswordHash     *string
-	TemporarySeconds *float64
-}
-
-// Returns no row when somebody has the e-mail.
-func (q *Queries) CreateUser(ctx context.Context, arg CreateUserParams) (User, error) {
-	row := q.db.QueryRow(ctx, createUser,
-		arg.PracticeCode,
-		arg.Email,
-		arg.EmailKey,
-		arg.FirstName,
-		arg.LastName,
-		arg.Role,
-		arg.PasswordHash,
-		arg.TemporarySeconds,
-	)
-	var i User
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Email,
-		&i.EmailKey,
-		&i.FirstName,
-		&i.LastName,
-		&i.Role,
-		&i.PasswordHash,
-		&i.PasswordTemporaryUntil,
-		&i.TOTPSecret,
-		&i.TOTPEnabled,
-		&i.TOTPStep,
-		&i.LastSignInAt,
-		&i.DisabledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
 }
 
 const enableTOTP = `-- name: EnableTOTP :exec
@@ -340,112 +221,6 @@ func (q *Queries) FindUsedRefreshToken(ctx context.Context, arg FindUsedRefreshT
 	return i, err
 }
 
-const findUser = `-- name: FindUser :one
-SELECT id, practice_code, email, email_key, first_name, last_name, role, password_hash, password_temporary_until, totp_secret, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at
-FROM users
-WHERE practice_code = $1
-  AND email_key = $2
-`
-
-type FindUserParams struct {
-	PracticeCode string
-	EmailKey     []byte
-}
-
-func (q *Queries) FindUser(ctx context.Context, arg FindUserParams) (User, error) {
-	row := q.db.QueryRow(ctx, findUser, arg.PracticeCode, arg.EmailKey)
-	var i User
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Email,
-		&i.EmailKey,
-		&i.FirstName,
-		&i.LastName,
-		&i.Role,
-		&i.PasswordHash,
-		&i.PasswordTemporaryUntil,
-		&i.TOTPSecret,
-		&i.TOTPEnabled,
-		&i.TOTPStep,
-		&i.LastSignInAt,
-		&i.DisabledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const forgetFailures = `-- name: ForgetFailures :exec
-DELETE FROM sign_in_failures
-WHERE practice_code = $1
-  AND email_key = $2
-`
-
-type ForgetFailuresParams struct {
-	PracticeCode string
-	EmailKey     []byte
-}
-
-func (q *Queries) ForgetFailures(ctx context.Context, arg ForgetFailuresParams) error {
-	_, err := q.db.Exec(ctx, forgetFailures, arg.PracticeCode, arg.EmailKey)
-	return err
-}
-
-const getUser = `-- name: GetUser :one
-SELECT id, practice_code, email, email_key, first_name, last_name, role, password_hash, password_temporary_until, totp_secret, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at
-FROM users
-WHERE practice_code = $1
-  AND id = $2
-`
-
-type GetUserParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-func (q *Queries) GetUser(ctx context.Context, arg GetUserParams) (User, error) {
-	row := q.db.QueryRow(ctx, getUser, arg.PracticeCode, arg.ID)
-	var i User
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Email,
-		&i.EmailKey,
-		&i.FirstName,
-		&i.LastName,
-		&i.Role,
-		&i.PasswordHash,
-		&i.PasswordTemporaryUntil,
-		&i.TOTPSecret,
-		&i.TOTPEnabled,
-		&i.TOTPStep,
-		&i.LastSignInAt,
-		&i.DisabledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const holdSignIn = `-- name: HoldSignIn :exec
-INSERT INTO sign_in_failures (practice_code, email_key)
-VALUES ($1, $2)
-ON CONFLICT (practice_code, email_key) DO UPDATE SET email_key = EXCLUDED.email_key
-`
-
-type HoldSignInParams struct {
-	PracticeCode string
-	EmailKey     []byte
-}
-
-// Locks the e-mail's row until the transaction ends, so that tries at the same moment are counted one after
-// the other.
-func (q *Queries) HoldSignIn(ctx context.Context, arg HoldSignInParams) error {
-	_, err := q.db.Exec(ctx, holdSignIn, arg.PracticeCode, arg.EmailKey)
-	return err
-}
-
 const listAccountEvents = `-- name: ListAccountEvents :many
 SELECT id, practice_code, user_id, action, actor, address, detail, reason, created_at
 FROM account_events
@@ -491,140 +266,6 @@ func (q *Queries) ListAccountEvents(ctx context.Context, arg ListAccountEventsPa
 	return items, nil
 }
 
-const lockUser = `-- name: LockUser :one
-SELECT id, practice_code, email, email_key, first_name, last_name, role, password_hash, password_temporary_until, totp_secret, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at
-FROM users
-WHERE practice_code = $1
-  AND id = $2
-FOR UPDATE
-`
-
-type LockUserParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-func (q *Queries) LockUser(ctx context.Context, arg LockUserParams) (User, error) {
-	row := q.db.QueryRow(ctx, lockUser, arg.PracticeCode, arg.ID)
-	var i User
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Email,
-		&i.EmailKey,
-		&i.FirstName,
-		&i.LastName,
-		&i.Role,
-		&i.PasswordHash,
-		&i.PasswordTemporaryUntil,
-		&i.TOTPSecret,
-		&i.TOTPEnabled,
-		&i.TOTPStep,
-		&i.LastSignInAt,
-		&i.DisabledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const lockUserAndAdmins = `-- name: LockUserAndAdmins :many
-SELECT id, practice_code, email, email_key, first_name, last_name, role, password_hash, password_temporary_until, totp_secret, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at
-FROM users
-WHERE practice_code = $1
-  AND (id = $2 OR role = 'admin' AND disabled_at IS NULL)
-ORDER BY id
-FOR UPDATE
-`
-
-type LockUserAndAdminsParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-// Locks the user, and all administrators who may sign in: of two who demote each other at the same moment,
-// the second waits, and then sees what the first has done.
-func (q *Queries) LockUserAndAdmins(ctx context.Context, arg LockUserAndAdminsParams) ([]User, error) {
-	rows, err := q.db.Query(ctx, lockUserAndAdmins, arg.PracticeCode, arg.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []User{}
-	for rows.Next() {
-		var i User
-		if err := rows.Scan(
-			&i.ID,
-			&i.PracticeCode,
-			&i.Email,
-			&i.EmailKey,
-			&i.FirstName,
-			&i.LastName,
-			&i.Role,
-			&i.PasswordHash,
-			&i.PasswordTemporaryUntil,
-			&i.TOTPSecret,
-			&i.TOTPEnabled,
-			&i.TOTPStep,
-			&i.LastSignInAt,
-			&i.DisabledAt,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const offerTOTP = `-- name: OfferTOTP :exec
-UPDATE users
-SET totp_secret = $1,
-    updated_at = now()
-WHERE id = $2
-  AND NOT totp_enabled
-`
-
-type OfferTOTPParams struct {
-	TOTPSecret *string
-	ID         uuid.UUID
-}
-
-func (q *Queries) OfferTOTP(ctx context.Context, arg OfferTOTPParams) error {
-	_, err := q.db.Exec(ctx, offerTOTP, arg.TOTPSecret, arg.ID)
-	return err
-}
-
-const refuseLocked = `-- name: RefuseLocked :one
-UPDATE sign_in_failures
-SET failures = failures + 1,
-    last_failed_at = now(),
-    locked_until = now() + $1::float8 * interval '1 second'
-WHERE practice_code = $2
-  AND email_key = $3
-  AND locked_until > now()
-RETURNING locked_until
-`
-
-type RefuseLockedParams struct {
-	LockSeconds  float64
-	PracticeCode string
-	EmailKey     []byte
-}
-
-// Counts a try as one more failure while the e-mail is locked, which starts the lock again. Returns no row
-// when it is not locked.
-func (q *Queries) RefuseLocked(ctx context.Context, arg RefuseLockedParams) (*time.Time, error) {
-	row := q.db.QueryRow(ctx, refuseLocked, arg.LockSeconds, arg.PracticeCode, arg.EmailKey)
-	var locked_until *time.Time
-	err := row.Scan(&locked_until)
-	return locked_until, err
-}
-
 const removeTOTP = `-- name: RemoveTOTP :exec
 UPDATE users
 SET totp_enabled = false,
@@ -665,140 +306,6 @@ func (q *Queries) SetPassword(ctx context.Context, arg SetPasswordParams) (*time
 	var password_temporary_until *time.Time
 	err := row.Scan(&password_temporary_until)
 	return password_temporary_until, err
-}
-
-const showUsers = `-- name: ShowUsers :many
-SELECT
-    users.id, users.practice_code, users.email, users.email_key, users.first_name, users.last_name, users.role, users.password_hash, users.password_temporary_until, users.totp_secret, users.totp_enabled, users.totp_step, users.last_sign_in_at, users.disabled_at, users.created_at, users.updated_at,
-    f.locked_until
-FROM users
-LEFT JOIN sign_in_failures f
-  ON f.practice_code = users.practice_code
-  AND f.email_key = users.email_key
-  AND f.locked_until > now()
-WHERE users.practice_code = $1
-  AND ($2::uuid IS NULL OR users.id = $2)
-  AND ($3::bytea IS NULL OR users.email_key = $3)
-ORDER BY users.email
-LIMIT $5
-OFFSET $4
-`
-
-type ShowUsersParams struct {
-	PracticeCode string
-	ID           *uuid.UUID
-	EmailKey     []byte
-	Skip         int32
-	Most         int32
-}
-
-type ShowUsersRow struct {
-	User        User
-	LockedUntil *time.Time
-}
-
-// Lists users with the locks of their e-mails, all of them or the one who is asked for.
-func (q *Queries) ShowUsers(ctx context.Context, arg ShowUsersParams) ([]ShowUsersRow, error) {
-	rows, err := q.db.Query(ctx, showUsers,
-		arg.PracticeCode,
-		arg.ID,
-		arg.EmailKey,
-		arg.Skip,
-		arg.Most,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ShowUsersRow{}
-	for rows.Next() {
-		var i ShowUsersRow
-		if err := rows.Scan(
-			&i.User.ID,
-			&i.User.PracticeCode,
-			&i.User.Email,
-			&i.User.EmailKey,
-			&i.User.FirstName,
-			&i.User.LastName,
-			&i.User.Role,
-			&i.User.PasswordHash,
-			&i.User.PasswordTemporaryUntil,
-			&i.User.TOTPSecret,
-			&i.User.TOTPEnabled,
-			&i.User.TOTPStep,
-			&i.User.LastSignInAt,
-			&i.User.DisabledAt,
-			&i.User.CreatedAt,
-			&i.User.UpdatedAt,
-			&i.LockedUntil,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const updateUser = `-- name: UpdateUser :one
-UPDATE users
-SET email = $1,
-    email_key = $2,
-    first_name = $3,
-    last_name = $4,
-    role = $5,
-    disabled_at = CASE WHEN $6::boolean THEN coalesce(disabled_at, now()) END,
-    updated_at = now()
-WHERE practice_code = $7
-  AND id = $8
-RETURNING id, practice_code, email, email_key, first_name, last_name, role, password_hash, password_temporary_until, totp_secret, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at
-`
-
-type UpdateUserParams struct {
-	Email        string
-	EmailKey     []byte
-	FirstName    string
-	LastName     string
-	Role         string
-	Disabled     bool
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-// Writes what an administrator may change. disabled keeps the moment of an account that is disabled already.
-func (q *Queries) UpdateUser(ctx context.Context, arg UpdateUserParams) (User, error) {
-	row := q.db.QueryRow(ctx, updateUser,
-		arg.Email,
-		arg.EmailKey,
-		arg.FirstName,
-		arg.LastName,
-		arg.Role,
-		arg.Disabled,
-		arg.PracticeCode,
-		arg.ID,
-	)
-	var i User
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Email,
-		&i.EmailKey,
-		&i.FirstName,
-		&i.LastName,
-		&i.Role,
-		&i.PasswordHash,
-		&i.PasswordTemporaryUntil,
-		&i.TOTPSecret,
-		&i.TOTPEnabled,
-		&i.TOTPStep,
-		&i.LastSignInAt,
-		&i.DisabledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
 }
 
 const useRefreshToken = `-- name: UseRefreshToken :one
@@ -856,4 +363,457 @@ func (q *Queries) UseTOTPStep(ctx context.Context, arg UseTOTPStepParams) (int64
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const countFailure = `-- name: countFailure :one
+UPDATE sign_in_failures
+SET failures = failures + 1,
+    last_failed_at = now(),
+    locked_until = CASE WHEN failures + 1 >= $1::integer THEN now() + $2::float8 * interval '1 second' END
+WHERE practice_code = $3
+  AND email_key = $4
+RETURNING locked_until
+`
+
+type countFailureParams struct {
+	Most         int32
+	LockSeconds  float64
+	PracticeCode string
+	EmailKey     []byte
+}
+
+// Counts a failed try. From @most in a row on, each locks the e-mail.
+func (q *Queries) countFailure(ctx context.Context, arg countFailureParams) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, countFailure,
+		arg.Most,
+		arg.LockSeconds,
+		arg.PracticeCode,
+		arg.EmailKey,
+	)
+	var locked_until *time.Time
+	err := row.Scan(&locked_until)
+	return locked_until, err
+}
+
+const createUser = `-- name: createUser :one
+INSERT INTO users (
+    id,
+    practice_code,
+    profile,
+    email_index_a,
+    email_index_b,
+    role,
+    password_hash,
+    password_temporary_until
+)
+VALUES (
+    $1,
+    $2,
+    $3,
+    $4,
+    $5,
+    $6,
+    $7,
+    now() + $8::float8 * interval '1 second'
+)
+ON CONFLICT DO NOTHING
+RETURNING id, practice_code, role, password_hash, password_temporary_until, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at, profile, email_index_a, email_index_b, totp_secret
+`
+
+type createUserParams struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	Profile          []byte
+	EmailIndexA      []byte
+	EmailIndexB      []byte
+	Role             string
+	PasswordHash     *string
+	TemporarySeconds *float64
+}
+
+// Returns no row when somebody has the e-mail.
+func (q *Queries) createUser(ctx context.Context, arg createUserParams) (sealedUser, error) {
+	row := q.db.QueryRow(ctx, createUser,
+		arg.ID,
+		arg.PracticeCode,
+		arg.Profile,
+		arg.EmailIndexA,
+		arg.EmailIndexB,
+		arg.Role,
+		arg.PasswordHash,
+		arg.TemporarySeconds,
+	)
+	var i sealedUser
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Role,
+		&i.PasswordHash,
+		&i.PasswordTemporaryUntil,
+		&i.TOTPEnabled,
+		&i.TOTPStep,
+		&i.LastSignInAt,
+		&i.DisabledAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Profile,
+		&i.EmailIndexA,
+		&i.EmailIndexB,
+		&i.TOTPSecret,
+	)
+	return i, err
+}
+
+const findUser = `-- name: findUser :one
+SELECT id, practice_code, role, password_hash, password_temporary_until, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at, profile, email_index_a, email_index_b, totp_secret
+FROM users
+WHERE practice_code = $1
+  AND (email_index_a = $2 OR email_index_b = $3)
+`
+
+type findUserParams struct {
+	PracticeCode string
+	EmailIndexA  []byte
+	EmailIndexB  []byte
+}
+
+func (q *Queries) findUser(ctx context.Context, arg findUserParams) (sealedUser, error) {
+	row := q.db.QueryRow(ctx, findUser, arg.PracticeCode, arg.EmailIndexA, arg.EmailIndexB)
+	var i sealedUser
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Role,
+		&i.PasswordHash,
+		&i.PasswordTemporaryUntil,
+		&i.TOTPEnabled,
+		&i.TOTPStep,
+		&i.LastSignInAt,
+		&i.DisabledAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Profile,
+		&i.EmailIndexA,
+		&i.EmailIndexB,
+		&i.TOTPSecret,
+	)
+	return i, err
+}
+
+const forgetFailures = `-- name: forgetFailures :exec
+DELETE FROM sign_in_failures
+WHERE practice_code = $1
+  AND email_key = $2
+`
+
+type forgetFailuresParams struct {
+	PracticeCode string
+	EmailKey     []byte
+}
+
+func (q *Queries) forgetFailures(ctx context.Context, arg forgetFailuresParams) error {
+	_, err := q.db.Exec(ctx, forgetFailures, arg.PracticeCode, arg.EmailKey)
+	return err
+}
+
+const getUser = `-- name: getUser :one
+SELECT id, practice_code, role, password_hash, password_temporary_until, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at, profile, email_index_a, email_index_b, totp_secret
+FROM users
+WHERE practice_code = $1
+  AND id = $2
+`
+
+type getUserParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+func (q *Queries) getUser(ctx context.Context, arg getUserParams) (sealedUser, error) {
+	row := q.db.QueryRow(ctx, getUser, arg.PracticeCode, arg.ID)
+	var i sealedUser
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Role,
+		&i.PasswordHash,
+		&i.PasswordTemporaryUntil,
+		&i.TOTPEnabled,
+		&i.TOTPStep,
+		&i.LastSignInAt,
+		&i.DisabledAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Profile,
+		&i.EmailIndexA,
+		&i.EmailIndexB,
+		&i.TOTPSecret,
+	)
+	return i, err
+}
+
+const holdSignIn = `-- name: holdSignIn :exec
+INSERT INTO sign_in_failures (practice_code, email_key)
+VALUES ($1, $2)
+ON CONFLICT (practice_code, email_key) DO UPDATE SET email_key = EXCLUDED.email_key
+`
+
+type holdSignInParams struct {
+	PracticeCode string
+	EmailKey     []byte
+}
+
+// Locks the e-mail's row until the transaction ends, so that tries at the same moment are counted one after
+// the other.
+func (q *Queries) holdSignIn(ctx context.Context, arg holdSignInParams) error {
+	_, err := q.db.Exec(ctx, holdSignIn, arg.PracticeCode, arg.EmailKey)
+	return err
+}
+
+const listLocks = `-- name: listLocks :many
+SELECT email_key, locked_until::timestamptz AS locked_until
+FROM sign_in_failures
+WHERE practice_code = $1
+  AND email_key = ANY ($2::bytea[])
+  AND locked_until > now()
+`
+
+type listLocksParams struct {
+	PracticeCode string
+	EmailKeys    [][]byte
+}
+
+type listLocksRow struct {
+	EmailKey    []byte
+	LockedUntil time.Time
+}
+
+// Lists those of the e-mails that are locked.
+func (q *Queries) listLocks(ctx context.Context, arg listLocksParams) ([]listLocksRow, error) {
+	rows, err := q.db.Query(ctx, listLocks, arg.PracticeCode, arg.EmailKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listLocksRow{}
+	for rows.Next() {
+		var i listLocksRow
+		if err := rows.Scan(&i.EmailKey, &i.LockedUntil); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listUsers = `-- name: listUsers :many
+SELECT id, practice_code, role, password_hash, password_temporary_until, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at, profile, email_index_a, email_index_b, totp_secret
+FROM users
+WHERE practice_code = $1
+`
+
+func (q *Queries) listUsers(ctx context.Context, practiceCode string) ([]sealedUser, error) {
+	rows, err := q.db.Query(ctx, listUsers, practiceCode)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []sealedUser{}
+	for rows.Next() {
+		var i sealedUser
+		if err := rows.Scan(
+			&i.ID,
+			&i.PracticeCode,
+			&i.Role,
+			&i.PasswordHash,
+			&i.PasswordTemporaryUntil,
+			&i.TOTPEnabled,
+			&i.TOTPStep,
+			&i.LastSignInAt,
+			&i.DisabledAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Profile,
+			&i.EmailIndexA,
+			&i.EmailIndexB,
+			&i.TOTPSecret,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockUser = `-- name: lockUser :one
+SELECT id, practice_code, role, password_hash, password_temporary_until, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at, profile, email_index_a, email_index_b, totp_secret
+FROM users
+WHERE practice_code = $1
+  AND id = $2
+FOR UPDATE
+`
+
+type lockUserParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+func (q *Queries) lockUser(ctx context.Context, arg lockUserParams) (sealedUser, error) {
+	row := q.db.QueryRow(ctx, lockUser, arg.PracticeCode, arg.ID)
+	var i sealedUser
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Role,
+		&i.PasswordHash,
+		&i.PasswordTemporaryUntil,
+		&i.TOTPEnabled,
+		&i.TOTPStep,
+		&i.LastSignInAt,
+		&i.DisabledAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Profile,
+		&i.EmailIndexA,
+		&i.EmailIndexB,
+		&i.TOTPSecret,
+	)
+	return i, err
+}
+
+const lockUserAndAdmins = `-- name: lockUserAndAdmins :many
+SELECT id, practice_code, role, password_hash, password_temporary_until, totp_enabled, totp_step, last_sign_in_at, disabled_at, created_at, updated_at, profile, email_index_a, email_index_b, totp_secret
+FROM users
+WHERE practice_code = $1
+  AND (id = $2 OR role = 'admin' AND disabled_at IS NULL)
+ORDER BY id
+FOR UPDATE
+`
+
+type lockUserAndAdminsParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Locks the user, and all administrators who may sign in: of two who demote each other at the same moment,
+// the second waits, and then sees what the first has done.
+func (q *Queries) lockUserAndAdmins(ctx context.Context, arg lockUserAndAdminsParams) ([]sealedUser, error) {
+	rows, err := q.db.Query(ctx, lockUserAndAdmins, arg.PracticeCode, arg.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []sealedUser{}
+	for rows.Next() {
+		var i sealedUser
+		if err := rows.Scan(
+			&i.ID,
+			&i.PracticeCode,
+			&i.Role,
+			&i.PasswordHash,
+			&i.PasswordTemporaryUntil,
+			&i.TOTPEnabled,
+			&i.TOTPStep,
+			&i.LastSignInAt,
+			&i.DisabledAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Profile,
+			&i.EmailIndexA,
+			&i.EmailIndexB,
+			&i.TOTPSecret,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const offerTOTP = `-- name: offerTOTP :exec
+UPDATE users
+SET totp_secret = $1,
+    updated_at = now()
+WHERE id = $2
+  AND NOT totp_enabled
+`
+
+type offerTOTPParams struct {
+	TOTPSecret []byte
+	ID         uuid.UUID
+}
+
+func (q *Queries) offerTOTP(ctx context.Context, arg offerTOTPParams) error {
+	_, err := q.db.Exec(ctx, offerTOTP, arg.TOTPSecret, arg.ID)
+	return err
+}
+
+const refuseLocked = `-- name: refuseLocked :one
+UPDATE sign_in_failures
+SET failures = failures + 1,
+    last_failed_at = now(),
+    locked_until = now() + $1::float8 * interval '1 second'
+WHERE practice_code = $2
+  AND email_key = $3
+  AND locked_until > now()
+RETURNING locked_until
+`
+
+type refuseLockedParams struct {
+	LockSeconds  float64
+	PracticeCode string
+	EmailKey     []byte
+}
+
+// Counts a try as one more failure while the e-mail is locked, which starts the lock again. Returns no row
+// when it is not locked.
+func (q *Queries) refuseLocked(ctx context.Context, arg refuseLockedParams) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, refuseLocked, arg.LockSeconds, arg.PracticeCode, arg.EmailKey)
+	var locked_until *time.Time
+	err := row.Scan(&locked_until)
+	return locked_until, err
+}
+
+const updateUser = `-- name: updateUser :exec
+UPDATE users
+SET profile = $1,
+    email_index_a = $2,
+    email_index_b = $3,
+    role = $4,
+    disabled_at = CASE WHEN $5::boolean THEN coalesce(disabled_at, now()) END,
+    updated_at = now()
+WHERE practice_code = $6
+  AND id = $7
+`
+
+type updateUserParams struct {
+	Profile      []byte
+	EmailIndexA  []byte
+	EmailIndexB  []byte
+	Role         string
+	Disabled     bool
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Writes what an administrator may change. disabled keeps the moment of an account that is disabled already.
+func (q *Queries) updateUser(ctx context.Context, arg updateUserParams) error {
+	_, err := q.db.Exec(ctx, updateUser,
+		arg.Profile,
+		arg.EmailIndexA,
+		arg.EmailIndexB,
+		arg.Role,
+		arg.Disabled,
+		arg.PracticeCode,
+		arg.ID,
+	)
+	return err
 }

@@ -24,7 +24,7 @@ WITH settled AS (
     SET status = 'transmitted',
         http_status = $2,
         ecw_observation_id = $3,
-        ecw_patient_id = $4,
+        chart_id = $4,
         updated_at = now()
     FROM settled
     WHERE transmissions.id = $5
@@ -60,7 +60,7 @@ type RecordDeliveredParams struct {
 	PracticeCode     string
 	HTTPStatus       *int32
 	ECWObservationID *string
-	ECWPatientID     *string
+	ChartID          *uuid.UUID
 	ID               uuid.UUID
 	ObservationID    uuid.UUID
 	FinishedAt       time.Time
@@ -74,7 +74,7 @@ func (q *Queries) RecordDelivered(ctx context.Context, arg RecordDeliveredParams
 		arg.PracticeCode,
 		arg.HTTPStatus,
 		arg.ECWObservationID,
-		arg.ECWPatientID,
+		arg.ChartID,
 		arg.ID,
 		arg.ObservationID,
 		arg.FinishedAt,
@@ -94,7 +94,7 @@ WITH place AS (
           SELECT
           FROM patients p
           WHERE p.id = $3
-            AND p.external_id = $4::text
+            AND p.chart_id = $4::uuid
             AND p.mismatch_since IS NULL
             AND p.archived_at IS NULL
       )
@@ -115,13 +115,14 @@ WITH place AS (
       AND transmissions.attempt_count = 0
     RETURNING transmissions.id
 ), chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT $3::uuid, $4::text
+    UPDATE patient_charts
+    SET sent_to = true
     FROM resumed
-    ON CONFLICT DO NOTHING
+    WHERE patient_charts.id = $4
+      AND NOT patient_charts.sent_to
 ), attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT resumed.id, 1, 1, now(), $6::timestamptz, $4::text
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
+    SELECT resumed.id, 1, 1, now(), $6::timestamptz, $4::uuid
     FROM resumed
 )
 SELECT now()::timestamptz AS began_at
@@ -132,7 +133,7 @@ type ResumeDeliveryParams struct {
 	Lease         float64
 	ID            uuid.UUID
 	PatientID     uuid.UUID
-	ECWPatientID  string
+	ChartID       uuid.UUID
 	ObservationID uuid.UUID
 	SentAt        time.Time
 }
@@ -145,7 +146,7 @@ func (q *Queries) ResumeDelivery(ctx context.Context, arg ResumeDeliveryParams) 
 		arg.Lease,
 		arg.ID,
 		arg.PatientID,
-		arg.ECWPatientID,
+		arg.ChartID,
 		arg.ObservationID,
 		arg.SentAt,
 	)
@@ -180,7 +181,7 @@ WITH place AS (
           SELECT
           FROM patients p
           WHERE p.id = $3
-            AND p.external_id = $4::text
+            AND p.chart_id = $4::uuid
             AND p.mismatch_since IS NULL
             AND p.archived_at IS NULL
       )
@@ -207,13 +208,14 @@ WITH place AS (
     FROM opened
     WHERE observations.id = $5
 ), chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT $3::uuid, $4::text
+    UPDATE patient_charts
+    SET sent_to = true
     FROM opened
-    ON CONFLICT DO NOTHING
+    WHERE patient_charts.id = $4
+      AND NOT patient_charts.sent_to
 ), attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::text
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
+    SELECT opened.id, 1, 1, now(), $11::timestamptz, $4::uuid
     FROM opened
 )
 SELECT opened.number, now()::timestamptz AS began_at
@@ -224,7 +226,7 @@ type beginDeliveryParams struct {
 	Lease           float64
 	ID              uuid.UUID
 	PatientID       uuid.UUID
-	ECWPatientID    string
+	ChartID         uuid.UUID
 	ObservationID   uuid.UUID
 	PracticeCode    string
 	MaxAttempts     int32
@@ -247,7 +249,7 @@ func (q *Queries) beginDelivery(ctx context.Context, arg beginDeliveryParams) (b
 		arg.Lease,
 		arg.ID,
 		arg.PatientID,
-		arg.ECWPatientID,
+		arg.ChartID,
 		arg.ObservationID,
 		arg.PracticeCode,
 		arg.MaxAttempts,
@@ -265,7 +267,7 @@ const getUndelivered = `-- name: getUndelivered :one
 
 SELECT
     o.id, o.practice_code, o.patient_id, o.observation_type, o.effective_at, o.device, o.measured, o.created_at, o.posted_by, o.plain_resource, o.resource_version, o.transformed_at, o.reading, o.resource,
-    p.id, p.practice_code, p.first_name, p.last_name, p.date_of_birth, p.gender, p.mrn, p.external_id, p.phone, p.email, p.address_line1, p.address_line2, p.city, p.state, p.zip, p.archived_at, p.mismatch_since, p.mismatch_confirmed, p.readings_pruned_to, p.created_at, p.updated_at,
+    p.id, p.practice_code, p.archived_at, p.mismatch_since, p.readings_pruned_to, p.created_at, p.updated_at, p.demographics, p.mrn_index_a, p.mrn_index_b, p.external_id_index_a, p.external_id_index_b, p.chart_id,
     EXISTS (SELECT FROM transmissions t WHERE t.observation_id = o.id) AS known,
     EXISTS (
         SELECT FROM ecw_gates g
@@ -285,7 +287,7 @@ type getUndeliveredParams struct {
 
 type getUndeliveredRow struct {
 	SealedObservation sealedObservation
-	Patient           Patient
+	SealedPatient     sealedPatient
 	Known             bool
 	Shut              bool
 }
@@ -310,27 +312,19 @@ func (q *Queries) getUndelivered(ctx context.Context, arg getUndeliveredParams) 
 		&i.SealedObservation.TransformedAt,
 		&i.SealedObservation.Reading,
 		&i.SealedObservation.Resource,
-		&i.Patient.ID,
-		&i.Patient.PracticeCode,
-		&i.Patient.FirstName,
-		&i.Patient.LastName,
-		&i.Patient.DateOfBirth,
-		&i.Patient.Gender,
-		&i.Patient.MRN,
-		&i.Patient.ExternalID,
-		&i.Patient.Phone,
-		&i.Patient.Email,
-		&i.Patient.AddressLine1,
-		&i.Patient.AddressLine2,
-		&i.Patient.City,
-		&i.Patient.State,
-		&i.Patient.Zip,
-		&i.Patient.ArchivedAt,
-		&i.Patient.MismatchSince,
-		&i.Patient.MismatchConfirmed,
-		&i.Patient.ReadingsPrunedTo,
-		&i.Patient.CreatedAt,
-		&i.Patient.UpdatedAt,
+		&i.SealedPatient.ID,
+		&i.SealedPatient.PracticeCode,
+		&i.SealedPatient.ArchivedAt,
+		&i.SealedPatient.MismatchSince,
+		&i.SealedPatient.ReadingsPrunedTo,
+		&i.SealedPatient.CreatedAt,
+		&i.SealedPatient.UpdatedAt,
+		&i.SealedPatient.Demographics,
+		&i.SealedPatient.MRNIndexA,
+		&i.SealedPatient.MRNIndexB,
+		&i.SealedPatient.ExternalIDIndexA,
+		&i.SealedPatient.ExternalIDIndexB,
+		&i.SealedPatient.ChartID,
 		&i.Known,
 		&i.Shut,
 	)

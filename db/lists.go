@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The lists of the API are put together here, not by sqlc. A list has an order, filters and a row to go on
+// The lists of the API are put together here, not by sqlc (that of the patients: patient_list.go). A list has an order, filters and a row to go on
 // from. PostgreSQL uses an index only when the statement names the filters that are given, and no others. All
 // text of a statement is constant; all values of a caller are arguments.
 
@@ -32,12 +32,10 @@ type Page[K any] struct {
 // The columns of the rows that are listed, in the order of their struct's fields. They are named, not "*": a
 // later version may have added a column that this one does not know.
 const (
-	patientColumns = "id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, " +
-		"address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at"
 	transmissionColumns = "id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, " +
 		"last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, " +
-		"ecw_observation_id, ecw_patient_id, created_at, updated_at"
-	attemptColumns = "transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, " +
+		"ecw_observation_id, chart_id, created_at, updated_at"
+	attemptColumns = "transmission_id, delivery, number, started_at, sent_at, chart_id, finished_at, http_status, " +
 		"ecw_observation_id, error_class, error_code, error_message"
 )
 
@@ -167,22 +165,11 @@ ORDER BY t.created_at DESC, t.id DESC`)
 
 	lines := make([]GetTransmissionRow, len(rows))
 	for i, row := range rows {
-		lines[i] = GetTransmissionRow{
-			Transmission:    row.Transmission,
-			PatientID:       row.PatientID,
-			ObservationType: row.ObservationType,
-			PatientName:     row.PatientName,
+		if lines[i], err = q.openTransmission(row); err != nil {
+			return nil, 0, err
 		}
 	}
 	return lines, count, nil
-}
-
-// transmissionLine is a GetTransmissionRow whose embedded fields pgx can find by their position.
-type transmissionLine struct {
-	Transmission
-	PatientID       uuid.UUID
-	ObservationType string
-	PatientName     string
 }
 
 // page returns the query for a page of the log. Where few rows pass the filter, all of them are read and
@@ -219,7 +206,8 @@ SELECT
     ` + of("t", transmissionColumns) + `,
     o.patient_id,
     o.observation_type,
-    p.first_name || ' ' || p.last_name
+    p.demographics,
+    c.ecw_patient_id
 FROM (
 SELECT *
 FROM (` + strings.Join(parts, `
@@ -228,7 +216,8 @@ UNION ALL`) + `
 ) page
 JOIN transmissions t ON t.id = page.id
 JOIN observations o ON o.id = t.observation_id
-JOIN patients p ON p.id = o.patient_id` + sorted
+JOIN patients p ON p.id = o.patient_id
+LEFT JOIN patient_charts c ON c.id = t.chart_id` + sorted
 }
 
 // part returns the query for the page among the rows that have the order's time, or among those that lack it.
@@ -298,7 +287,8 @@ JOIN observations o ON o.id = t.observation_id`
       FROM observations o
       JOIN patients p ON p.id = o.patient_id
       WHERE o.id = t.observation_id
-        AND t.ecw_patient_id <> coalesce(p.external_id, '')
+        AND t.chart_id IS NOT NULL
+        AND t.chart_id IS DISTINCT FROM p.chart_id
   )`
 	}
 	return from + where
@@ -326,174 +316,16 @@ func (f TransmissionFilter) readings(s *statement, practice string) string {
             FROM patients p
             JOIN patient_charts c ON c.patient_id = p.id
             WHERE p.practice_code = ` + practice + `
-              AND c.ecw_patient_id <> coalesce(p.external_id, '')
+              AND c.sent_to
+              AND c.id IS DISTINCT FROM p.chart_id
         ))`
 	}
 	return query
 }
 
-// PatientFilter says which patients are listed; nil lists all.
-type PatientFilter struct {
-	PracticeCode string
-	MRN          *string
-	ExternalID   *string
-	Mismatch     *bool
-	Active       *bool
-	// Among lists only patients with these ids, as [Queries.SearchPatients] finds them.
-	Among *[]uuid.UUID
-}
-
-// PatientOrder is an order of the list of patients.
-type PatientOrder string
-
-// The orders of the list. Patients with the same last name are ordered by their first name.
-const (
-	ByLastName        PatientOrder = "last_name"
-	ByPatientCreation PatientOrder = "created_at"
-)
-
-// keys are the columns of an order. The id comes last, so that no two rows are equal.
-func (o PatientOrder) keys() ([]string, error) {
-	switch o {
-	case ByLastName:
-		return []string{"last_name", "first_name", "id"}, nil
-	case ByPatientCreation:
-		return []string{"created_at", "id"}, nil
-	}
-	return nil, fmt.Errorf("patients have no order %q", o) // it becomes a part of the text, so it must be one of ours
-}
-
-// PatientKey is the place of a patient in the list. It holds no name: it becomes a part of URLs, which are
-// logged everywhere. A patient whose name changes has another place at once.
-type PatientKey struct {
-	ID uuid.UUID `json:"id"`
-}
-
-// Key returns the place of a patient in the list.
-func (p Patient) Key() PatientKey { return PatientKey{ID: p.ID} }
-
-// FoundAtMost is how many patients a search finds. They are sorted for each page, so there must not be many.
-const FoundAtMost = 1_000
-
-// SearchPatients returns the ids of the patients whose first name, last name or MRN begins with a text, in upper
-// or lower case. Each of the three is a range of an index, of which one more than [FoundAtMost] are read at most:
-// when more ids than that come back, there may be others.
-func (q *Queries) SearchPatients(ctx context.Context, practice, text string) ([]uuid.UUID, error) {
-	s := statement{args: []any{practice, text, FoundAtMost + 1}}
-	var parts []string
-	for _, column := range []string{"last_name", "first_name", "mrn"} {
-		// Bytes are compared, and not a pattern: % and _ mean themselves, and the index serves every plan. No text
-		// of UTF-8 comes after the last code point.
-		parts = append(parts, `(
-SELECT id
-FROM patients
-WHERE practice_code = $1
-  AND lower(`+column+`) ~>=~ lower($2::text)
-  AND lower(`+column+`) ~<~ (lower($2::text) || U&'\+10FFFF')
-LIMIT $3
-)`)
-	}
-
-	rows, err := q.db.Query(ctx, strings.Join(parts, `
-UNION
-`), s.args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-}
-
-// CountPatients counts up to one more than [CountedExactly].
-func (q *Queries) CountPatients(ctx context.Context, f PatientFilter) (int64, error) {
-	if f.Among != nil && (f == PatientFilter{PracticeCode: f.PracticeCode, Among: f.Among}) {
-		return int64(len(*f.Among)), nil
-	}
-	var s statement
-	return q.count(ctx, &s, `
-SELECT
-FROM patients`+f.where(&s))
-}
-
-// ListPatients lists a page of patients. After a patient whom the database does not know, no row comes.
-func (q *Queries) ListPatients(
-	ctx context.Context, f PatientFilter, order PatientOrder, descending bool, p Page[PatientKey],
-) ([]Patient, error) {
-	keys, err := order.keys()
-	if err != nil {
-		return nil, err
-	}
-
-	var s statement
-	comparison, direction := beyond(descending != p.Back)
-	from, where := "patients", f.where(&s)
-	with := ""
-	if f.isNarrow() { // those that fit are read and sorted: walking the order to them may read the whole table
-		with = `
-WITH few AS MATERIALIZED (
-SELECT ` + patientColumns + `
-FROM ` + from + where + `
-)`
-		from, where = "few", `
-WHERE true`
-	}
-	if p.After != nil {
-		where += `
-  AND (` + strings.Join(keys, ", ") + `)` + comparison + `(
-      SELECT k.` + strings.Join(keys, ", k.") + `
-      FROM patients k
-      WHERE k.id = ` + s.arg(p.After.ID) + `
-  )`
-	}
-
-	return list[Patient](ctx, q, &s, with+`
-SELECT `+patientColumns+`
-FROM `+from+where+`
-ORDER BY `+strings.Join(keys, direction+", ")+direction+end(&s, p))
-}
-
-// isNarrow reports whether few patients pass the filter.
-func (f PatientFilter) isNarrow() bool {
-	return f.MRN != nil || f.ExternalID != nil || f.Among != nil || f.Mismatch != nil && *f.Mismatch
-}
-
-// where returns the condition of the patients that pass the filter.
-func (f PatientFilter) where(s *statement) string {
-	query := `
-WHERE practice_code = ` + s.arg(f.PracticeCode)
-	if f.MRN != nil {
-		query += `
-  AND mrn = ` + s.arg(*f.MRN)
-	}
-	if f.ExternalID != nil {
-		query += `
-  AND external_id = ` + s.arg(*f.ExternalID)
-	}
-	if f.Among != nil {
-		query += `
-  AND id = ANY (` + s.arg(*f.Among) + `::uuid[])`
-	}
-	if f.Active != nil {
-		query += isNull("archived_at", *f.Active)
-	}
-	if f.Mismatch != nil {
-		query += isNull("mismatch_since", !*f.Mismatch)
-	}
-	return query
-}
-
-// isNull is the condition that a column is null, or that it is not.
-func isNull(column string, null bool) string {
-	if null {
-		return `
-  AND ` + column + ` IS NULL`
-	}
-	return `
-  AND ` + column + ` IS NOT NULL`
-}
-
 // Push is a row of a patient's sync status: a delivery of one of the patient's readings.
 type Push struct {
-	TransmissionAttempt
+	ChartAttempt
 	TransmissionNumber string
 	ObservationID      uuid.UUID
 	ObservationType    string
@@ -517,6 +349,7 @@ func (p Push) Key() PushKey {
 const pushes = `transmission_attempts a
 JOIN transmissions t ON t.id = a.transmission_id
 JOIN observations o ON o.id = t.observation_id
+LEFT JOIN patient_charts c ON c.id = a.chart_id
 WHERE t.practice_code = $1
   AND o.patient_id = $2`
 
@@ -539,9 +372,10 @@ func (q *Queries) ListPushes(ctx context.Context, practice string, patient uuid.
 			`(` + s.arg(p.After.StartedAt) + `, ` + s.arg(p.After.TransmissionID) + `, ` + s.arg(p.After.Delivery) + `)`
 	}
 
-	return list[Push](ctx, q, &s, `
+	rows, err := list[pushLine](ctx, q, &s, `
 SELECT
     `+of("a", attemptColumns)+`,
+    c.ecw_patient_id,
     t.number,
     t.observation_id,
     o.observation_type,
@@ -550,4 +384,40 @@ SELECT
     t.next_retry_at
 FROM `+query+`
 ORDER BY a.started_at`+direction+`, a.transmission_id`+direction+`, a.delivery`+direction+end(&s, p))
+	if err != nil {
+		return nil, err
+	}
+
+	list := make([]Push, len(rows))
+	for i, row := range rows {
+		if list[i], err = q.openPush(practice, row); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// pushLine is a push as it is stored. Its fields are in the order of the list's columns.
+type pushLine struct {
+	TransmissionAttempt
+	Chart              []byte
+	TransmissionNumber string
+	ObservationID      uuid.UUID
+	ObservationType    string
+	EffectiveAt        time.Time
+	Status             string
+	NextRetryAt        *time.Time
+}
+
+func (q *Queries) openPush(practice string, line pushLine) (Push, error) {
+	d, err := q.openDelivery(practice, line.TransmissionAttempt, line.Chart)
+	return Push{
+		ChartAttempt:       d,
+		TransmissionNumber: line.TransmissionNumber,
+		ObservationID:      line.ObservationID,
+		ObservationType:    line.ObservationType,
+		EffectiveAt:        line.EffectiveAt,
+		Status:             line.Status,
+		NextRetryAt:        line.NextRetryAt,
+	}, err
 }

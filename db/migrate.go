@@ -21,7 +21,8 @@ var migrations embed.FS
 // date.
 var ErrMigrationsPending = errors.New("the database schema is older than this binary: run `vantrexia migrate`")
 
-// Migrate brings the schema up to date and returns how many migrations it ran. Meanwhile it holds an advisory
+// Migrate brings the schema up to date and returns how many migrations it ran. A database that was written with
+// another keyring is an error that wraps [ErrOtherKeyring]. Meanwhile it holds an advisory
 // lock, so processes that start together are safe: one migrates, the others wait for it.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
 	provider, err := s.migrationProvider()
@@ -34,7 +35,7 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("migrate database: %w", err)
 	}
-	return len(results), nil
+	return len(results), s.markKeyring(ctx)
 }
 
 // migrationLockTimeout is how long a migration waits for a table that another transaction holds. All others
@@ -60,18 +61,27 @@ func (s *Store) migrationProvider() (*goose.Provider, error) {
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
 
-	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*cfg), files,
+		goose.WithSessionLocker(locker), goose.WithGoMigrations(s.goMigrations()...))
 	if err != nil {
 		return nil, fmt.Errorf("read embedded migrations: %w", err)
 	}
 	return provider, nil
 }
 
+// goMigrations are the migrations that need the keys. Their numbers are among those of the files.
+func (s *Store) goMigrations() []*goose.Migration {
+	return []*goose.Migration{
+		goose.NewGoMigration(12, &goose.GoFunc{RunTx: sealPatients(s.keys)}, nil),
+		goose.NewGoMigration(16, &goose.GoFunc{RunTx: s.sealUsers}, nil),
+	}
+}
+
 // CheckMigrated returns ErrMigrationsPending when the schema is older than this binary. A newer schema is
 // fine: during an upgrade the processes that are not replaced yet see one. It is one cheap query, so probes
 // may call it.
 func (s *Store) CheckMigrated(ctx context.Context) error {
-	known, err := migrationVersions()
+	known, err := s.migrationVersions()
 	if err != nil {
 		return err
 	}
@@ -93,8 +103,8 @@ func (s *Store) CheckMigrated(ctx context.Context) error {
 	return nil
 }
 
-// migrationVersions lists the numbers of the embedded migrations.
-func migrationVersions() ([]int64, error) {
+// migrationVersions lists the numbers of all migrations.
+func (s *Store) migrationVersions() ([]int64, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return nil, err
@@ -104,6 +114,9 @@ func migrationVersions() ([]int64, error) {
 		if versions[i], err = goose.NumericComponent(name); err != nil {
 			return nil, fmt.Errorf("embedded migration %s: %w", name, err)
 		}
+	}
+	for _, migration := range s.goMigrations() {
+		versions = append(versions, migration.Version)
 	}
 	return versions, nil
 }

@@ -23,11 +23,6 @@ const thePractice = "FFHEDD"
 // are rare, so that the test notices a plan that walks the log until it has met enough of them.
 const million = `
 SET session_replication_role = replica; -- no foreign key is checked
-INSERT INTO patients (id, practice_code, first_name, last_name, date_of_birth, mrn, external_id, mismatch_since)
-SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', 'Jane', 'Doe ' || n, '1957-03-21', 'MRN-' || n, 'chart-' || n,
-       CASE WHEN n % 1000 = 1 THEN now() END
-FROM generate_series(0, 3000) n;
-
 INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, created_at,
                           plain_resource, resource_version, transformed_at)
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', lpad(to_hex(CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END), 32, '0')::uuid,
@@ -38,14 +33,14 @@ FROM (
 ) made;
 
 INSERT INTO transmissions (id, number, practice_code, observation_id, status, max_attempts, first_attempted_at, last_attempted_at,
-                           next_retry_at, held_at, error_class, ecw_observation_id, ecw_patient_id, created_at, updated_at)
+                           next_retry_at, held_at, error_class, ecw_observation_id, chart_id, created_at, updated_at)
 SELECT id, 'TXN-2026-' || lpad(n::text, 7, '0'), 'FFHEDD', id, status, 6, attempted, attempted,
        CASE WHEN n BETWEEN 996001 AND 997000 THEN now() + (n - 995000) * interval '1 second' END,
        CASE WHEN n BETWEEN 997001 AND 999000 THEN at END,
        CASE WHEN status = 'failed' THEN 'retryable' ELSE '' END,
        CASE WHEN status = 'transmitted' THEN 'obs-' || n END,
-       CASE WHEN n % 40000 = 11 THEN 'former'
-            WHEN status = 'transmitted' THEN 'chart-' || CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END END,
+       CASE WHEN n % 40000 = 11 THEN ('f' || lpad(to_hex(n % 3000), 31, '0'))::uuid
+            WHEN status = 'transmitted' THEN ('c' || lpad(to_hex(CASE WHEN n % 50000 = 9 THEN 3000 ELSE n % 3000 END), 31, '0'))::uuid END,
        at, at + interval '5 seconds'
 FROM (
     SELECT n, id, at,
@@ -61,9 +56,9 @@ FROM (
 ) made;
 
 -- A tenth of the attempts is enough.
-INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status,
+INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id, finished_at, http_status,
                                    ecw_observation_id)
-SELECT t.id, 1, 1, t.created_at, t.created_at, t.ecw_patient_id, t.created_at, 201, t.ecw_observation_id
+SELECT t.id, 1, 1, t.created_at, t.created_at, t.chart_id, t.created_at, 201, t.ecw_observation_id
 FROM generate_series(1, 1000000, 10) n
 JOIN transmissions t ON t.id = lpad(to_hex(n), 32, '0')::uuid
 WHERE t.status = 'transmitted';
@@ -74,11 +69,8 @@ INSERT INTO patient_imports (id, practice_code, created_at, finished_at)
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'FFHEDD', now() - n * interval '1 day', now() - n * interval '1 day'
 FROM generate_series(1, 300) n;
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id, outcome, patient_id)
-SELECT lpad(to_hex(n), 32, '0')::uuid, item, 'chart-' || item, 'skipped', lpad(to_hex(item), 32, '0')::uuid
+SELECT lpad(to_hex(n), 32, '0')::uuid, item, 'not opened here', 'skipped', lpad(to_hex(item), 32, '0')::uuid
 FROM generate_series(1, 300) n, generate_series(1, 1000) item;
-INSERT INTO patient_charts (patient_id, ecw_patient_id)
-SELECT DISTINCT o.patient_id, a.ecw_patient_id
-FROM transmission_attempts a JOIN transmissions t ON t.id = a.transmission_id JOIN observations o ON o.id = t.observation_id;
 SET session_replication_role = DEFAULT`
 
 // load writes the rows first and builds the indexes of the large tables afterwards, which is faster.
@@ -105,6 +97,47 @@ func load(t *testing.T, conn *pgx.Conn, insert string, large ...string) {
 			t.Fatalf("%v: %s", err, step)
 		}
 	}
+}
+
+// insertCrowd stores the 3,001 patients of the million, whose ids are numbers. Some were linked to another chart
+// before.
+func insertCrowd(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	store := db.StoreOn(conn)
+	var crowd []db.Patient
+	for n := range 3_001 {
+		id := fmt.Sprintf("chart-%d", n)
+		crowd = append(crowd, db.Patient{
+			ID:           numbered(0, n),
+			PracticeCode: thePractice,
+			Demographics: db.Demographics{FirstName: "Jane", LastName: fmt.Sprintf("Doe %d", n), MRN: fmt.Sprintf("MRN-%d", n), ExternalID: &id},
+			ChartID:      new(numbered(0xc0, n)),
+		})
+	}
+	if err := store.InsertPatients(t.Context(), crowd); err != nil {
+		t.Fatal(err)
+	}
+
+	const mismatched = "UPDATE patients SET mismatch_since = now() " +
+		"WHERE (get_byte(uuid_send(id), 15) + 256 * get_byte(uuid_send(id), 14)) % 1000 = 1"
+	if _, err := conn.Exec(t.Context(), mismatched); err != nil {
+		t.Fatal(err)
+	}
+
+	for n := 11; n < 1_000_000; n += 40_000 {
+		former := db.Chart{ID: numbered(0xf0, n%3_000), ECWPatientID: "former"}
+		if _, err := conn.Exec(t.Context(), "DELETE FROM patient_charts WHERE id = $1", former.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.InsertFormerChart(t.Context(), crowd[n%3_000], former); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// numbered is an id with a number at its end, as the million has them.
+func numbered(first byte, n int) uuid.UUID {
+	return uuid.UUID{0: first, 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)}
 }
 
 // explainer explains each statement, with its arguments, before it runs it. A statement that writes is only
@@ -197,6 +230,7 @@ type planned struct {
 // limits.
 func TestPlansOfAMillionTransmissions(t *testing.T) {
 	store, conn := migrated(t)
+	insertCrowd(t, conn)
 	load(t, conn, million, "observations", "transmissions", "transmission_attempts", "idempotency_keys")
 
 	for _, queries := range []map[string]planned{theIntake(t, db.New(db.Keyed(conn))), theSealing(store), theGates(), theLog(), theOtherLists(), thePrune()} {
@@ -364,6 +398,9 @@ func theLog() map[string]planned {
 		if name == "weight" { // the type is in another table, so rows are looked up one by one until 10,001 fit
 			most = 12 * db.CountedExactly // a parallel plan reads a little more than it needs
 		}
+		if filter.FormerChart { // each chart is compared with its patient's
+			most += 3_100
+		}
 		for _, order := range []db.TransmissionOrder{db.ByCreation, db.ByLastAttempt, db.ByNextRetry} {
 			for _, descending := range []bool{false, true} {
 				middle := db.TransmissionKey{At: day.Add(12 * time.Hour), ID: uuid.UUID{12: 1}, Lacks: order == db.ByNextRetry}
@@ -390,12 +427,12 @@ func theLog() map[string]planned {
 	return queries
 }
 
-// theOtherLists are those of patients and of a patient's pushes.
+// theOtherLists are those of a patient's pushes, and his charts.
 func theOtherLists() map[string]planned {
 	patient := uuid.UUID{15: 5}
-	queries := map[string]planned{
-		"count patients": {3_100, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.CountPatients(ctx, db.PatientFilter{PracticeCode: thePractice})
+	return map[string]planned{
+		"charts": {10, func(ctx context.Context, q *db.Queries) error {
+			_, err := q.ListCharts(ctx, patient)
 			return err
 		}},
 		"count pushes": {3_100, func(ctx context.Context, q *db.Queries) error {
@@ -407,18 +444,6 @@ func theOtherLists() map[string]planned {
 			return err
 		}},
 	}
-	for name, page := range map[string]db.Page[db.PatientKey]{
-		"patients":         {Limit: 21},
-		"patients after":   {Limit: 21, After: &db.PatientKey{ID: patient}},
-		"patients before":  {Limit: 21, After: &db.PatientKey{ID: patient}, Back: true},
-		"patients, page 9": {Limit: 21, Offset: 160},
-	} {
-		queries[name] = planned{200, func(ctx context.Context, q *db.Queries) error {
-			_, err := q.ListPatients(ctx, db.PatientFilter{PracticeCode: thePractice}, db.ByLastName, false, page)
-			return err
-		}}
-	}
-	return queries
 }
 
 // thePrune is what deletes old rows. A batch touches as many as it deletes, and what hangs on them. It comes

@@ -67,6 +67,12 @@ type IdempotencyKey struct {
 	CreatedAt     time.Time
 }
 
+type KeyringMark struct {
+	One    bool
+	Sealed []byte
+	Digest []byte
+}
+
 type OidcIdentity struct {
 	PracticeCode string
 	Issuer       string
@@ -79,39 +85,9 @@ type OidcSignIn struct {
 	StateHash    []byte
 	BrowserHash  []byte
 	PracticeCode string
-	Nonce        string
-	CodeVerifier string
 	ReturnTo     string
 	ExpiresAt    time.Time
-}
-
-type Patient struct {
-	ID                uuid.UUID
-	PracticeCode      string
-	FirstName         string
-	LastName          string
-	DateOfBirth       time.Time
-	Gender            *string
-	MRN               string
-	ExternalID        *string
-	Phone             string
-	Email             string
-	AddressLine1      string
-	AddressLine2      string
-	City              string
-	State             string
-	Zip               string
-	ArchivedAt        *time.Time
-	MismatchSince     *time.Time
-	MismatchConfirmed *string
-	ReadingsPrunedTo  *time.Time
-	CreatedAt         time.Time
-	UpdatedAt         time.Time
-}
-
-type PatientChart struct {
-	PatientID    uuid.UUID
-	ECWPatientID string
+	Secrets      []byte
 }
 
 type PatientImport struct {
@@ -120,15 +96,6 @@ type PatientImport struct {
 	Refresh      bool
 	CreatedAt    time.Time
 	FinishedAt   *time.Time
-}
-
-type PatientImportItem struct {
-	ImportID  uuid.UUID
-	Ordinal   int32
-	ECWFHIRID string
-	Outcome   *string
-	PatientID *uuid.UUID
-	Reason    string
 }
 
 type Place struct {
@@ -182,7 +149,7 @@ type Transmission struct {
 	ErrorMessage     string
 	HTTPStatus       *int32
 	ECWObservationID *string
-	ECWPatientID     *string
+	ChartID          *uuid.UUID
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
 }
@@ -193,32 +160,13 @@ type TransmissionAttempt struct {
 	Number           int32
 	StartedAt        time.Time
 	SentAt           *time.Time
-	ECWPatientID     *string
+	ChartID          *uuid.UUID
 	FinishedAt       *time.Time
 	HTTPStatus       *int32
 	ECWObservationID *string
 	ErrorClass       string
 	ErrorCode        string
 	ErrorMessage     string
-}
-
-type User struct {
-	ID                     uuid.UUID
-	PracticeCode           string
-	Email                  string
-	EmailKey               []byte
-	FirstName              string
-	LastName               string
-	Role                   string
-	PasswordHash           *string
-	PasswordTemporaryUntil *time.Time
-	TOTPSecret             *string
-	TOTPEnabled            bool
-	TOTPStep               int64
-	LastSignInAt           *time.Time
-	DisabledAt             *time.Time
-	CreatedAt              time.Time
-	UpdatedAt              time.Time
 }
 
 type sealedAPIKey struct {
@@ -240,6 +188,26 @@ type sealedAPIKey struct {
 	Devices      []byte
 }
 
+type sealedChart struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	PatientID        uuid.UUID
+	ECWPatientID     []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	SentTo           bool
+	CreatedAt        time.Time
+}
+
+type sealedImportItem struct {
+	ImportID  uuid.UUID
+	Ordinal   int32
+	Outcome   *string
+	PatientID *uuid.UUID
+	Reason    string
+	ECWFHIRID []byte
+}
+
 type sealedObservation struct {
 	ID              uuid.UUID
 	PracticeCode    string
@@ -255,4 +223,38 @@ type sealedObservation struct {
 	TransformedAt   *time.Time
 	Reading         []byte
 	Resource        []byte
+}
+
+type sealedPatient struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	ArchivedAt       *time.Time
+	MismatchSince    *time.Time
+	ReadingsPrunedTo *time.Time
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	Demographics     []byte
+	MRNIndexA        []byte
+	MRNIndexB        []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	ChartID          *uuid.UUID
+}
+
+type sealedUser struct {
+	ID                     uuid.UUID
+	PracticeCode           string
+	Role                   string
+	PasswordHash           *string
+	PasswordTemporaryUntil *time.Time
+	TOTPEnabled            bool
+	TOTPStep               int64
+	LastSignInAt           *time.Time
+	DisabledAt             *time.Time
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	Profile                []byte
+	EmailIndexA            []byte
+	EmailIndexB            []byte
+	TOTPSecret             []byte
 }

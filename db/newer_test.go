@@ -54,7 +54,7 @@ func TestAnOlderBinaryListsANewerSchema(t *testing.T) {
 	}
 
 	patients := db.PatientFilter{PracticeCode: "FFHEDD"}
-	if rows, err := store.ListPatients(t.Context(), patients, db.ByLastName, false, db.Page[db.PatientKey]{Limit: 5}); err != nil || len(rows) != 1 {
+	if rows, _, err := store.ListPatients(t.Context(), patients, db.ByLastName, false, db.Page[db.PatientKey]{Limit: 5}); err != nil || len(rows) != 1 {
 		t.Errorf("%d patients are listed, %v", len(rows), err)
 	}
 

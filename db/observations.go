@@ -234,7 +234,11 @@ func (q *Queries) GetObservationWithPatient(
 		return GetObservationWithPatientRow{}, err
 	}
 	opened, err := q.openObservation(row.SealedObservation)
-	return GetObservationWithPatientRow{opened, row.Patient}, err
+	if err != nil {
+		return GetObservationWithPatientRow{}, err
+	}
+	patient, err := q.openPatient(row.SealedPatient, nil)
+	return GetObservationWithPatientRow{opened, patient}, err
 }
 
 // SaveResourceParams is the resource that was made of a reading.
@@ -267,7 +271,11 @@ func (q *Queries) GetUndelivered(ctx context.Context, arg GetUndeliveredParams) 
 		return GetUndeliveredRow{}, err
 	}
 	opened, err := q.openObservation(row.SealedObservation)
-	return GetUndeliveredRow{opened, row.Patient, row.Known, row.Shut}, err
+	if err != nil {
+		return GetUndeliveredRow{}, err
+	}
+	patient, err := q.openPatient(row.SealedPatient, nil)
+	return GetUndeliveredRow{opened, patient, row.Known, row.Shut}, err
 }
 
 // BeginDeliveryParams is a first delivery that is about to leave.

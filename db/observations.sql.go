@@ -229,7 +229,7 @@ func (q *Queries) getObservation(ctx context.Context, arg getObservationParams) 
 const getObservationWithPatient = `-- name: getObservationWithPatient :one
 SELECT
     observations.id, observations.practice_code, observations.patient_id, observations.observation_type, observations.effective_at, observations.device, observations.measured, observations.created_at, observations.posted_by, observations.plain_resource, observations.resource_version, observations.transformed_at, observations.reading, observations.resource,
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at
+    patients.id, patients.practice_code, patients.archived_at, patients.mismatch_since, patients.readings_pruned_to, patients.created_at, patients.updated_at, patients.demographics, patients.mrn_index_a, patients.mrn_index_b, patients.external_id_index_a, patients.external_id_index_b, patients.chart_id
 FROM observations
 JOIN patients ON patients.id = observations.patient_id
 WHERE observations.practice_code = $1
@@ -243,7 +243,7 @@ type getObservationWithPatientParams struct {
 
 type getObservationWithPatientRow struct {
 	SealedObservation sealedObservation
-	Patient           Patient
+	SealedPatient     sealedPatient
 }
 
 func (q *Queries) getObservationWithPatient(ctx context.Context, arg getObservationWithPatientParams) (getObservationWithPatientRow, error) {
@@ -264,27 +264,19 @@ func (q *Queries) getObservationWithPatient(ctx context.Context, arg getObservat
 		&i.SealedObservation.TransformedAt,
 		&i.SealedObservation.Reading,
 		&i.SealedObservation.Resource,
-		&i.Patient.ID,
-		&i.Patient.PracticeCode,
-		&i.Patient.FirstName,
-		&i.Patient.LastName,
-		&i.Patient.DateOfBirth,
-		&i.Patient.Gender,
-		&i.Patient.MRN,
-		&i.Patient.ExternalID,
-		&i.Patient.Phone,
-		&i.Patient.Email,
-		&i.Patient.AddressLine1,
-		&i.Patient.AddressLine2,
-		&i.Patient.City,
-		&i.Patient.State,
-		&i.Patient.Zip,
-		&i.Patient.ArchivedAt,
-		&i.Patient.MismatchSince,
-		&i.Patient.MismatchConfirmed,
-		&i.Patient.ReadingsPrunedTo,
-		&i.Patient.CreatedAt,
-		&i.Patient.UpdatedAt,
+		&i.SealedPatient.ID,
+		&i.SealedPatient.PracticeCode,
+		&i.SealedPatient.ArchivedAt,
+		&i.SealedPatient.MismatchSince,
+		&i.SealedPatient.ReadingsPrunedTo,
+		&i.SealedPatient.CreatedAt,
+		&i.SealedPatient.UpdatedAt,
+		&i.SealedPatient.Demographics,
+		&i.SealedPatient.MRNIndexA,
+		&i.SealedPatient.MRNIndexB,
+		&i.SealedPatient.ExternalIDIndexA,
+		&i.SealedPatient.ExternalIDIndexB,
+		&i.SealedPatient.ChartID,
 	)
 	return i, err
 }

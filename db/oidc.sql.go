@@ -33,54 +33,6 @@ func (q *Queries) AddIdentity(ctx context.Context, arg AddIdentityParams) error 
 	return err
 }
 
-const beginOIDC = `-- name: BeginOIDC :exec
-WITH expired AS (
-    DELETE FROM oidc_sign_ins
-    WHERE oidc_sign_ins.state_hash = ANY (ARRAY(
-        SELECT oldest.state_hash
-        FROM oidc_sign_ins oldest
-        WHERE oldest.expires_at < now()
-        ORDER BY oldest.expires_at
-        LIMIT 10
-        FOR UPDATE SKIP LOCKED
-    ))
-)
-INSERT INTO oidc_sign_ins (state_hash, browser_hash, practice_code, nonce, code_verifier, return_to, expires_at)
-VALUES (
-    $1,
-    $2,
-    $3,
-    $4,
-    $5,
-    $6,
-    now() + $7::float8 * interval '1 second'
-)
-`
-
-type BeginOIDCParams struct {
-	StateHash    []byte
-	BrowserHash  []byte
-	PracticeCode string
-	Nonce        string
-	CodeVerifier string
-	ReturnTo     string
-	LastsSeconds float64
-}
-
-// Keeps a sign-in that begins, and deletes some of those that nobody has finished: more than come in.
-func (q *Queries) BeginOIDC(ctx context.Context, arg BeginOIDCParams) error {
-	_, err := q.db.Exec(ctx, beginOIDC,
-		arg.StateHash,
-		arg.BrowserHash,
-		arg.PracticeCode,
-		arg.Nonce,
-		arg.CodeVerifier,
-		arg.ReturnTo,
-		arg.LastsSeconds,
-	)
-	return err
-}
-
 const dropPassword = `-- name: DropPassword :exec
 UPDATE users
 SET password_hash = NULL,
@@ -125,46 +77,6 @@ func (q *Queries) HoldIdentity(ctx context.Context, identity string) error {
 	return err
 }
 
-const lockUserOfIdentity = `-- name: LockUserOfIdentity :one
-SELECT users.id, users.practice_code, users.email, users.email_key, users.first_name, users.last_name, users.role, users.password_hash, users.password_temporary_until, users.totp_secret, users.totp_enabled, users.totp_step, users.last_sign_in_at, users.disabled_at, users.created_at, users.updated_at
-FROM users
-JOIN oidc_identities i ON i.user_id = users.id
-WHERE i.practice_code = $1
-  AND i.issuer = $2
-  AND i.subject = $3
-FOR UPDATE OF users
-`
-
-type LockUserOfIdentityParams struct {
-	PracticeCode string
-	Issuer       string
-	Subject      string
-}
-
-func (q *Queries) LockUserOfIdentity(ctx context.Context, arg LockUserOfIdentityParams) (User, error) {
-	row := q.db.QueryRow(ctx, lockUserOfIdentity, arg.PracticeCode, arg.Issuer, arg.Subject)
-	var i User
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.Email,
-		&i.EmailKey,
-		&i.FirstName,
-		&i.LastName,
-		&i.Role,
-		&i.PasswordHash,
-		&i.PasswordTemporaryUntil,
-		&i.TOTPSecret,
-		&i.TOTPEnabled,
-		&i.TOTPStep,
-		&i.LastSignInAt,
-		&i.DisabledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
 const setRole = `-- name: SetRole :exec
 UPDATE users
 SET role = $1,
@@ -182,31 +94,114 @@ func (q *Queries) SetRole(ctx context.Context, arg SetRoleParams) error {
 	return err
 }
 
-const useOIDC = `-- name: UseOIDC :one
+const beginOIDC = `-- name: beginOIDC :exec
+WITH expired AS (
+    DELETE FROM oidc_sign_ins
+    WHERE oidc_sign_ins.state_hash = ANY (ARRAY(
+        SELECT oldest.state_hash
+        FROM oidc_sign_ins oldest
+        WHERE oldest.expires_at < now()
+        ORDER BY oldest.expires_at
+        LIMIT 10
+        FOR UPDATE SKIP LOCKED
+    ))
+)
+INSERT INTO oidc_sign_ins (state_hash, browser_hash, practice_code, secrets, return_to, expires_at)
+VALUES (
+    $1,
+    $2,
+    $3,
+    $4,
+    $5,
+    now() + $6::float8 * interval '1 second'
+)
+`
+
+type beginOIDCParams struct {
+	StateHash    []byte
+	BrowserHash  []byte
+	PracticeCode string
+	Secrets      []byte
+	ReturnTo     string
+	LastsSeconds float64
+}
+
+// Keeps a sign-in that begins, and deletes some of those that nobody has finished: more than come in.
+func (q *Queries) beginOIDC(ctx context.Context, arg beginOIDCParams) error {
+	_, err := q.db.Exec(ctx, beginOIDC,
+		arg.StateHash,
+		arg.BrowserHash,
+		arg.PracticeCode,
+		arg.Secrets,
+		arg.ReturnTo,
+		arg.LastsSeconds,
+	)
+	return err
+}
+
+const lockUserOfIdentity = `-- name: lockUserOfIdentity :one
+SELECT users.id, users.practice_code, users.role, users.password_hash, users.password_temporary_until, users.totp_enabled, users.totp_step, users.last_sign_in_at, users.disabled_at, users.created_at, users.updated_at, users.profile, users.email_index_a, users.email_index_b, users.totp_secret
+FROM users
+JOIN oidc_identities i ON i.user_id = users.id
+WHERE i.practice_code = $1
+  AND i.issuer = $2
+  AND i.subject = $3
+FOR UPDATE OF users
+`
+
+type lockUserOfIdentityParams struct {
+	PracticeCode string
+	Issuer       string
+	Subject      string
+}
+
+func (q *Queries) lockUserOfIdentity(ctx context.Context, arg lockUserOfIdentityParams) (sealedUser, error) {
+	row := q.db.QueryRow(ctx, lockUserOfIdentity, arg.PracticeCode, arg.Issuer, arg.Subject)
+	var i sealedUser
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.Role,
+		&i.PasswordHash,
+		&i.PasswordTemporaryUntil,
+		&i.TOTPEnabled,
+		&i.TOTPStep,
+		&i.LastSignInAt,
+		&i.DisabledAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Profile,
+		&i.EmailIndexA,
+		&i.EmailIndexB,
+		&i.TOTPSecret,
+	)
+	return i, err
+}
+
+const useOIDC = `-- name: useOIDC :one
 DELETE FROM oidc_sign_ins
 WHERE state_hash = $1
   AND browser_hash = $2
   AND practice_code = $3
   AND expires_at > now()
-RETURNING nonce, code_verifier, return_to
+RETURNING secrets, return_to
 `
 
-type UseOIDCParams struct {
+type useOIDCParams struct {
 	StateHash    []byte
 	BrowserHash  []byte
 	PracticeCode string
 }
 
-type UseOIDCRow struct {
-	Nonce        string
-	CodeVerifier string
-	ReturnTo     string
+type useOIDCRow struct {
+	Secrets  []byte
+	ReturnTo string
 }
 
 // Uses a sign-in up. Returns no row when it is unknown, used, too old, or of another browser.
-func (q *Queries) UseOIDC(ctx context.Context, arg UseOIDCParams) (UseOIDCRow, error) {
+func (q *Queries) useOIDC(ctx context.Context, arg useOIDCParams) (useOIDCRow, error) {
 	row := q.db.QueryRow(ctx, useOIDC, arg.StateHash, arg.BrowserHash, arg.PracticeCode)
-	var i UseOIDCRow
-	err := row.Scan(&i.Nonce, &i.CodeVerifier, &i.ReturnTo)
+	var i useOIDCRow
+	err := row.Scan(&i.Secrets, &i.ReturnTo)
 	return i, err
 }

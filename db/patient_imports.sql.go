@@ -7,125 +7,9 @@ package db
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 )
-
-const addImportItems = `-- name: AddImportItems :exec
-INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
-SELECT $1, min(ordinal), ecw_fhir_id
-FROM unnest($2::text[]) WITH ORDINALITY AS ids (ecw_fhir_id, ordinal)
-GROUP BY ecw_fhir_id
-`
-
-type AddImportItemsParams struct {
-	ImportID   uuid.UUID
-	ECWFHIRIDs []string
-}
-
-// An id that is given twice counts once.
-func (q *Queries) AddImportItems(ctx context.Context, arg AddImportItemsParams) error {
-	_, err := q.db.Exec(ctx, addImportItems, arg.ImportID, arg.ECWFHIRIDs)
-	return err
-}
-
-const addLinkedPatient = `-- name: AddLinkedPatient :one
-INSERT INTO patients (
-    practice_code,
-    first_name,
-    last_name,
-    date_of_birth,
-    gender,
-    mrn,
-    external_id,
-    phone,
-    email,
-    address_line1,
-    address_line2,
-    city,
-    state,
-    zip
-)
-VALUES (
-    $1,
-    $2,
-    $3,
-    $4,
-    $5,
-    $6,
-    $7,
-    $8,
-    $9,
-    $10,
-    $11,
-    $12,
-    $13,
-    $14
-)
-ON CONFLICT DO NOTHING
-RETURNING id
-`
-
-type AddLinkedPatientParams struct {
-	PracticeCode string
-	FirstName    string
-	LastName     string
-	DateOfBirth  time.Time
-	Gender       *string
-	MRN          string
-	ExternalID   *string
-	Phone        string
-	Email        string
-	AddressLine1 string
-	AddressLine2 string
-	City         string
-	State        string
-	Zip          string
-}
-
-// Returns no row when another patient has the MRN or the eCW id by now.
-func (q *Queries) AddLinkedPatient(ctx context.Context, arg AddLinkedPatientParams) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, addLinkedPatient,
-		arg.PracticeCode,
-		arg.FirstName,
-		arg.LastName,
-		arg.DateOfBirth,
-		arg.Gender,
-		arg.MRN,
-		arg.ExternalID,
-		arg.Phone,
-		arg.Email,
-		arg.AddressLine1,
-		arg.AddressLine2,
-		arg.City,
-		arg.State,
-		arg.Zip,
-	)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
-}
-
-const addLinkedPatients = `-- name: AddLinkedPatients :exec
-INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
-SELECT $1, row_number() OVER (ORDER BY id), external_id
-FROM patients
-WHERE practice_code = $2
-  AND archived_at IS NULL
-  AND external_id IS NOT NULL
-`
-
-type AddLinkedPatientsParams struct {
-	ImportID     uuid.UUID
-	PracticeCode string
-}
-
-// Adds every patient who is linked to eCW, for the daily refresh.
-func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsParams) error {
-	_, err := q.db.Exec(ctx, addLinkedPatients, arg.ImportID, arg.PracticeCode)
-	return err
-}
 
 const countImportItems = `-- name: CountImportItems :one
 SELECT
@@ -289,32 +173,6 @@ func (q *Queries) GetImport(ctx context.Context, arg GetImportParams) (PatientIm
 	return i, err
 }
 
-const getImportItem = `-- name: GetImportItem :one
-SELECT import_id, ordinal, ecw_fhir_id, outcome, patient_id, reason
-FROM patient_import_items
-WHERE import_id = $1
-  AND ordinal = $2
-`
-
-type GetImportItemParams struct {
-	ImportID uuid.UUID
-	Ordinal  int32
-}
-
-func (q *Queries) GetImportItem(ctx context.Context, arg GetImportItemParams) (PatientImportItem, error) {
-	row := q.db.QueryRow(ctx, getImportItem, arg.ImportID, arg.Ordinal)
-	var i PatientImportItem
-	err := row.Scan(
-		&i.ImportID,
-		&i.Ordinal,
-		&i.ECWFHIRID,
-		&i.Outcome,
-		&i.PatientID,
-		&i.Reason,
-	)
-	return i, err
-}
-
 const holdForMismatch = `-- name: HoldForMismatch :execrows
 UPDATE patients
 SET
@@ -337,177 +195,6 @@ func (q *Queries) HoldForMismatch(ctx context.Context, arg HoldForMismatchParams
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const listImportErrors = `-- name: ListImportErrors :many
-SELECT ecw_fhir_id, reason
-FROM patient_import_items
-WHERE import_id = $1
-  AND outcome = 'error'
-ORDER BY ordinal
-`
-
-type ListImportErrorsRow struct {
-	ECWFHIRID string
-	Reason    string
-}
-
-func (q *Queries) ListImportErrors(ctx context.Context, importID uuid.UUID) ([]ListImportErrorsRow, error) {
-	rows, err := q.db.Query(ctx, listImportErrors, importID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListImportErrorsRow{}
-	for rows.Next() {
-		var i ListImportErrorsRow
-		if err := rows.Scan(&i.ECWFHIRID, &i.Reason); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listImportedPatients = `-- name: ListImportedPatients :many
-SELECT
-    patients.id, patients.practice_code, patients.first_name, patients.last_name, patients.date_of_birth, patients.gender, patients.mrn, patients.external_id, patients.phone, patients.email, patients.address_line1, patients.address_line2, patients.city, patients.state, patients.zip, patients.archived_at, patients.mismatch_since, patients.mismatch_confirmed, patients.readings_pruned_to, patients.created_at, patients.updated_at,
-    items.outcome
-FROM patient_import_items items
-JOIN patients ON patients.id = items.patient_id
-WHERE items.import_id = $1
-  AND items.outcome IN ('imported', 'skipped')
-ORDER BY items.ordinal
-`
-
-type ListImportedPatientsRow struct {
-	Patient Patient
-	Outcome *string
-}
-
-// Lists the patients in the order of the request.
-func (q *Queries) ListImportedPatients(ctx context.Context, importID uuid.UUID) ([]ListImportedPatientsRow, error) {
-	rows, err := q.db.Query(ctx, listImportedPatients, importID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListImportedPatientsRow{}
-	for rows.Next() {
-		var i ListImportedPatientsRow
-		if err := rows.Scan(
-			&i.Patient.ID,
-			&i.Patient.PracticeCode,
-			&i.Patient.FirstName,
-			&i.Patient.LastName,
-			&i.Patient.DateOfBirth,
-			&i.Patient.Gender,
-			&i.Patient.MRN,
-			&i.Patient.ExternalID,
-			&i.Patient.Phone,
-			&i.Patient.Email,
-			&i.Patient.AddressLine1,
-			&i.Patient.AddressLine2,
-			&i.Patient.City,
-			&i.Patient.State,
-			&i.Patient.Zip,
-			&i.Patient.ArchivedAt,
-			&i.Patient.MismatchSince,
-			&i.Patient.MismatchConfirmed,
-			&i.Patient.ReadingsPrunedTo,
-			&i.Patient.CreatedAt,
-			&i.Patient.UpdatedAt,
-			&i.Outcome,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listLinkedIDs = `-- name: ListLinkedIDs :many
-SELECT external_id::text, id
-FROM patients
-WHERE practice_code = $1
-  AND external_id = ANY($2::text[])
-`
-
-type ListLinkedIDsParams struct {
-	PracticeCode string
-	ExternalIDs  []string
-}
-
-type ListLinkedIDsRow struct {
-	ExternalID string
-	ID         uuid.UUID
-}
-
-// Lists which of these eCW ids belong to a patient of ours.
-func (q *Queries) ListLinkedIDs(ctx context.Context, arg ListLinkedIDsParams) ([]ListLinkedIDsRow, error) {
-	rows, err := q.db.Query(ctx, listLinkedIDs, arg.PracticeCode, arg.ExternalIDs)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListLinkedIDsRow{}
-	for rows.Next() {
-		var i ListLinkedIDsRow
-		if err := rows.Scan(&i.ExternalID, &i.ID); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listOpenImportItems = `-- name: ListOpenImportItems :many
-SELECT ordinal, ecw_fhir_id
-FROM patient_import_items
-WHERE import_id = $1
-  AND ordinal = ANY($2::integer[])
-  AND outcome IS NULL
-ORDER BY ordinal
-`
-
-type ListOpenImportItemsParams struct {
-	ImportID uuid.UUID
-	Ordinals []int32
-}
-
-type ListOpenImportItemsRow struct {
-	Ordinal   int32
-	ECWFHIRID string
-}
-
-// Lists those of the items that are not done yet.
-func (q *Queries) ListOpenImportItems(ctx context.Context, arg ListOpenImportItemsParams) ([]ListOpenImportItemsRow, error) {
-	rows, err := q.db.Query(ctx, listOpenImportItems, arg.ImportID, arg.Ordinals)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListOpenImportItemsRow{}
-	for rows.Next() {
-		var i ListOpenImportItemsRow
-		if err := rows.Scan(&i.Ordinal, &i.ECWFHIRID); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const listReleased = `-- name: ListReleased :many
@@ -554,92 +241,6 @@ func (q *Queries) ListReleased(ctx context.Context, arg ListReleasedParams) ([]u
 	return items, nil
 }
 
-const lockLinkedPatient = `-- name: LockLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-FROM patients
-WHERE practice_code = $1
-  AND external_id = $2
-FOR UPDATE
-`
-
-type LockLinkedPatientParams struct {
-	PracticeCode string
-	ExternalID   *string
-}
-
-// Until this transaction ends, no other one changes the patient.
-func (q *Queries) LockLinkedPatient(ctx context.Context, arg LockLinkedPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, lockLinkedPatient, arg.PracticeCode, arg.ExternalID)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const lockPatientByMRN = `-- name: LockPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-FROM patients
-WHERE practice_code = $1
-  AND mrn = $2
-FOR UPDATE
-`
-
-type LockPatientByMRNParams struct {
-	PracticeCode string
-	MRN          string
-}
-
-// Until this transaction ends, no other one changes the patient.
-func (q *Queries) LockPatientByMRN(ctx context.Context, arg LockPatientByMRNParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, lockPatientByMRN, arg.PracticeCode, arg.MRN)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
 const openImportItems = `-- name: OpenImportItems :many
 SELECT ordinal
 FROM patient_import_items
@@ -676,75 +277,328 @@ func (q *Queries) OpenImportItems(ctx context.Context, arg OpenImportItemsParams
 	return items, nil
 }
 
-const takeOverDemographics = `-- name: TakeOverDemographics :execrows
-UPDATE patients p
-SET
-    first_name = $1,
-    last_name = $2,
-    date_of_birth = $3,
-    gender = $4,
-    mrn = $5,
-    external_id = $6,
-    phone = $7,
-    email = $8,
-    address_line1 = $9,
-    address_line2 = $10,
-    city = $11,
-    state = $12,
-    zip = $13,
-    archived_at = CASE WHEN i.refresh THEN p.archived_at END,
-    mismatch_since = NULL,
-    mismatch_confirmed = NULL,
-    updated_at = now()
-FROM patient_imports i
-WHERE i.id = $14
-  AND p.practice_code = $15
-  AND p.id = $16
+const addImportItems = `-- name: addImportItems :exec
+INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
+SELECT $1, unnest($2::integer[]), unnest($3::bytea[])
 `
 
-type TakeOverDemographicsParams struct {
-	FirstName    string
-	LastName     string
-	DateOfBirth  time.Time
-	Gender       *string
-	MRN          string
-	ExternalID   *string
-	Phone        string
-	Email        string
-	AddressLine1 string
-	AddressLine2 string
-	City         string
-	State        string
-	Zip          string
-	ImportID     uuid.UUID
-	PracticeCode string
-	ID           uuid.UUID
+type addImportItemsParams struct {
+	ImportID   uuid.UUID
+	Ordinals   []int32
+	ECWFHIRIDs [][]byte
 }
 
-// Links the patient and writes eCW's demographics over ours. The caller has made sure that both are the same
-// person. An import that a person asked for makes the patient active; the daily refresh archives nobody and
-// unarchives nobody.
-func (q *Queries) TakeOverDemographics(ctx context.Context, arg TakeOverDemographicsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, takeOverDemographics,
-		arg.FirstName,
-		arg.LastName,
-		arg.DateOfBirth,
-		arg.Gender,
-		arg.MRN,
-		arg.ExternalID,
-		arg.Phone,
-		arg.Email,
-		arg.AddressLine1,
-		arg.AddressLine2,
-		arg.City,
-		arg.State,
-		arg.Zip,
-		arg.ImportID,
-		arg.PracticeCode,
-		arg.ID,
-	)
+func (q *Queries) addImportItems(ctx context.Context, arg addImportItemsParams) error {
+	_, err := q.db.Exec(ctx, addImportItems, arg.ImportID, arg.Ordinals, arg.ECWFHIRIDs)
+	return err
+}
+
+const getImportItem = `-- name: getImportItem :one
+SELECT m.practice_code, i.ecw_fhir_id
+FROM patient_import_items i
+JOIN patient_imports m ON m.id = i.import_id
+WHERE i.import_id = $1
+  AND i.ordinal = $2
+`
+
+type getImportItemParams struct {
+	ImportID uuid.UUID
+	Ordinal  int32
+}
+
+type getImportItemRow struct {
+	PracticeCode string
+	ECWFHIRID    []byte
+}
+
+func (q *Queries) getImportItem(ctx context.Context, arg getImportItemParams) (getImportItemRow, error) {
+	row := q.db.QueryRow(ctx, getImportItem, arg.ImportID, arg.Ordinal)
+	var i getImportItemRow
+	err := row.Scan(&i.PracticeCode, &i.ECWFHIRID)
+	return i, err
+}
+
+const listImportErrors = `-- name: listImportErrors :many
+SELECT m.practice_code, i.ordinal, i.ecw_fhir_id, i.reason
+FROM patient_import_items i
+JOIN patient_imports m ON m.id = i.import_id
+WHERE i.import_id = $1
+  AND i.outcome = 'error'
+ORDER BY i.ordinal
+`
+
+type listImportErrorsRow struct {
+	PracticeCode string
+	Ordinal      int32
+	ECWFHIRID    []byte
+	Reason       string
+}
+
+func (q *Queries) listImportErrors(ctx context.Context, importID uuid.UUID) ([]listImportErrorsRow, error) {
+	rows, err := q.db.Query(ctx, listImportErrors, importID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []listImportErrorsRow{}
+	for rows.Next() {
+		var i listImportErrorsRow
+		if err := rows.Scan(
+			&i.PracticeCode,
+			&i.Ordinal,
+			&i.ECWFHIRID,
+			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listImportedPatients = `-- name: listImportedPatients :many
+SELECT patients.id, patients.practice_code, patients.archived_at, patients.mismatch_since, patients.readings_pruned_to, patients.created_at, patients.updated_at, patients.demographics, patients.mrn_index_a, patients.mrn_index_b, patients.external_id_index_a, patients.external_id_index_b, patients.chart_id
+FROM patient_import_items items
+JOIN patients ON patients.id = items.patient_id
+WHERE items.import_id = $1
+  AND items.outcome IN ('imported', 'skipped')
+ORDER BY items.ordinal
+`
+
+// Lists the patients in the order of the request.
+func (q *Queries) listImportedPatients(ctx context.Context, importID uuid.UUID) ([]sealedPatient, error) {
+	rows, err := q.db.Query(ctx, listImportedPatients, importID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []sealedPatient{}
+	for rows.Next() {
+		var i sealedPatient
+		if err := rows.Scan(
+			&i.ID,
+			&i.PracticeCode,
+			&i.ArchivedAt,
+			&i.MismatchSince,
+			&i.ReadingsPrunedTo,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Demographics,
+			&i.MRNIndexA,
+			&i.MRNIndexB,
+			&i.ExternalIDIndexA,
+			&i.ExternalIDIndexB,
+			&i.ChartID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listLinked = `-- name: listLinked :many
+SELECT id, demographics
+FROM patients
+WHERE practice_code = $1
+  AND archived_at IS NULL
+  AND chart_id IS NOT NULL
+  AND id > $2
+ORDER BY id
+LIMIT $3
+`
+
+type listLinkedParams struct {
+	PracticeCode string
+	After        uuid.UUID
+	Batch        int32
+}
+
+type listLinkedRow struct {
+	ID           uuid.UUID
+	Demographics []byte
+}
+
+// Lists the patients who are linked to eCW and not archived, in batches.
+func (q *Queries) listLinked(ctx context.Context, arg listLinkedParams) ([]listLinkedRow, error) {
+	rows, err := q.db.Query(ctx, listLinked, arg.PracticeCode, arg.After, arg.Batch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listLinkedRow{}
+	for rows.Next() {
+		var i listLinkedRow
+		if err := rows.Scan(&i.ID, &i.Demographics); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listLinkedIDs = `-- name: listLinkedIDs :many
+SELECT id, external_id_index_a, external_id_index_b
+FROM patients
+WHERE practice_code = $1
+  AND (
+      external_id_index_a = ANY($2::bytea[])
+      OR external_id_index_b = ANY($3::bytea[])
+  )
+`
+
+type listLinkedIDsParams struct {
+	PracticeCode     string
+	ExternalIDIndexA [][]byte
+	ExternalIDIndexB [][]byte
+}
+
+type listLinkedIDsRow struct {
+	ID               uuid.UUID
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+}
+
+// Lists the patients of ours with these ids in eCW.
+func (q *Queries) listLinkedIDs(ctx context.Context, arg listLinkedIDsParams) ([]listLinkedIDsRow, error) {
+	rows, err := q.db.Query(ctx, listLinkedIDs, arg.PracticeCode, arg.ExternalIDIndexA, arg.ExternalIDIndexB)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listLinkedIDsRow{}
+	for rows.Next() {
+		var i listLinkedIDsRow
+		if err := rows.Scan(&i.ID, &i.ExternalIDIndexA, &i.ExternalIDIndexB); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOpenImportItems = `-- name: listOpenImportItems :many
+SELECT m.practice_code, i.ordinal, i.ecw_fhir_id
+FROM patient_import_items i
+JOIN patient_imports m ON m.id = i.import_id
+WHERE i.import_id = $1
+  AND i.ordinal = ANY($2::integer[])
+  AND i.outcome IS NULL
+ORDER BY i.ordinal
+`
+
+type listOpenImportItemsParams struct {
+	ImportID uuid.UUID
+	Ordinals []int32
+}
+
+type listOpenImportItemsRow struct {
+	PracticeCode string
+	Ordinal      int32
+	ECWFHIRID    []byte
+}
+
+// Lists those of the items that are not done yet.
+func (q *Queries) listOpenImportItems(ctx context.Context, arg listOpenImportItemsParams) ([]listOpenImportItemsRow, error) {
+	rows, err := q.db.Query(ctx, listOpenImportItems, arg.ImportID, arg.Ordinals)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listOpenImportItemsRow{}
+	for rows.Next() {
+		var i listOpenImportItemsRow
+		if err := rows.Scan(&i.PracticeCode, &i.Ordinal, &i.ECWFHIRID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockLinkedPatient = `-- name: lockLinkedPatient :one
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND (external_id_index_a = $2 OR external_id_index_b = $3)
+FOR UPDATE
+`
+
+type lockLinkedPatientParams struct {
+	PracticeCode     string
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+}
+
+// Until this transaction ends, no other one changes the patient.
+func (q *Queries) lockLinkedPatient(ctx context.Context, arg lockLinkedPatientParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, lockLinkedPatient, arg.PracticeCode, arg.ExternalIDIndexA, arg.ExternalIDIndexB)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const lockPatientByMRN = `-- name: lockPatientByMRN :one
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND (mrn_index_a = $2 OR mrn_index_b = $3)
+FOR UPDATE
+`
+
+type lockPatientByMRNParams struct {
+	PracticeCode string
+	MRNIndexA    []byte
+	MRNIndexB    []byte
+}
+
+// Until this transaction ends, no other one changes the patient.
+func (q *Queries) lockPatientByMRN(ctx context.Context, arg lockPatientByMRNParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, lockPatientByMRN, arg.PracticeCode, arg.MRNIndexA, arg.MRNIndexB)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
 }

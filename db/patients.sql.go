@@ -68,237 +68,6 @@ func (q *Queries) CountHeldReadings(ctx context.Context, arg CountHeldReadingsPa
 	return items, nil
 }
 
-const createPatient = `-- name: CreatePatient :one
-INSERT INTO patients (
-    practice_code,
-    first_name,
-    last_name,
-    date_of_birth,
-    gender,
-    mrn,
-    external_id,
-    phone,
-    email,
-    address_line1,
-    address_line2,
-    city,
-    state,
-    zip,
-    archived_at,
-    mismatch_confirmed
-)
-VALUES (
-    $1,
-    $2,
-    $3,
-    $4,
-    $5,
-    $6,
-    $7,
-    $8,
-    $9,
-    $10,
-    $11,
-    $12,
-    $13,
-    $14,
-    CASE WHEN NOT $15::boolean THEN now() END,
-    $16
-)
-ON CONFLICT DO NOTHING
-RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-`
-
-type CreatePatientParams struct {
-	PracticeCode      string
-	FirstName         string
-	LastName          string
-	DateOfBirth       time.Time
-	Gender            *string
-	MRN               string
-	ExternalID        *string
-	Phone             string
-	Email             string
-	AddressLine1      string
-	AddressLine2      string
-	City              string
-	State             string
-	Zip               string
-	Active            bool
-	MismatchConfirmed *string
-}
-
-// Returns no row when another patient has the MRN or the eCW id. An error instead would stand in PostgreSQL's
-// log.
-func (q *Queries) CreatePatient(ctx context.Context, arg CreatePatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, createPatient,
-		arg.PracticeCode,
-		arg.FirstName,
-		arg.LastName,
-		arg.DateOfBirth,
-		arg.Gender,
-		arg.MRN,
-		arg.ExternalID,
-		arg.Phone,
-		arg.Email,
-		arg.AddressLine1,
-		arg.AddressLine2,
-		arg.City,
-		arg.State,
-		arg.Zip,
-		arg.Active,
-		arg.MismatchConfirmed,
-	)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const findLinkedPatient = `-- name: FindLinkedPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-FROM patients
-WHERE practice_code = $1
-  AND external_id = $2
-`
-
-type FindLinkedPatientParams struct {
-	PracticeCode string
-	ExternalID   *string
-}
-
-func (q *Queries) FindLinkedPatient(ctx context.Context, arg FindLinkedPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, findLinkedPatient, arg.PracticeCode, arg.ExternalID)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const findPatientByMRN = `-- name: FindPatientByMRN :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-FROM patients
-WHERE practice_code = $1
-  AND mrn = $2
-`
-
-type FindPatientByMRNParams struct {
-	PracticeCode string
-	MRN          string
-}
-
-func (q *Queries) FindPatientByMRN(ctx context.Context, arg FindPatientByMRNParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, findPatientByMRN, arg.PracticeCode, arg.MRN)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const getPatient = `-- name: GetPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-FROM patients
-WHERE practice_code = $1
-  AND id = $2
-`
-
-type GetPatientParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-func (q *Queries) GetPatient(ctx context.Context, arg GetPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, getPatient, arg.PracticeCode, arg.ID)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
 const listKnown = `-- name: ListKnown :many
 SELECT id
 FROM patients
@@ -373,190 +142,6 @@ func (q *Queries) ListUnstarted(ctx context.Context, arg ListUnstartedParams) ([
 	return items, nil
 }
 
-const lockPatient = `-- name: LockPatient :one
-SELECT id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-FROM patients
-WHERE practice_code = $1
-  AND id = $2
-FOR UPDATE
-`
-
-type LockPatientParams struct {
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-// Until this transaction ends, no other one changes the patient.
-func (q *Queries) LockPatient(ctx context.Context, arg LockPatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, lockPatient, arg.PracticeCode, arg.ID)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const setArchived = `-- name: SetArchived :one
-UPDATE patients
-SET
-    archived_at = CASE WHEN $1::boolean THEN coalesce(archived_at, now()) END,
-    updated_at = CASE WHEN (archived_at IS NULL) = $1::boolean THEN now() ELSE updated_at END
-WHERE practice_code = $2
-  AND id = $3
-RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-`
-
-type SetArchivedParams struct {
-	Archived     bool
-	PracticeCode string
-	ID           uuid.UUID
-}
-
-// Archives a patient, or takes that back. archived_at keeps the first moment, and a patient who is in that
-// state already is not changed.
-func (q *Queries) SetArchived(ctx context.Context, arg SetArchivedParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, setArchived, arg.Archived, arg.PracticeCode, arg.ID)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const updatePatient = `-- name: UpdatePatient :one
-UPDATE patients
-SET
-    first_name = $1,
-    last_name = $2,
-    date_of_birth = $3,
-    gender = $4,
-    mrn = $5,
-    external_id = $6,
-    phone = $7,
-    email = $8,
-    address_line1 = $9,
-    address_line2 = $10,
-    city = $11,
-    state = $12,
-    zip = $13,
-    archived_at = CASE WHEN NOT $14::boolean THEN coalesce(archived_at, now()) END,
-    mismatch_since = $15,
-    mismatch_confirmed = $16,
-    updated_at = now()
-WHERE practice_code = $17
-  AND id = $18
-RETURNING id, practice_code, first_name, last_name, date_of_birth, gender, mrn, external_id, phone, email, address_line1, address_line2, city, state, zip, archived_at, mismatch_since, mismatch_confirmed, readings_pruned_to, created_at, updated_at
-`
-
-type UpdatePatientParams struct {
-	FirstName         string
-	LastName          string
-	DateOfBirth       time.Time
-	Gender            *string
-	MRN               string
-	ExternalID        *string
-	Phone             string
-	Email             string
-	AddressLine1      string
-	AddressLine2      string
-	City              string
-	State             string
-	Zip               string
-	Active            bool
-	MismatchSince     *time.Time
-	MismatchConfirmed *string
-	PracticeCode      string
-	ID                uuid.UUID
-}
-
-func (q *Queries) UpdatePatient(ctx context.Context, arg UpdatePatientParams) (Patient, error) {
-	row := q.db.QueryRow(ctx, updatePatient,
-		arg.FirstName,
-		arg.LastName,
-		arg.DateOfBirth,
-		arg.Gender,
-		arg.MRN,
-		arg.ExternalID,
-		arg.Phone,
-		arg.Email,
-		arg.AddressLine1,
-		arg.AddressLine2,
-		arg.City,
-		arg.State,
-		arg.Zip,
-		arg.Active,
-		arg.MismatchSince,
-		arg.MismatchConfirmed,
-		arg.PracticeCode,
-		arg.ID,
-	)
-	var i Patient
-	err := row.Scan(
-		&i.ID,
-		&i.PracticeCode,
-		&i.FirstName,
-		&i.LastName,
-		&i.DateOfBirth,
-		&i.Gender,
-		&i.MRN,
-		&i.ExternalID,
-		&i.Phone,
-		&i.Email,
-		&i.AddressLine1,
-		&i.AddressLine2,
-		&i.City,
-		&i.State,
-		&i.Zip,
-		&i.ArchivedAt,
-		&i.MismatchSince,
-		&i.MismatchConfirmed,
-		&i.ReadingsPrunedTo,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
 const whyHeld = `-- name: WhyHeld :one
 SELECT coalesce((
     SELECT CASE
@@ -605,4 +190,518 @@ func (q *Queries) WithoutArchived(ctx context.Context, observationIds []uuid.UUI
 		return nil, err
 	}
 	return items, nil
+}
+
+const createPatient = `-- name: createPatient :one
+WITH created AS (
+    INSERT INTO patients (
+        id,
+        practice_code,
+        demographics,
+        mrn_index_a,
+        mrn_index_b,
+        external_id_index_a,
+        external_id_index_b,
+        chart_id,
+        archived_at
+    )
+    VALUES (
+        $1,
+        $2,
+        $3,
+        $4,
+        $5,
+        $6,
+        $7,
+        $8,
+        CASE WHEN NOT $9::boolean THEN now() END
+    )
+    ON CONFLICT DO NOTHING
+    RETURNING id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+), chart AS (
+    INSERT INTO patient_charts (
+        id,
+        practice_code,
+        patient_id,
+        ecw_patient_id,
+        external_id_index_a,
+        external_id_index_b
+    )
+    SELECT
+        created.chart_id,
+        created.practice_code,
+        created.id,
+        $10,
+        created.external_id_index_a,
+        created.external_id_index_b
+    FROM created
+    WHERE created.chart_id IS NOT NULL
+)
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM created
+`
+
+type createPatientParams struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	Demographics     []byte
+	MRNIndexA        []byte
+	MRNIndexB        []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	ChartID          *uuid.UUID
+	Active           bool
+	ECWPatientID     []byte
+}
+
+type createPatientRow struct {
+	ID               uuid.UUID
+	PracticeCode     string
+	ArchivedAt       *time.Time
+	MismatchSince    *time.Time
+	ReadingsPrunedTo *time.Time
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	Demographics     []byte
+	MRNIndexA        []byte
+	MRNIndexB        []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	ChartID          *uuid.UUID
+}
+
+// Stores a patient, and the chart if the patient is linked. Returns no row when another patient has the MRN or the eCW
+// id. An error instead would stand in PostgreSQL's log.
+func (q *Queries) createPatient(ctx context.Context, arg createPatientParams) (createPatientRow, error) {
+	row := q.db.QueryRow(ctx, createPatient,
+		arg.ID,
+		arg.PracticeCode,
+		arg.Demographics,
+		arg.MRNIndexA,
+		arg.MRNIndexB,
+		arg.ExternalIDIndexA,
+		arg.ExternalIDIndexB,
+		arg.ChartID,
+		arg.Active,
+		arg.ECWPatientID,
+	)
+	var i createPatientRow
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const findLinkedPatient = `-- name: findLinkedPatient :one
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND (external_id_index_a = $2 OR external_id_index_b = $3)
+`
+
+type findLinkedPatientParams struct {
+	PracticeCode     string
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+}
+
+func (q *Queries) findLinkedPatient(ctx context.Context, arg findLinkedPatientParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, findLinkedPatient, arg.PracticeCode, arg.ExternalIDIndexA, arg.ExternalIDIndexB)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const findPatientByMRN = `-- name: findPatientByMRN :one
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND (mrn_index_a = $2 OR mrn_index_b = $3)
+`
+
+type findPatientByMRNParams struct {
+	PracticeCode string
+	MRNIndexA    []byte
+	MRNIndexB    []byte
+}
+
+func (q *Queries) findPatientByMRN(ctx context.Context, arg findPatientByMRNParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, findPatientByMRN, arg.PracticeCode, arg.MRNIndexA, arg.MRNIndexB)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const getPatient = `-- name: getPatient :one
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND id = $2
+`
+
+type getPatientParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+func (q *Queries) getPatient(ctx context.Context, arg getPatientParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, getPatient, arg.PracticeCode, arg.ID)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const listChanged = `-- name: listChanged :one
+SELECT
+    now()::timestamptz AS at,
+    coalesce(array_agg(id), '{}')::uuid[] AS ids,
+    coalesce(array_agg(updated_at), '{}')::timestamptz[] AS updated_at
+FROM patients
+WHERE practice_code = $1
+  AND updated_at >= $2::timestamptz
+`
+
+type listChangedParams struct {
+	PracticeCode string
+	Since        time.Time
+}
+
+type listChangedRow struct {
+	At        time.Time
+	IDs       []uuid.UUID
+	UpdatedAt []time.Time
+}
+
+// Lists the patients who were written at a moment or later, and the database's time, from which the next list may go
+// on. Arrays are read several times as fast as rows.
+func (q *Queries) listChanged(ctx context.Context, arg listChangedParams) (listChangedRow, error) {
+	row := q.db.QueryRow(ctx, listChanged, arg.PracticeCode, arg.Since)
+	var i listChangedRow
+	err := row.Scan(&i.At, &i.IDs, &i.UpdatedAt)
+	return i, err
+}
+
+const listNames = `-- name: listNames :many
+SELECT
+    id,
+    demographics,
+    (archived_at IS NOT NULL)::boolean AS archived,
+    (mismatch_since IS NOT NULL)::boolean AS mismatched,
+    created_at,
+    updated_at
+FROM patients
+WHERE practice_code = $1
+  AND id = ANY($2::uuid[])
+`
+
+type listNamesParams struct {
+	PracticeCode string
+	IDs          []uuid.UUID
+}
+
+type listNamesRow struct {
+	ID           uuid.UUID
+	Demographics []byte
+	Archived     bool
+	Mismatched   bool
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+}
+
+func (q *Queries) listNames(ctx context.Context, arg listNamesParams) ([]listNamesRow, error) {
+	rows, err := q.db.Query(ctx, listNames, arg.PracticeCode, arg.IDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listNamesRow{}
+	for rows.Next() {
+		var i listNamesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Demographics,
+			&i.Archived,
+			&i.Mismatched,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listPatients = `-- name: listPatients :many
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND id = ANY($2::uuid[])
+`
+
+type listPatientsParams struct {
+	PracticeCode string
+	IDs          []uuid.UUID
+}
+
+func (q *Queries) listPatients(ctx context.Context, arg listPatientsParams) ([]sealedPatient, error) {
+	rows, err := q.db.Query(ctx, listPatients, arg.PracticeCode, arg.IDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []sealedPatient{}
+	for rows.Next() {
+		var i sealedPatient
+		if err := rows.Scan(
+			&i.ID,
+			&i.PracticeCode,
+			&i.ArchivedAt,
+			&i.MismatchSince,
+			&i.ReadingsPrunedTo,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Demographics,
+			&i.MRNIndexA,
+			&i.MRNIndexB,
+			&i.ExternalIDIndexA,
+			&i.ExternalIDIndexB,
+			&i.ChartID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockPatient = `-- name: lockPatient :one
+SELECT id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+FROM patients
+WHERE practice_code = $1
+  AND id = $2
+FOR UPDATE
+`
+
+type lockPatientParams struct {
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Until this transaction ends, no other one changes the patient.
+func (q *Queries) lockPatient(ctx context.Context, arg lockPatientParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, lockPatient, arg.PracticeCode, arg.ID)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const setArchived = `-- name: setArchived :one
+UPDATE patients
+SET
+    archived_at = CASE WHEN $1::boolean THEN coalesce(archived_at, now()) END,
+    updated_at = CASE WHEN (archived_at IS NULL) = $1::boolean THEN now() ELSE updated_at END
+WHERE practice_code = $2
+  AND id = $3
+RETURNING id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+`
+
+type setArchivedParams struct {
+	Archived     bool
+	PracticeCode string
+	ID           uuid.UUID
+}
+
+// Archives a patient, or takes that back. archived_at keeps the first moment, and a patient who is in that
+// state already is not changed.
+func (q *Queries) setArchived(ctx context.Context, arg setArchivedParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, setArchived, arg.Archived, arg.PracticeCode, arg.ID)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
+}
+
+const updatePatient = `-- name: updatePatient :one
+WITH known AS (
+    SELECT c.id
+    FROM patient_charts c
+    WHERE c.patient_id = $10
+      AND (c.external_id_index_a = $4 OR c.external_id_index_b = $5)
+), made AS (
+    INSERT INTO patient_charts (
+        id,
+        practice_code,
+        patient_id,
+        ecw_patient_id,
+        external_id_index_a,
+        external_id_index_b
+    )
+    SELECT
+        p.chart_id,
+        $9,
+        $10,
+        $11,
+        $4,
+        $5
+    FROM (SELECT $12::uuid AS chart_id) p
+    WHERE p.chart_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM known)
+    RETURNING id
+)
+UPDATE patients
+SET
+    demographics = $1,
+    mrn_index_a = $2,
+    mrn_index_b = $3,
+    external_id_index_a = $4,
+    external_id_index_b = $5,
+    chart_id = coalesce((SELECT known.id FROM known), (SELECT made.id FROM made)),
+    archived_at = CASE
+        WHEN (SELECT i.refresh FROM patient_imports i WHERE i.id = $6::uuid) THEN archived_at
+        WHEN NOT $7::boolean THEN coalesce(archived_at, now())
+    END,
+    mismatch_since = $8,
+    updated_at = now()
+WHERE patients.practice_code = $9
+  AND patients.id = $10
+RETURNING id, practice_code, archived_at, mismatch_since, readings_pruned_to, created_at, updated_at, demographics, mrn_index_a, mrn_index_b, external_id_index_a, external_id_index_b, chart_id
+`
+
+type updatePatientParams struct {
+	Demographics     []byte
+	MRNIndexA        []byte
+	MRNIndexB        []byte
+	ExternalIDIndexA []byte
+	ExternalIDIndexB []byte
+	ImportID         *uuid.UUID
+	Active           bool
+	MismatchSince    *time.Time
+	PracticeCode     string
+	ID               uuid.UUID
+	ECWPatientID     []byte
+	NewChartID       *uuid.UUID
+}
+
+// The caller has locked the patient, so nobody else makes the same chart. The daily refresh, for which an import is
+// named, archives nobody and unarchives nobody.
+func (q *Queries) updatePatient(ctx context.Context, arg updatePatientParams) (sealedPatient, error) {
+	row := q.db.QueryRow(ctx, updatePatient,
+		arg.Demographics,
+		arg.MRNIndexA,
+		arg.MRNIndexB,
+		arg.ExternalIDIndexA,
+		arg.ExternalIDIndexB,
+		arg.ImportID,
+		arg.Active,
+		arg.MismatchSince,
+		arg.PracticeCode,
+		arg.ID,
+		arg.ECWPatientID,
+		arg.NewChartID,
+	)
+	var i sealedPatient
+	err := row.Scan(
+		&i.ID,
+		&i.PracticeCode,
+		&i.ArchivedAt,
+		&i.MismatchSince,
+		&i.ReadingsPrunedTo,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Demographics,
+		&i.MRNIndexA,
+		&i.MRNIndexB,
+		&i.ExternalIDIndexA,
+		&i.ExternalIDIndexB,
+		&i.ChartID,
+	)
+	return i, err
 }

@@ -12,34 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const listCharts = `-- name: ListCharts :many
-SELECT ecw_patient_id
-FROM patient_charts
-WHERE patient_id = $1
-ORDER BY ecw_patient_id
-`
-
-// Lists every chart that readings of the patient were sent to.
-func (q *Queries) ListCharts(ctx context.Context, patientID uuid.UUID) ([]string, error) {
-	rows, err := q.db.Query(ctx, listCharts, patientID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []string{}
-	for rows.Next() {
-		var ecw_patient_id string
-		if err := rows.Scan(&ecw_patient_id); err != nil {
-			return nil, err
-		}
-		items = append(items, ecw_patient_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const oldestAttempt = `-- name: OldestAttempt :one
 SELECT a.started_at
 FROM transmission_attempts a
@@ -374,4 +346,39 @@ func (q *Queries) PruneSignInFailures(ctx context.Context, arg PruneSignInFailur
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const listCharts = `-- name: listCharts :many
+SELECT id, practice_code, ecw_patient_id
+FROM patient_charts
+WHERE patient_id = $1
+  AND sent_to
+ORDER BY created_at, id
+`
+
+type listChartsRow struct {
+	ID           uuid.UUID
+	PracticeCode string
+	ECWPatientID []byte
+}
+
+// Lists every chart that readings of the patient were sent to.
+func (q *Queries) listCharts(ctx context.Context, patientID uuid.UUID) ([]listChartsRow, error) {
+	rows, err := q.db.Query(ctx, listCharts, patientID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listChartsRow{}
+	for rows.Next() {
+		var i listChartsRow
+		if err := rows.Scan(&i.ID, &i.PracticeCode, &i.ECWPatientID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

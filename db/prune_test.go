@@ -27,8 +27,8 @@ func prunedTables() []pruned {
 	}
 	const reading = `
 WITH patient AS (
-    INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
-    VALUES ($2, 'Jane', 'Doe', '1957-03-21', gen_random_uuid()::text)
+    INSERT INTO patients (id, practice_code, demographics, mrn_index_a)
+    VALUES (gen_random_uuid(), $2, 'not opened here', uuid_send(gen_random_uuid()))
     RETURNING id
 ), reading AS (
     INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured)
@@ -173,8 +173,8 @@ func TestOnlyWhatECWHasAcknowledgedIsPruned(t *testing.T) {
 	}
 	begin := func(sent db.Transmission) {
 		t.Helper()
-		exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-			VALUES ($1, 1, 1, now(), now(), 'chart')`, sent.ID)
+		exec(`INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
+			VALUES ($1, 1, 1, now(), now(), gen_random_uuid())`, sent.ID)
 	}
 	var deliveredID uuid.UUID
 	for _, state := range pendingStates {

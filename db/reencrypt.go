@@ -80,6 +80,33 @@ func sealedTables() []sealedTable {
 			},
 			clear: "(t.reading IS NULL OR t.plain_resource IS NOT NULL)",
 		},
+		{
+			name:     "patients",
+			key:      id,
+			practice: "t.practice_code",
+			columns: []sealedColumn{
+				{name: "demographics", indexes: []blindIndex{
+					{name: "mrn_index", what: indexedMRN, value: mrnIn},
+					{name: "external_id_index", what: indexedExternalID, value: externalIDIn},
+				}},
+			},
+		},
+		{
+			name:     "patient_charts",
+			key:      id,
+			practice: "t.practice_code",
+			columns: []sealedColumn{
+				{name: "ecw_patient_id", indexes: []blindIndex{
+					{name: "external_id_index", what: indexedExternalID, value: func(plain []byte) (string, error) { return string(plain), nil }},
+				}},
+			},
+		},
+		{
+			name:     "patient_import_items",
+			key:      []keyColumn{{"import_id", "uuid"}, {"ordinal", "integer"}},
+			practice: "(SELECT m.practice_code FROM patient_imports m WHERE m.id = t.import_id)",
+			columns:  []sealedColumn{{name: "ecw_fhir_id"}},
+		},
 	}
 }
 

@@ -359,8 +359,8 @@ FROM observations, generate_series(1, 700) n`)
 	key := v.apiKey(before, "SCALE-1")
 	_, used, retired := rotated(t, content, keyring.Columns)
 	store, old := v.with(used), keyIn(t, content, keyring.Columns)
-	if rows := rowsOf(t, store, old); rows != 703 { // two columns of the first
-		t.Fatalf("%d values need the old key, want 703", rows)
+	if rows := rowsOf(t, store, old); rows != 704 { // two columns of the first, and its patient
+		t.Fatalf("%d values need the old key, want 704", rows)
 	}
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -441,7 +441,7 @@ func TestReencryptPassesByWhatDoesNotOpen(t *testing.T) {
 	_, used, retired := rotated(t, content, keyring.Columns)
 	store := v.with(used)
 	n, err := store.Reencrypt(t.Context(), func(int64, int64) {})
-	if n != 1 || !errors.Is(err, keyring.ErrCorrupt) || !strings.Contains(err.Error(), broken.ID.String()) {
+	if n != 3 || !errors.Is(err, keyring.ErrCorrupt) || !strings.Contains(err.Error(), broken.ID.String()) {
 		t.Errorf("%d rows, %v", n, err)
 	}
 	get(t, v.with(retired), good.ID)
@@ -505,8 +505,8 @@ func TestRequestsAreKnownWhileKeysRotate(t *testing.T) {
 	wantKnown("the new key is known", phases[1], 0, 1, 2)
 	wantKnown("the new key is used", phases[2], 0, 1, 2)
 	wantKnown("the old key is retired", v.with(retired), 2)
-	if rows := rowsOf(t, phases[2], keyIn(t, content, keyring.Indexes)); rows != 4 { // two hashes of two requests
-		t.Errorf("%d hashes need the old key, want 4", rows)
+	if rows := rowsOf(t, phases[2], keyIn(t, content, keyring.Indexes)); rows != 5 { // two hashes of two requests, and the first patient's MRN
+		t.Errorf("%d hashes need the old key, want 5", rows)
 	}
 }
 

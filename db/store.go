@@ -58,8 +58,9 @@ const (
 // Store is the database: every query, and transactions over several of them.
 type Store struct {
 	*Queries
-	pool *pgxpool.Pool
-	keys *keyring.Keyring
+	pool        *pgxpool.Pool
+	keys        *keyring.Keyring
+	directories directories
 }
 
 // keyed is a connection whose queries seal what they write, and open what they read, with these keys.
@@ -77,7 +78,8 @@ func (q *Queries) ring() *keyring.Keyring { return q.db.(keyed).keys }
 func NewStore(ctx context.Context, url string, keys *keyring.Keyring) (*Store, error) {
 	cfg, err := poolConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like postgres://user:password@host:5432/database: %w", err)
+		return nil, fmt.Errorf("DATABASE_URL cannot be read, it should look like "+
+			"postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
 	}
 
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
@@ -218,6 +220,12 @@ func IsUnavailable(err error) bool {
 		errors.As(err, &network) ||
 		errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// IsSealed reports whether stored data does not open: a key is missing, or a row was changed.
+func IsSealed(err error) bool {
+	var missing *keyring.MissingKeyError
+	return errors.As(err, &missing) || errors.Is(err, keyring.ErrCorrupt)
 }
 
 // Cause says in plain words why a statement failed, for places that must not keep the error itself: that

@@ -53,11 +53,13 @@ func reading(t *testing.T, store *db.Store, measured string) db.Observation {
 	t.Helper()
 	patient, err := store.CreatePatient(t.Context(), db.CreatePatientParams{
 		PracticeCode: "FFHEDD",
-		FirstName:    "Jane",
-		LastName:     "Doe",
-		DateOfBirth:  time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
-		MRN:          uuid.NewString(),
-		Active:       true,
+		Demographics: db.Demographics{
+			FirstName:   "Jane",
+			LastName:    "Doe",
+			DateOfBirth: time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+			MRN:         uuid.NewString(),
+		},
+		Active: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +277,7 @@ func TestWritesNameWhatTheyAreAbout(t *testing.T) {
 		ObservationID:  other.ID,
 		Delivery:       1,
 		SentAt:         now,
-		ECWPatientID:   "pat-1",
+		ChartID:        uuid.New(),
 	}
 
 	for name, err := range map[string]error{

@@ -12,50 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const earlierSends = `-- name: EarlierSends :many
-SELECT a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.ecw_patient_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message
-FROM transmission_attempts a
-JOIN transmissions t ON t.id = a.transmission_id
-WHERE t.observation_id = $1
-  AND a.sent_at IS NOT NULL
-ORDER BY a.sent_at DESC
-`
-
-// Lists the deliveries of an observation that may have reached eCW, each with its chart; the newest comes
-// first.
-func (q *Queries) EarlierSends(ctx context.Context, observationID uuid.UUID) ([]TransmissionAttempt, error) {
-	rows, err := q.db.Query(ctx, earlierSends, observationID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []TransmissionAttempt{}
-	for rows.Next() {
-		var i TransmissionAttempt
-		if err := rows.Scan(
-			&i.TransmissionID,
-			&i.Delivery,
-			&i.Number,
-			&i.StartedAt,
-			&i.SentAt,
-			&i.ECWPatientID,
-			&i.FinishedAt,
-			&i.HTTPStatus,
-			&i.ECWObservationID,
-			&i.ErrorClass,
-			&i.ErrorCode,
-			&i.ErrorMessage,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const finishAttempt = `-- name: FinishAttempt :execrows
 UPDATE transmission_attempts a
 SET
@@ -123,64 +79,8 @@ func (q *Queries) ForgetUnsent(ctx context.Context, arg ForgetUnsentParams) erro
 	return err
 }
 
-const getTransmission = `-- name: GetTransmission :one
-SELECT
-    t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.ecw_patient_id, t.created_at, t.updated_at,
-    o.patient_id,
-    o.observation_type,
-    (p.first_name || ' ' || p.last_name)::text AS patient_name
-FROM transmissions t
-JOIN observations o ON o.id = t.observation_id
-JOIN patients p ON p.id = o.patient_id
-WHERE t.practice_code = $1
-  AND t.number = $2
-`
-
-type GetTransmissionParams struct {
-	PracticeCode string
-	Number       string
-}
-
-type GetTransmissionRow struct {
-	Transmission    Transmission
-	PatientID       uuid.UUID
-	ObservationType string
-	PatientName     string
-}
-
-func (q *Queries) GetTransmission(ctx context.Context, arg GetTransmissionParams) (GetTransmissionRow, error) {
-	row := q.db.QueryRow(ctx, getTransmission, arg.PracticeCode, arg.Number)
-	var i GetTransmissionRow
-	err := row.Scan(
-		&i.Transmission.ID,
-		&i.Transmission.Number,
-		&i.Transmission.PracticeCode,
-		&i.Transmission.ObservationID,
-		&i.Transmission.Status,
-		&i.Transmission.AttemptCount,
-		&i.Transmission.MaxAttempts,
-		&i.Transmission.FirstAttemptedAt,
-		&i.Transmission.LastAttemptedAt,
-		&i.Transmission.NextRetryAt,
-		&i.Transmission.HeldAt,
-		&i.Transmission.Asked,
-		&i.Transmission.BroughtForward,
-		&i.Transmission.ErrorClass,
-		&i.Transmission.ErrorMessage,
-		&i.Transmission.HTTPStatus,
-		&i.Transmission.ECWObservationID,
-		&i.Transmission.ECWPatientID,
-		&i.Transmission.CreatedAt,
-		&i.Transmission.UpdatedAt,
-		&i.PatientID,
-		&i.ObservationType,
-		&i.PatientName,
-	)
-	return i, err
-}
-
 const latestTransmission = `-- name: LatestTransmission :one
-SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, ecw_patient_id, created_at, updated_at
+SELECT id, number, practice_code, observation_id, status, attempt_count, max_attempts, first_attempted_at, last_attempted_at, next_retry_at, held_at, asked, brought_forward, error_class, error_message, http_status, ecw_observation_id, chart_id, created_at, updated_at
 FROM transmissions
 WHERE practice_code = $1
   AND observation_id = $2
@@ -214,7 +114,7 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 		&i.ErrorMessage,
 		&i.HTTPStatus,
 		&i.ECWObservationID,
-		&i.ECWPatientID,
+		&i.ChartID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 	)
@@ -222,7 +122,7 @@ func (q *Queries) LatestTransmission(ctx context.Context, arg LatestTransmission
 }
 
 const listAttempts = `-- name: ListAttempts :many
-SELECT transmission_id, delivery, number, started_at, sent_at, ecw_patient_id, finished_at, http_status, ecw_observation_id, error_class, error_code, error_message
+SELECT transmission_id, delivery, number, started_at, sent_at, chart_id, finished_at, http_status, ecw_observation_id, error_class, error_code, error_message
 FROM transmission_attempts
 WHERE transmission_id = $1
 ORDER BY delivery
@@ -243,7 +143,7 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([
 			&i.Number,
 			&i.StartedAt,
 			&i.SentAt,
-			&i.ECWPatientID,
+			&i.ChartID,
 			&i.FinishedAt,
 			&i.HTTPStatus,
 			&i.ECWObservationID,
@@ -263,14 +163,13 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([
 
 const markFound = `-- name: MarkFound :execrows
 WITH chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, $1::text
-    FROM observations o
-    WHERE o.id = $4
-    ON CONFLICT DO NOTHING
+    UPDATE patient_charts c
+    SET sent_to = true
+    WHERE c.id = $1
+      AND NOT c.sent_to
 )
 UPDATE transmission_attempts a
-SET ecw_patient_id = $1::text
+SET chart_id = $1::uuid
 FROM transmissions t
 WHERE t.id = a.transmission_id
   AND a.transmission_id = $2
@@ -279,7 +178,7 @@ WHERE t.id = a.transmission_id
 `
 
 type MarkFoundParams struct {
-	ECWPatientID   string
+	ChartID        uuid.UUID
 	TransmissionID uuid.UUID
 	Delivery       int32
 	ObservationID  uuid.UUID
@@ -288,7 +187,7 @@ type MarkFoundParams struct {
 // Records that an earlier delivery was found, and in which chart.
 func (q *Queries) MarkFound(ctx context.Context, arg MarkFoundParams) (int64, error) {
 	result, err := q.db.Exec(ctx, markFound,
-		arg.ECWPatientID,
+		arg.ChartID,
 		arg.TransmissionID,
 		arg.Delivery,
 		arg.ObservationID,
@@ -301,16 +200,15 @@ func (q *Queries) MarkFound(ctx context.Context, arg MarkFoundParams) (int64, er
 
 const markSent = `-- name: MarkSent :execrows
 WITH chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, $2::text
-    FROM observations o
-    WHERE o.id = $5
-    ON CONFLICT DO NOTHING
+    UPDATE patient_charts c
+    SET sent_to = true
+    WHERE c.id = $2
+      AND NOT c.sent_to
 )
 UPDATE transmission_attempts a
 SET
     sent_at = $1::timestamptz,
-    ecw_patient_id = $2::text
+    chart_id = $2::uuid
 FROM transmissions t
 WHERE t.id = a.transmission_id
   AND a.transmission_id = $3
@@ -321,7 +219,7 @@ WHERE t.id = a.transmission_id
 
 type MarkSentParams struct {
 	SentAt         time.Time
-	ECWPatientID   string
+	ChartID        uuid.UUID
 	TransmissionID uuid.UUID
 	Delivery       int32
 	ObservationID  uuid.UUID
@@ -332,7 +230,7 @@ type MarkSentParams struct {
 func (q *Queries) MarkSent(ctx context.Context, arg MarkSentParams) (int64, error) {
 	result, err := q.db.Exec(ctx, markSent,
 		arg.SentAt,
-		arg.ECWPatientID,
+		arg.ChartID,
 		arg.TransmissionID,
 		arg.Delivery,
 		arg.ObservationID,
@@ -379,8 +277,8 @@ SET
     held_at = CASE WHEN $4::boolean THEN now() END,
     http_status = $5,
     ecw_observation_id = $6,
-    ecw_patient_id = (
-        SELECT a.ecw_patient_id
+    chart_id = (
+        SELECT a.chart_id
         FROM transmission_attempts a
         WHERE a.transmission_id = transmissions.id
           AND a.delivery = $7
@@ -494,4 +392,174 @@ type UnsendAttemptParams struct {
 func (q *Queries) UnsendAttempt(ctx context.Context, arg UnsendAttemptParams) error {
 	_, err := q.db.Exec(ctx, unsendAttempt, arg.TransmissionID, arg.Delivery)
 	return err
+}
+
+const earlierSends = `-- name: earlierSends :many
+SELECT
+    a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.chart_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message,
+    t.practice_code,
+    c.ecw_patient_id
+FROM transmission_attempts a
+JOIN transmissions t ON t.id = a.transmission_id
+LEFT JOIN patient_charts c ON c.id = a.chart_id
+WHERE t.observation_id = $1
+  AND a.sent_at IS NOT NULL
+ORDER BY a.sent_at DESC
+`
+
+type earlierSendsRow struct {
+	TransmissionAttempt TransmissionAttempt
+	PracticeCode        string
+	ECWPatientID        []byte
+}
+
+// Lists the deliveries of an observation that may have reached eCW, each with its chart; the newest comes
+// first.
+func (q *Queries) earlierSends(ctx context.Context, observationID uuid.UUID) ([]earlierSendsRow, error) {
+	rows, err := q.db.Query(ctx, earlierSends, observationID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []earlierSendsRow{}
+	for rows.Next() {
+		var i earlierSendsRow
+		if err := rows.Scan(
+			&i.TransmissionAttempt.TransmissionID,
+			&i.TransmissionAttempt.Delivery,
+			&i.TransmissionAttempt.Number,
+			&i.TransmissionAttempt.StartedAt,
+			&i.TransmissionAttempt.SentAt,
+			&i.TransmissionAttempt.ChartID,
+			&i.TransmissionAttempt.FinishedAt,
+			&i.TransmissionAttempt.HTTPStatus,
+			&i.TransmissionAttempt.ECWObservationID,
+			&i.TransmissionAttempt.ErrorClass,
+			&i.TransmissionAttempt.ErrorCode,
+			&i.TransmissionAttempt.ErrorMessage,
+			&i.PracticeCode,
+			&i.ECWPatientID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getTransmission = `-- name: getTransmission :one
+SELECT
+    t.id, t.number, t.practice_code, t.observation_id, t.status, t.attempt_count, t.max_attempts, t.first_attempted_at, t.last_attempted_at, t.next_retry_at, t.held_at, t.asked, t.brought_forward, t.error_class, t.error_message, t.http_status, t.ecw_observation_id, t.chart_id, t.created_at, t.updated_at,
+    o.patient_id,
+    o.observation_type,
+    p.demographics,
+    c.ecw_patient_id
+FROM transmissions t
+JOIN observations o ON o.id = t.observation_id
+JOIN patients p ON p.id = o.patient_id
+LEFT JOIN patient_charts c ON c.id = t.chart_id
+WHERE t.practice_code = $1
+  AND t.number = $2
+`
+
+type getTransmissionParams struct {
+	PracticeCode string
+	Number       string
+}
+
+type getTransmissionRow struct {
+	Transmission    Transmission
+	PatientID       uuid.UUID
+	ObservationType string
+	Demographics    []byte
+	ECWPatientID    []byte
+}
+
+func (q *Queries) getTransmission(ctx context.Context, arg getTransmissionParams) (getTransmissionRow, error) {
+	row := q.db.QueryRow(ctx, getTransmission, arg.PracticeCode, arg.Number)
+	var i getTransmissionRow
+	err := row.Scan(
+		&i.Transmission.ID,
+		&i.Transmission.Number,
+		&i.Transmission.PracticeCode,
+		&i.Transmission.ObservationID,
+		&i.Transmission.Status,
+		&i.Transmission.AttemptCount,
+		&i.Transmission.MaxAttempts,
+		&i.Transmission.FirstAttemptedAt,
+		&i.Transmission.LastAttemptedAt,
+		&i.Transmission.NextRetryAt,
+		&i.Transmission.HeldAt,
+		&i.Transmission.Asked,
+		&i.Transmission.BroughtForward,
+		&i.Transmission.ErrorClass,
+		&i.Transmission.ErrorMessage,
+		&i.Transmission.HTTPStatus,
+		&i.Transmission.ECWObservationID,
+		&i.Transmission.ChartID,
+		&i.Transmission.CreatedAt,
+		&i.Transmission.UpdatedAt,
+		&i.PatientID,
+		&i.ObservationType,
+		&i.Demographics,
+		&i.ECWPatientID,
+	)
+	return i, err
+}
+
+const listChartAttempts = `-- name: listChartAttempts :many
+SELECT
+    a.transmission_id, a.delivery, a.number, a.started_at, a.sent_at, a.chart_id, a.finished_at, a.http_status, a.ecw_observation_id, a.error_class, a.error_code, a.error_message,
+    t.practice_code,
+    c.ecw_patient_id
+FROM transmission_attempts a
+JOIN transmissions t ON t.id = a.transmission_id
+LEFT JOIN patient_charts c ON c.id = a.chart_id
+WHERE a.transmission_id = $1
+ORDER BY a.delivery
+`
+
+type listChartAttemptsRow struct {
+	TransmissionAttempt TransmissionAttempt
+	PracticeCode        string
+	ECWPatientID        []byte
+}
+
+// Lists the attempts of a transmission with their charts.
+func (q *Queries) listChartAttempts(ctx context.Context, transmissionID uuid.UUID) ([]listChartAttemptsRow, error) {
+	rows, err := q.db.Query(ctx, listChartAttempts, transmissionID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []listChartAttemptsRow{}
+	for rows.Next() {
+		var i listChartAttemptsRow
+		if err := rows.Scan(
+			&i.TransmissionAttempt.TransmissionID,
+			&i.TransmissionAttempt.Delivery,
+			&i.TransmissionAttempt.Number,
+			&i.TransmissionAttempt.StartedAt,
+			&i.TransmissionAttempt.SentAt,
+			&i.TransmissionAttempt.ChartID,
+			&i.TransmissionAttempt.FinishedAt,
+			&i.TransmissionAttempt.HTTPStatus,
+			&i.TransmissionAttempt.ECWObservationID,
+			&i.TransmissionAttempt.ErrorClass,
+			&i.TransmissionAttempt.ErrorCode,
+			&i.TransmissionAttempt.ErrorMessage,
+			&i.PracticeCode,
+			&i.ECWPatientID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -2,13 +2,17 @@
 # Makes the secrets of a new installation in deploy/secrets/, and the key for eCW in backend/keys/private.pem.
 # A file that exists stays as it is. Run it again when a container cannot read .env or the key.
 #
-# Only their owner can open the directories. Every account can read the files in deploy/secrets/: PostgreSQL
+# The directories in deploy/certs/ stay empty here: `docker compose up` has the certificates made and renewed in them.
+#
+# Only their owner can open the directories. Every account can read the passwords in deploy/secrets/: PostgreSQL
 # and Temporal run in accounts of their own, and Docker shows each container only the files that it is given.
-# Only their owner can read the key and .env: our containers run in the owner's account.
+# Only their owner can read the other secrets, the key, .env and the certificates: our containers and Temporal's
+# run in the owner's account.
 set -eu
 cd "$(dirname "$0")/.."
 umask 077
-mkdir -p deploy/secrets backend/keys
+mkdir -p deploy/secrets backend/keys deploy/certs/ca deploy/certs/postgres deploy/certs/temporal deploy/certs/temporal-ui \
+	deploy/certs/vantrexia deploy/certs/admin
 
 # secret MODE FILE COMMAND...: the output of the command becomes the secret.
 secret() {
@@ -26,22 +30,24 @@ secret() {
 }
 
 random() { openssl rand -hex 32; }
-database_url() { echo "postgres://vantrexia:$(cat deploy/secrets/vantrexia-password)@postgres:5432/vantrexia?sslmode=disable"; }
+database_url() {
+	echo "postgres://vantrexia:$(cat deploy/secrets/vantrexia-password)@postgres:5432/vantrexia?sslmode=verify-full&sslrootcert=/certs/ca.pem"
+}
 
 # A key that an earlier version kept in deploy/secrets is registered with eCW, so it is used again.
 rsa_key() {
 	if [ -e deploy/secrets/ecw-private-key ]; then
 		cat deploy/secrets/ecw-private-key
 	else
-		openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null # it prints its progress
+		openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 2>/dev/null # it prints its progress
 	fi
 }
 
 secret 0444 deploy/secrets/postgres-password random
 secret 0444 deploy/secrets/temporal-password random
 secret 0444 deploy/secrets/vantrexia-password random
-secret 0444 deploy/secrets/database-url database_url
-secret 0444 deploy/secrets/api-token-secret random
+secret 0600 deploy/secrets/database-url database_url
+secret 0600 deploy/secrets/api-token-secret random
 secret 0600 backend/keys/private.pem rsa_key
 
 if [ ! -f .env ]; then
@@ -53,9 +59,9 @@ fi
 if grep -q '^VANTREXIA_USER=' .env; then
 	echo ".env names the account of the containers"
 elif [ "$(id -u)" -eq 0 ]; then
-	chown -R 65532:65532 .env backend/keys
+	chown -R 65532:65532 .env backend/keys deploy/certs deploy/secrets/database-url deploy/secrets/api-token-secret
 	chmod 0600 .env
-	echo ".env and backend/keys belong to the account of the containers"
+	echo ".env, backend/keys, deploy/certs and our secrets belong to the account of the containers"
 else
 	[ -z "$(tail -c 1 .env)" ] || echo >>.env
 	echo "VANTREXIA_USER=$(id -u):$(id -g)" >>.env

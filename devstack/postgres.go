@@ -35,6 +35,11 @@ type PostgresConfig struct {
 	// Install lets the system's package manager install a missing PostgreSQL, if it can do so without a
 	// question.
 	Install bool
+	// TLSDir holds the server's certificate as `vantrexia certs` makes it. With it the server takes connections with TLS
+	// only, by the rules of HBAFile.
+	TLSDir string
+	// HBAFile is PostgreSQL's pg_hba.conf. Empty: initdb's.
+	HBAFile string
 	// Output takes lines for a person about steps that take long. nil discards them.
 	Output io.Writer
 	// Logger logs starts and stops. nil discards them.
@@ -43,11 +48,12 @@ type PostgresConfig struct {
 
 // Postgres is a private PostgreSQL cluster that runs.
 type Postgres struct {
-	port     int
-	password string
-	process  *process
-	lock     *os.File
-	logger   *slog.Logger
+	port      int
+	password  string
+	authority string // the file of its certificate's authority; empty: it speaks no TLS
+	process   *process
+	lock      *os.File
+	logger    *slog.Logger
 }
 
 // StartPostgres makes the cluster if there is none, starts it, and returns when it answers. The error is a
@@ -82,6 +88,10 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err er
 	}
 
 	if err := c.prepare(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("PostgreSQL: %w", err)
+	}
+
+	if err := c.takeFiles(cfg); err != nil {
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
 
@@ -137,7 +147,7 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 		}
 	}
 
-	cmd := exec.Command(filepath.Join(c.binaries.dir, "postgres"), serverArgs(c.data, port, cfg.Durable)...)
+	cmd := exec.Command(filepath.Join(c.binaries.dir, "postgres"), serverArgs(c.data, port, cfg)...)
 	c.confine(cmd)
 	// SIGINT is PostgreSQL's "fast" stop: sessions are ended, everything is written.
 	child, err := startProcess(cmd, filepath.Join(c.dir, "log"), os.O_TRUNC, syscall.SIGINT)
@@ -152,6 +162,9 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 		lock:     c.lock,
 		logger:   cfg.Logger,
 	}
+	if cfg.TLSDir != "" {
+		p.authority = filepath.Join(cfg.TLSDir, "ca.pem")
+	}
 	if err := p.awaitReady(ctx); err != nil {
 		err = child.explain(err)
 		_ = p.endProcess()
@@ -160,7 +173,7 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 	return p, nil
 }
 
-func serverArgs(data string, port int, durable bool) []string {
+func serverArgs(data string, port int, cfg PostgresConfig) []string {
 	settings := []string{
 		"listen_addresses=" + loopback,
 		"port=" + strconv.Itoa(port),
@@ -169,8 +182,14 @@ func serverArgs(data string, port int, durable bool) []string {
 		"log_timezone=UTC",
 		"max_connections=200", // packages are tested side by side, and each test has a pool
 	}
-	if !durable {
+	if !cfg.Durable {
 		settings = append(settings, "fsync=off", "full_page_writes=off", "max_wal_size=1GB")
+	}
+	if cfg.TLSDir != "" {
+		settings = append(settings, "ssl=on", "ssl_cert_file="+tlsCertFile, "ssl_key_file="+tlsKeyFile)
+	}
+	if cfg.HBAFile != "" {
+		settings = append(settings, "hba_file="+filepath.Join(data, hbaFile)) // not relative to data, unlike the two above
 	}
 
 	args := []string{"-D", data}
@@ -228,6 +247,9 @@ func (p *Postgres) URL(database string) string {
 		Host:     address(p.port),
 		Path:     "/" + database,
 		RawQuery: "sslmode=disable",
+	}
+	if p.authority != "" {
+		u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {p.authority}}.Encode()
 	}
 	return u.String()
 }

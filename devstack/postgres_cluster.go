@@ -174,6 +174,40 @@ func (c *cluster) initialise(ctx context.Context, durable bool) error {
 	return os.Rename(fresh, c.data)
 }
 
+// The files of PostgresConfig as the server has them, in its own directory.
+const (
+	tlsCertFile = "server-cert.pem"
+	tlsKeyFile  = "server-key.pem"
+	hbaFile     = "our_hba.conf"
+)
+
+// takeFiles copies the files that the caller named: they belong to us, and the server reads a key only if it belongs to its own
+// account.
+func (c *cluster) takeFiles(cfg PostgresConfig) error {
+	files := map[string]string{}
+	if cfg.TLSDir != "" {
+		files[tlsCertFile], files[tlsKeyFile] = filepath.Join(cfg.TLSDir, "cert.pem"), filepath.Join(cfg.TLSDir, "key.pem")
+	}
+	if cfg.HBAFile != "" {
+		files[hbaFile] = cfg.HBAFile
+	}
+
+	for name, from := range files {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(c.data, name)
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			return err
+		}
+		if err := c.giveAway(to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // characterLocale is the locale that knows upper from lower case beyond ASCII; sorting stays by code point.
 func characterLocale() string {
 	if runtime.GOOS == "darwin" {

@@ -27,6 +27,8 @@ type TemporalConfig struct {
 	InMemory bool
 	// Port of the server and UIPort of the Web UI on 127.0.0.1; 0 picks a free one.
 	Port, UIPort int
+	// Codec is where the Web UI has payloads decoded; "" is nowhere.
+	Codec string
 	// Headless leaves the Web UI out.
 	Headless bool
 	// Namespaces are created when they are missing; the first is the one the Web UI opens with. None means
@@ -142,6 +144,9 @@ func temporalArgs(cfg TemporalConfig) ([]string, error) {
 	}
 	if cfg.Headless {
 		args = append(args, "--headless")
+	}
+	if cfg.Codec != "" {
+		args = append(args, "--codec-endpoint", cfg.Codec)
 	}
 	if !cfg.InMemory {
 		args = append(args, "--db-filename", filepath.Join(cfg.Dir, "temporal.db"))

@@ -2,6 +2,8 @@ package devstack
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +37,12 @@ type TemporalServerConfig struct {
 	Postgres *Postgres
 	// Ports has one for each of TemporalServerPorts.
 	Ports map[string]int
+	// TLSDir holds the server's certificate as `vantrexia certs` makes it. With it the server speaks TLS only, takes
+	// only callers with a certificate of the same authority, and reaches PostgreSQL with TLS. Empty: nothing is
+	// encrypted.
+	TLSDir string
+	// Caller is how StartTemporalServer asks a server with TLS whether it is ready.
+	Caller *tls.Config
 }
 
 // temporalPortSettings are the ports of Temporal's services, and how the server is told of them. In a container each has its
@@ -126,6 +134,7 @@ func (cfg TemporalServerConfig) settings() ([]string, error) {
 		"TEMPORAL_SERVER=" + filepath.Join(cfg.Root, "bin", "temporal-server"),
 		"BIND_ON_IP=" + loopback,
 		"DYNAMIC_CONFIG_FILE_PATH=" + cfg.file("dynamicconfig.yaml"),
+		"TLS_DIR=" + cfg.TLSDir,
 	}
 	for name, value := range shared {
 		settings = append(settings, name+"="+value)
@@ -136,10 +145,18 @@ func (cfg TemporalServerConfig) settings() ([]string, error) {
 	return settings, nil
 }
 
-// await asks what the health check of the compose file asks.
+// await asks until the server names its version.
 func (cfg TemporalServerConfig) await(ctx context.Context, program *Program) error {
+	scheme := "http://"
+	if cfg.TLSDir != "" {
+		scheme = "https://"
+	}
+	transport := &http.Transport{TLSClientConfig: cfg.Caller}
+	defer transport.CloseIdleConnections()
+	caller := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+
 	for {
-		if cfg.answers(ctx) {
+		if answers(ctx, caller, scheme+address(cfg.Ports[TemporalHTTP])+"/api/v1/system-info") {
 			return nil
 		}
 		select {
@@ -152,15 +169,12 @@ func (cfg TemporalServerConfig) await(ctx context.Context, program *Program) err
 	}
 }
 
-// answers reports whether the server names its version.
-func (cfg TemporalServerConfig) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(cfg.Ports[TemporalHTTP])+"/api/v1/system-info", nil)
+func answers(ctx context.Context, caller *http.Client, url string) bool {
+	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return false
 	}
-	res, err := http.DefaultClient.Do(ask)
+	res, err := caller.Do(ask)
 	if err != nil {
 		return false
 	}
@@ -168,4 +182,27 @@ func (cfg TemporalServerConfig) answers(ctx context.Context) bool {
 
 	var info struct{ ServerVersion string }
 	return json.NewDecoder(res.Body).Decode(&info) == nil && strings.Count(info.ServerVersion, ".") > 0
+}
+
+// ClientTLS is how a caller with the certificate in dir reaches a server on this machine, both made by
+// `vantrexia certs`.
+func ClientTLS(dir string) (*tls.Config, error) {
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		return nil, err
+	}
+	authority, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return nil, err
+	}
+
+	settings := &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{certificate},
+		RootCAs:      x509.NewCertPool(),
+	}
+	if !settings.RootCAs.AppendCertsFromPEM(authority) {
+		return nil, fmt.Errorf("%s holds no certificate", filepath.Join(dir, "ca.pem"))
+	}
+	return settings, nil
 }

@@ -64,7 +64,11 @@ type Config struct {
 	FHIRBaseURL  string      // ECW_FHIR_BASE_URL, default the environment's; "{practice_code}" in it is replaced
 	Scope        string      // ECW_SCOPE, default DefaultScope; separated by spaces
 	WriteMode    WriteMode   // ECW_WRITE_MODE, default WriteObservation
-	Key          *Key        // ECW_PRIVATE_KEY, required for BackendService
+	Key          *Key        // ECW_PRIVATE_KEY; BackendService needs it, or SigningKey
+
+	// SigningKey returns the key that signs the next assertion, in place of Key: a key that is rotated while the
+	// client is in use. It is called for each token request, by several goroutines.
+	SigningKey func() *Key
 
 	// AllowHTTPHost (ECW_ALLOW_HTTP_HOST) is the one host, apart from this machine, that may be reached
 	// without TLS: a sandbox EHR in a container of its own. It is refused in Production.
@@ -102,6 +106,10 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+
+	if c.SigningKey == nil && c.Key != nil {
+		c.SigningKey = func() *Key { return c.Key }
 	}
 
 	pair := c.checkPair()
@@ -151,8 +159,9 @@ func (c Config) checkIdentity() error {
 
 	switch c.AppType {
 	case BackendService:
-		if c.Key == nil {
-			errs = append(errs, errors.New("ECW_APP_TYPE backend_service needs a private key; set ECW_PRIVATE_KEY_FILE or ECW_PRIVATE_KEY"))
+		if c.Key == nil && c.SigningKey == nil {
+			errs = append(errs, errors.New("ECW_APP_TYPE backend_service needs a private key; set ECW_PRIVATE_KEY_FILE, ECW_PRIVATE_KEY or "+
+				"ECW_KEYS_DIR"))
 		}
 	case ConfidentialClient:
 		if c.ClientSecret == "" {

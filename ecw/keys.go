@@ -19,9 +19,14 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
-// minKeyBits is the smallest size that RFC 7518 §3.3 allows for RS384, and the one eCW's registration asks
-// for.
-const minKeyBits = 2048
+const (
+	// minKeyBits is the smallest size that RFC 7518 §3.3 allows for RS384, and the one eCW's registration asks
+	// for.
+	minKeyBits = 2048
+	// newKeyBits is the size of the keys that we make: NIST SP 800-57 part 1, table 4, has 2048 bits acceptable
+	// up to 2030, and 3072 beyond.
+	newKeyBits = 3072
+)
 
 var (
 	errNoKeyID      = errors.New("the key has no id; set ECW_KEY_ID, for example vantrexia-ecw-key-1")
@@ -76,12 +81,12 @@ func LoadKeyFile(path, kid string) (*Key, error) {
 	return key, nil
 }
 
-// GenerateKey makes a new key of 2048 bits.
+// GenerateKey makes a new key of 3072 bits.
 func GenerateKey(kid string) (*Key, error) {
 	if kid == "" {
 		return nil, errNoKeyID
 	}
-	private, err := rsa.GenerateKey(rand.Reader, minKeyBits)
+	private, err := rsa.GenerateKey(rand.Reader, newKeyBits)
 	if err != nil {
 		return nil, fmt.Errorf("generate an RSA key: %w", err)
 	}
@@ -120,6 +125,9 @@ func parsePrivate(block *pem.Block) (*rsa.PrivateKey, error) {
 
 // ID is the kid.
 func (k *Key) ID() string { return k.id }
+
+// Bits is the length of the key's modulus.
+func (k *Key) Bits() int { return k.private.N.BitLen() }
 
 // String shows the id only.
 func (k *Key) String() string { return "key " + k.id }

@@ -47,7 +47,7 @@ func (token) MarshalJSON() ([]byte, error) { return []byte(`"[access token]"`), 
 type tokenSource struct {
 	wire                         *wire
 	url, clientID, secret, scope string
-	key                          *Key
+	signingKey                   func() *Key
 	appType                      AppType
 	log                          *slog.Logger
 	now                          func() time.Time
@@ -59,15 +59,15 @@ type tokenSource struct {
 
 func newTokenSource(cfg Config, w *wire, logger *slog.Logger) *tokenSource {
 	return &tokenSource{
-		wire:     w,
-		url:      cfg.TokenURL,
-		clientID: cfg.ClientID,
-		secret:   cfg.ClientSecret,
-		scope:    cfg.Scope,
-		key:      cfg.Key,
-		appType:  cfg.AppType,
-		log:      logger,
-		now:      cfg.Now,
+		wire:       w,
+		url:        cfg.TokenURL,
+		clientID:   cfg.ClientID,
+		secret:     cfg.ClientSecret,
+		scope:      cfg.Scope,
+		signingKey: cfg.SigningKey,
+		appType:    cfg.AppType,
+		log:        logger,
+		now:        cfg.Now,
 	}
 }
 
@@ -165,7 +165,7 @@ func (s *tokenSource) request(now time.Time) (request, error) {
 	case ConfidentialClient:
 		hr.SetBasicAuth(url.QueryEscape(s.clientID), url.QueryEscape(s.secret)) // encoded: RFC 6749 §2.3.1
 	default:
-		assertion, err := signAssertion(s.key, s.clientID, s.url, now)
+		assertion, err := signAssertion(s.signingKey(), s.clientID, s.url, now)
 		if err != nil {
 			return request{}, err
 		}

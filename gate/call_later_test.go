@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
@@ -18,7 +20,7 @@ func TestWhatComesWhileADeliveryIsRecordedIsCalled(t *testing.T) {
 	r.goes(g, first)
 	r.starts(first, 1)
 	r.exec("UPDATE ecw_gates SET answered_at = now() + interval '1 minute'") // eCW has answered others in this second
-	ecwID, chart, httpStatus := "obs-1", "ecw-1", int32(201)
+	ecwID, chart, httpStatus := "obs-1", uuid.New(), int32(201)
 	var queued bool
 	r.must(r.store.InTx(t.Context(), func(q *db.Queries) (err error) {
 		queued, err = q.RecordDelivered(t.Context(), db.RecordDeliveredParams{
@@ -27,7 +29,7 @@ func TestWhatComesWhileADeliveryIsRecordedIsCalled(t *testing.T) {
 			ObservationID:    first.ObservationID,
 			HTTPStatus:       &httpStatus,
 			ECWObservationID: &ecwID,
-			ECWPatientID:     &chart,
+			ChartID:          &chart,
 			FinishedAt:       time.Now(),
 		})
 		r.waits(g, second) // and calls, in vain: the place is still taken for everybody else

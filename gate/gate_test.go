@@ -236,11 +236,13 @@ func (r *rig) transmission() gate.Request {
 	ctx, observationID := r.tb.Context(), uuid.New()
 	patient, err := r.store.CreatePatient(ctx, db.CreatePatientParams{
 		PracticeCode: practice,
-		FirstName:    "Jane",
-		LastName:     "Doe",
-		DateOfBirth:  time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
-		MRN:          uuid.NewString(),
-		Active:       true,
+		Demographics: db.Demographics{
+			FirstName:   "Jane",
+			LastName:    "Doe",
+			DateOfBirth: time.Date(1957, 3, 21, 0, 0, 0, 0, time.UTC),
+			MRN:         uuid.NewString(),
+		},
+		Active: true,
 	})
 
 	r.must(err)

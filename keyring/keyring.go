@@ -18,6 +18,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/vantrexia/vantrexia/secretfile"
 )
 
 // Keyset names the keys of one purpose.
@@ -58,7 +60,7 @@ func Open(path string) (*Keyring, error) {
 
 // Reread reads the file again. When it returns an error, the keys that were read before are kept.
 func (k *Keyring) Reread() error {
-	content, err := readFile(k.path)
+	content, err := secretfile.Read(k.path)
 	if err != nil {
 		return err
 	}

@@ -205,11 +205,13 @@ func (r *rig) unlinkedPatient() db.Patient {
 	r.t.Helper()
 	return must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
 		PracticeCode: practice,
-		FirstName:    "Nora",
-		LastName:     "New",
-		MRN:          "MRN-UNLINKED",
-		DateOfBirth:  r.patient.DateOfBirth,
-		Active:       true,
+		Demographics: db.Demographics{
+			FirstName:   "Nora",
+			LastName:    "New",
+			MRN:         "MRN-UNLINKED",
+			DateOfBirth: r.patient.DateOfBirth,
+		},
+		Active: true,
 	}))(r.t)
 }
 

@@ -97,6 +97,7 @@ func (r *rig) awaitActivityFailure(workflowID string) (shown string) {
 		described := must(r.temporal.DescribeWorkflowExecution(r.t.Context(), workflowID, ""))(r.t)
 		for _, pending := range described.GetPendingActivities() {
 			if pending.GetLastFailure() != nil && pending.GetState() != enums.PENDING_ACTIVITY_STATE_UNSPECIFIED {
+				r.openAll(pending.GetLastFailure())
 				shown = pending.GetLastFailure().String() + string(must(proto.Marshal(pending.GetLastFailure()))(r.t))
 			}
 		}

@@ -75,8 +75,8 @@ func TestAFirstDeliveryThatWaitedForAPassGoesIntoThePresentChart(t *testing.T) {
 	r.relink(&other)
 	goOn()
 	r.mustDeliver(run)
-	if got := r.transmission(id).ECWPatientID; got == nil || *got != other {
-		t.Errorf("it stands in the chart %v, want %s, to which the patient was linked before anything was sent", *got, other)
+	if got := r.chartOf(id); got != other {
+		t.Errorf("it stands in the chart %q, want %s, to which the patient was linked before anything was sent", got, other)
 	}
 }
 

@@ -36,16 +36,14 @@ func (r *rig) answered(route string) (n int) {
 // checkPatients wants the practice to have as many patients as were imported, each linked once and as eCW shows them.
 func (r *rig) checkPatients(want []sandbox.Person) {
 	r.t.Helper()
-	rows := must(r.sql.Query(r.t.Context(), "SELECT external_id, mrn, last_name, date_of_birth::text FROM patients"))(r.t)
-	defer rows.Close()
+	filter, all := db.PatientFilter{PracticeCode: practice}, db.Page[db.PatientKey]{Limit: 10_000}
+	patients, _, err := r.store.ListPatients(r.t.Context(), filter, db.ByLastName, false, all)
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	ours := map[string][3]string{}
-	for rows.Next() {
-		var id string
-		var about [3]string
-		if err := rows.Scan(&id, &about[0], &about[1], &about[2]); err != nil {
-			r.t.Fatal(err)
-		}
-		ours[id] = about
+	for _, p := range patients {
+		ours[*p.ExternalID] = [3]string{p.MRN, p.LastName, p.DateOfBirth.Format(time.DateOnly)}
 	}
 	if len(ours) != len(want) {
 		r.t.Errorf("we have %d patients, want %d", len(ours), len(want))

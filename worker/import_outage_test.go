@@ -35,7 +35,7 @@ func fhirIDs(people []sandbox.Person) (ids []string) {
 func (r *rig) startImportOf(ids []string) (importID uuid.UUID, run client.WorkflowRun) {
 	r.t.Helper()
 	created := must(r.store.CreateImport(r.t.Context(), db.CreateImportParams{PracticeCode: practice}))(r.t)
-	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
+	if err := r.store.AddImportItems(r.t.Context(), db.AddImportItemsParams{PracticeCode: practice, ImportID: created.ID, ECWFHIRIDs: ids}); err != nil {
 		r.t.Fatal(err)
 	}
 	options := client.StartWorkflowOptions{ID: workflows.ImportPatientsWorkflowID(created.ID), TaskQueue: workflows.TaskQueue(practice)}

@@ -99,7 +99,7 @@ func (r *rig) awaitStatus(status string, want int) {
 // checkSpacing wants no two attempts of a reading closer than the schedule's wait between them.
 func (r *rig) checkSpacing(row db.Transmission) {
 	r.t.Helper()
-	var last *db.TransmissionAttempt
+	var last *db.ChartAttempt
 	for _, made := range r.attempts(row.ID) {
 		if last != nil && made.Number > last.Number {
 			least := r.delays[last.Number-1]

@@ -70,9 +70,13 @@ func link() *string {
 // relink changes the patient's link to eCW.
 func (r *rig) relink(ecwFHIRID *string) {
 	r.t.Helper()
-	p := r.patient
+	changed := r.patient.Demographics
+	changed.ExternalID = ecwFHIRID
 	r.patient = must(r.store.UpdatePatient(r.t.Context(), db.UpdatePatientParams{
-		PracticeCode: practice, ID: p.ID, FirstName: p.FirstName, LastName: p.LastName, DateOfBirth: p.DateOfBirth, MRN: p.MRN, ExternalID: ecwFHIRID, Active: true,
+		PracticeCode: practice,
+		ID:           r.patient.ID,
+		Demographics: changed,
+		Active:       true,
 	}))(r.t)
 }
 

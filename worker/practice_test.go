@@ -18,11 +18,7 @@ func (r *rig) patientElsewhere() db.Patient {
 	mine := r.patient
 	return must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
 		PracticeCode: elsewhere,
-		FirstName:    mine.FirstName,
-		LastName:     mine.LastName,
-		MRN:          mine.MRN,
-		ExternalID:   mine.ExternalID,
-		DateOfBirth:  mine.DateOfBirth,
+		Demographics: mine.Demographics,
 		Active:       true,
 	}))(r.t)
 }

@@ -79,11 +79,13 @@ func (b *logBook) lines(t *testing.T) (debug, info string) {
 	return debug, info
 }
 
-// rawHistory is a run's whole history with its payloads as they are, not in base64.
+// rawHistory is a run's whole history with its payloads as they are, not in base64, and once more opened.
 func (r *rig) rawHistory(run client.WorkflowRun) string {
 	r.t.Helper()
 	var raw strings.Builder
 	for _, event := range r.history(run) {
+		raw.Write(must(proto.Marshal(event))(r.t))
+		r.openAll(event)
 		raw.Write(must(proto.Marshal(event))(r.t))
 	}
 	return raw.String()

@@ -96,8 +96,7 @@ func TestThePruneDeletesWhatIsOld(t *testing.T) {
 	never := r.storeReading(fhir.BloodPressure, bloodPressure)
 	r.exec("UPDATE observations SET created_at = created_at - interval '2 years' WHERE id = '" + never.String() + "'")
 
-	r.exec(`INSERT INTO users (id, practice_code, email, email_key, first_name, last_name, role)
-		VALUES ('6f0d3c1e-2a4b-4c5d-8e6f-7a8b9c0d1e2f', '` + practice + `', 'n@example.com', 'n', 'N', 'L', 'nurse')`)
+	must(r.store.CreateUser(t.Context(), db.CreateUserParams{PracticeCode: practice, Email: "n@example.com", Role: "nurse"}))(t)
 	r.exec(`INSERT INTO sessions (id, user_id, expires_at)
 		SELECT gen_random_uuid(), id, now() - days * interval '1 day' FROM users, unnest(ARRAY[29, 31]) days`)
 	r.exec(`INSERT INTO refresh_tokens (token_hash, session_id, expires_at) SELECT id::text::bytea, id, expires_at FROM sessions`)
@@ -313,14 +312,14 @@ func TestAPrunedReadingThatComesAgainIsNotSentAgain(t *testing.T) {
 		}
 		r.mustDeliver(r.start(again.ID))
 		r.wantOnce(id)
-		if row := r.transmission(id); row.ECWPatientID == nil || *row.ECWPatientID != former {
-			t.Errorf("it is recorded in the chart %v, want it found in %s", row.ECWPatientID, former)
+		if got := r.chartOf(id); got != former {
+			t.Errorf("it is recorded in the chart %q, want it found in %s", got, former)
 		}
 	}
 
 	fresh := r.storeReading(fhir.BloodPressure, bloodPressure) // is younger than what was pruned
 	r.mustDeliver(r.start(fresh))
-	if row := r.transmission(fresh); row.ECWPatientID == nil || *row.ECWPatientID != other {
-		t.Errorf("a new reading is in the chart %v, want %s", row.ECWPatientID, other)
+	if got := r.chartOf(fresh); got != other {
+		t.Errorf("a new reading is in the chart %q, want %s", got, other)
 	}
 }

@@ -129,9 +129,20 @@ func (r *rig) transmission(id uuid.UUID) db.Transmission {
 	return list[0]
 }
 
-func (r *rig) attempts(transmissionID uuid.UUID) []db.TransmissionAttempt {
+func (r *rig) attempts(transmissionID uuid.UUID) []db.ChartAttempt {
 	r.t.Helper()
-	return must(r.store.ListAttempts(r.t.Context(), transmissionID))(r.t)
+	return must(r.store.ListChartAttempts(r.t.Context(), transmissionID))(r.t)
+}
+
+// chartOf is the id in eCW of the patient in whose chart the only transmission of an observation stands.
+func (r *rig) chartOf(id uuid.UUID) string {
+	r.t.Helper()
+	named := db.GetTransmissionParams{PracticeCode: practice, Number: r.transmission(id).Number}
+	row := must(r.store.GetTransmission(r.t.Context(), named))(r.t)
+	if row.ECWPatientID == nil {
+		return ""
+	}
+	return *row.ECWPatientID
 }
 
 // awaitRetry waits until a transmission waits for its next delivery.
@@ -176,8 +187,8 @@ func (r *rig) checkDelivered(id uuid.UUID, row db.Transmission, want int) {
 	if last.ECWObservationID == nil || *last.ECWObservationID != *row.ECWObservationID || last.FinishedAt == nil || last.ErrorClass != "" {
 		r.t.Errorf("the last attempt is recorded as %+v, want it acknowledged", last)
 	}
-	if last.ECWPatientID == nil || row.ECWPatientID == nil || *row.ECWPatientID != *last.ECWPatientID {
-		r.t.Errorf("the transmission is in the chart %v, its last attempt in %v", row.ECWPatientID, last.ECWPatientID)
+	if last.ECWPatientID == nil || row.ChartID == nil || *row.ChartID != *last.ChartID {
+		r.t.Errorf("the transmission is in the chart %v, its last attempt in %v", row.ChartID, last.ChartID)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
@@ -16,6 +17,8 @@ import (
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
+	"github.com/vantrexia/vantrexia/payload"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -29,10 +32,19 @@ func TestEarlierHistoriesReplay(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatal("no recorded histories: run `make histories`")
 	}
+	// The histories are kept in clear, so that a person can read what changed in them. A worker reads such ones too,
+	// while TEMPORAL_PLAIN_PAYLOADS_UNTIL lets it.
+	clear := payload.Sealing{
+		Keys:       keyringtest.Shared(),
+		Namespace:  client.DefaultNamespace,
+		PlainUntil: time.Now().Add(time.Hour),
+	}
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
-			replayer := sdkworker.NewWorkflowReplayer()
+			var options sdkworker.WorkflowReplayerOptions
+			options.DataConverter, options.FailureConverter = clear.Converters()
+			replayer := must(sdkworker.NewWorkflowReplayerWithOptions(options))(t)
 			for _, w := range []any{
 				workflows.Transmission,
 				workflows.StartTransmissions,
@@ -207,7 +219,7 @@ func (r *rig) finish(id string, workflow any, input any) client.WorkflowRun {
 	return first
 }
 
-// save writes the history of a run, as far as it has come.
+// save writes the history of a run, as far as it has come, with its payloads in clear.
 func (r *rig) save(name string, run client.WorkflowRun) {
 	r.t.Helper()
 	var history historypb.History
@@ -215,6 +227,7 @@ func (r *rig) save(name string, run client.WorkflowRun) {
 	for events.HasNext() {
 		history.Events = append(history.Events, must(events.Next())(r.t))
 	}
+	r.openAll(&history)
 	dir := filepath.Join("testdata", "histories", *record)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		r.t.Fatal(err)

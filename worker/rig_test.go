@@ -28,7 +28,9 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
+	"github.com/vantrexia/vantrexia/payload"
 	"github.com/vantrexia/vantrexia/worker"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -95,7 +97,8 @@ type setup struct {
 	timeout           time.Duration   // of a request to eCW; 0: the usual one
 	keep              activities.Keep // the zero value keeps all for ever
 	patients          int             // of the EHR; 0: the usual ones
-	importParallel    int             // chunks of an import at a time; 0: the usual number
+	keys              *keyring.Keyring
+	importParallel    int // chunks of an import at a time; 0: the usual number
 }
 
 // rig is one practice with everything it needs, shared with no other test.
@@ -105,6 +108,7 @@ type rig struct {
 	sql       *pgx.Conn // for what package db has no query for
 	address   string    // of Temporal
 	namespace string
+	keys      *keyring.Keyring
 	temporal  client.Client
 	ehr       *ecw.Client
 	gate      *gate.Gate
@@ -123,6 +127,7 @@ func newRig(t *testing.T, s setup) *rig {
 	r := &rig{
 		t:         t,
 		log:       slog.New(cmp.Or[slog.Handler](s.log, slog.DiscardHandler)),
+		keys:      cmp.Or(s.keys, keyringtest.Shared()),
 		delays:    s.delays,
 		drain:     cmp.Or(s.drain, patience),
 		keep:      s.keep,
@@ -165,13 +170,24 @@ func (r *rig) on(t *testing.T) *rig {
 	return &sub
 }
 
+// sealing is how the rig's payloads are sealed.
+func (r *rig) sealing() payload.Sealing {
+	return payload.Sealing{Keys: r.keys, Namespace: r.namespace}
+}
+
 // dial makes a client of the rig's namespace.
 func (r *rig) dial(intercept grpc.UnaryClientInterceptor) client.Client {
+	r.t.Helper()
+	return r.dialWith(r.sealing(), intercept)
+}
+
+func (r *rig) dialWith(sealing payload.Sealing, intercept grpc.UnaryClientInterceptor) client.Client {
 	r.t.Helper()
 	options := client.Options{HostPort: r.address, Namespace: r.namespace, Identity: "tests", Logger: temporallog.NewStructuredLogger(r.log)}
 	if intercept != nil {
 		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)}
 	}
+	options.DataConverter, options.FailureConverter = sealing.Converters()
 	c := must(client.DialContext(r.t.Context(), options))(r.t)
 	r.t.Cleanup(c.Close)
 	return c
@@ -210,8 +226,15 @@ func (r *rig) linkPatient() {
 	r.t.Helper()
 	person := sandbox.People()[0]
 	r.patient = must(r.store.CreatePatient(r.t.Context(), db.CreatePatientParams{
-		PracticeCode: practice, FirstName: person.FirstName, LastName: person.LastName, MRN: person.MRN, ExternalID: &person.FHIRID,
-		DateOfBirth: must(time.Parse(time.DateOnly, person.BirthDate))(r.t), Active: true,
+		PracticeCode: practice,
+		Demographics: db.Demographics{
+			FirstName:   person.FirstName,
+			LastName:    person.LastName,
+			DateOfBirth: must(time.Parse(time.DateOnly, person.BirthDate))(r.t),
+			MRN:         person.MRN,
+			ExternalID:  &person.FHIRID,
+		},
+		Active: true,
 	}))(r.t)
 }
 

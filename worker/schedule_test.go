@@ -77,7 +77,7 @@ func TestWholeScheduleOnTheRealServer(t *testing.T) {
 }
 
 // checkWaits compares the time between the attempts with the documented schedule.
-func checkWaits(t *testing.T, made []db.TransmissionAttempt) {
+func checkWaits(t *testing.T, made []db.ChartAttempt) {
 	t.Helper()
 	delays := documentedDelays()
 	if len(made) != len(delays)+1 {

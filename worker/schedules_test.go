@@ -237,7 +237,14 @@ func TestRefreshOfThePatients(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{})
 	r.ensureSchedules()
-	must(r.sql.Exec(t.Context(), "UPDATE patients SET city = 'old'"))(t)
+	old := r.patient.Demographics
+	old.City = "old"
+	must(r.store.UpdatePatient(t.Context(), db.UpdatePatientParams{
+		PracticeCode: practice,
+		ID:           r.patient.ID,
+		Demographics: old,
+		Active:       true,
+	}))(t)
 	handle, _ := r.schedule("refresh-patients/" + practice)
 	if err := handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}); err != nil {
 		t.Fatal(err)

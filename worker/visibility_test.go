@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	commonpb "go.temporal.io/api/common/v1"
 	enums "go.temporal.io/api/enums/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -65,7 +66,7 @@ func (r *rig) summaries(run client.WorkflowRun) map[enums.EventType][]string {
 	labels := map[enums.EventType][]string{}
 	for _, event := range r.history(run) {
 		if s := event.GetUserMetadata().GetSummary(); s != nil {
-			labels[event.EventType] = append(labels[event.EventType], strings.Trim(string(s.GetData()), `"`))
+			labels[event.EventType] = append(labels[event.EventType], strings.Trim(string(must(r.sealing().Decode([]*commonpb.Payload{s}))(r.t)[0].GetData()), `"`))
 		}
 	}
 	return labels

@@ -14,6 +14,7 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/payload"
 )
 
 // The updates that a Transmission takes while it runs; both take a Request and answer with a TransmissionState. They are
@@ -358,7 +359,7 @@ func (t *transmission) deliver(ctx workflow.Context) (*pause, error) {
 		return nil, err
 	case admission.Waits():
 		return t.putOff(ctx, admission)
-	case isOfType(err, activities.TypeNotSent):
+	case isOfType(err, activities.TypeNotSent), isOfType(err, payload.TypeUnopened):
 		return t.beginAgain(ctx)
 	}
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/payload"
 )
 
 // world stands in for the activities: it answers deliveries from a list, the last answer again and again, and keeps
@@ -255,16 +256,24 @@ func TestLostWorkerMeansUnknown(t *testing.T) {
 
 func TestDeliveryThatNeverLeftIsNoAttempt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.post = []error{temporal.NewNonRetryableApplicationError("database away", activities.TypeNotSent, nil), nil}
-	if _, err := w.run(t); err != nil {
-		t.Fatal(err)
-	}
-	if len(w.outcomes) != 1 || w.outcomes[0].AttemptCount != 1 || w.attempts[1].Delivery != 1 {
-		t.Errorf("recorded %+v", w.outcomes)
-	}
-	if waited := w.posts[1].At.Sub(w.posts[0].At); waited < notSentPause {
-		t.Errorf("begins again after %s, want %s", waited, notSentPause)
+	for name, err := range map[string]error{
+		"the database was away":        temporal.NewNonRetryableApplicationError("database away", activities.TypeNotSent, nil),
+		"the worker could not read it": temporal.NewApplicationError("the key is missing", payload.TypeUnopened),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.post = []error{err, nil}
+			if _, err := w.run(t); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.outcomes) != 1 || w.outcomes[0].AttemptCount != 1 || w.attempts[1].Delivery != 1 {
+				t.Errorf("recorded %+v", w.outcomes)
+			}
+			if waited := w.posts[1].At.Sub(w.posts[0].At); waited < notSentPause {
+				t.Errorf("begins again after %s, want %s", waited, notSentPause)
+			}
+		})
 	}
 }
 

@@ -44,13 +44,17 @@ func (f adminFlags) load(changes bool) (config, error) {
 	return cfg, nil
 }
 
-// openMigrated connects to a database whose schema is as new as this binary.
+// openMigrated connects to a database whose schema is as new as this binary, and whose keyring ours is.
 func openMigrated(ctx context.Context, cfg config) (*db.Store, error) {
-	store, err := openStore(ctx, cfg)
+	keys, err := cfg.keyring()
 	if err != nil {
 		return nil, err
 	}
-	if err := store.CheckMigrated(ctx); err != nil {
+	store, err := openStore(ctx, cfg, keys)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Check(ctx); err != nil {
 		store.Close()
 		return nil, err
 	}

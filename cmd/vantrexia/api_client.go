@@ -80,13 +80,23 @@ func (r apiClient) call(ctx context.Context, method, path string, body, out any)
 	return nil
 }
 
-// apiRefused is what the API says about a request that it refuses.
+// apiError is what the API says about a request that it refuses.
+type apiError struct {
+	status int
+	code   string
+	detail string
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("the API answered %d: %s", e.status, e.detail) }
+
+// apiRefused reads the answer to a request that the API refuses.
 func apiRefused(status int, text []byte) error {
 	var refused struct {
 		Detail string `json:"detail"`
+		Code   string `json:"code"`
 	}
 	if json.Unmarshal(text, &refused) != nil || refused.Detail == "" {
 		return fmt.Errorf("the API answered %d %s, check --url", status, http.StatusText(status))
 	}
-	return fmt.Errorf("the API answered %d: %s", status, refused.Detail)
+	return &apiError{status: status, code: refused.Code, detail: refused.Detail}
 }

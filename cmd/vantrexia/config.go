@@ -23,6 +23,7 @@ import (
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
 	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/secretfile"
 )
 
 // config is every setting of every role, read once from the environment. .env.example explains each.
@@ -30,6 +31,7 @@ type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
 	KeyringFile       string          `env:"KEYRING_FILE" envDefault:".local/keyring.json"`
+	UnencryptedHosts  []string        `env:"ALLOW_UNENCRYPTED_HOSTS"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
 	TemporalPort      int             `env:"TEMPORAL_PORT" envDefault:"7233"`
@@ -76,6 +78,7 @@ type ecwConfig struct {
 	KeyID          string        `env:"KEY_ID" envDefault:"vantrexia-ecw-key-1"`
 	OtherKeyFile   string        `env:"OTHER_KEY_FILE"`
 	OtherKeyID     string        `env:"OTHER_KEY_ID"`
+	KeysDir        string        `env:"KEYS_DIR"`
 	Scope          string        `env:"SCOPE"`
 	WriteMode      string        `env:"WRITE_MODE" envDefault:"observation"`
 	TokenURL       string        `env:"TOKEN_URL"`
@@ -183,12 +186,13 @@ func loadConfig() (config, error) {
 		return config{}, nameSettings(err)
 	}
 
-	if err := cfg.readSecretFiles(); err != nil {
+	cfg.DatabaseURL, err = secret{"DATABASE_URL", cfg.DatabaseURL, cfg.DatabaseURLFile}.read()
+	if err != nil {
 		return config{}, err
 	}
 
 	cfg.findKey()
-	return cfg, cfg.check()
+	return cfg, errors.Join(cfg.check(), cfg.ECW.checkKeysDir(os.Getenv))
 }
 
 // tutorialKey is where the integration's tutorial puts the key.
@@ -242,36 +246,28 @@ func variable(field string) string {
 	return field
 }
 
-// readSecretFiles reads the secrets that are set as a file, which is how Docker and Kubernetes pass secrets.
-func (c *config) readSecretFiles() error {
-	for _, secret := range []struct {
-		setting string
-		value   *string
-		file    string
-	}{
-		{"DATABASE_URL", &c.DatabaseURL, c.DatabaseURLFile},
-		{"ECW_CLIENT_SECRET", &c.ECW.ClientSecret, c.ECW.SecretFile},
-		{"API_OTHER_TOKEN_SECRET", &c.OtherSecret, c.OtherSecretFile},
-		{"OIDC_CLIENT_SECRET", &c.OIDC.ClientSecret, c.OIDC.ClientSecretFile},
-	} {
-		if secret.file == "" {
-			continue
-		}
-		if *secret.value != "" {
-			return fmt.Errorf("%s and %s_FILE are both set: set one of them", secret.setting, secret.setting)
-		}
+// secret is a setting that may also be a file, which is how Docker and Kubernetes pass secrets. It is read by
+// the roles that use it, because the others do not have the file.
+type secret struct{ setting, value, file string }
 
-		text, err := os.ReadFile(secret.file)
-		if err != nil {
-			return fmt.Errorf("%s_FILE: %w", secret.setting, err)
-		}
-
-		if *secret.value = strings.TrimSpace(string(text)); *secret.value == "" {
-			return fmt.Errorf("%s_FILE: %s is empty", secret.setting, secret.file)
-		}
+func (s secret) read() (string, error) {
+	if s.file == "" {
+		return s.value, nil
+	}
+	if s.value != "" {
+		return "", fmt.Errorf("%s and %s_FILE are both set: set one of them", s.setting, s.setting)
 	}
 
-	return nil
+	text, err := secretfile.Read(s.file)
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", s.setting, err)
+	}
+
+	value := strings.TrimSpace(string(text))
+	if value == "" {
+		return "", fmt.Errorf("%s_FILE: %s is empty", s.setting, s.file)
+	}
+	return value, nil
 }
 
 func (c config) check() error {
@@ -350,22 +346,29 @@ func (c config) tokenSecret() ([]byte, error) {
 	if c.TokenSecret != "" {
 		return []byte(c.TokenSecret), nil
 	}
-	secret, err := os.ReadFile(c.TokenSecretFile)
-	if err != nil {
+	text, err := secretfile.Read(c.TokenSecretFile)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no secret for API tokens: set API_TOKEN_SECRET, or API_TOKEN_SECRET_FILE to a file that exists (%w)", err)
 	}
-	return []byte(strings.TrimSpace(string(secret))), nil
+	if err != nil {
+		return nil, fmt.Errorf("API_TOKEN_SECRET_FILE: %w", err)
+	}
+	return []byte(strings.TrimSpace(string(text))), nil
 }
 
 // signer signs the API's bearer tokens, and takes those of the other secret too.
 func (c config) signer() (*account.Signer, error) {
-	secret, err := c.tokenSecret()
+	signing, err := c.tokenSecret()
 	if err != nil {
 		return nil, err
 	}
-	secrets := [][]byte{secret}
-	if c.OtherSecret != "" {
-		secrets = append(secrets, []byte(c.OtherSecret))
+	other, err := secret{"API_OTHER_TOKEN_SECRET", c.OtherSecret, c.OtherSecretFile}.read()
+	if err != nil {
+		return nil, err
+	}
+	secrets := [][]byte{signing}
+	if other != "" {
+		secrets = append(secrets, []byte(other))
 	}
 
 	// Without these, a token that another system signed with the same secret would be taken.
@@ -386,26 +389,6 @@ func (c config) signToken(subject string, role account.Role, life time.Duration)
 	return signer.Sign(subject, role, "", life)
 }
 
-// signingKey returns the key that signs our assertions for eCW. The API publishes its public half.
-func (c config) signingKey() (*ecw.Key, error) {
-	setting := "ECW_PRIVATE_KEY"
-	load := func() (*ecw.Key, error) { return ecw.LoadKey([]byte(c.ECW.PrivateKey), c.ECW.KeyID) }
-	if c.ECW.PrivateKey == "" {
-		setting = "ECW_PRIVATE_KEY_FILE"
-		load = func() (*ecw.Key, error) { return ecw.LoadKeyFile(c.ECW.PrivateKeyFile, c.ECW.KeyID) }
-	}
-
-	key, err := load()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %s does not exist: run `vantrexia keys generate`, or set it to the file of your key", setting,
-			c.ECW.PrivateKeyFile)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
-	}
-	return key, nil
-}
-
 // keyring reads the keys with which stored data is sealed.
 func (c config) keyring() (*keyring.Keyring, error) {
 	keys, err := keyring.Open(c.KeyringFile)
@@ -419,60 +402,39 @@ func (c config) keyring() (*keyring.Keyring, error) {
 	return keys, nil
 }
 
-// jwks is the key set that the API publishes: the signing key and, during a rotation, the old or the next
-// one. It is empty for an app that authenticates with a client secret.
-func (c config) jwks() ([]byte, error) {
-	if ecw.AppType(c.ECW.AppType) == ecw.ConfidentialClient {
-		return []byte(`{"keys":[]}`), nil
-	}
-
-	signing, err := c.signingKey()
-	if err != nil {
-		return nil, err
-	}
-	if c.ECW.OtherKeyFile == "" {
-		return ecw.PublicJWKS(signing)
-	}
-
-	other, err := ecw.LoadKeyFile(c.ECW.OtherKeyFile, c.ECW.OtherKeyID)
-	if err != nil {
-		return nil, fmt.Errorf("ECW_OTHER_KEY_FILE, ECW_OTHER_KEY_ID: %w", err)
-	}
-	return ecw.PublicJWKS(signing, other)
-}
-
 // checkSecrets returns an error for a key or a secret that cannot be used, before anything slow starts.
 func (c config) checkSecrets(log *slog.Logger) error {
-	if _, err := c.ehr(log, nil); err != nil {
+	keys, err := c.ecwKeys(log)
+	if err != nil {
 		return err
 	}
-	if _, err := c.jwks(); err != nil {
+	if _, err := c.ehr(log, nil, keys); err != nil {
 		return err
 	}
-	_, err := c.signer()
+	if _, err := c.OIDC.secret(); err != nil {
+		return err
+	}
+	_, err = c.signer()
 	return err
 }
 
 // ehr returns a client of the practice's eCW.
-func (c config) ehr(log *slog.Logger, limiter ecw.Limiter) (*ecw.Client, error) {
-	made, err := c.ehrConfig(log, limiter)
+func (c config) ehr(log *slog.Logger, limiter ecw.Limiter, keys ecwKeys) (*ecw.Client, error) {
+	made, err := c.ehrConfig(log, limiter, keys)
 	if err != nil {
 		return nil, err
 	}
 	return ecw.New(made)
 }
 
-func (c config) ehrConfig(log *slog.Logger, limiter ecw.Limiter) (ecw.Config, error) {
-	var key *ecw.Key
-	if ecw.AppType(c.ECW.AppType) != ecw.ConfidentialClient {
-		var err error
-		if key, err = c.signingKey(); err != nil {
-			return ecw.Config{}, err
-		}
+func (c config) ehrConfig(log *slog.Logger, limiter ecw.Limiter, keys ecwKeys) (ecw.Config, error) {
+	clientSecret, err := secret{"ECW_CLIENT_SECRET", c.ECW.ClientSecret, c.ECW.SecretFile}.read()
+	if err != nil {
+		return ecw.Config{}, err
 	}
 	return ecw.Config{
 		ClientID:      c.ECW.ClientID,
-		ClientSecret:  c.ECW.ClientSecret,
+		ClientSecret:  clientSecret,
 		PracticeCode:  c.ECW.PracticeCode,
 		AppType:       ecw.AppType(c.ECW.AppType),
 		Environment:   ecw.Environment(c.ECW.Environment),
@@ -481,7 +443,7 @@ func (c config) ehrConfig(log *slog.Logger, limiter ecw.Limiter) (ecw.Config, er
 		Scope:         c.ECW.Scope,
 		WriteMode:     ecw.WriteMode(c.ECW.WriteMode),
 		AllowHTTPHost: c.ECW.AllowHTTPHost,
-		Key:           key,
+		SigningKey:    keys.signing,
 		Timeout:       c.ECW.Timeout,
 		Logger:        log,
 		Limiter:       limiter,

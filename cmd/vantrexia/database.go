@@ -11,24 +11,24 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/vantrexia/vantrexia/db"
+	"github.com/vantrexia/vantrexia/keyring"
 )
 
 // newStore makes the connection pool, and does not connect yet.
-func newStore(ctx context.Context, cfg config) (*db.Store, error) {
+func newStore(ctx context.Context, cfg config, keys *keyring.Keyring) (*db.Store, error) {
 	if cfg.DatabaseURL == "" {
-		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `make run`, " +
-			"which starts a database")
+		return nil, errors.New("DATABASE_URL is not set: set it to postgres://user:password@host:5432/database?sslmode=verify-full, or " +
+			"use `make run`, which starts a database")
 	}
-	keys, err := cfg.keyring()
-	if err != nil {
+	if err := cfg.checkDatabaseTLS(); err != nil {
 		return nil, err
 	}
 	return db.NewStore(ctx, cfg.DatabaseURL, keys)
 }
 
 // openStore is newStore followed by a ping: it fails if the database is unreachable.
-func openStore(ctx context.Context, cfg config) (*db.Store, error) {
-	store, err := newStore(ctx, cfg)
+func openStore(ctx context.Context, cfg config, keys *keyring.Keyring) (*db.Store, error) {
+	store, err := newStore(ctx, cfg, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 		return nil
 	}
 
-	err := await(ctx, d.log, "the database", ask, db.IsRefused)
+	err := await(ctx, d.log, "the database", ask, neverWorks)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -103,10 +103,13 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 	return nil
 }
 
+// neverWorks reports whether asking the database again is in vain.
+func neverWorks(err error) bool { return db.IsRefused(err) || errors.Is(err, db.ErrOtherKeyring) }
+
 func (d dependencies) checkDatabase(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return d.store.CheckMigrated(ctx)
+	return d.store.Check(ctx)
 }
 
 // warnOfServerLog warns of PostgreSQL settings that let patient data into the server's log, which nobody

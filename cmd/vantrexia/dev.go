@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"sync/atomic"
 
@@ -51,7 +52,7 @@ func runDev(ctx context.Context, cfg config, out io.Writer) error {
 	}
 
 	fmt.Fprintln(out, "Starting Vantrexia …")
-	children, stop, err := startChildren(ctx, &cfg, log, out)
+	children, stop, err := startChildren(ctx, &cfg, ports, log, out)
 	defer stop()
 
 	if err != nil {
@@ -97,7 +98,12 @@ func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) 
 
 // connectDev connects to the database and to Temporal, and brings both up to date.
 func (d *dependencies) connectDev(ctx context.Context) (err error) {
-	if d.store, err = openStore(ctx, d.cfg); err != nil {
+	if d.keys, err = d.cfg.keyring(); err != nil {
+		return err
+	}
+	go d.keys.Watch(ctx, d.log)
+
+	if d.store, err = openStore(ctx, d.cfg, d.keys); err != nil {
 		return err
 	}
 
@@ -105,7 +111,7 @@ func (d *dependencies) connectDev(ctx context.Context) (err error) {
 		return err
 	}
 
-	if d.temporal, err = newTemporalClient(d.cfg); err != nil {
+	if d.temporal, err = newTemporalClient(d.cfg, d.keys); err != nil {
 		return err
 	}
 
@@ -118,10 +124,27 @@ func devRoles(d dependencies, p ports) (roles []role) {
 	if p.sandbox != nil {
 		roles = append(roles, role{"sandbox EHR", func(ctx context.Context) error { return serveSandbox(ctx, d.cfg, d.log, p.sandbox) }})
 	}
+	if d.cfg.TemporalUIURL != "" {
+		roles = append(roles, role{"codec", func(ctx context.Context) error { return serveCodec(ctx, d.cfg, p.codec) }})
+	}
 	return append(roles,
 		role{"worker", func(ctx context.Context) error { return runWorker(ctx, d) }},
 		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, p.api) }},
 	)
+}
+
+// serveCodec shows the developer, whose machine has all secrets, what workflows hold.
+func serveCodec(ctx context.Context, cfg config, listener net.Listener) error {
+	f, err := newForwarder(cfg, cfg.TemporalUIURL)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	api, err := newAPIClient(cfg, "", "none yet")
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	f.host, f.token = listener.Addr().String(), ownToken{cfg, api}
+	return serveHTTP(ctx, listener, f, cfg.DrainTimeout)
 }
 
 // makeSecrets makes the keyring, the signing key and the secret of the API's tokens when this is the first start.
@@ -131,7 +154,7 @@ func makeSecrets(cfg config) error {
 			return fmt.Errorf("KEYRING_FILE: %w", err)
 		}
 	}
-	if cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
+	if cfg.ECW.KeysDir == "" && cfg.ECW.PrivateKey == "" && missing(cfg.ECW.PrivateKeyFile) {
 		if _, err := generateKey(cfg.ECW.PrivateKeyFile, cfg.ECW.KeyID); err != nil {
 			return fmt.Errorf("ECW_PRIVATE_KEY_FILE: %w", err)
 		}

@@ -15,7 +15,11 @@ import (
 )
 
 // ports are opened before anything slow starts, so that a port that is taken is reported at once.
-type ports struct{ api, sandbox net.Listener }
+type ports struct {
+	api, sandbox net.Listener
+	// codec is where the Web UI has payloads decoded. It may be any port: the Web UI is told.
+	codec net.Listener
+}
 
 // openPorts opens the ports and puts their addresses into the settings, because port 0 means any free port.
 // The caller closes them, also after an error.
@@ -25,6 +29,9 @@ func openPorts(cfg *config, withSandbox bool) (p ports, err error) {
 	}
 
 	cfg.APIAddress = p.api.Addr().String()
+	if p.codec, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return p, err
+	}
 	if !withSandbox {
 		return p, nil
 	}
@@ -39,7 +46,7 @@ func openPorts(cfg *config, withSandbox bool) (p ports, err error) {
 
 // close closes the ports. One that was served is closed already, which does no harm.
 func (p ports) close() {
-	for _, listener := range []net.Listener{p.api, p.sandbox} {
+	for _, listener := range []net.Listener{p.api, p.sandbox, p.codec} {
 		if listener != nil {
 			_ = listener.Close()
 		}
@@ -49,7 +56,7 @@ func (p ports) close() {
 // startChildren starts Temporal and PostgreSQL, unless the settings name servers to use, and puts their
 // addresses into the settings. Temporal comes first, because it starts fast and its ports may be taken. stop
 // must be called, also after an error.
-func startChildren(ctx context.Context, cfg *config, log *slog.Logger, out io.Writer) (children []role, stop func(), err error) {
+func startChildren(ctx context.Context, cfg *config, p ports, log *slog.Logger, out io.Writer) (children []role, stop func(), err error) {
 	var stops []func()
 	stop = func() {
 		for _, stop := range stops {
@@ -57,7 +64,7 @@ func startChildren(ctx context.Context, cfg *config, log *slog.Logger, out io.Wr
 		}
 	}
 	if cfg.TemporalAddress == "" {
-		temporal, err := startTemporal(ctx, *cfg, log)
+		temporal, err := startTemporal(ctx, *cfg, p, log)
 		if err != nil {
 			return nil, stop, err
 		}
@@ -98,7 +105,7 @@ func startPostgres(ctx context.Context, log *slog.Logger, out io.Writer) (*devst
 	return postgres, nil
 }
 
-func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack.Temporal, error) {
+func startTemporal(ctx context.Context, cfg config, p ports, log *slog.Logger) (*devstack.Temporal, error) {
 	uiPort, err := localPort(cfg.TemporalUIAddress)
 	if err != nil {
 		return nil, err
@@ -109,6 +116,7 @@ func startTemporal(ctx context.Context, cfg config, log *slog.Logger) (*devstack
 		Dir:        filepath.Join(stateDir, "temporal"),
 		Port:       cfg.TemporalPort,
 		UIPort:     uiPort,
+		Codec:      "http://" + p.codec.Addr().String(),
 		Namespaces: []string{cfg.TemporalNamespace},
 		Logger:     log,
 		// Set at the start: a running server takes seconds to notice a new one, and the first reading would

@@ -9,7 +9,6 @@ import (
 
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/fhir"
-	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // installation is migrated, and its sandbox EHR runs.
@@ -32,7 +31,7 @@ func install(t *testing.T, settings ...string) *installation {
 		Binary: path,
 		Dir:    workDir(t),
 		Settings: append(settings,
-			"KEYRING_FILE="+keyringtest.File(t), "DATABASE_URL="+stack.Postgres(t),
+			"DATABASE_URL="+stack.Postgres(t),
 			"TEMPORAL_ADDRESS="+temporalAddress,
 			"TEMPORAL_NAMESPACE="+namespace,
 			"API_ADDRESS="+apiAddress,

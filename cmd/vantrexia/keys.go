@@ -24,11 +24,12 @@ func keysCommand() *cobra.Command {
 	generate := &cobra.Command{
 		Use:   "generate",
 		Short: "Write a new RSA private key and print the public JWKS",
-		Long: `Writes a new 2048-bit RSA private key that only you can read. It never overwrites a file. It prints the JWKS that the API
+		Long: `Writes a new 3072-bit RSA private key that only you can read. It never overwrites a file. It prints the JWKS that the API
 publishes for the key at /.well-known/jwks.json.
 
 Then set ECW_PRIVATE_KEY_FILE to the file, and ECW_KEY_ID to the kid. A key in backend/keys/private.pem is found without a
-setting.`,
+setting. Or set ECW_KEYS_DIR to the directory of a file that is named after its kid, such as vantrexia-ecw-key-1.pem: then
+"vantrexia keys rotate-ecw" can replace the key while everything runs.`,
 		Example: "  vantrexia keys generate --out ecw-2027.pem --kid vantrexia-ecw-key-2",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,7 +49,7 @@ setting.`,
 
 	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
 	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
-	keys.AddCommand(generate, keysCreateCommand())
+	keys.AddCommand(generate, rotateECWCommand(), keysCreateCommand(), keysRotateCommand(), keysEscrowCommand())
 	return keys
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +14,7 @@ import (
 // publishedKeys lists the kids of the JWKS that the API would serve.
 func publishedKeys(t *testing.T, cfg config) []string {
 	t.Helper()
-	jwks, err := cfg.jwks()
+	keys, err := cfg.ecwKeys(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +22,7 @@ func publishedKeys(t *testing.T, cfg config) []string {
 	var set struct {
 		Keys []map[string]any `json:"keys"`
 	}
-	if err := json.Unmarshal(jwks, &set); err != nil {
+	if err := json.Unmarshal(keys.jwks(), &set); err != nil {
 		t.Fatal(err)
 	}
 
@@ -59,7 +60,7 @@ func TestRotationPublishesBothKeys(t *testing.T) {
 	}
 
 	cfg.ECW.OtherKeyID = "key-1"
-	if _, err := cfg.jwks(); err == nil {
+	if _, err := cfg.ecwKeys(slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("two keys with one id were published: eCW would refuse both")
 	}
 }
@@ -127,9 +128,9 @@ func loadedKeys(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := cfg.jwks()
+	keys, err := cfg.ecwKeys(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(set)
+	return string(keys.jwks())
 }

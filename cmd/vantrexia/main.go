@@ -72,7 +72,7 @@ explains them all.`,
 
 	root.AddCommand(
 		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
-		simulateCommand(), tokenCommand(), keysCommand(), usersCommand(), apiKeysCommand(),
+		simulateCommand(), tokenCommand(), keysCommand(), certsCommand(), usersCommand(), apiKeysCommand(), codecCommand(),
 	)
 	return root
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -25,16 +26,20 @@ one after the other migrate.`,
 			if err != nil {
 				return err
 			}
-			if err := migrateDatabase(cmd.Context(), cfg, cmd.OutOrStdout()); err != nil {
+			keys, err := cfg.keyring()
+			if err != nil {
 				return err
 			}
-			return migrateTemporal(cmd.Context(), cfg, cmd.OutOrStdout())
+			if err := migrateDatabase(cmd.Context(), cfg, keys, cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return migrateTemporal(cmd.Context(), cfg, keys, cmd.OutOrStdout())
 		},
 	}
 }
 
-func migrateDatabase(ctx context.Context, cfg config, out io.Writer) error {
-	store, err := openStore(ctx, cfg)
+func migrateDatabase(ctx context.Context, cfg config, keys *keyring.Keyring, out io.Writer) error {
+	store, err := openStore(ctx, cfg, keys)
 	if err != nil {
 		return err
 	}
@@ -49,8 +54,8 @@ func migrateDatabase(ctx context.Context, cfg config, out io.Writer) error {
 	return nil
 }
 
-func migrateTemporal(ctx context.Context, cfg config, out io.Writer) error {
-	temporal, err := newTemporalClient(cfg)
+func migrateTemporal(ctx context.Context, cfg config, keys *keyring.Keyring, out io.Writer) error {
+	temporal, err := newTemporalClient(cfg, keys)
 	if err != nil {
 		return err
 	}

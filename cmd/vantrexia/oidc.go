@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +43,7 @@ func (c oidcConfig) check(publicURL string) (errs []error) {
 	}
 	for _, needed := range []struct{ setting, value, remedy string }{
 		{"OIDC_CLIENT_ID", c.ClientID, "the provider gave it when you registered Vantrexia"},
-		{"OIDC_CLIENT_SECRET", c.ClientSecret, "the provider gave it when you registered Vantrexia; or set OIDC_CLIENT_SECRET_FILE"},
+		{"OIDC_CLIENT_SECRET", cmp.Or(c.ClientSecret, c.ClientSecretFile), "the provider gave it when you registered Vantrexia; or set OIDC_CLIENT_SECRET_FILE"},
 		{"OIDC_GROUPS_CLAIM", c.GroupsClaim, "for example groups"},
 	} {
 		if needed.value == "" {
@@ -94,7 +95,15 @@ func (c oidcConfig) groupRoles() ([]account.GroupRole, error) {
 	return roles, nil
 }
 
-// forAPI is the zero value without an issuer.
+// secret is read by the API only, which alone has the file.
+func (c oidcConfig) secret() (string, error) {
+	if c.Issuer == "" {
+		return "", nil
+	}
+	return secret{"OIDC_CLIENT_SECRET", c.ClientSecret, c.ClientSecretFile}.read()
+}
+
+// forAPI is the zero value without an issuer. The client's secret may be in a file: see secret.
 func (c oidcConfig) forAPI() account.OIDCConfig {
 	if c.Issuer == "" {
 		return account.OIDCConfig{}

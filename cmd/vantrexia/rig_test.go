@@ -96,6 +96,12 @@ type process struct {
 // start runs the binary with these settings and no others. It is killed when the test ends before it does.
 func start(t *testing.T, dir string, settings []string, args ...string) *process {
 	t.Helper()
+	return startTyping(t, dir, settings, "", args...)
+}
+
+// startTyping is start with an input.
+func startTyping(t *testing.T, dir string, settings []string, input string, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +109,7 @@ func start(t *testing.T, dir string, settings []string, args ...string) *process
 
 	p := &process{cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, &p.stdout, &p.stderr
+	p.cmd.Stdin = strings.NewReader(input)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, settings...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,6 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
-	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -81,7 +80,11 @@ func (p parts) check(cfg config, log *slog.Logger) error {
 	if p.api {
 		return cfg.checkSecrets(log)
 	}
-	_, err := cfg.ehr(log, nil) // a worker needs no secret of the API
+	keys, err := cfg.ecwKeys(log) // a worker needs no secret of the API
+	if err != nil {
+		return err
+	}
+	_, err = cfg.ehr(log, nil, keys)
 	return err
 }
 
@@ -100,11 +103,16 @@ func serve(ctx context.Context, p parts) error {
 	d := dependencies{cfg: cfg, log: log, working: new(atomic.Bool)}
 	defer d.close()
 
-	if d.store, err = newStore(ctx, cfg); err != nil {
+	if d.keys, err = cfg.keyring(); err != nil {
+		return err
+	}
+	go d.keys.Watch(ctx, log)
+
+	if d.store, err = newStore(ctx, cfg, d.keys); err != nil {
 		return err
 	}
 
-	if d.temporal, err = newTemporalClient(cfg); err != nil {
+	if d.temporal, err = newTemporalClient(cfg, d.keys); err != nil {
 		return err
 	}
 
@@ -121,7 +129,7 @@ func serve(ctx context.Context, p parts) error {
 func serveRoles(ctx context.Context, d dependencies, p parts) ([]role, error) {
 	migrated := make(chan struct{})
 	roles := []role{{"database", func(ctx context.Context) error { return awaitDatabase(ctx, d, migrated) }}}
-	if err := d.checkDatabase(ctx); db.IsRefused(err) {
+	if err := d.checkDatabase(ctx); neverWorks(err) {
 		return nil, databaseError(err)
 	}
 

@@ -41,6 +41,8 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		"unparsable database URL": {"DATABASE_URL=foo", "DATABASE_URL cannot be read"},
 		"wrong password":          {"DATABASE_URL=" + wrongPassword.String(), "password authentication failed"},
 		"unknown database":        {"DATABASE_URL=" + wrongName.String(), "does not exist"},
+		"database without TLS":    {"DATABASE_URL=postgres://u:hunter2@db.example/v", "sslmode=verify-full"},
+		"Temporal without TLS":    {"TEMPORAL_ADDRESS=temporal:7233", "TEMPORAL_TLS=true"},
 		"taken health address":    {"HEALTH_ADDRESS=" + taken.Addr().String(), "HEALTH_ADDRESS"},
 		"no drain timeout":        {"DRAIN_TIMEOUT=0s", "DRAIN_TIMEOUT"},
 		"unreadable key":          {"ECW_PRIVATE_KEY=nonsense", "ECW_PRIVATE_KEY"},
@@ -63,7 +65,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 func TestMigrationsThatStartTogether(t *testing.T) {
 	t.Parallel()
 	address, namespace := stack.Temporal(t)
-	settings := []string{"DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + address, "TEMPORAL_NAMESPACE=" + namespace}
+	settings := []string{"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + stack.Postgres(t), "TEMPORAL_ADDRESS=" + address, "TEMPORAL_NAMESPACE=" + namespace}
 	said := make([]string, 3)
 	var group sync.WaitGroup
 	for i := range said {
@@ -96,7 +98,7 @@ func TestARevealingServerLogIsNamed(t *testing.T) {
 	dir, database := workDir(t), stack.Postgres(t)
 	settings := []string{
 		"TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=127.0.0.1:0", "API_TOKEN_SECRET=" + strings.Repeat("s", 32),
-		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=" + database,
+		"ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD", "KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + database,
 	}
 
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")

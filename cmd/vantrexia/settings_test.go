@@ -43,7 +43,12 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		made, err := cfg.ehrConfig(slog.New(slog.DiscardHandler), nil)
+		log := slog.New(slog.DiscardHandler)
+		keys, err := cfg.ecwKeys(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := cfg.ehrConfig(log, nil, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +61,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 	}
 
 	thumbprint := func(c ecw.Config) string {
-		set, err := ecw.PublicJWKS(c.Key)
+		set, err := ecw.PublicJWKS(c.SigningKey())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +81,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		"ECW_ENVIRONMENT":        {"production", func(c ecw.Config) bool { return c.Environment == ecw.Production }},
 		"ECW_PRACTICE_CODE":      {"OTHER", func(c ecw.Config) bool { return c.PracticeCode == "OTHER" }},
 		"ECW_APP_TYPE": {"confidential_client", func(c ecw.Config) bool {
-			return c.AppType == ecw.ConfidentialClient && c.Key == nil
+			return c.AppType == ecw.ConfidentialClient && c.SigningKey == nil
 		}},
 		"ECW_PRIVATE_KEY_FILE": {filepath.Join(dir, "other"), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
 		"ECW_PRIVATE_KEY":      {text(t, filepath.Join(dir, "other")), func(c ecw.Config) bool { return thumbprint(c) != thumbprint(before) }},
@@ -110,8 +115,8 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 
 	t.Run("elsewhere", func(t *testing.T) {
 		cfg, _ := load(t, elsewhere)
-		if set, err := cfg.jwks(); err != nil || !strings.Contains(string(set), "other-kid") {
-			t.Errorf("the key set is %s, %v", set, err)
+		if got := publishedKeys(t, cfg); !slices.Contains(got, "other-kid") {
+			t.Errorf("published are %v", got)
 		}
 
 		d := dependencies{cfg: cfg, log: slog.New(slog.DiscardHandler)}
@@ -128,6 +133,7 @@ func TestEverySettingReachesTheClient(t *testing.T) {
 		}
 	})
 
+	tested["ECW_KEYS_DIR"] = true // by TestADirectoryOfKeys
 	for name := range settings(reflect.TypeFor[config](), "") {
 		if _, isElsewhere := elsewhere[name]; strings.HasPrefix(name, "ECW_") && !tested[name] && !isElsewhere {
 			t.Errorf("no test checks where %s goes", name)
@@ -330,6 +336,25 @@ func TestRetainedTimesReachThePrune(t *testing.T) {
 	t.Setenv("RETAIN_IMPORTS", "90d")
 	if _, err := loadConfig(); err == nil || !strings.HasPrefix(err.Error(), "RETAIN_IMPORTS cannot be read; .env.example shows its form") {
 		t.Errorf("90d is refused with %v", err)
+	}
+}
+
+// TestPlainPayloadsAreReadUntilADay: the day reaches the converters.
+func TestPlainPayloadsAreReadUntilADay(t *testing.T) {
+	for set, want := range map[string]time.Time{"": {}, "2026-12-31": time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)} {
+		t.Setenv("TEMPORAL_PLAIN_PAYLOADS_UNTIL", set)
+		cfg, err := loadConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.payloads(nil).PlainUntil; !got.Equal(want) {
+			t.Errorf("set to %q they are read until %s, want %s", set, got, want)
+		}
+	}
+
+	t.Setenv("TEMPORAL_PLAIN_PAYLOADS_UNTIL", "tomorrow")
+	if _, err := loadConfig(); err == nil || !strings.HasPrefix(err.Error(), "TEMPORAL_PLAIN_PAYLOADS_UNTIL cannot be read") {
+		t.Errorf("tomorrow is refused with %v", err)
 	}
 }
 

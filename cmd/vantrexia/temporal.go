@@ -16,6 +16,9 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc/codes"
 
+	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/payload"
+	"github.com/vantrexia/vantrexia/secretfile"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -29,21 +32,50 @@ type temporalConfig struct {
 	ClientKeyPath  string `env:"TLS_CLIENT_KEY_PATH"`
 	ServerCAPath   string `env:"TLS_SERVER_CA_CERT_PATH"`
 	ServerName     string `env:"TLS_SERVER_NAME"`
+
+	PlainPayloadsUntil day `env:"PLAIN_PAYLOADS_UNTIL"`
+}
+
+// day is the beginning of a day in UTC; the zero value is none.
+type day time.Time
+
+// UnmarshalText reads a day as it stands in a setting.
+func (d *day) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	parsed, err := time.Parse(time.DateOnly, string(text))
+	*d = day(parsed)
+	return err
+}
+
+// payloads seals what Temporal stores.
+func (c config) payloads(keys *keyring.Keyring) payload.Sealing {
+	return payload.Sealing{
+		Keys:       keys,
+		Namespace:  c.TemporalNamespace,
+		PlainUntil: time.Time(c.Temporal.PlainPayloadsUntil),
+	}
 }
 
 // newTemporalClient connects when it is first used, so that Temporal may start after us.
-func newTemporalClient(cfg config) (client.Client, error) {
+func newTemporalClient(cfg config, keys *keyring.Keyring) (client.Client, error) {
 	options := client.Options{
 		HostPort:  cfg.temporalAddress(),
 		Namespace: cfg.TemporalNamespace,
 		Logger:    temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
 	}
 
+	options.DataConverter, options.FailureConverter = cfg.payloads(keys).Converters()
+
 	// Our messages are a kilobyte or two: compressing them costs both sides more than it saves.
 	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 
 	var err error
 	if options.ConnectionOptions.TLS, err = cfg.Temporal.tls(); err != nil {
+		return nil, err
+	}
+	if err := cfg.checkTemporalTLS(options.ConnectionOptions.TLS != nil); err != nil {
 		return nil, err
 	}
 
@@ -86,7 +118,7 @@ func (c temporalConfig) tls() (*tls.Config, error) {
 	// The certificate is read at each connection, so that a renewed one needs no restart. It is also read
 	// once now, so that a wrong one is reported at once.
 	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(c.ClientCertPath, c.ClientKeyPath)
+		pair, err := loadKeyPair(c.ClientCertPath, c.ClientKeyPath)
 		return &pair, err
 	}
 	if _, err := load(nil); err != nil {
@@ -108,7 +140,7 @@ func (c temporalConfig) credentials() (client.Credentials, error) {
 	}
 
 	load := func(context.Context) (string, error) {
-		key, err := os.ReadFile(c.APIKeyFile)
+		key, err := secretfile.Read(c.APIKeyFile)
 		return strings.TrimSpace(string(key)), err
 	}
 	if _, err := load(context.Background()); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -19,8 +20,11 @@ import (
 	"go.temporal.io/sdk/client"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
 // caller is who a secured Temporal was asked by.
@@ -28,7 +32,7 @@ type caller struct{ certificate, authorization string }
 
 // securedTemporal accepts TLS with any client certificate or none, and records who connects. Every call to it
 // fails.
-func securedTemporal(t *testing.T, certificate tls.Certificate) (address string, asked <-chan caller) {
+func securedTemporal(t *testing.T, certificate tls.Certificate, options ...grpc.ServerOption) (address string, asked <-chan caller) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,7 +40,7 @@ func securedTemporal(t *testing.T, certificate tls.Certificate) (address string,
 	}
 
 	calls := make(chan caller, 100)
-	server := grpc.NewServer(
+	server := grpc.NewServer(append(options,
 		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert})),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 			var c caller
@@ -49,7 +53,7 @@ func securedTemporal(t *testing.T, certificate tls.Certificate) (address string,
 			c.authorization = strings.Join(md.Get("authorization"), ",")
 			calls <- c
 			return nil
-		}))
+		}))...)
 
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
@@ -120,7 +124,7 @@ func TestTemporalIsToldWhoWeAre(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, asked := securedTemporal(t, server)
-			temporal, err := newTemporalClient(config{TemporalAddress: address, TemporalNamespace: "default", Temporal: c.settings})
+			temporal, err := newTemporalClient(config{TemporalAddress: address, TemporalNamespace: "default", Temporal: c.settings}, keyringtest.Shared())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,6 +141,52 @@ func TestTemporalIsToldWhoWeAre(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTemporalSeesARenewedCertificate: a client certificate that is replaced is used at the next connection, without a restart.
+func TestTemporalSeesARenewedCertificate(t *testing.T) {
+	t.Parallel()
+	server, ca, _ := certificate(t, "temporal.example")
+	_, certFile, keyFile := certificate(t, "before")
+	_, renewedCert, renewedKey := certificate(t, "renewed")
+	address, asked := securedTemporal(t, server, grpc.KeepaliveParams(keepalive.ServerParameters{
+		MaxConnectionAge:      50 * time.Millisecond, // Temporal's own is five minutes
+		MaxConnectionAgeGrace: time.Second,
+	}))
+	temporal, err := newTemporalClient(config{
+		TemporalAddress:   address,
+		TemporalNamespace: "default",
+		Temporal:          temporalConfig{ClientCertPath: certFile, ClientKeyPath: keyFile, ServerCAPath: ca},
+	}, keyringtest.Shared())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer temporal.Close()
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	awaitCaller := func(want string) {
+		t.Helper()
+		for {
+			go func() { _, _ = temporal.CheckHealth(ctx, &client.CheckHealthRequest{}) }()
+			select {
+			case got := <-asked:
+				if got.certificate == want {
+					return
+				}
+			case <-ctx.Done():
+				t.Fatalf("nobody asks with the certificate %q", want)
+			}
+		}
+	}
+
+	awaitCaller("before")
+	for from, to := range map[string]string{renewedKey: keyFile, renewedCert: certFile} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitCaller("renewed")
 }
 
 func TestWrongTemporalSettingsAreNamed(t *testing.T) {
@@ -156,7 +206,7 @@ func TestWrongTemporalSettingsAreNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := newTemporalClient(config{TemporalNamespace: "default", Temporal: c.settings})
+			_, err := newTemporalClient(config{TemporalNamespace: "default", Temporal: c.settings}, keyringtest.Shared())
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %q in it", err, c.want)
 			}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/vantrexia/vantrexia/secretfile"
 )
 
 // heldCertificate is the API's certificate, read again when one of its files has changed. So a renewed one is used
@@ -45,12 +47,25 @@ func (c *heldCertificate) load() error {
 	}
 
 	c.changed = times
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	pair, err := loadKeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return err
 	}
 	c.loaded = &pair
 	return nil
+}
+
+// loadKeyPair is [tls.LoadX509KeyPair], but refuses a key that others may read.
+func loadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := secretfile.Read(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 func (c *heldCertificate) written() (times [2]time.Time, err error) {

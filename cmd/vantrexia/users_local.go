@@ -87,7 +87,7 @@ func (l localAccounts) unlock(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-func showCLIUser(row db.ShowUsersRow) cliUser {
+func showCLIUser(row db.ShownUser) cliUser {
 	return cliUser{
 		ID:           row.User.ID,
 		Email:        row.User.Email,

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -92,15 +91,8 @@ func TestUsersFromTheFirstAdministratorOn(t *testing.T) {
 // runWith is run with a standard input.
 func runWith(t *testing.T, dir string, settings []string, input string, args ...string) *process {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &process{cmd: exec.Command(path, args...), done: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = dir, strings.NewReader(input), &p.stdout, &p.stderr
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, settings...)
-	_ = p.cmd.Run() // how it ended is in ProcessState
-	close(p.done)
+	p := startTyping(t, dir, settings, input, args...)
+	p.wait(t)
 	return p
 }
 

@@ -134,13 +134,15 @@ Import a patient, then post readings to /api/v1/observations/ as README.md shows
 // demoPatient returns a patient who is linked to one of the sandbox's.
 func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 	person := sandbox.People()[0]
-	filter := db.PatientFilter{PracticeCode: d.cfg.ECW.PracticeCode, ExternalID: &person.FHIRID}
-	known, err := d.store.ListPatients(ctx, filter, db.ByLastName, false, db.Page[db.PatientKey]{Limit: 1})
-	if err != nil {
-		return db.Patient{}, fmt.Errorf("look for the demo patient: %w", err)
+	known, err := d.store.FindLinkedPatient(ctx, db.FindLinkedPatientParams{
+		PracticeCode: d.cfg.ECW.PracticeCode,
+		ExternalID:   &person.FHIRID,
+	})
+	if err == nil {
+		return known, nil
 	}
-	if len(known) > 0 {
-		return known[0], nil
+	if !db.IsNotFound(err) {
+		return db.Patient{}, fmt.Errorf("look for the demo patient: %w", err)
 	}
 
 	dateOfBirth, err := time.Parse(time.DateOnly, person.BirthDate)
@@ -150,12 +152,14 @@ func demoPatient(ctx context.Context, d dependencies) (db.Patient, error) {
 
 	patient, err := d.store.CreatePatient(ctx, db.CreatePatientParams{
 		PracticeCode: d.cfg.ECW.PracticeCode,
-		FirstName:    person.FirstName,
-		LastName:     person.LastName,
-		DateOfBirth:  dateOfBirth,
-		MRN:          person.MRN,
-		ExternalID:   &person.FHIRID,
-		Active:       true,
+		Demographics: db.Demographics{
+			FirstName:   person.FirstName,
+			LastName:    person.LastName,
+			DateOfBirth: dateOfBirth,
+			MRN:         person.MRN,
+			ExternalID:  &person.FHIRID,
+		},
+		Active: true,
 	})
 	if err != nil {
 		return patient, fmt.Errorf("create the demo patient: %w", err)

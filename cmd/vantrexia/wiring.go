@@ -18,6 +18,7 @@ import (
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/worker"
 )
 
@@ -25,6 +26,7 @@ import (
 type dependencies struct {
 	cfg      config
 	log      *slog.Logger
+	keys     *keyring.Keyring
 	store    *db.Store
 	temporal client.Client
 	working  *atomic.Bool // set while the worker takes work
@@ -42,11 +44,6 @@ func (d *dependencies) close() {
 
 // newAPI makes the API's handler.
 func newAPI(d dependencies) (http.Handler, error) {
-	jwks, err := d.cfg.jwks()
-	if err != nil {
-		return nil, err
-	}
-
 	signer, err := d.cfg.signer()
 	if err != nil {
 		return nil, err
@@ -54,7 +51,11 @@ func newAPI(d dependencies) (http.Handler, error) {
 
 	log := d.log.With("component", "api")
 	asked := d.gate(log).Asked()
-	ehr, err := d.cfg.ehr(log, asked)
+	keys, err := d.cfg.ecwKeys(log)
+	if err != nil {
+		return nil, err
+	}
+	ehr, err := d.cfg.ehr(log, asked, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,10 @@ func newAPI(d dependencies) (http.Handler, error) {
 	}
 
 	made := d.apiConfig()
-	made.EHR, made.Asked, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, asked, jwks, zone, signer, log
+	if made.OIDC.ClientSecret, err = d.cfg.OIDC.secret(); err != nil {
+		return nil, err
+	}
+	made.EHR, made.Asked, made.JWKS, made.TimeZone, made.Signer, made.Logger = ehr, asked, keys.jwks, zone, signer, log
 	return api.New(made)
 }
 
@@ -76,6 +80,7 @@ func (d dependencies) apiConfig() api.Config {
 		Temporal:          d.temporal,
 		TemporalNamespace: d.cfg.TemporalNamespace,
 		TemporalUIURL:     d.cfg.TemporalUIURL,
+		Payloads:          d.cfg.payloads(d.keys),
 		PublicURL:         strings.TrimRight(d.cfg.PublicURL, "/"),
 		PracticeCode:      d.cfg.ECW.PracticeCode,
 		MRNSystem:         d.cfg.ECW.MRNSystem,
@@ -150,7 +155,11 @@ func serveAPI(ctx context.Context, d dependencies, listener net.Listener) error 
 func runWorker(ctx context.Context, d dependencies) error {
 	log := d.log.With("component", "ecw_sync")
 	entry := d.gate(log)
-	ehr, err := d.cfg.ehr(log, entry)
+	keys, err := d.cfg.ecwKeys(log)
+	if err != nil {
+		return err
+	}
+	ehr, err := d.cfg.ehr(log, entry, keys)
 	if err != nil {
 		return err
 	}

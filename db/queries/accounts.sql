@@ -1,21 +1,21 @@
--- name: CreateUser :one
+-- name: createUser :one
 -- Returns no row when somebody has the e-mail.
 INSERT INTO users (
+    id,
     practice_code,
-    email,
-    email_key,
-    first_name,
-    last_name,
+    profile,
+    email_index_a,
+    email_index_b,
     role,
     password_hash,
     password_temporary_until
 )
 VALUES (
+    @id,
     @practice_code,
-    @email,
-    @email_key,
-    @first_name,
-    @last_name,
+    @profile,
+    @email_index_a,
+    @email_index_b,
     @role,
     @password_hash,
     now() + sqlc.narg(temporary_seconds)::float8 * interval '1 second'
@@ -23,26 +23,31 @@ VALUES (
 ON CONFLICT DO NOTHING
 RETURNING *;
 
--- name: FindUser :one
+-- name: findUser :one
 SELECT *
 FROM users
 WHERE practice_code = @practice_code
-  AND email_key = @email_key;
+  AND (email_index_a = sqlc.narg(email_index_a) OR email_index_b = sqlc.narg(email_index_b));
 
--- name: GetUser :one
+-- name: listUsers :many
+SELECT *
+FROM users
+WHERE practice_code = @practice_code;
+
+-- name: getUser :one
 SELECT *
 FROM users
 WHERE practice_code = @practice_code
   AND id = @id;
 
--- name: LockUser :one
+-- name: lockUser :one
 SELECT *
 FROM users
 WHERE practice_code = @practice_code
   AND id = @id
 FOR UPDATE;
 
--- name: LockUserAndAdmins :many
+-- name: lockUserAndAdmins :many
 -- Locks the user, and all administrators who may sign in: of two who demote each other at the same moment,
 -- the second waits, and then sees what the first has done.
 SELECT *
@@ -52,42 +57,25 @@ WHERE practice_code = @practice_code
 ORDER BY id
 FOR UPDATE;
 
--- name: ShowUsers :many
--- Lists users with the locks of their e-mails, all of them or the one who is asked for.
-SELECT
-    sqlc.embed(users),
-    f.locked_until
-FROM users
-LEFT JOIN sign_in_failures f
-  ON f.practice_code = users.practice_code
-  AND f.email_key = users.email_key
-  AND f.locked_until > now()
-WHERE users.practice_code = @practice_code
-  AND (sqlc.narg(id)::uuid IS NULL OR users.id = sqlc.narg(id))
-  AND (sqlc.narg(email_key)::bytea IS NULL OR users.email_key = sqlc.narg(email_key))
-ORDER BY users.email
-LIMIT @most
-OFFSET @skip;
-
--- name: CountUsers :one
-SELECT count(*)
-FROM users
+-- name: listLocks :many
+-- Lists those of the e-mails that are locked.
+SELECT email_key, locked_until::timestamptz AS locked_until
+FROM sign_in_failures
 WHERE practice_code = @practice_code
-  AND (sqlc.narg(email_key)::bytea IS NULL OR email_key = sqlc.narg(email_key));
+  AND email_key = ANY (@email_keys::bytea[])
+  AND locked_until > now();
 
--- name: UpdateUser :one
+-- name: updateUser :exec
 -- Writes what an administrator may change. disabled keeps the moment of an account that is disabled already.
 UPDATE users
-SET email = @email,
-    email_key = @email_key,
-    first_name = @first_name,
-    last_name = @last_name,
+SET profile = @profile,
+    email_index_a = @email_index_a,
+    email_index_b = @email_index_b,
     role = @role,
     disabled_at = CASE WHEN sqlc.arg(disabled)::boolean THEN coalesce(disabled_at, now()) END,
     updated_at = now()
 WHERE practice_code = @practice_code
-  AND id = @id
-RETURNING *;
+  AND id = @id;
 
 -- name: SetPassword :one
 UPDATE users
@@ -98,7 +86,7 @@ WHERE practice_code = @practice_code
   AND id = @id
 RETURNING password_temporary_until;
 
--- name: OfferTOTP :exec
+-- name: offerTOTP :exec
 UPDATE users
 SET totp_secret = @totp_secret,
     updated_at = now()
@@ -125,7 +113,7 @@ SET totp_step = @step
 WHERE id = @id
   AND totp_step < @step;
 
--- name: RefuseLocked :one
+-- name: refuseLocked :one
 -- Counts a try as one more failure while the e-mail is locked, which starts the lock again. Returns no row
 -- when it is not locked.
 UPDATE sign_in_failures
@@ -137,14 +125,14 @@ WHERE practice_code = @practice_code
   AND locked_until > now()
 RETURNING locked_until;
 
--- name: HoldSignIn :exec
+-- name: holdSignIn :exec
 -- Locks the e-mail's row until the transaction ends, so that tries at the same moment are counted one after
 -- the other.
 INSERT INTO sign_in_failures (practice_code, email_key)
 VALUES (@practice_code, @email_key)
 ON CONFLICT (practice_code, email_key) DO UPDATE SET email_key = EXCLUDED.email_key;
 
--- name: CountFailure :one
+-- name: countFailure :one
 -- Counts a failed try. From @most in a row on, each locks the e-mail.
 UPDATE sign_in_failures
 SET failures = failures + 1,
@@ -154,7 +142,7 @@ WHERE practice_code = @practice_code
   AND email_key = @email_key
 RETURNING locked_until;
 
--- name: ForgetFailures :exec
+-- name: forgetFailures :exec
 DELETE FROM sign_in_failures
 WHERE practice_code = @practice_code
   AND email_key = @email_key;

@@ -29,7 +29,7 @@ WITH place AS (
           SELECT
           FROM patients p
           WHERE p.id = @patient_id
-            AND p.external_id = @ecw_patient_id::text
+            AND p.chart_id = @chart_id::uuid
             AND p.mismatch_since IS NULL
             AND p.archived_at IS NULL
       )
@@ -56,13 +56,14 @@ WITH place AS (
     FROM opened
     WHERE observations.id = @observation_id
 ), chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT @patient_id::uuid, @ecw_patient_id::text
+    UPDATE patient_charts
+    SET sent_to = true
     FROM opened
-    ON CONFLICT DO NOTHING
+    WHERE patient_charts.id = @chart_id
+      AND NOT patient_charts.sent_to
 ), attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT opened.id, 1, 1, now(), @sent_at::timestamptz, @ecw_patient_id::text
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
+    SELECT opened.id, 1, 1, now(), @sent_at::timestamptz, @chart_id::uuid
     FROM opened
 )
 SELECT opened.number, now()::timestamptz AS began_at
@@ -81,7 +82,7 @@ WITH place AS (
           SELECT
           FROM patients p
           WHERE p.id = @patient_id
-            AND p.external_id = @ecw_patient_id::text
+            AND p.chart_id = @chart_id::uuid
             AND p.mismatch_since IS NULL
             AND p.archived_at IS NULL
       )
@@ -102,13 +103,14 @@ WITH place AS (
       AND transmissions.attempt_count = 0
     RETURNING transmissions.id
 ), chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT @patient_id::uuid, @ecw_patient_id::text
+    UPDATE patient_charts
+    SET sent_to = true
     FROM resumed
-    ON CONFLICT DO NOTHING
+    WHERE patient_charts.id = @chart_id
+      AND NOT patient_charts.sent_to
 ), attempt AS (
-    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, ecw_patient_id)
-    SELECT resumed.id, 1, 1, now(), @sent_at::timestamptz, @ecw_patient_id::text
+    INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at, sent_at, chart_id)
+    SELECT resumed.id, 1, 1, now(), @sent_at::timestamptz, @chart_id::uuid
     FROM resumed
 )
 SELECT now()::timestamptz AS began_at
@@ -129,7 +131,7 @@ WITH settled AS (
     SET status = 'transmitted',
         http_status = @http_status,
         ecw_observation_id = @ecw_observation_id,
-        ecw_patient_id = @ecw_patient_id,
+        chart_id = @chart_id,
         updated_at = now()
     FROM settled
     WHERE transmissions.id = @id

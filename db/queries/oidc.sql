@@ -1,4 +1,4 @@
--- name: BeginOIDC :exec
+-- name: beginOIDC :exec
 -- Keeps a sign-in that begins, and deletes some of those that nobody has finished: more than come in.
 WITH expired AS (
     DELETE FROM oidc_sign_ins
@@ -11,31 +11,30 @@ WITH expired AS (
         FOR UPDATE SKIP LOCKED
     ))
 )
-INSERT INTO oidc_sign_ins (state_hash, browser_hash, practice_code, nonce, code_verifier, return_to, expires_at)
+INSERT INTO oidc_sign_ins (state_hash, browser_hash, practice_code, secrets, return_to, expires_at)
 VALUES (
     @state_hash,
     @browser_hash,
     @practice_code,
-    @nonce,
-    @code_verifier,
+    @secrets,
     @return_to,
     now() + sqlc.arg(lasts_seconds)::float8 * interval '1 second'
 );
 
--- name: UseOIDC :one
+-- name: useOIDC :one
 -- Uses a sign-in up. Returns no row when it is unknown, used, too old, or of another browser.
 DELETE FROM oidc_sign_ins
 WHERE state_hash = @state_hash
   AND browser_hash = @browser_hash
   AND practice_code = @practice_code
   AND expires_at > now()
-RETURNING nonce, code_verifier, return_to;
+RETURNING secrets, return_to;
 
 -- name: HoldIdentity :exec
 -- Makes other sign-ins of the same person wait until the transaction ends, also while there is no row yet.
 SELECT pg_advisory_xact_lock(hashtextextended(sqlc.arg(identity)::text, 0));
 
--- name: LockUserOfIdentity :one
+-- name: lockUserOfIdentity :one
 SELECT users.*
 FROM users
 JOIN oidc_identities i ON i.user_id = users.id

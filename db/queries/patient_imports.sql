@@ -3,21 +3,20 @@ INSERT INTO patient_imports (practice_code, refresh)
 VALUES (@practice_code, @refresh)
 RETURNING *;
 
--- name: AddImportItems :exec
--- An id that is given twice counts once.
+-- name: addImportItems :exec
 INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
-SELECT @import_id, min(ordinal), ecw_fhir_id
-FROM unnest(@ecw_fhir_ids::text[]) WITH ORDINALITY AS ids (ecw_fhir_id, ordinal)
-GROUP BY ecw_fhir_id;
+SELECT @import_id, unnest(@ordinals::integer[]), unnest(@ecw_fhir_ids::bytea[]);
 
--- name: AddLinkedPatients :exec
--- Adds every patient who is linked to eCW, for the daily refresh.
-INSERT INTO patient_import_items (import_id, ordinal, ecw_fhir_id)
-SELECT @import_id, row_number() OVER (ORDER BY id), external_id
+-- name: listLinked :many
+-- Lists the patients who are linked to eCW and not archived, in batches.
+SELECT id, demographics
 FROM patients
 WHERE practice_code = @practice_code
   AND archived_at IS NULL
-  AND external_id IS NOT NULL;
+  AND chart_id IS NOT NULL
+  AND id > @after
+ORDER BY id
+LIMIT @batch;
 
 -- name: GetImport :one
 SELECT *
@@ -44,20 +43,22 @@ FROM patient_import_items
 WHERE import_id = @import_id
   AND outcome IS NULL;
 
--- name: ListOpenImportItems :many
+-- name: listOpenImportItems :many
 -- Lists those of the items that are not done yet.
-SELECT ordinal, ecw_fhir_id
-FROM patient_import_items
-WHERE import_id = @import_id
-  AND ordinal = ANY(@ordinals::integer[])
-  AND outcome IS NULL
-ORDER BY ordinal;
+SELECT m.practice_code, i.ordinal, i.ecw_fhir_id
+FROM patient_import_items i
+JOIN patient_imports m ON m.id = i.import_id
+WHERE i.import_id = @import_id
+  AND i.ordinal = ANY(@ordinals::integer[])
+  AND i.outcome IS NULL
+ORDER BY i.ordinal;
 
--- name: GetImportItem :one
-SELECT *
-FROM patient_import_items
-WHERE import_id = @import_id
-  AND ordinal = @ordinal;
+-- name: getImportItem :one
+SELECT m.practice_code, i.ecw_fhir_id
+FROM patient_import_items i
+JOIN patient_imports m ON m.id = i.import_id
+WHERE i.import_id = @import_id
+  AND i.ordinal = @ordinal;
 
 -- name: FinishImportItem :exec
 -- The first outcome stays: an activity that is repeated would find the patient that it added itself.
@@ -94,104 +95,38 @@ SELECT
 FROM patient_import_items
 WHERE import_id = @import_id;
 
--- name: ListImportedPatients :many
+-- name: listImportedPatients :many
 -- Lists the patients in the order of the request.
-SELECT
-    sqlc.embed(patients),
-    items.outcome
+SELECT patients.*
 FROM patient_import_items items
 JOIN patients ON patients.id = items.patient_id
 WHERE items.import_id = @import_id
   AND items.outcome IN ('imported', 'skipped')
 ORDER BY items.ordinal;
 
--- name: ListImportErrors :many
-SELECT ecw_fhir_id, reason
-FROM patient_import_items
-WHERE import_id = @import_id
-  AND outcome = 'error'
-ORDER BY ordinal;
+-- name: listImportErrors :many
+SELECT m.practice_code, i.ordinal, i.ecw_fhir_id, i.reason
+FROM patient_import_items i
+JOIN patient_imports m ON m.id = i.import_id
+WHERE i.import_id = @import_id
+  AND i.outcome = 'error'
+ORDER BY i.ordinal;
 
--- name: LockLinkedPatient :one
+-- name: lockLinkedPatient :one
 -- Until this transaction ends, no other one changes the patient.
 SELECT *
 FROM patients
 WHERE practice_code = @practice_code
-  AND external_id = @external_id
+  AND (external_id_index_a = @external_id_index_a OR external_id_index_b = @external_id_index_b)
 FOR UPDATE;
 
--- name: LockPatientByMRN :one
+-- name: lockPatientByMRN :one
 -- Until this transaction ends, no other one changes the patient.
 SELECT *
 FROM patients
 WHERE practice_code = @practice_code
-  AND mrn = @mrn
+  AND (mrn_index_a = @mrn_index_a OR mrn_index_b = @mrn_index_b)
 FOR UPDATE;
-
--- name: AddLinkedPatient :one
--- Returns no row when another patient has the MRN or the eCW id by now.
-INSERT INTO patients (
-    practice_code,
-    first_name,
-    last_name,
-    date_of_birth,
-    gender,
-    mrn,
-    external_id,
-    phone,
-    email,
-    address_line1,
-    address_line2,
-    city,
-    state,
-    zip
-)
-VALUES (
-    @practice_code,
-    @first_name,
-    @last_name,
-    @date_of_birth,
-    @gender,
-    @mrn,
-    @external_id,
-    @phone,
-    @email,
-    @address_line1,
-    @address_line2,
-    @city,
-    @state,
-    @zip
-)
-ON CONFLICT DO NOTHING
-RETURNING id;
-
--- name: TakeOverDemographics :execrows
--- Links the patient and writes eCW's demographics over ours. The caller has made sure that both are the same
--- person. An import that a person asked for makes the patient active; the daily refresh archives nobody and
--- unarchives nobody.
-UPDATE patients p
-SET
-    first_name = @first_name,
-    last_name = @last_name,
-    date_of_birth = @date_of_birth,
-    gender = @gender,
-    mrn = @mrn,
-    external_id = @external_id,
-    phone = @phone,
-    email = @email,
-    address_line1 = @address_line1,
-    address_line2 = @address_line2,
-    city = @city,
-    state = @state,
-    zip = @zip,
-    archived_at = CASE WHEN i.refresh THEN p.archived_at END,
-    mismatch_since = NULL,
-    mismatch_confirmed = NULL,
-    updated_at = now()
-FROM patient_imports i
-WHERE i.id = @import_id
-  AND p.practice_code = @practice_code
-  AND p.id = @id;
 
 -- name: HoldForMismatch :execrows
 -- Changes only a patient whose readings are not held yet: mismatch_since keeps the first moment.
@@ -203,12 +138,15 @@ WHERE practice_code = @practice_code
   AND id = @id
   AND mismatch_since IS NULL;
 
--- name: ListLinkedIDs :many
--- Lists which of these eCW ids belong to a patient of ours.
-SELECT external_id::text, id
+-- name: listLinkedIDs :many
+-- Lists the patients of ours with these ids in eCW.
+SELECT id, external_id_index_a, external_id_index_b
 FROM patients
 WHERE practice_code = @practice_code
-  AND external_id = ANY(@external_ids::text[]);
+  AND (
+      external_id_index_a = ANY(@external_id_index_a::bytea[])
+      OR external_id_index_b = ANY(@external_id_index_b::bytea[])
+  );
 
 -- name: ListReleased :many
 -- Lists the observations of the patient of an item for which nothing was done yet, unless the patient is

@@ -1,46 +1,54 @@
--- name: CreatePatient :one
--- Returns no row when another patient has the MRN or the eCW id. An error instead would stand in PostgreSQL's
--- log.
-INSERT INTO patients (
-    practice_code,
-    first_name,
-    last_name,
-    date_of_birth,
-    gender,
-    mrn,
-    external_id,
-    phone,
-    email,
-    address_line1,
-    address_line2,
-    city,
-    state,
-    zip,
-    archived_at,
-    mismatch_confirmed
+-- name: createPatient :one
+-- Stores a patient, and the chart if the patient is linked. Returns no row when another patient has the MRN or the eCW
+-- id. An error instead would stand in PostgreSQL's log.
+WITH created AS (
+    INSERT INTO patients (
+        id,
+        practice_code,
+        demographics,
+        mrn_index_a,
+        mrn_index_b,
+        external_id_index_a,
+        external_id_index_b,
+        chart_id,
+        archived_at
+    )
+    VALUES (
+        @id,
+        @practice_code,
+        @demographics,
+        @mrn_index_a,
+        @mrn_index_b,
+        @external_id_index_a,
+        @external_id_index_b,
+        @chart_id,
+        CASE WHEN NOT @active::boolean THEN now() END
+    )
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), chart AS (
+    INSERT INTO patient_charts (
+        id,
+        practice_code,
+        patient_id,
+        ecw_patient_id,
+        external_id_index_a,
+        external_id_index_b
+    )
+    SELECT
+        created.chart_id,
+        created.practice_code,
+        created.id,
+        @ecw_patient_id,
+        created.external_id_index_a,
+        created.external_id_index_b
+    FROM created
+    WHERE created.chart_id IS NOT NULL
 )
-VALUES (
-    @practice_code,
-    @first_name,
-    @last_name,
-    @date_of_birth,
-    @gender,
-    @mrn,
-    @external_id,
-    @phone,
-    @email,
-    @address_line1,
-    @address_line2,
-    @city,
-    @state,
-    @zip,
-    CASE WHEN NOT @active::boolean THEN now() END,
-    @mismatch_confirmed
-)
-ON CONFLICT DO NOTHING
-RETURNING *;
+SELECT *
+FROM created;
 
--- name: GetPatient :one
+-- name: getPatient :one
 SELECT *
 FROM patients
 WHERE practice_code = @practice_code
@@ -53,7 +61,7 @@ FROM patients
 WHERE practice_code = @practice_code
   AND id = ANY(@ids::uuid[]);
 
--- name: LockPatient :one
+-- name: lockPatient :one
 -- Until this transaction ends, no other one changes the patient.
 SELECT *
 FROM patients
@@ -61,43 +69,66 @@ WHERE practice_code = @practice_code
   AND id = @id
 FOR UPDATE;
 
--- name: FindPatientByMRN :one
+-- name: findPatientByMRN :one
 SELECT *
 FROM patients
 WHERE practice_code = @practice_code
-  AND mrn = @mrn;
+  AND (mrn_index_a = @mrn_index_a OR mrn_index_b = @mrn_index_b);
 
--- name: FindLinkedPatient :one
+-- name: findLinkedPatient :one
 SELECT *
 FROM patients
 WHERE practice_code = @practice_code
-  AND external_id = @external_id;
+  AND (external_id_index_a = @external_id_index_a OR external_id_index_b = @external_id_index_b);
 
--- name: UpdatePatient :one
+-- name: updatePatient :one
+-- The caller has locked the patient, so nobody else makes the same chart. The daily refresh, for which an import is
+-- named, archives nobody and unarchives nobody.
+WITH known AS (
+    SELECT c.id
+    FROM patient_charts c
+    WHERE c.patient_id = @id
+      AND (c.external_id_index_a = @external_id_index_a OR c.external_id_index_b = @external_id_index_b)
+), made AS (
+    INSERT INTO patient_charts (
+        id,
+        practice_code,
+        patient_id,
+        ecw_patient_id,
+        external_id_index_a,
+        external_id_index_b
+    )
+    SELECT
+        p.chart_id,
+        @practice_code,
+        @id,
+        @ecw_patient_id,
+        @external_id_index_a,
+        @external_id_index_b
+    FROM (SELECT sqlc.narg(new_chart_id)::uuid AS chart_id) p
+    WHERE p.chart_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM known)
+    RETURNING id
+)
 UPDATE patients
 SET
-    first_name = @first_name,
-    last_name = @last_name,
-    date_of_birth = @date_of_birth,
-    gender = @gender,
-    mrn = @mrn,
-    external_id = @external_id,
-    phone = @phone,
-    email = @email,
-    address_line1 = @address_line1,
-    address_line2 = @address_line2,
-    city = @city,
-    state = @state,
-    zip = @zip,
-    archived_at = CASE WHEN NOT @active::boolean THEN coalesce(archived_at, now()) END,
+    demographics = @demographics,
+    mrn_index_a = @mrn_index_a,
+    mrn_index_b = @mrn_index_b,
+    external_id_index_a = @external_id_index_a,
+    external_id_index_b = @external_id_index_b,
+    chart_id = coalesce((SELECT known.id FROM known), (SELECT made.id FROM made)),
+    archived_at = CASE
+        WHEN (SELECT i.refresh FROM patient_imports i WHERE i.id = sqlc.narg(import_id)::uuid) THEN archived_at
+        WHEN NOT @active::boolean THEN coalesce(archived_at, now())
+    END,
     mismatch_since = @mismatch_since,
-    mismatch_confirmed = @mismatch_confirmed,
     updated_at = now()
-WHERE practice_code = @practice_code
-  AND id = @id
+WHERE patients.practice_code = @practice_code
+  AND patients.id = @id
 RETURNING *;
 
--- name: SetArchived :one
+-- name: setArchived :one
 -- Archives a patient, or takes that back. archived_at keeps the first moment, and a patient who is in that
 -- state already is not changed.
 UPDATE patients
@@ -168,3 +199,32 @@ FROM (
       AND o.patient_id = ANY(@patient_ids::uuid[])
 ) held
 GROUP BY held.patient_id;
+
+-- name: listPatients :many
+SELECT *
+FROM patients
+WHERE practice_code = @practice_code
+  AND id = ANY(@ids::uuid[]);
+
+-- name: listChanged :one
+-- Lists the patients who were written at a moment or later, and the database's time, from which the next list may go
+-- on. Arrays are read several times as fast as rows.
+SELECT
+    now()::timestamptz AS at,
+    coalesce(array_agg(id), '{}')::uuid[] AS ids,
+    coalesce(array_agg(updated_at), '{}')::timestamptz[] AS updated_at
+FROM patients
+WHERE practice_code = @practice_code
+  AND updated_at >= @since::timestamptz;
+
+-- name: listNames :many
+SELECT
+    id,
+    demographics,
+    (archived_at IS NOT NULL)::boolean AS archived,
+    (mismatch_since IS NOT NULL)::boolean AS mismatched,
+    created_at,
+    updated_at
+FROM patients
+WHERE practice_code = @practice_code
+  AND id = ANY(@ids::uuid[]);

@@ -146,12 +146,13 @@ WHERE practice_code = @practice_code
 ORDER BY updated_at
 LIMIT 1;
 
--- name: ListCharts :many
+-- name: listCharts :many
 -- Lists every chart that readings of the patient were sent to.
-SELECT ecw_patient_id
+SELECT id, practice_code, ecw_patient_id
 FROM patient_charts
 WHERE patient_id = @patient_id
-ORDER BY ecw_patient_id;
+  AND sent_to
+ORDER BY created_at, id;
 
 -- name: PruneSignInFailures :execrows
 -- Forgets failures after which nobody has tried again.

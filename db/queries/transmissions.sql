@@ -44,12 +44,28 @@ FROM started
 ON CONFLICT (transmission_id, delivery) DO UPDATE
 SET number = excluded.number;
 
--- name: EarlierSends :many
--- Lists the deliveries of an observation that may have reached eCW, each with its chart; the newest comes
--- first.
-SELECT a.*
+-- name: listChartAttempts :many
+-- Lists the attempts of a transmission with their charts.
+SELECT
+    sqlc.embed(a),
+    t.practice_code,
+    c.ecw_patient_id
 FROM transmission_attempts a
 JOIN transmissions t ON t.id = a.transmission_id
+LEFT JOIN patient_charts c ON c.id = a.chart_id
+WHERE a.transmission_id = @transmission_id
+ORDER BY a.delivery;
+
+-- name: earlierSends :many
+-- Lists the deliveries of an observation that may have reached eCW, each with its chart; the newest comes
+-- first.
+SELECT
+    sqlc.embed(a),
+    t.practice_code,
+    c.ecw_patient_id
+FROM transmission_attempts a
+JOIN transmissions t ON t.id = a.transmission_id
+LEFT JOIN patient_charts c ON c.id = a.chart_id
 WHERE t.observation_id = @observation_id
   AND a.sent_at IS NOT NULL
 ORDER BY a.sent_at DESC;
@@ -58,16 +74,15 @@ ORDER BY a.sent_at DESC;
 -- Records that the create is about to leave for eCW, and for which chart. No row is written, and nothing is sent, when an
 -- earlier delivery was acknowledged meanwhile.
 WITH chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, @ecw_patient_id::text
-    FROM observations o
-    WHERE o.id = @observation_id
-    ON CONFLICT DO NOTHING
+    UPDATE patient_charts c
+    SET sent_to = true
+    WHERE c.id = @chart_id
+      AND NOT c.sent_to
 )
 UPDATE transmission_attempts a
 SET
     sent_at = @sent_at::timestamptz,
-    ecw_patient_id = @ecw_patient_id::text
+    chart_id = @chart_id::uuid
 FROM transmissions t
 WHERE t.id = a.transmission_id
   AND a.transmission_id = @transmission_id
@@ -78,14 +93,13 @@ WHERE t.id = a.transmission_id
 -- name: MarkFound :execrows
 -- Records that an earlier delivery was found, and in which chart.
 WITH chart AS (
-    INSERT INTO patient_charts (patient_id, ecw_patient_id)
-    SELECT o.patient_id, @ecw_patient_id::text
-    FROM observations o
-    WHERE o.id = @observation_id
-    ON CONFLICT DO NOTHING
+    UPDATE patient_charts c
+    SET sent_to = true
+    WHERE c.id = @chart_id
+      AND NOT c.sent_to
 )
 UPDATE transmission_attempts a
-SET ecw_patient_id = @ecw_patient_id::text
+SET chart_id = @chart_id::uuid
 FROM transmissions t
 WHERE t.id = a.transmission_id
   AND a.transmission_id = @transmission_id
@@ -137,8 +151,8 @@ SET
     held_at = CASE WHEN @held::boolean THEN now() END,
     http_status = @http_status,
     ecw_observation_id = @ecw_observation_id,
-    ecw_patient_id = (
-        SELECT a.ecw_patient_id
+    chart_id = (
+        SELECT a.chart_id
         FROM transmission_attempts a
         WHERE a.transmission_id = transmissions.id
           AND a.delivery = @delivery
@@ -151,14 +165,16 @@ WHERE id = @id
   AND observation_id = @observation_id
   AND (status <> 'transmitted' OR ecw_observation_id = @ecw_observation_id);
 
--- name: GetTransmission :one
+-- name: getTransmission :one
 SELECT
     sqlc.embed(t),
     o.patient_id,
     o.observation_type,
-    (p.first_name || ' ' || p.last_name)::text AS patient_name
+    p.demographics,
+    c.ecw_patient_id
 FROM transmissions t
 JOIN observations o ON o.id = t.observation_id
 JOIN patients p ON p.id = o.patient_id
+LEFT JOIN patient_charts c ON c.id = t.chart_id
 WHERE t.practice_code = @practice_code
   AND t.number = @number;

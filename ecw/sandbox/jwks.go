@@ -1,9 +1,9 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,23 +19,31 @@ const (
 )
 
 // keySource fetches the app's public keys and keeps them for a minute. It fetches them again at once for a
-// key that it does not know, so that a rotated key works immediately.
+// key that it does not know, so that a rotated key works immediately; unless it is stubborn.
 type keySource struct {
-	url    string
-	now    func() time.Time
-	client *http.Client
+	url      string
+	kept     time.Duration
+	stubborn bool
+	now      func() time.Time
+	client   *http.Client
 
 	mu      sync.Mutex
 	set     jwk.Set
 	fetched time.Time
 }
 
-func newKeySource(url string, how *tls.Config, now func() time.Time) *keySource {
+func newKeySource(cfg Config) *keySource {
 	client := &http.Client{Timeout: 5 * time.Second}
-	if how != nil {
-		client.Transport = &http.Transport{TLSClientConfig: how}
+	if cfg.JWKSTLS != nil {
+		client.Transport = &http.Transport{TLSClientConfig: cfg.JWKSTLS}
 	}
-	return &keySource{url: url, now: now, client: client}
+	return &keySource{
+		url:      cfg.JWKSURL,
+		kept:     cmp.Or(cfg.KeysKept, keysKept),
+		stubborn: cfg.KeysKept > 0,
+		now:      cfg.Now,
+		client:   client,
+	}
 }
 
 // find returns the RSA key with that id. Every failure is an invalid_client, because the app has not proved
@@ -44,7 +52,7 @@ func (k *keySource) find(ctx context.Context, kid string) (*rsa.PublicKey, error
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
-	if k.set == nil || k.now().Sub(k.fetched) >= keysKept || len(withID(k.set, kid)) == 0 {
+	if k.set == nil || k.now().Sub(k.fetched) >= k.kept || !k.stubborn && len(withID(k.set, kid)) == 0 {
 		set, err := k.fetch(ctx)
 		if err != nil {
 			return nil, invalidClient("the app's key set at %s is not usable: %v", k.url, err)

@@ -29,8 +29,10 @@ type Config struct {
 	PracticeCode string // last part of the FHIR base URL; required
 
 	// JWKSURL is where the app publishes its public keys; required. They are fetched for token requests and
-	// kept for a minute.
+	// kept for a minute, but fetched again at once for a kid that is not among them.
 	JWKSURL string
+	// KeysKept makes this an EHR that keeps the keys for so long, also when it is asked for another kid.
+	KeysKept time.Duration
 	// JWKSTLS is how they are fetched over TLS; nil is Go's default.
 	JWKSTLS *tls.Config
 	// PublicURL is the address of this server for clients, such as "http://127.0.0.1:8090"; required. The
@@ -109,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 		log:      cfg.Logger,
 		now:      cfg.Now,
 		tokens:   newTokens(),
-		keys:     newKeySource(cfg.JWKSURL, cfg.JWKSTLS, cfg.Now),
+		keys:     newKeySource(cfg),
 		faults:   &faults{},
 		limiter:  &limiter{perMinute: cfg.RatePerMinute},
 		capacity: newCapacity(),

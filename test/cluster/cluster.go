@@ -75,6 +75,10 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 		return c, err
 	}
 
+	if err := c.makeCertificates(ctx); err != nil {
+		return c, err
+	}
+
 	if err := c.startPostgres(ctx); err != nil {
 		return c, err
 	}
@@ -106,9 +110,22 @@ func start(ctx context.Context, cfg config) (*cluster, error) {
 	return c, nil
 }
 
+// makeCertificates makes those of all parts, as an installation on one host does.
+func (c *cluster) makeCertificates(ctx context.Context) error {
+	_, err := devstack.Vantrexia{Binary: c.cfg.binary, Dir: c.cfg.dir}.Output(ctx, "certs", "--dir", c.certificates(""))
+	return err
+}
+
+// certificates is the directory of the certificate of a part, as `vantrexia certs` names the parts.
+func (c *cluster) certificates(part string) string { return filepath.Join(c.cfg.dir, "certs", part) }
+
 func (c *cluster) startPostgres(ctx context.Context) (err error) {
 	c.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
-		Dir: filepath.Join(c.cfg.dir, postgresName), Port: c.ports[postgresName], Install: true,
+		Dir:     filepath.Join(c.cfg.dir, postgresName),
+		Port:    c.ports[postgresName],
+		Install: true,
+		TLSDir:  c.certificates("postgres"),
+		HBAFile: filepath.Join(c.cfg.root, "deploy", "pg_hba.conf"),
 	})
 	if err != nil {
 		return err
@@ -134,6 +151,9 @@ func (c *cluster) install(ctx context.Context) error {
 		"API_INGESTION_LIMIT=0", // one caller sends for all devices
 		"TEMPORAL_ADDRESS=" + c.address(temporalName),
 		"TEMPORAL_NAMESPACE=" + namespace,
+		"TEMPORAL_TLS_CLIENT_CERT_PATH=" + filepath.Join(c.certificates("vantrexia"), "cert.pem"),
+		"TEMPORAL_TLS_CLIENT_KEY_PATH=" + filepath.Join(c.certificates("vantrexia"), "key.pem"),
+		"TEMPORAL_TLS_SERVER_CA_CERT_PATH=" + filepath.Join(c.certificates("vantrexia"), "ca.pem"),
 		"TEMPORAL_UI_URL=" + c.url(uiName),
 	}
 

@@ -42,6 +42,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 	defer cancel()
 
 	c := startCluster(t)
+	checkConnections(t, c)
 	admin, err := c.vantrexia.Output(ctx, "token", "--role", "admin", "--ttl", "1h")
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +172,15 @@ func witnesses(t *testing.T, c *cluster, admin string) proof.Witnesses {
 		t.Fatal(err)
 	}
 
-	temporal, err := client.DialContext(t.Context(), client.Options{HostPort: c.address(temporalName), Namespace: namespace})
+	caller, err := devstack.ClientTLS(c.certificates("admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	temporal, err := client.DialContext(t.Context(), client.Options{
+		HostPort:          c.address(temporalName),
+		Namespace:         namespace,
+		ConnectionOptions: client.ConnectionOptions{TLS: caller},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"text/tabwriter"
 
@@ -86,8 +87,8 @@ func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 
 	fmt.Fprintf(w, "%d workers\tlogs in %s\n", workers, c.vantrexia.LogFile("worker-*"))
 	fmt.Fprintf(w, "sandbox EHR\t%s\n", c.url(sandboxName))
-	fmt.Fprintf(w, "Temporal\t%s, Web UI %s\n", c.address(temporalName), c.url(uiName))
-	fmt.Fprintf(w, "PostgreSQL\t%s\n", c.address(postgresName))
+	fmt.Fprintf(w, "Temporal\t%s with a certificate of %s, Web UI %s\n", c.address(temporalName), c.certificates("admin"), c.url(uiName))
+	fmt.Fprintf(w, "PostgreSQL\t%s, TLS with %s\n", c.address(postgresName), filepath.Join(c.certificates("postgres"), "ca.pem"))
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -10,12 +10,18 @@ import (
 	"github.com/vantrexia/vantrexia/devstack"
 )
 
-func (c *cluster) startTemporal(ctx context.Context) (err error) {
+func (c *cluster) startTemporal(ctx context.Context) error {
+	caller, err := devstack.ClientTLS(c.certificates("admin"))
+	if err != nil {
+		return err
+	}
 	c.temporal, err = devstack.StartTemporalServer(ctx, devstack.TemporalServerConfig{
 		Root:     c.cfg.root,
 		Dir:      c.cfg.dir,
 		Postgres: c.postgres,
 		Ports:    c.ports,
+		TLSDir:   c.certificates("temporal"),
+		Caller:   caller,
 	})
 	return err
 }
@@ -34,7 +40,13 @@ enableUi: true
 defaultNamespace: %s
 disableNewsFetch: true
 cors: {cookieInsecure: true}
-`, c.address(temporalName), c.ports[uiName], namespace)
+tls:
+  caFile: %[4]s/ca.pem
+  certFile: %[4]s/cert.pem
+  keyFile: %[4]s/key.pem
+  enableHostVerification: true
+  serverName: temporal
+`, c.address(temporalName), c.ports[uiName], namespace, c.certificates("temporal-ui"))
 	if err := os.WriteFile(filepath.Join(dir, "cluster.yaml"), []byte(settings), 0o600); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,8 +39,8 @@ func ours(t *testing.T) (list []types.ServiceConfig) {
 			list = append(list, service)
 		}
 	}
-	if len(list) != 4 {
-		t.Fatalf("%d services run our binary, want backend, worker, migrate and sandbox", len(list))
+	if len(list) != 5 {
+		t.Fatalf("%d services run our binary, want backend, worker, migrate, sandbox and certs", len(list))
 	}
 	return list
 }
@@ -65,6 +66,9 @@ func TestComposeTellsOurBinaryWhatItNeeds(t *testing.T) {
 			for _, secret := range service.Secrets {
 				mounted = append(mounted, "/run/secrets/"+secret.Source)
 			}
+			if service.Name != "certs" && mountOf(service, "/certs") != nil {
+				mounted = append(mounted, "/certs/ca.pem", "/certs/cert.pem", "/certs/key.pem")
+			}
 
 			if example == "sandbox.env" { // the other one has values to fill in
 				checkSettings(t, service.Command[0], set, mounted)
@@ -75,6 +79,92 @@ func TestComposeTellsOurBinaryWhatItNeeds(t *testing.T) {
 
 		if !service.ReadOnly || len(service.CapDrop) != 1 {
 			t.Errorf("%s: may write to its root, or has capabilities", service.Name)
+		}
+	}
+}
+
+// certificates is where the parts find theirs, by service: each its own and no other. `vantrexia certs` makes them, and it alone
+// sees the authority's key.
+func certificates() map[string]string {
+	return map[string]string{
+		"certs":           "",
+		"postgres":        "postgres",
+		"temporal-schema": "temporal",
+		"temporal":        "temporal",
+		"temporal-ui":     "temporal-ui",
+		"migrate":         "vantrexia",
+		"backend":         "vantrexia",
+		"worker":          "vantrexia",
+	}
+}
+
+func TestPartsSeeTheirOwnCertificatesOnly(t *testing.T) {
+	t.Parallel()
+	all := filepath.Join(absolute(t, root), "deploy", "certs")
+	for _, service := range compose(t).Services {
+		var seen []string
+		for _, volume := range service.Volumes {
+			if !strings.HasPrefix(volume.Source, all) {
+				continue
+			}
+			seen = append(seen, volume.Source)
+			if volume.ReadOnly == (service.Name == "certs") || volume.Bind == nil || bool(volume.Bind.CreateHostPath) {
+				t.Errorf("%s: %s may be written to, or is made by Docker when it is missing: %+v", service.Name, volume.Source, volume)
+			}
+		}
+
+		part, hasOne := certificates()[service.Name]
+		if want := filepath.Join(all, part); hasOne && !slices.Equal(seen, []string{want}) || !hasOne && seen != nil {
+			t.Errorf("%s sees %v, want %q", service.Name, seen, part)
+		}
+		waits := service.DependsOn["certs"].Condition == types.ServiceConditionCompletedSuccessfully
+		if service.Name == "postgres" && !waits { // everything else waits for PostgreSQL
+			t.Error("PostgreSQL does not wait for its certificate")
+		}
+	}
+}
+
+// TestPartsSpeakTLS: none of the parts takes a caller without TLS, and none talks to a part that it does not verify. The server's
+// side is tried in test/cluster, with the same scripts and the same pg_hba.conf.
+func TestPartsSpeakTLS(t *testing.T) {
+	t.Parallel()
+	services := compose(t).Services
+	postgres := services["postgres"]
+	for _, flag := range []string{"--ssl=on", "--hba_file=/etc/postgresql/pg_hba.conf"} {
+		if !slices.Contains(postgres.Command, flag) {
+			t.Errorf("PostgreSQL runs without %s", flag)
+		}
+	}
+	for path, source := range map[string]string{
+		"/etc/postgresql/pg_hba.conf":      "deploy/pg_hba.conf",
+		"/usr/local/bin/start-postgres.sh": "deploy/start-postgres.sh",
+	} {
+		if mount := mountOf(postgres, path); mount == nil || mount.Source != filepath.Join(absolute(t, root), source) {
+			t.Errorf("PostgreSQL does not have %s at %s", source, path)
+		}
+	}
+	for line := range strings.Lines(readFile(t, "deploy", "pg_hba.conf")) {
+		kind, _, _ := strings.Cut(line, " ")
+		if !strings.HasPrefix(line, "#") && kind != "local" && kind != "hostssl" {
+			t.Errorf("PostgreSQL takes connections without TLS: %s", line)
+		}
+	}
+
+	for service, want := range map[string]map[string]string{
+		"temporal":        {"TLS_DIR": "/certs"},
+		"temporal-schema": {"TLS_DIR": "/certs"},
+		"temporal-ui": {
+			"TEMPORAL_TLS_CA":                       "/certs/ca.pem",
+			"TEMPORAL_TLS_CERT":                     "/certs/cert.pem",
+			"TEMPORAL_TLS_KEY":                      "/certs/key.pem",
+			"TEMPORAL_TLS_ENABLE_HOST_VERIFICATION": "true",
+			"TEMPORAL_TLS_SERVER_NAME":              "temporal",
+		},
+	} {
+		for name, value := range want {
+			if got := services[service].Environment[name]; got == nil || *got != value {
+				t.Errorf("%s: %s is %v, want %s", service, name, got, value)
+			}
 		}
 	}
 }

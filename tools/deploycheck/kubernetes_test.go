@@ -3,6 +3,8 @@ package deploycheck
 import (
 	"bytes"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,14 +121,26 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 		}
 	}
 
+	known := secretKeys(t)
 	var mounted []string
 	for _, mount := range container.VolumeMounts {
-		for _, key := range secretKeys(t) {
-			mounted = append(mounted, mount.MountPath+"/"+key)
+		for _, item := range secretOf(pod, mount.Name).Items {
+			if item.Key != postgresCA { // the database's URL names it, not a setting
+				mounted = append(mounted, mount.MountPath+"/"+item.Path)
+			}
+			if !slices.Contains(known, item.Key) {
+				t.Errorf("%s: deploy/README.md puts no %s into the Secret", name, item.Key)
+			}
+		}
+		if !mount.ReadOnly {
+			t.Errorf("%s: %s may be written to, and our binary then refuses what every account may read", name, mount.MountPath)
 		}
 	}
 
 	checkSettings(t, container.Args[0], set, mounted)
+	if set["TEMPORAL_API_KEY_FILE"]+set["TEMPORAL_TLS_CLIENT_CERT_PATH"] == "" || set["ALLOW_UNENCRYPTED_HOSTS"] != "" {
+		t.Errorf("%s: Temporal is reached without TLS", name)
+	}
 	security := container.SecurityContext
 	if !*pod.SecurityContext.RunAsNonRoot || !*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation {
 		t.Errorf("%s: the container may do more than it needs", name)
@@ -137,6 +151,26 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	if container.Args[0] != "migrate" && (container.ReadinessProbe == nil || *pod.TerminationGracePeriodSeconds < 60) {
 		t.Errorf("%s: not ready to be replaced", name)
 	}
+}
+
+// TestTheGuideReachesPostgreSQLWithTLS: where the guide says how the URL looks, its authority is among the keys of the Secret.
+func TestTheGuideReachesPostgreSQLWithTLS(t *testing.T) {
+	t.Parallel()
+	url := regexp.MustCompile(`postgres://\S+\?sslmode=verify-full&sslrootcert=/run/secrets/vantrexia/(\S+)`).
+		FindStringSubmatch(readFile(t, "deploy", "README.md"))
+	if url == nil || !slices.Contains(secretKeys(t), url[1]) {
+		t.Errorf("the authority of PostgreSQL's certificate is %v, the Secret has %v", url, secretKeys(t))
+	}
+}
+
+// secretOf is the Secret that a volume shows; the zero value has no items, and so shows nothing to this test.
+func secretOf(pod corev1.PodSpec, volume string) corev1.SecretVolumeSource {
+	for _, v := range pod.Volumes {
+		if v.Name == volume && v.Secret != nil {
+			return *v.Secret
+		}
+	}
+	return corev1.SecretVolumeSource{}
 }
 
 // secretKeys are those that the guide has the reader put into the Secret.

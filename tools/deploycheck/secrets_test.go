@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/compose-spec/compose-go/v2/types"
 )
 
 // nobody is an account that is not root's, for tests that run as root.
@@ -127,8 +129,23 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 	if !strings.Contains(made["deploy/secrets/database-url"], ":"+password+"@postgres:") {
 		t.Error("the database's URL does not have the database's password")
 	}
+	if !strings.Contains(made["deploy/secrets/database-url"], "?sslmode=verify-full&sslrootcert=/certs/ca.pem\n") {
+		t.Error("the database's URL does not demand verified TLS")
+	}
 
-	in.checkModes(t, map[string]os.FileMode{"deploy/secrets": 0o700, keyDir: 0o700, keyDir + "/private.pem": 0o600, ".env": 0o600})
+	modes := map[string]os.FileMode{
+		"deploy/secrets":                    0o700,
+		"deploy/secrets/api-token-secret":   0o600,
+		"deploy/secrets/database-url":       0o600,
+		"deploy/secrets/vantrexia-password": 0o444,
+		keyDir:                              0o700,
+		keyDir + "/private.pem":             0o600,
+		".env":                              0o600,
+	}
+	for _, part := range certificates() {
+		modes[filepath.Join("deploy/certs", part)] = 0o700
+	}
+	in.checkModes(t, modes)
 	if got, want := in.read(t, ".env"), fmt.Sprintf("ECW_PRACTICE_CODE=FFHEDD\nVANTREXIA_USER=%d:%[1]d\n", person()); os.Getuid() == 0 &&
 		got != want {
 		t.Errorf(".env is %q, want %q", got, want)
@@ -191,18 +208,28 @@ func TestSecretsThatRootMakesAreReadInContainers(t *testing.T) {
 		t.Errorf(".env is %q: the containers would run as root", text)
 	}
 
-	for _, path := range []string{".env", keyDir, keyDir + "/private.pem"} {
+	for _, path := range []string{".env", keyDir, keyDir + "/private.pem", "deploy/certs", "deploy/certs/vantrexia",
+		"deploy/secrets/database-url", "deploy/secrets/api-token-secret"} {
 		info, err := os.Stat(filepath.Join(in.dir, path))
 		if err != nil {
 			t.Fatal(err)
 		}
 		owner := fmt.Sprint(info.Sys().(*syscall.Stat_t).Uid)
-		for _, service := range ours(t) {
+		for _, service := range append(ours(t), withCertificates(t)...) {
 			if account, _, _ := strings.Cut(service.User, ":"); account != owner {
 				t.Errorf("%s belongs to %s, and %s runs as %s", path, owner, service.Name, service.User)
 			}
 		}
 	}
+}
+
+// withCertificates are the services of others that read a certificate themselves. PostgreSQL's is copied by root.
+func withCertificates(t *testing.T) (list []types.ServiceConfig) {
+	t.Helper()
+	for _, name := range []string{"temporal", "temporal-schema", "temporal-ui"} {
+		list = append(list, compose(t).Services[name])
+	}
+	return list
 }
 
 func absolute(t *testing.T, path string) string {

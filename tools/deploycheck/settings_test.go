@@ -35,7 +35,7 @@ func settings(t *testing.T) map[string]bool {
 	return known
 }
 
-// required lists the settings that a role needs. Of settings with a "|" between them it needs one.
+// required lists the settings that a role or command needs. Of settings with a "|" between them it needs one.
 func required(role string) []string {
 	ecw := []string{"ECW_CLIENT_ID", "ECW_PRACTICE_CODE", "ECW_PRIVATE_KEY|ECW_PRIVATE_KEY_FILE", "ECW_KEY_ID"}
 	servers := []string{"DATABASE_URL|DATABASE_URL_FILE", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
@@ -48,6 +48,8 @@ func required(role string) []string {
 		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS", "API_ADDRESS", "API_TOKEN_SECRET|API_TOKEN_SECRET_FILE"})
 	case "serve":
 		return slices.Concat(required("api"), required("worker"))
+	case "certs":
+		return []string{}
 	case "sandbox":
 		return []string{"SANDBOX_ADDRESS", "SANDBOX_JWKS_URL", "SANDBOX_DATA_DIR", "ECW_CLIENT_ID", "ECW_PRACTICE_CODE"}
 	}
@@ -55,8 +57,20 @@ func required(role string) []string {
 	return nil
 }
 
-// checkSettings checks that a role knows every setting that is set, and has every setting that it needs.
-// Files of secrets must be among mounted.
+// reads reports whether a role reads the file that a setting names. Roles share their settings, but each mounts
+// only the secrets that it reads.
+func reads(role, setting string) bool {
+	switch setting {
+	case "API_TOKEN_SECRET_FILE", "API_OTHER_TOKEN_SECRET_FILE", "OIDC_CLIENT_SECRET_FILE":
+		return role == "api" || role == "serve"
+	case "ECW_PRIVATE_KEY_FILE", "ECW_OTHER_KEY_FILE", "ECW_CLIENT_SECRET_FILE":
+		return role == "api" || role == "serve" || role == "worker"
+	}
+	return role != "sandbox" && (strings.HasSuffix(setting, "_FILE") || strings.HasSuffix(setting, "_PATH"))
+}
+
+// checkSettings checks that a role knows every setting that is set, and has every setting that it needs. What
+// is mounted must be the files that it reads, and no others.
 func checkSettings(t *testing.T, role string, set map[string]string, mounted []string) {
 	t.Helper()
 	if required(role) == nil {
@@ -64,11 +78,15 @@ func checkSettings(t *testing.T, role string, set map[string]string, mounted []s
 	}
 
 	checkKnown(t, role, set)
-	for _, name := range slices.Sorted(maps.Keys(set)) {
-		isFile := strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_PATH")
-		if isFile && role != "sandbox" && !slices.Contains(mounted, set[name]) {
-			t.Errorf("%s: %s is %s, and what is mounted is %v", role, name, set[name], mounted)
+	var read []string
+	for name, file := range set {
+		if reads(role, name) {
+			read = append(read, file)
 		}
+	}
+	slices.Sort(read)
+	if mounted = slices.Sorted(slices.Values(mounted)); !slices.Equal(read, mounted) {
+		t.Errorf("%s: it reads %v, and what is mounted is %v", role, read, mounted)
 	}
 
 	for _, names := range required(role) {

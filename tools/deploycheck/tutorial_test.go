@@ -108,7 +108,7 @@ func TestCommandsNameServices(t *testing.T) {
 	services := compose(t).Services
 	text := "docker compose restart backend\ndocker compose logs backend | grep ecw_sync\n"
 	for _, document := range [][]string{{"README.md"}, {"deploy", "README.md"}, {"docs", "operations.md"}} {
-		text += readFile(t, document...)
+		text += strings.ReplaceAll(readFile(t, document...), "\\\n", " ") // a command over several lines
 	}
 
 	command := regexp.MustCompile(`docker compose (?:restart|logs|stop|exec|run|up)((?: [^|#\n` + "`" + `;>]+)*)`)
@@ -156,7 +156,16 @@ func servicesOf(command string) (names []string) {
 func TestContainersRunAsTheOwnerOfTheSettings(t *testing.T) {
 	t.Parallel()
 	services := compose(t, "VANTREXIA_USER=1000:1001").Services
-	for name, want := range map[string]string{"backend": "1000:1001", "worker": "1000:1001", "migrate": "1000:1001", "sandbox": "65532:65532"} {
+	for name, want := range map[string]string{
+		"backend":         "1000:1001",
+		"worker":          "1000:1001",
+		"migrate":         "1000:1001",
+		"certs":           "1000:1001",
+		"temporal":        "1000:1001",
+		"temporal-schema": "1000:1001",
+		"temporal-ui":     "1000:1001",
+		"sandbox":         "65532:65532",
+	} {
 		if got := services[name].User; got != want {
 			t.Errorf("%s runs as %s, want %s", name, got, want)
 		}

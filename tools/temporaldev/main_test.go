@@ -90,7 +90,7 @@ func (c *child) dial(t *testing.T) *grpc.ClientConn {
 
 func TestServesWorkAndPagesAndStopsInOrder(t *testing.T) {
 	t.Parallel()
-	c := start(t, "--namespace", "first", "--namespace", "second")
+	c := start(t, "--namespace", "first", "--namespace", "second", "--codec-endpoint", "http://127.0.0.1:1/codec")
 
 	description, err := workflowservice.NewWorkflowServiceClient(c.dial(t)).DescribeNamespace(t.Context(),
 		&workflowservice.DescribeNamespaceRequest{Namespace: "second"})
@@ -108,6 +108,10 @@ func TestServesWorkAndPagesAndStopsInOrder(t *testing.T) {
 
 	if list := get(t, c.ui+"/api/v1/namespaces"); !strings.Contains(list, `"first"`) {
 		t.Errorf("the Web UI's namespaces are %q", list)
+	}
+
+	if settings := get(t, c.ui+"/api/v1/settings"); !strings.Contains(settings, `"http://127.0.0.1:1/codec"`) {
+		t.Errorf("the Web UI's settings are %q", settings)
 	}
 
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {

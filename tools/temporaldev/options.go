@@ -23,6 +23,7 @@ type options struct {
 	uiIP             string
 	uiPort           int // 0 picks a free one
 	headless         bool
+	codec            string // where the Web UI has payloads decoded; empty is nowhere
 	namespaces       []string
 	retention        time.Duration
 	searchAttributes map[string]enumspb.IndexedValueType
@@ -59,6 +60,7 @@ func parse(args []string, output io.Writer) (options, error) {
 	flags.StringVar(&opts.uiIP, "ui-ip", "", "`address` the Web UI listens on (default: that of --ip)")
 	flags.IntVar(&opts.uiPort, "ui-port", -1, "`port` of the Web UI; 0 picks a free one, -1 takes --port + 1000")
 	flags.BoolVar(&opts.headless, "headless", false, "leave the Web UI out")
+	flags.StringVar(&opts.codec, "codec-endpoint", "", "`URL` at which the Web UI has payloads decoded")
 	flags.Func("namespace", "`name` of a namespace to create, again for more; the first is the Web UI's (default: default)",
 		func(name string) error {
 			if name == "" {

@@ -119,6 +119,7 @@ func newUI(opts options, ports ports) *uiserver.Server {
 		DefaultNamespace:    opts.namespaces[0],
 		DisableNewsFetch:    true,
 		HideLogs:            true,
+		Codec:               uiconfig.Codec{Endpoint: opts.codec},
 		CORS:                uiconfig.CORS{CookieInsecure: true}, // it is served without TLS
 	}))
 }

@@ -1,0 +1,186 @@
+package api_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/keyring/keyringtest"
+	"github.com/vantrexia/vantrexia/payload"
+)
+
+const decodePath = "/api/v1/temporal/decode"
+
+// remote is the data converter that Temporal's command line has with --codec-endpoint and --codec-auth.
+func (c caller) remote(namespace string) converter.DataConverter {
+	return converter.NewRemoteDataConverter(converter.GetDefaultDataConverter(), converter.RemoteDataConverterOptions{
+		Endpoint: c.base + strings.TrimSuffix(decodePath, "/decode"),
+		Client:   *c.client,
+		ModifyRequest: func(req *http.Request) error {
+			req.Header.Set("Authorization", "Bearer "+c.token)
+			req.Header.Set("X-Namespace", namespace)
+			return nil
+		},
+	})
+}
+
+func TestTheCommandLineOfTemporalShowsAHistory(t *testing.T) {
+	t.Parallel()
+	s := start(t, nothing)
+	patient := s.patient(kevin)
+	observation := s.post(bloodPressure(patient))
+	s.await(observation, "transmitted")
+
+	events := s.temporal.GetWorkflowHistory(t.Context(), "transmission/"+observation, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	first, err := events.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := first.GetWorkflowExecutionStartedEventAttributes().GetInput()
+	summary := first.GetUserMetadata().GetSummary()
+	if shown := converter.GetDefaultDataConverter().ToStrings(input); strings.Contains(strings.Join(shown, ""), observation) {
+		t.Error("the input is in clear")
+	}
+
+	admin := s.as(account.Admin)
+	if shown := admin.remote(s.namespace).ToStrings(input); len(shown) != 1 || !strings.Contains(shown[0], observation) {
+		t.Errorf("the input is shown as %q", shown)
+	}
+	if shown := admin.remote(s.namespace).ToString(summary); shown != `"Carries one reading into the EHR"` {
+		t.Errorf("the summary is shown as %q", shown)
+	}
+	if shown := admin.remote("another").ToStrings(input); !strings.Contains(shown[0], "is not the namespace of this installation") {
+		t.Errorf("of another namespace: %q", shown)
+	}
+	if shown := s.as(account.Nurse).remote(s.namespace).ToStrings(input); !strings.Contains(shown[0], "forbidden") {
+		t.Errorf("to a nurse: %q", shown)
+	}
+}
+
+// sealedPayloads is a request to decode one payload with such data.
+func sealedPayloads(t *testing.T, data []byte) string {
+	t.Helper()
+	body, err := protojson.Marshal(&commonpb.Payloads{Payloads: []*commonpb.Payload{{
+		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(payload.Encoding)},
+		Data:     data,
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestNothingButPayloadsIsDecoded(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	keys := keyringtest.Shared()
+	column, err := keys.Seal(keyring.Cell{Table: "patients", Column: "demographics", Practice: practice, Row: "1"}, []byte("canary"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, err := keys.SealPayload("another", []byte("canary"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := keys.SealPayload(s.namespace, []byte("canary"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	admin := s.as(account.Admin)
+	for name, data := range map[string][]byte{
+		"a column of the database":     column,
+		"a payload of another keyring": otherPayload(t, s.namespace),
+		"one of another namespace":     elsewhere,
+		"what holds no payload":        text,
+		"nothing":                      nil,
+		"noise":                        []byte("noise"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := admin.in(t).do("POST", decodePath, sealedPayloads(t, data)).want(t, http.StatusBadRequest, "invalid")
+			if strings.Contains(string(got.body), "canary") || strings.Contains(string(got.body), base64.StdEncoding.EncodeToString([]byte("canary"))) {
+				t.Errorf("it is shown: %s", got.body)
+			}
+		})
+	}
+
+	plain := `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"IkEi"}]}`
+	var shown struct {
+		Payloads []struct{ Data string }
+	}
+	got := admin.do("POST", decodePath, plain).want(t, http.StatusOK, "")
+	if err := json.Unmarshal(got.body, &shown); err != nil || len(shown.Payloads) != 1 || shown.Payloads[0].Data != "IkEi" {
+		t.Errorf("a plain payload comes back as %s", got.body)
+	}
+	admin.do("POST", decodePath, `{"payloads":[{"data":"*"}]}`).want(t, http.StatusBadRequest, "malformed_json")
+	admin.do("POST", decodePath, sealedPayloads(t, make([]byte, 1<<20))).want(t, http.StatusRequestEntityTooLarge, "too_large")
+}
+
+// otherPayload is sealed with keys that the API does not have.
+func otherPayload(t *testing.T, namespace string) []byte {
+	t.Helper()
+	content, err := keyring.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyring.New(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := keys.SealPayload(namespace, []byte("canary"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+// A browser lets no page but the Temporal Web UI read the answer.
+func TestOnlyTheTemporalWebUIMayAskFromABrowser(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	ask := func(method, origin string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, s.base+decodePath, strings.NewReader(`{"payloads":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Origin", origin)
+		req.Header.Set("Content-Type", "application/json")
+		if method == http.MethodPost {
+			req.Header.Set("Authorization", "Bearer "+s.token)
+		}
+		res, err := s.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+		return res
+	}
+
+	for _, method := range []string{http.MethodOptions, http.MethodPost} {
+		res := ask(method, "http://temporal.test")
+		if allowed := res.Header.Get("Access-Control-Allow-Origin"); allowed != "http://temporal.test" || res.StatusCode >= 300 {
+			t.Errorf("%s of the Web UI: %s, the allowed origin is %q", method, res.Status, allowed)
+		}
+		if headers := res.Header.Get("Access-Control-Allow-Headers"); method == http.MethodOptions && !strings.Contains(headers, "X-Namespace") {
+			t.Errorf("the Web UI may send %q", headers)
+		}
+		for _, origin := range []string{"https://temporal.test", "http://temporal.test:8080", "http://evil.test", "null", ""} {
+			res := ask(method, origin)
+			if allowed := res.Header.Get("Access-Control-Allow-Origin"); allowed != "" || res.Header.Get("Access-Control-Allow-Headers") != "" {
+				t.Errorf("%s of %q: the allowed origin is %q", method, origin, allowed)
+			}
+		}
+	}
+}
