@@ -226,7 +226,9 @@ type GetObservationWithPatientRow struct {
 }
 
 // GetObservationWithPatient returns an observation and its patient.
-func (q *Queries) GetObservationWithPatient(ctx context.Context, arg GetObservationWithPatientParams) (GetObservationWithPatientRow, error) {
+func (q *Queries) GetObservationWithPatient(
+	ctx context.Context, arg GetObservationWithPatientParams,
+) (GetObservationWithPatientRow, error) {
 	row, err := q.getObservationWithPatient(ctx, arg)
 	if err != nil {
 		return GetObservationWithPatientRow{}, err

@@ -159,19 +159,20 @@ func (s *Store) Reencrypt(ctx context.Context, progress Progress) (rows int64, e
 // sealLock is the advisory lock of the one process that seals.
 const sealLock = 0x76747873 // vtxs
 
-// resealAll goes through all tables. onlyClear looks at rows in clear only.
-func (s *Store) resealAll(ctx context.Context, progress Progress, onlyClear bool) (changed int64, err error) {
+// alone runs fn while no other process does, or returns [ErrSealing].
+func (s *Store) alone(ctx context.Context, fn func() error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer conn.Release()
+
 	var mine bool
 	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", sealLock).Scan(&mine); err != nil {
-		return 0, err
+		return err
 	}
 	if !mine {
-		return 0, ErrSealing
+		return ErrSealing
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
@@ -180,31 +181,40 @@ func (s *Store) resealAll(ctx context.Context, progress Progress, onlyClear bool
 			_ = conn.Conn().Close(ctx) // its end frees the lock
 		}
 	}()
+	return fn()
+}
 
+// resealAll goes through all tables. onlyClear looks at rows in clear only.
+func (s *Store) resealAll(ctx context.Context, progress Progress, onlyClear bool) (changed int64, err error) {
 	among := func(sealedTable) string { return "true" }
 	if onlyClear {
 		among = func(t sealedTable) string { return t.clear }
 	}
-	total, err := s.countRows(ctx, among)
-	if err != nil {
-		return 0, err
-	}
 
-	progress(0, total)
-	w := walk{Store: s, onlyClear: onlyClear, report: func(done int64) { progress(min(done, total), total) }}
-	for _, table := range sealedTables() {
-		if onlyClear && table.clear == "" {
-			continue
+	w := walk{Store: s, onlyClear: onlyClear}
+	err = s.alone(ctx, func() error {
+		total, err := s.countRows(ctx, among)
+		if err != nil {
+			return err
 		}
-		if err := w.through(ctx, table); err != nil {
-			return w.changed, err
+		progress(0, total)
+		w.report = func(done int64) { progress(min(done, total), total) }
+
+		for _, table := range sealedTables() {
+			if onlyClear && table.clear == "" {
+				continue
+			}
+			if err := w.through(ctx, table); err != nil {
+				return err
+			}
 		}
+		progress(total, total)
+		return nil
+	})
+	if err == nil && w.unopened > 0 {
+		err = fmt.Errorf("%d rows could not be opened and are as they were, the first: %w", w.unopened, w.first)
 	}
-	progress(total, total)
-	if w.unopened > 0 {
-		return w.changed, fmt.Errorf("%d rows could not be opened and are as they were, the first: %w", w.unopened, w.first)
-	}
-	return w.changed, nil
+	return w.changed, err
 }
 
 // countRows counts the rows of all tables for which a condition holds; an empty one holds for none.

@@ -149,7 +149,8 @@ func (v *vault) clear(store *db.Store, n int) (ids []uuid.UUID) {
 		id := uuid.New()
 		ids = append(ids, id)
 		v.exec(`
-INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, plain_resource, resource_version, transformed_at)
+INSERT INTO observations (id, practice_code, patient_id, observation_type, effective_at, device, measured, plain_resource,
+                          resource_version, transformed_at)
 VALUES ($1, $2, $3, 'weight', now(), 'CANARY-7250', '{"unit": "kg", "value": 81.60}', $4, 1, now())`,
 			id, thePractice, patient, string(resourceOf(fmt.Sprint(i))))
 	}
@@ -172,8 +173,8 @@ func TestWhatIsSealedDoesNotShow(t *testing.T) {
 	for _, table := range []string{"observations", "idempotency_keys", "api_keys"} {
 		for _, canary := range []string{"SCALE", "81.60", "kg", "valueQuantity", "canary"} {
 			// The text of bytes is hexadecimal, so those of the canary are looked for as well.
-			found := v.number("SELECT count(*) FROM "+table+" t WHERE position($1::text IN t::text) + position(encode(convert_to($1, 'UTF8'), 'hex') IN t::text) > 0",
-				canary)
+			found := v.number("SELECT count(*) FROM "+table+` t
+				WHERE position($1::text IN t::text) + position(encode(convert_to($1, 'UTF8'), 'hex') IN t::text) > 0`, canary)
 			if found > 0 {
 				t.Errorf("%s shows in %s", canary, table)
 			}
@@ -211,8 +212,8 @@ func TestExchangedCiphertextsDoNotOpen(t *testing.T) {
 	store := v.with(generated(t))
 	for _, column := range []string{"reading", "resource"} {
 		one, other := transformed(t, store, "81.60"), transformed(t, store, "82.10")
-		v.exec("UPDATE observations o SET "+column+" = x."+column+" FROM observations x WHERE o.id <> x.id AND o.id IN ($1, $2) AND x.id IN ($1, $2)",
-			one.ID, other.ID)
+		v.exec("UPDATE observations o SET "+column+" = x."+column+` FROM observations x
+			WHERE o.id <> x.id AND o.id IN ($1, $2) AND x.id IN ($1, $2)`, one.ID, other.ID)
 		for _, id := range []uuid.UUID{one.ID, other.ID} {
 			_, err := store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: thePractice, ID: id})
 			if !errors.Is(err, keyring.ErrCorrupt) || !strings.Contains(err.Error(), "observations."+column+" of "+id.String()) {
@@ -226,7 +227,8 @@ func TestExchangedCiphertextsDoNotOpen(t *testing.T) {
 	}
 	o := transformed(t, store, "81.60")
 	v.exec("UPDATE observations SET reading = resource WHERE id = $1", o.ID)
-	if _, err := store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: thePractice, ID: o.ID}); !errors.Is(err, keyring.ErrCorrupt) {
+	_, err := store.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: thePractice, ID: o.ID})
+	if !errors.Is(err, keyring.ErrCorrupt) {
 		t.Errorf("a resource as a reading: %v", err)
 	}
 
@@ -251,7 +253,8 @@ func TestRowsInClear(t *testing.T) {
 	check := func(t *testing.T) {
 		for _, i := range []int{1, 449} {
 			got := get(t, store, ids[i])
-			if got.Device != "CANARY-7250" || !strings.Contains(string(got.Measured), "81.60") || string(got.Resource) != string(resourceOf(fmt.Sprint(i))) {
+			if got.Device != "CANARY-7250" || !strings.Contains(string(got.Measured), "81.60") ||
+				string(got.Resource) != string(resourceOf(fmt.Sprint(i))) {
 				t.Errorf("a row comes back as %+v", got)
 			}
 		}
@@ -259,7 +262,8 @@ func TestRowsInClear(t *testing.T) {
 		if err != nil || len(found) != 2 || !strings.Contains(string(found[ids[0]]), "81.60") {
 			t.Errorf("it finds %s, %v", found, err)
 		}
-		if row, err := store.GetAPIKey(t.Context(), db.GetAPIKeyParams{PracticeCode: thePractice, ID: key}); err != nil || row.Devices[0] != "CANARY-*" {
+		row, err := store.GetAPIKey(t.Context(), db.GetAPIKeyParams{PracticeCode: thePractice, ID: key})
+		if err != nil || row.Devices[0] != "CANARY-*" {
 			t.Errorf("the API key is %+v, %v", row, err)
 		}
 	}
@@ -285,7 +289,11 @@ func TestRowsInClear(t *testing.T) {
 	if err != nil || n != 451 || last != 451 || total != 451 {
 		t.Errorf("%d rows are sealed, progress %d of %d: %v", n, last, total, err)
 	}
-	if n := v.number(`SELECT count(*) FROM observations WHERE device IS NOT NULL OR measured IS NOT NULL OR plain_resource IS NOT NULL OR reading IS NULL`); n != 0 {
+	const inClear = `
+SELECT count(*)
+FROM observations
+WHERE device IS NOT NULL OR measured IS NOT NULL OR plain_resource IS NOT NULL OR reading IS NULL`
+	if n := v.number(inClear); n != 0 {
 		t.Errorf("%d rows are still in clear", n)
 	}
 	check(t)
@@ -401,8 +409,8 @@ FROM observations, generate_series(1, 700) n`)
 		t.Error(err)
 	}
 	var missing *keyring.MissingKeyError
-	if _, err := before.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: thePractice, ID: first.ID}); !errors.As(err, &missing) ||
-		!strings.Contains(db.Cause(err), keyIn(t, retired, keyring.Columns)) {
+	_, err = before.GetObservation(t.Context(), db.GetObservationParams{PracticeCode: thePractice, ID: first.ID})
+	if !errors.As(err, &missing) || !strings.Contains(db.Cause(err), keyIn(t, retired, keyring.Columns)) {
 		t.Errorf("without the new key: %v", err)
 	}
 }
@@ -458,7 +466,11 @@ func TestRequestsAreKnownWhileKeysRotate(t *testing.T) {
 	for i, store := range phases {
 		o := reading(t, store, `{}`)
 		ids = append(ids, o.ID)
-		remember := db.RememberRequestsParams{PracticeCode: thePractice, Requests: []db.Request{request(i)}, ObservationIDs: []uuid.UUID{o.ID}}
+		remember := db.RememberRequestsParams{
+			PracticeCode:   thePractice,
+			Requests:       []db.Request{request(i)},
+			ObservationIDs: []uuid.UUID{o.ID},
+		}
 		if n, err := store.RememberRequests(t.Context(), remember); err != nil || n != 1 {
 			t.Fatalf("%d are remembered, %v", n, err)
 		}
@@ -474,7 +486,8 @@ func TestRequestsAreKnownWhileKeysRotate(t *testing.T) {
 				t.Errorf("%s, request %d: %+v, %v", name, i, found, err)
 			}
 			again.Body = []byte("another")
-			if found, err := store.FindRequest(t.Context(), db.FindRequestParams{PracticeCode: thePractice, Request: again}); err == nil && found.SameBody {
+			found, err = store.FindRequest(t.Context(), db.FindRequestParams{PracticeCode: thePractice, Request: again})
+			if err == nil && found.SameBody {
 				t.Errorf("%s, request %d: another body is the same", name, i)
 			}
 		}
