@@ -43,6 +43,11 @@ func (s *Store) CheckKeyring(ctx context.Context) error {
 	return nil
 }
 
+// refreshMark computes the mark's hash with the key that is in use.
+func (s *Store) refreshMark(ctx context.Context) error {
+	return s.setKeyringDigest(ctx, s.keys.Digest(markCell.Table, "", mark))
+}
+
 // markKeyring marks a database that has no mark, and checks the one that there is.
 func (s *Store) markKeyring(ctx context.Context) error {
 	sealed, err := s.keys.Seal(markCell, []byte(mark))

@@ -41,3 +41,13 @@ func (q *Queries) getKeyringMark(ctx context.Context) (getKeyringMarkRow, error)
 	err := row.Scan(&i.Sealed, &i.Digest)
 	return i, err
 }
+
+const setKeyringDigest = `-- name: setKeyringDigest :exec
+UPDATE keyring_mark
+SET digest = $1
+`
+
+func (q *Queries) setKeyringDigest(ctx context.Context, digest []byte) error {
+	_, err := q.db.Exec(ctx, setKeyringDigest, digest)
+	return err
+}

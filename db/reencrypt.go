@@ -107,6 +107,27 @@ func sealedTables() []sealedTable {
 			practice: "(SELECT m.practice_code FROM patient_imports m WHERE m.id = t.import_id)",
 			columns:  []sealedColumn{{name: "ecw_fhir_id"}},
 		},
+		{
+			name:     "users",
+			key:      id,
+			practice: "t.practice_code",
+			columns: []sealedColumn{
+				{name: "profile", indexes: []blindIndex{{name: "email_index", what: indexUserEmail, value: emailIn}}},
+				{name: "totp_secret"},
+			},
+		},
+		{
+			name:     "oidc_sign_ins",
+			key:      []keyColumn{{"state_hash", "bytea"}},
+			practice: "t.practice_code",
+			columns:  []sealedColumn{{name: "secrets"}},
+		},
+		{
+			name:     markCell.Table,
+			key:      []keyColumn{{"one", "boolean"}},
+			practice: "''",
+			columns:  []sealedColumn{{name: markCell.Column}},
+		},
 	}
 }
 
@@ -118,6 +139,8 @@ func digestColumns() []digestColumn {
 	return []digestColumn{
 		{"idempotency_keys", "key"},
 		{"idempotency_keys", "request_hash"},
+		{"sign_in_failures", "email_key"},
+		{markCell.Table, "digest"}, // which Reencrypt computes anew, since its text is known
 	}
 }
 
@@ -153,7 +176,11 @@ func (s *Store) SealClear(ctx context.Context, progress Progress) (rows int64, e
 // run while the system does. A row that cannot be opened is left as it is, and an error says which was the first.
 // Of two processes one gets [ErrSealing].
 func (s *Store) Reencrypt(ctx context.Context, progress Progress) (rows int64, err error) {
-	return s.resealAll(ctx, progress, false)
+	rows, err = s.resealAll(ctx, progress, false)
+	if err != nil {
+		return rows, err
+	}
+	return rows, s.refreshMark(ctx)
 }
 
 // sealLock is the advisory lock of the one process that seals.

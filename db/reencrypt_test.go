@@ -514,9 +514,8 @@ func TestRequestsAreKnownWhileKeysRotate(t *testing.T) {
 func TestEverySealedColumnIsKnown(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
-	others := []string{ // hashes of random texts, which nobody can guess, and of e-mails
+	others := []string{ // hashes of random texts, which nobody can guess
 		"api_keys.key_hash", "refresh_tokens.token_hash", "oidc_sign_ins.state_hash", "oidc_sign_ins.browser_hash",
-		"users.email_key", "sign_in_failures.email_key",
 	}
 	rows, err := v.conn.Query(t.Context(), `
 SELECT c.relname || '.' || a.attname

@@ -51,6 +51,14 @@ type profile struct {
 	LastName  string `json:"last_name"`
 }
 
+func emailIn(plain []byte) (string, error) {
+	var p profile
+	if json.Unmarshal(plain, &p) != nil { // its error would repeat the text
+		return "", errors.New("the profile cannot be read")
+	}
+	return p.Email, nil
+}
+
 func userCell(column, practice string, id uuid.UUID) keyring.Cell {
 	return keyring.Cell{Table: "users", Column: column, Practice: practice, Row: id.String()}
 }
@@ -393,7 +401,7 @@ type oidcSecrets struct {
 }
 
 func oidcCell(practice string, stateHash []byte) keyring.Cell {
-	return keyring.Cell{Table: "oidc_sign_ins", Column: "secrets", Practice: practice, Row: hex.EncodeToString(stateHash)}
+	return keyring.Cell{Table: "oidc_sign_ins", Column: "secrets", Practice: practice, Row: `\x` + hex.EncodeToString(stateHash)} // as SQL shows it
 }
 
 // BeginOIDCParams is a sign-in with the identity provider that begins.

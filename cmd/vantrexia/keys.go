@@ -49,7 +49,8 @@ setting. Or set ECW_KEYS_DIR to the directory of a file that is named after its 
 
 	generate.Flags().StringVar(&out, "out", ".local/ecw-private.pem", "file to write the private key to")
 	generate.Flags().StringVar(&kid, "kid", "vantrexia-ecw-key-1", "id under which the public key is published")
-	keys.AddCommand(generate, rotateECWCommand(), keysCreateCommand(), keysRotateCommand(), keysEscrowCommand())
+	keys.AddCommand(generate, rotateECWCommand(), keysCreateCommand(), keysStatusCommand(), keysRotateCommand(),
+		keysReencryptCommand(), keysRetireCommand(), keysEscrowCommand())
 	return keys
 }
 

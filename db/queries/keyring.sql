@@ -6,3 +6,7 @@ FROM keyring_mark;
 INSERT INTO keyring_mark (sealed, digest)
 VALUES (@sealed, @digest)
 ON CONFLICT DO NOTHING;
+
+-- name: setKeyringDigest :exec
+UPDATE keyring_mark
+SET digest = @digest;
