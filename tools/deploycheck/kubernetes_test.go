@@ -158,10 +158,13 @@ func TestTheGuideReachesPostgreSQLWithTLS(t *testing.T) {
 	t.Parallel()
 	url := regexp.MustCompile(`postgres://\S+\?sslmode=verify-full&sslrootcert=/run/secrets/vantrexia/(\S+)`).
 		FindStringSubmatch(readFile(t, "deploy", "README.md"))
-	if url == nil || !slices.Contains(secretKeys(t), url[1]) {
+	if url == nil || url[1] != postgresCA || !slices.Contains(secretKeys(t), postgresCA) {
 		t.Errorf("the authority of PostgreSQL's certificate is %v, the Secret has %v", url, secretKeys(t))
 	}
 }
+
+// postgresCA is the key of the authority of PostgreSQL's certificate.
+const postgresCA = "postgres-ca"
 
 // secretOf is the Secret that a volume shows; the zero value has no items, and so shows nothing to this test.
 func secretOf(pod corev1.PodSpec, volume string) corev1.SecretVolumeSource {
