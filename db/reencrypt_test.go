@@ -36,6 +36,9 @@ func newVault(t *testing.T) *vault {
 	if _, err := v.with(generated(t)).Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := v.conn.Exec(t.Context(), "DELETE FROM keyring_mark"); err != nil { // each test has a keyring of its own
+		t.Fatal(err)
+	}
 	return v
 }
 
