@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,8 @@ const (
 	compareEvery = 10 * time.Minute
 	// readTogether is how many patients are read with one statement.
 	readTogether = 1_000
+	// in2000 is the beginning of 2000, from which PostgreSQL counts, in microseconds since 1970.
+	in2000 = 946_684_800_000_000
 )
 
 // orders are all patients in each order. They are replaced, and never changed.
@@ -122,9 +125,14 @@ func (d *directory) update(ctx context.Context, q *Queries) error {
 	}
 
 	var changed []uuid.UUID
-	for i, id := range written.IDs {
-		if known := d.people[id]; known == nil || known.updated != written.UpdatedAt[i].UnixMicro() {
+	listed := map[uuid.UUID]bool{} // of all patients only
+	for row := range slices.Chunk(written.Written, 24) {
+		id, updated := uuid.UUID(row[:16]), int64(binary.BigEndian.Uint64(row[16:]))+in2000
+		if known := d.people[id]; known == nil || known.updated != updated {
 			changed = append(changed, id)
+		}
+		if all {
+			listed[id] = true
 		}
 	}
 	read, err := d.read(ctx, q, changed)
@@ -134,7 +142,11 @@ func (d *directory) update(ctx context.Context, q *Queries) error {
 
 	gone := map[uuid.UUID]bool{}
 	if all {
-		gone = d.without(written.IDs)
+		for id := range d.people {
+			if !listed[id] {
+				gone[id] = true
+			}
+		}
 	}
 	d.replace(read, gone)
 	d.asked = written.At
@@ -142,18 +154,6 @@ func (d *directory) update(ctx context.Context, q *Queries) error {
 		d.compared = began
 	}
 	return nil
-}
-
-// without returns who is known and not among the ids.
-func (d *directory) without(ids []uuid.UUID) map[uuid.UUID]bool {
-	gone := make(map[uuid.UUID]bool)
-	for id := range d.people {
-		gone[id] = true
-	}
-	for _, id := range ids {
-		delete(gone, id)
-	}
-	return gone
 }
 
 // read opens the names of patients.

@@ -408,8 +408,7 @@ func (q *Queries) getPatient(ctx context.Context, arg getPatientParams) (sealedP
 const listChanged = `-- name: listChanged :one
 SELECT
     now()::timestamptz AS at,
-    coalesce(array_agg(id), '{}')::uuid[] AS ids,
-    coalesce(array_agg(updated_at), '{}')::timestamptz[] AS updated_at
+    coalesce(string_agg(uuid_send(id) || timestamptz_send(updated_at), ''::bytea), ''::bytea)::bytea AS written
 FROM patients
 WHERE practice_code = $1
   AND updated_at >= $2::timestamptz
@@ -421,17 +420,17 @@ type listChangedParams struct {
 }
 
 type listChangedRow struct {
-	At        time.Time
-	IDs       []uuid.UUID
-	UpdatedAt []time.Time
+	At      time.Time
+	Written []byte
 }
 
 // Lists the patients who were written at a moment or later, and the database's time, from which the next list may go
-// on. Arrays are read several times as fast as rows.
+// on. A patient is 24 bytes: the id, and updated_at in microseconds since 2000. After an import they are as many as
+// the practice has, and are read before each list for a minute; rows or arrays would take ten times as long.
 func (q *Queries) listChanged(ctx context.Context, arg listChangedParams) (listChangedRow, error) {
 	row := q.db.QueryRow(ctx, listChanged, arg.PracticeCode, arg.Since)
 	var i listChangedRow
-	err := row.Scan(&i.At, &i.IDs, &i.UpdatedAt)
+	err := row.Scan(&i.At, &i.Written)
 	return i, err
 }
 

@@ -208,11 +208,11 @@ WHERE practice_code = @practice_code
 
 -- name: listChanged :one
 -- Lists the patients who were written at a moment or later, and the database's time, from which the next list may go
--- on. Arrays are read several times as fast as rows.
+-- on. A patient is 24 bytes: the id, and updated_at in microseconds since 2000. After an import they are as many as
+-- the practice has, and are read before each list for a minute; rows or arrays would take ten times as long.
 SELECT
     now()::timestamptz AS at,
-    coalesce(array_agg(id), '{}')::uuid[] AS ids,
-    coalesce(array_agg(updated_at), '{}')::timestamptz[] AS updated_at
+    coalesce(string_agg(uuid_send(id) || timestamptz_send(updated_at), ''::bytea), ''::bytea)::bytea AS written
 FROM patients
 WHERE practice_code = @practice_code
   AND updated_at >= @since::timestamptz;
