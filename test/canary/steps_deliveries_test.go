@@ -1,0 +1,253 @@
+package canary_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+)
+
+// elsewhere is where the EHR redirects to.
+const elsewhere = "http://192.0.2.1/" + lastName + "/?patient=" + firstName + "&birthdate=1931-07-10"
+
+// broken are the faults of one request, in the order of their use. After each a reading goes through, so that the circuit stays closed.
+func broken() []fault {
+	return []fault{
+		{"kind": "error_500"}, {"kind": "error_502"}, {"kind": "error_503", "retry_after": "1s"}, {"kind": "error_504"},
+		{"kind": "html"}, {"kind": "redirect", "location": elsewhere},
+		{"kind": "ecw_number", "number": "2"}, {"kind": "ecw_number", "number": "100"}, {"kind": "ecw_number", "number": "108"}, {"kind": "ecw_number", "number": "613"},
+		{"kind": "forbidden"}, {"kind": "unauthorized"}, {"kind": "throttle", "retry_after": "1s"},
+		{"kind": "reset_before"}, {"kind": "reset_after"}, {"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "no_id"},
+		{"kind": "duplicate"}, {"kind": "large_body"}, {"kind": "wrong_type"},
+		{"kind": "reject_if_none_exist"}, {"kind": "ignore_if_none_exist"}, {"kind": "store_again"}, {"kind": "drop_identifier"},
+	}
+}
+
+// deliveries fail in every way that the sandbox can play.
+func (s *system) deliveries(t *testing.T, admin caller) {
+	c := admin.in(t)
+	p := somebody(5)
+	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
+	readings := map[string]string{}
+	for n, f := range broken() {
+		f["target"] = "create"
+		s.admin(t, "POST", "faults", f)
+		kind := fmt.Sprint(f["kind"], f["number"])
+		readings[kind] = c.send(id, "weight", value(fmt.Sprintf("%s%02d", weight, n), "kg"))
+		began := time.Now()
+		c.awaitStatus(readings[kind], "transmitted", "failed")
+		t.Log(kind, time.Since(began), c.status(readings[kind]))
+		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
+	}
+	s.heal(t)
+
+	// Looking up what may have been stored goes wrong too.
+	for _, search := range []string{"empty_search", "strict_search", "refuse_identifier", "ignore_identifier", "error_500", "malformed_json", "html"} {
+		s.fault(t, search, "search", fault{"count": 2})
+		s.fault(t, "reset_after", "create", nil)
+		one := c.send(id, "weight", value(weight, "kg"))
+		c.awaitStatus(one, "transmitted", "failed")
+		s.heal(t)
+		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
+	}
+
+	s.fault(t, "slow", "create", fault{"delay": "4s"}) // longer than ECW_TIMEOUT
+	c.awaitStatus(c.send(id, "weight", value(weight, "kg")), "transmitted", "failed")
+
+	// A person steers what has failed.
+	refused := readings["ecw_number613"]
+	c.do("POST", "/api/v1/fhir/observations/"+refused+"/transmit/", nil).want(http.StatusOK, http.StatusConflict)
+	c.awaitStatus(refused, "transmitted")
+	for _, kind := range []string{"error_500<nil>", "ecw_number2"} {
+		c.do("POST", "/api/v1/fhir/observations/"+readings[kind]+"/cancel/", nil).want(http.StatusAccepted, http.StatusConflict)
+	}
+	c.do("POST", "/api/v1/fhir/observations/"+readings["no_id<nil>"]+"/transmit/", nil).want(http.StatusOK, http.StatusConflict)
+	c.do("GET", "/api/v1/fhir/transmissions/?page_size=100", nil).want(http.StatusOK)
+}
+
+// tokens: the token endpoint fails.
+func (s *system) tokens(t *testing.T, admin caller) {
+	c := admin.in(t)
+	for _, f := range []fault{
+		{"kind": "token_down"}, {"kind": "access_denied"}, {"kind": "narrow_scope"}, {"kind": "no_expires_in"}, {"kind": "unauthorized"}, {"kind": "forbidden"},
+		{"kind": "throttle", "retry_after": "1s"}, {"kind": "error_500"}, {"kind": "html"}, {"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "wrong_type"},
+		{"kind": "redirect", "location": elsewhere}, {"kind": "large_body"}, {"kind": "reset_before"},
+	} {
+		f["target"] = "token"
+		s.admin(t, "POST", "faults", f)
+		c.do("POST", "/api/v1/ecw/test/jwt/", nil).want(http.StatusOK, http.StatusBadGateway, http.StatusServiceUnavailable)
+		c.do("POST", "/api/v1/ecw/test/connection/", nil).want(http.StatusOK, http.StatusBadGateway, http.StatusServiceUnavailable)
+	}
+	s.heal(t)
+}
+
+// links: the EHR fails, or shows somebody else, while a patient is linked or imported.
+func (s *system) links(t *testing.T, admin caller) {
+	c := admin.in(t)
+	p, q := somebody(6), somebody(7)
+	for _, f := range []fault{
+		{"kind": "error_500"}, {"kind": "error_502"}, {"kind": "error_503", "retry_after": "1s"}, {"kind": "html"}, {"kind": "redirect", "location": elsewhere}, {"kind": "forbidden"},
+		{"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "wrong_type"}, {"kind": "large_body"}, {"kind": "reset_before"}, {"kind": "throttle", "retry_after": "1s"},
+		{"kind": "other_person"},
+	} {
+		f["target"] = "read"
+		s.admin(t, "POST", "faults", f)
+		c.patient(p, p.FHIRID, nil).want(http.StatusServiceUnavailable, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusCreated, http.StatusTooManyRequests)
+		s.heal(t)
+	}
+
+	c.importing(p.FHIRID, q.FHIRID, nobody)
+	c.importing(p.FHIRID)
+	for _, f := range []fault{
+		{"kind": "refuse_id_list"}, {"kind": "ignore_id_list"}, {"kind": "hide_patients"}, {"kind": "small_pages"}, {"kind": "error_503"}, {"kind": "html"}, {"kind": "malformed_json"},
+	} {
+		f["target"] = "search"
+		s.admin(t, "POST", "faults", f)
+		c.do("GET", "/api/v1/ecw/patients/?search="+lastName, nil)
+		s.admin(t, "POST", "faults", f)
+		c.importing(everybody()...)
+		s.heal(t)
+	}
+	s.fault(t, "malformed_json", "read", fault{"count": 2})
+	c.importing(p.FHIRID)
+	s.heal(t)
+
+	// A chart is merged: the EHR shows another person under the id.
+	merged := somebody(8)
+	merged.FHIRID, merged.MRN = q.FHIRID, q.MRN
+	s.putInEHR(t, merged)
+	c.importing(q.FHIRID)
+	id := c.do("GET", "/api/v1/patients/?external_id="+q.FHIRID, nil).want(http.StatusOK).found()
+	held := c.send(id, "weight", value(weight, "kg"))
+	c.do("POST", "/api/v1/fhir/observations/"+held+"/transmit/", nil).want(http.StatusConflict, http.StatusBadRequest)
+	c.do("GET", "/api/v1/patients/?mismatch=true", nil).want(http.StatusOK)
+	c.do("PATCH", "/api/v1/patients/"+id+"/", map[string]any{"phone": phone + "11"}).want(http.StatusOK, http.StatusConflict)
+	s.putInEHR(t, q)
+	c.importing(q.FHIRID)
+}
+
+// imported is how many people are imported together; the others are made by hand later.
+const imported = 9
+
+// everybody are the ids of all who are imported, and one that there is not.
+func everybody() (ids []string) {
+	for n := range imported {
+		ids = append(ids, somebody(n).FHIRID)
+	}
+	return append(ids, nobody)
+}
+
+// found is the id of the first result of a list.
+func (a answer) found() string {
+	a.t.Helper()
+	_, after, found := strings.Cut(a.body, `"results":[{"id":"`)
+	if !found {
+		a.t.Fatalf("%s found nobody: %s", a.what, a.body)
+	}
+	id, _, _ := strings.Cut(after, `"`)
+	return id
+}
+
+// importing imports patients, and waits for the end.
+func (c caller) importing(ids ...string) {
+	c.t.Helper()
+	began := time.Now()
+	defer func() { c.t.Log("import", len(ids), time.Since(began)) }()
+	got := c.do("POST", "/api/v1/patients/import_selected_from_ecw/", map[string]any{"ecw_patient_ids": ids}).want(http.StatusOK, http.StatusAccepted)
+	if got.status == http.StatusOK {
+		return
+	}
+	path := "/api/v1/patients/imports/" + got.text("id") + "/"
+	c.system.await(c.t, "the import has finished", func() bool { return c.do("GET", path, nil).text("status") == "finished" })
+}
+
+// schedules run now: the sweep, the daily import of everybody, the deletion of what is old.
+func (s *system) schedules(t *testing.T, admin caller) {
+	admin.in(t).do("POST", "/api/v1/fhir/process-pending/", nil).want(http.StatusOK, http.StatusAccepted)
+	list, err := s.raw.ScheduleClient().List(t.Context(), client.ScheduleListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := 0
+	for list.HasNext() {
+		entry, err := list.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.raw.ScheduleClient().GetHandle(t.Context(), entry.ID).Trigger(t.Context(), client.ScheduleTriggerOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		started++
+	}
+	if started < 3 {
+		t.Fatalf("there are %d schedules", started)
+	}
+}
+
+// bundles: the other way of writing, and what can go wrong with it.
+func (s *system) bundles(t *testing.T, admin caller) {
+	s.serve(t, "ECW_WRITE_MODE=bundle")
+	c := admin.in(t)
+	p := somebody(9)
+	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
+	for n, f := range []fault{
+		{"kind": "standard_status"}, {"kind": "ecw_number", "number": "612"}, {"kind": "ignore_if_none_exist"}, {"kind": "no_id"}, {"kind": "error_500"}, {"kind": "html"},
+	} {
+		f["target"] = "create"
+		s.admin(t, "POST", "faults", f)
+		c.awaitStatus(c.send(id, "weight", value(fmt.Sprintf("%s%02d", weight, n), "kg")), "transmitted", "failed")
+		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
+	}
+}
+
+// outages: the database and Temporal are away for a moment.
+func (s *system) outages(t *testing.T, admin caller) {
+	c := admin.in(t)
+	p := somebody(10)
+	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
+	other := c.patient(somebody(11), "", nil).want(http.StatusCreated).text("id")
+	body := map[string]any{
+		"patient_id": id, "observation_type": "weight", "effective_at": s.nextTime(), "device": device + "-1", "values": value(weight, "kg"),
+	}
+
+	s.fault(t, "slow_after", "create", fault{"delay": "1s"})
+	underWay := c.send(id, "weight", value(weight, "kg")) // its outcome cannot be stored at first
+	if err := s.postgres.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.keepLog(t, "log of PostgreSQL", "postgres/log")
+	c.do("POST", "/api/v1/observations/", body, "Idempotency-Key", idempotencyKey).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
+	c.patient(somebody(11), "", nil).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
+	c.do("GET", "/api/v1/patients/?search="+lastName, nil).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
+	s.caller(t, "").do("POST", "/api/v1/auth/login/", login(userEmail, password)).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
+	s.startPostgres(t)
+	s.await(t, "vantrexia serve is ready again", func() bool { return s.reaches(s.url("api") + "/readyz") })
+	c.awaitStatus(underWay, "transmitted", "failed")
+
+	if err := s.temporal.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.keepLog(t, "log of Temporal", "temporal/temporal.log")
+	waiting := c.send(id, "weight", value(weight, "kg"))
+	c.do("PATCH", "/api/v1/patients/"+other+"/", map[string]any{"last_name": lastName + "again"}).want(http.StatusOK)
+	c.do("POST", "/api/v1/patients/import_selected_from_ecw/", map[string]any{"ecw_patient_ids": []string{p.FHIRID}}).want(http.StatusServiceUnavailable)
+	c.do("POST", "/api/v1/fhir/observations/"+waiting+"/transmit/", nil).want(http.StatusServiceUnavailable, http.StatusConflict, http.StatusBadRequest)
+	s.startTemporal(t)
+	s.await(t, "Temporal is reached again", func() bool {
+		return c.do("POST", "/api/v1/fhir/process-pending/", nil).status < 300 && c.status(waiting) == "transmitted"
+	})
+}
+
+// secretOfTheApp: the app is one with a secret, which the EHR does not take.
+func (s *system) secretOfTheApp(t *testing.T, admin caller) {
+	s.serve(t, "ECW_APP_TYPE=confidential_client", "ECW_CLIENT_SECRET="+clientSecret)
+	c := admin.in(t)
+	c.do("POST", "/api/v1/ecw/test/jwt/", nil)
+	c.do("POST", "/api/v1/ecw/test/connection/", nil)
+	id := c.do("GET", "/api/v1/patients/?external_id="+somebody(5).FHIRID, nil).want(http.StatusOK).found()
+	c.awaitStatus(c.send(id, "weight", value(weight, "kg")), "failed", "pending")
+	c.patient(somebody(3), somebody(3).FHIRID, nil)
+}
