@@ -47,6 +47,7 @@ type answer struct {
 	t      *testing.T
 	what   string
 	status int
+	header http.Header
 	body   string
 }
 
@@ -94,7 +95,7 @@ func (c caller) do(method, path string, body any, headers ...string) answer {
 			sent:   fmt.Sprint(path, " ", plainPath, " ", text, " ", headers),
 		})
 	}
-	return answer{c.t, method + " " + path, res.StatusCode, string(got)}
+	return answer{c.t, method + " " + path, res.StatusCode, res.Header, string(got)}
 }
 
 // routeOf is a path without ids.

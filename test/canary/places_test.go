@@ -2,6 +2,7 @@ package canary_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,12 @@ func (s *system) texts(t *testing.T) (all []text) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, text{name, append(bytes.Clone(s.logs[name]), content...)})
+		content = append(bytes.Clone(s.logs[name]), content...)
+		if strings.HasPrefix(name, "log of vantrexia") {
+			all = append(all, lines(name, content)...)
+		} else {
+			all = append(all, text{name, content})
+		}
 	}
 
 	files, err := filepath.Glob(filepath.Join(s.dir, "temporal", "temporal.db*"))
@@ -42,6 +48,23 @@ func (s *system) texts(t *testing.T) (all []text) {
 		t.Fatal(err)
 	}
 	return append(all, columns(t, dump)...)
+}
+
+// lines takes a log in JSON apart, so that a finding names the level and the component.
+func lines(name string, log []byte) (all []text) {
+	content := map[string][]byte{}
+	for line := range bytes.Lines(log) {
+		place := name + ": other lines"
+		var head struct{ Level, Component string }
+		if json.Unmarshal(line, &head) == nil && head.Level != "" {
+			place = fmt.Sprintf("%s: level %s, component %s", name, head.Level, head.Component)
+		}
+		content[place] = append(content[place], line...)
+	}
+	for _, place := range sortedKeys(content) {
+		all = append(all, text{place, content[place]})
+	}
+	return all
 }
 
 // columns takes a dump apart, so that a finding names the column.

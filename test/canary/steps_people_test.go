@@ -3,6 +3,7 @@ package canary_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -57,9 +58,24 @@ func (s *system) accounts(t *testing.T, admin caller) {
 	machine.do("GET", "/api/v1/observations/"+key.text("id")+"/", nil).want(http.StatusUnauthorized)
 
 	admin.do("POST", "/api/v1/tokens/revoke/", map[string]string{"token": wrongToken, "reason": "canary"}).want(http.StatusBadRequest, http.StatusUnprocessableEntity)
-	anonymous.do("GET", "/api/v1/auth/oidc/", nil).want(http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusSeeOther, http.StatusFound)
+	s.identityProvider(t)
 	anonymous.do("GET", "/api/v1/auth/oidc/callback/?state="+wrongToken+"&code="+oidcSecret+"&error_description="+lastName, nil).want(http.StatusBadRequest, http.StatusUnauthorized)
 	me.do("POST", "/api/v1/auth/logout/", nil).want(http.StatusNoContent)
+}
+
+// identityProvider: a sign-in with it fails, as it takes neither the code nor us.
+func (s *system) identityProvider(t *testing.T) {
+	t.Helper()
+	c := s.caller(t, "")
+	begun := c.do("GET", "/api/v1/auth/oidc/?return_to=/"+lastName, nil).want(http.StatusFound, http.StatusSeeOther)
+	there, err := url.Parse(begun.header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie, _, _ := strings.Cut(begun.header.Get("Set-Cookie"), ";")
+	back := url.Values{"state": {there.Query().Get("state")}, "code": {wrongToken}}
+	c.do("GET", "/api/v1/auth/oidc/callback/?"+back.Encode(), nil, "Cookie", cookie).want(http.StatusUnauthorized)
+	c.do("GET", "/api/v1/auth/oidc/callback/?"+back.Encode(), nil, "Cookie", "other="+userEmail).want(http.StatusBadRequest)
 }
 
 func login(email, password string) map[string]string {
@@ -97,7 +113,7 @@ func (s *system) commands(t *testing.T) (admin caller) {
 	add := []string{"users", "add", "--local", "--reason", "first administrator", "--email", userEmail, "--first", userFirst, "--last", userLast,
 		"--role", "admin", "--ask-password"}
 	if _, ok := s.command(t, password+"\n", nil, add...); !ok {
-		t.Fatalf("vantrexia users add: %s", s.said.all[len(s.said.all)-1].answer)
+		t.Fatalf("vantrexia users add: %v", s.said.all)
 	}
 	s.command(t, password+"\n", nil, add...)     // twice
 	s.command(t, lastName+"1931\n", nil, add...) // and with a password that is none

@@ -49,6 +49,8 @@ type system struct {
 	logs     map[string][]byte // of servers that were stopped, whose next start empties the file
 	secrets  []canary
 	readings int
+
+	adminToken string
 }
 
 const database = "vantrexia"
@@ -132,12 +134,18 @@ func (s *system) startTemporal(t *testing.T) {
 	}
 }
 
-// startIdentityProvider starts one that fails, and says in its answers what it should not.
+// startIdentityProvider starts one that gives no tokens, and says whom it does not give them to.
 func (s *system) startIdentityProvider(t *testing.T) {
-	s.oidc = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.oidc = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusInternalServerError)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": "server_error", "error_description": userEmail + " " + oidcSecret})
+		if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
+			_ = json.NewEncoder(w).Encode(map[string]string{
+				"issuer": s.oidc.URL, "authorization_endpoint": s.oidc.URL + "/authorize", "token_endpoint": s.oidc.URL + "/token", "jwks_uri": s.oidc.URL + "/keys",
+			})
+			return
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": "invalid_grant", "error_description": userEmail + " " + oidcSecret})
 	}))
 	t.Cleanup(s.oidc.Close)
 }
