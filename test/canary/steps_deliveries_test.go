@@ -30,6 +30,8 @@ func (s *system) deliveries(t *testing.T, admin caller) {
 	c := admin.in(t)
 	p := somebody(5)
 	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
+	s.fault(t, "slow", "create", fault{"delay": "9s"}) // longer than ECW_TIMEOUT
+	slow := c.send(id, "weight", value(weight, "kg"))
 	readings := map[string]string{}
 	for n, f := range broken() {
 		f["target"] = "create"
@@ -51,9 +53,6 @@ func (s *system) deliveries(t *testing.T, admin caller) {
 		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
 	}
 
-	s.fault(t, "slow", "create", fault{"delay": "4s"}) // longer than ECW_TIMEOUT
-	c.awaitStatus(c.send(id, "weight", value(weight, "kg")), "transmitted", "failed")
-
 	// One that a person cancels, one for which the patient is linked elsewhere before it is sent to that chart, and one that waits
 	// until the end.
 	cancelled, moved := c.waiting(id), c.waiting(id)
@@ -68,6 +67,7 @@ func (s *system) deliveries(t *testing.T, admin caller) {
 	refused := readings["ecw_number613"]
 	c.do("POST", "/api/v1/fhir/observations/"+refused+"/transmit/", nil).want(http.StatusOK)
 	c.awaitStatus(refused, "transmitted")
+	c.awaitStatus(slow, "transmitted", "failed")
 	c.do("GET", "/api/v1/fhir/transmissions/?page_size=100", nil).want(http.StatusOK)
 }
 
