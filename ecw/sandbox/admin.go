@@ -234,7 +234,8 @@ func (s *Server) putPatient(w http.ResponseWriter, r *http.Request) {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&person); err != nil {
-		detail := `the body is not a patient such as {"fhir_id": "ecw-patient-1", "mrn": "ECW-1", "last_name": "Lee", "birth_date": "1957-03-21"}: ` + err.Error()
+		const example = `{"fhir_id": "ecw-patient-1", "mrn": "ECW-1", "last_name": "Lee", "birth_date": "1957-03-21"}`
+		detail := "the body is not a patient such as " + example + ": " + err.Error()
 		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: detail}))
 		return
 	}

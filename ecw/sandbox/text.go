@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// withText puts text into every place of an answer that is meant for people, as an EHR does that names the patient in its
-// errors. What a client has to understand stays as it is: codes, ids, values.
+// withText puts text into every place of an answer that is meant for people, as an EHR does that names the
+// patient in its errors. What a client has to understand stays as it is: codes, ids, values.
 func withText(rep reply, text string) reply {
 	if text == "" || rep.reset {
 		return rep
@@ -84,7 +84,8 @@ func speak(object map[string]any, text string) {
 		object["text"] = text
 	}
 	if _, is := object["resourceType"].(string); is {
-		object["text"] = map[string]any{"status": "generated", "div": `<div xmlns="http://www.w3.org/1999/xhtml">` + html.EscapeString(text) + "</div>"}
+		div := `<div xmlns="http://www.w3.org/1999/xhtml">` + html.EscapeString(text) + "</div>"
+		object["text"] = map[string]any{"status": "generated", "div": div}
 	}
 	if _, is := object["error"].(string); is {
 		object["error_description"], object["error_uri"] = text, "https://ehr.example/?who="+url.QueryEscape(text)

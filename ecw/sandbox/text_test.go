@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPersonalText: with the fault every kind of answer has the text, and a client that reads codes, ids and values understands it
-// as before.
+// TestPersonalText: with the fault every kind of answer has the text, and a client that reads codes, ids and
+// values understands it as before.
 func TestPersonalText(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -57,7 +57,8 @@ func TestPutPatient(t *testing.T) {
 	r := start(t)
 	token := r.token(allScopes)
 	for _, name := range []string{"Doe", "Roe"} {
-		body := `{"fhir_id": "mine-1", "mrn": "M-1", "first_name": "Jane", "last_name": "` + name + `", "birth_date": "1957-03-21", "gender": "female"}`
+		body := `{"fhir_id": "mine-1", "mrn": "M-1", "first_name": "Jane", "last_name": "` + name +
+			`", "birth_date": "1957-03-21", "gender": "female"}`
 		if a := r.do("POST", "/admin/patients", body); a.status != http.StatusNoContent {
 			t.Fatalf("got %d %s", a.status, a.text)
 		}
@@ -69,7 +70,9 @@ func TestPutPatient(t *testing.T) {
 		}
 	}
 
-	for _, wrong := range []string{`{"fhir_id": "mine-2"}`, `{"surname": "Doe"}`, `{"fhir_id":"a","mrn":"b","last_name":"c","birth_date":"soon"}`} {
+	for _, wrong := range []string{
+		`{"fhir_id": "mine-2"}`, `{"surname": "Doe"}`, `{"fhir_id":"a","mrn":"b","last_name":"c","birth_date":"soon"}`,
+	} {
 		if a := r.do("POST", "/admin/patients", wrong); a.status != http.StatusBadRequest || a.str("detail") == "" {
 			t.Errorf("%s: %d %s", wrong, a.status, a.text)
 		}

@@ -1,6 +1,7 @@
-// Package canary_test sends patients, readings and secrets that nobody could mistake through a whole installation and everything
-// that can go wrong in it, and then searches for them wherever they must not be: in Temporal's histories, lists and database, in
-// the logs of all processes, in a dump of the database, in answers to errors.
+// Package canary_test sends patients, readings and secrets that nobody could mistake through a whole
+// installation and everything that can go wrong in it, and then searches for them wherever they must not be:
+// in Temporal's histories, lists and database, in the logs of all processes, in a dump of the database, in
+// answers to errors.
 package canary_test
 
 import (
@@ -61,7 +62,8 @@ const planted = "plantedOnPurposeQX"
 func plantedIn() []string {
 	return []string{
 		"history: planted, WorkflowExecutionStarted", "visibility: planted", "description: planted", "database file of Temporal",
-		"log of vantrexia serve: other lines", "log of vantrexia sandbox: other lines", "log of PostgreSQL", "log of Temporal", "pg_dump: planted.as_text", "pg_dump: planted.as_bytes",
+		"log of vantrexia serve: other lines", "log of vantrexia sandbox: other lines", "log of PostgreSQL", "log of Temporal",
+		"pg_dump: planted.as_text", "pg_dump: planted.as_bytes",
 	}
 }
 
@@ -156,7 +158,8 @@ func (s *system) judgeTexts(t *testing.T, texts []text) {
 	wantUsed(t, used, func(e exception) bool { return !strings.Contains(e.place, "answer") })
 }
 
-// judgeAnswers fails the test if an error told somebody what he has not sent himself, or repeats what it should not.
+// judgeAnswers fails the test if an error told somebody what he has not sent himself, or repeats what it
+// should not.
 func (s *system) judgeAnswers(t *testing.T) {
 	search, err := newSearcher(s.canaries())
 	if err != nil {

@@ -1,11 +1,13 @@
 package canary_test
 
-// exceptions are all places in which a canary may be, each with its reason. Types, times and statuses are clear everywhere, and
-// are no canaries.
+// exceptions are all places in which a canary may be, each with its reason. Types, times and statuses are
+// clear everywhere, and are no canaries.
 func exceptions() (all []exception) {
-	// The line of the integration's tutorial, with the patient's MRN and the values. A production refuses the level.
+	// The line of the integration's tutorial, with the patient's MRN and the values. A production refuses the
+	// level.
 	for _, canary := range []string{
-		"our MRN", "MRN of the EHR", "weight", "systolic", "diastolic", "pulse", "oxygen saturation", "glucose", "temperature", "heart rate", "respiratory rate",
+		"our MRN", "MRN of the EHR", "weight", "systolic", "diastolic", "pulse", "oxygen saturation", "glucose", "temperature",
+		"heart rate", "respiratory rate",
 	} {
 		all = append(all, exception{
 			place:  "log of vantrexia serve: level DEBUG, component ecw_sync",
@@ -45,7 +47,8 @@ func exceptions() (all []exception) {
 		})
 	}
 
-	// data_monitor sees which chart a delivery went to, as the contract says, and nothing else of the patient.
+	// data_monitor sees which chart a delivery went to, as the contract says, and nothing else of the
+	// patient.
 	return append(all, exception{
 		place:  "answer without names to GET /api/v1/fhir/transmissions/",
 		canary: "patient's id in the EHR",

@@ -54,8 +54,8 @@ func forms(c canary) []needle {
 	return all
 }
 
-// base64Within is the part of a longer text in base64 that depends on nothing but raw, which begins after so many bytes (modulo
-// three) of the text.
+// base64Within is the part of a longer text in base64 that depends on nothing but raw, which begins after so
+// many bytes (modulo three) of the text.
 func base64Within(encoding *base64.Encoding, raw []byte, before int) string {
 	whole := encoding.EncodeToString(append(make([]byte, before), raw...))
 	first := (before*8 + 5) / 6

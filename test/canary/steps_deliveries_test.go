@@ -12,12 +12,14 @@ import (
 // elsewhere is where the EHR redirects to.
 const elsewhere = "http://192.0.2.1/" + lastName + "/?patient=" + firstName + "&birthdate=1931-07-10"
 
-// broken are the faults of one request, in the order of their use. After each a reading goes through, so that the circuit stays closed.
+// broken are the faults of one request, in the order of their use. After each a reading goes through, so that
+// the circuit stays closed.
 func broken() []fault {
 	return []fault{
 		{"kind": "error_500"}, {"kind": "error_502"}, {"kind": "error_503", "retry_after": "1s"}, {"kind": "error_504"},
 		{"kind": "html"}, {"kind": "redirect", "location": elsewhere},
-		{"kind": "ecw_number", "number": "2"}, {"kind": "ecw_number", "number": "100"}, {"kind": "ecw_number", "number": "108"}, {"kind": "ecw_number", "number": "613"},
+		{"kind": "ecw_number", "number": "2"}, {"kind": "ecw_number", "number": "100"}, {"kind": "ecw_number", "number": "108"},
+		{"kind": "ecw_number", "number": "613"},
 		{"kind": "forbidden"}, {"kind": "unauthorized"}, {"kind": "throttle", "retry_after": "1s"},
 		{"kind": "reset_before"}, {"kind": "reset_after"}, {"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "no_id"},
 		{"kind": "duplicate"}, {"kind": "large_body"}, {"kind": "wrong_type"},
@@ -32,29 +34,34 @@ func (s *system) deliveries(t *testing.T, admin caller) {
 	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
 	s.fault(t, "slow", "create", fault{"delay": "9s"}) // longer than ECW_TIMEOUT
 	slow := c.send(id, "weight", value(weight, "kg"))
+	s.awaitTaken(t, "slow")
 	readings := map[string]string{}
 	for n, f := range broken() {
 		f["target"] = "create"
 		s.admin(t, "POST", "faults", f)
 		kind := fmt.Sprint(f["kind"], f["number"])
 		readings[kind] = c.send(id, "weight", value(fmt.Sprintf("%s%02d", weight, n), "kg"))
-		c.awaitStatus(readings[kind], "transmitted", "failed")
+		c.awaitSettled(readings[kind]) // or it would take the next fault
 		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
 	}
+	c.awaitSettled(slow)
 	s.heal(t)
 
 	// Looking up what may have been stored goes wrong too.
-	for _, search := range []string{"empty_search", "strict_search", "refuse_identifier", "ignore_identifier", "error_500", "malformed_json", "html"} {
+	for _, search := range []string{"empty_search", "strict_search", "refuse_identifier", "ignore_identifier", "error_500",
+		"malformed_json", "html"} {
 		s.fault(t, search, "search", fault{"count": 2})
 		s.fault(t, "reset_after", "create", nil)
 		one := c.send(id, "weight", value(weight, "kg"))
+		s.awaitTaken(t, "reset_after")
 		c.awaitStatus(one, "transmitted", "failed")
 		s.heal(t)
+		c.awaitSettled(one)
 		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
 	}
 
-	// One that a person cancels, one for which the patient is linked elsewhere before it is sent to that chart, and one that waits
-	// until the end.
+	// One that a person cancels, one for which the patient is linked elsewhere before it is sent to that
+	// chart, and one that waits until the end.
 	cancelled, moved := c.waiting(id), c.waiting(id)
 	c.waiting(id)
 	c.do("POST", "/api/v1/fhir/observations/"+cancelled+"/cancel/", nil).want(http.StatusAccepted)
@@ -67,8 +74,17 @@ func (s *system) deliveries(t *testing.T, admin caller) {
 	refused := readings["ecw_number613"]
 	c.do("POST", "/api/v1/fhir/observations/"+refused+"/transmit/", nil).want(http.StatusOK)
 	c.awaitStatus(refused, "transmitted")
-	c.awaitStatus(slow, "transmitted", "failed")
 	c.do("GET", "/api/v1/fhir/transmissions/?page_size=100", nil).want(http.StatusOK)
+}
+
+// awaitSettled waits until a reading is transmitted, or is not sent again.
+func (c caller) awaitSettled(id string) {
+	c.t.Helper()
+	c.system.await(c.t, "the reading "+id+" has settled", func() bool {
+		got := c.do("GET", "/api/v1/observations/"+id+"/", nil)
+		return got.text("transmission", "status") == "transmitted" || got.text("transmission",
+			"status") == "failed" && got.text("transmission", "next_retry_at") == ""
+	})
 }
 
 // waiting is a reading that has failed three times, and is tried again in an hour.
@@ -77,8 +93,12 @@ func (c caller) waiting(patient string) (id string) {
 	s := c.system
 	s.fault(c.t, "error_503", "create", fault{"count": 3})
 	id = c.send(patient, "weight", value(weight, "kg"))
-	s.await(c.t, "the reading has failed three times", func() bool {
-		return c.do("GET", "/api/v1/observations/"+id+"/", nil).text("transmission", "attempt_count") == "3"
+	s.await(c.t, "the reading "+id+" has failed three times", func() bool {
+		now := c.do("GET", "/api/v1/observations/"+id+"/", nil)
+		if now.text("transmission", "status") == "transmitted" {
+			c.t.Fatalf("another reading has taken a fault: %s", now.body)
+		}
+		return now.text("transmission", "attempt_count") == "3"
 	})
 	c.awaitStatus(id, "failed")
 	c.awaitStatus(c.send(patient, "heart_rate", value(heartRate, "bpm")), "transmitted") // the circuit stays closed
@@ -89,8 +109,10 @@ func (c caller) waiting(patient string) (id string) {
 func (s *system) tokens(t *testing.T, admin caller) {
 	c := admin.in(t)
 	for _, f := range []fault{
-		{"kind": "token_down"}, {"kind": "access_denied"}, {"kind": "narrow_scope"}, {"kind": "no_expires_in"}, {"kind": "unauthorized"}, {"kind": "forbidden"},
-		{"kind": "throttle", "retry_after": "1s"}, {"kind": "error_500"}, {"kind": "html"}, {"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "wrong_type"},
+		{"kind": "token_down"}, {"kind": "access_denied"}, {"kind": "narrow_scope"}, {"kind": "no_expires_in"},
+		{"kind": "unauthorized"}, {"kind": "forbidden"},
+		{"kind": "throttle", "retry_after": "1s"}, {"kind": "error_500"}, {"kind": "html"}, {"kind": "malformed_json"},
+		{"kind": "truncated"}, {"kind": "wrong_type"},
 		{"kind": "redirect", "location": elsewhere}, {"kind": "large_body"}, {"kind": "reset_before"},
 	} {
 		f["target"] = "token"
@@ -106,20 +128,24 @@ func (s *system) links(t *testing.T, admin caller) {
 	c := admin.in(t)
 	p, q := somebody(6), somebody(7)
 	for _, f := range []fault{
-		{"kind": "error_500"}, {"kind": "error_502"}, {"kind": "error_503", "retry_after": "1s"}, {"kind": "html"}, {"kind": "redirect", "location": elsewhere}, {"kind": "forbidden"},
-		{"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "wrong_type"}, {"kind": "large_body"}, {"kind": "reset_before"}, {"kind": "throttle", "retry_after": "1s"},
+		{"kind": "error_500"}, {"kind": "error_502"}, {"kind": "error_503", "retry_after": "1s"}, {"kind": "html"}, {"kind": "redirect",
+			"location": elsewhere}, {"kind": "forbidden"},
+		{"kind": "malformed_json"}, {"kind": "truncated"}, {"kind": "wrong_type"}, {"kind": "large_body"}, {"kind": "reset_before"},
+		{"kind": "throttle", "retry_after": "1s"},
 		{"kind": "other_person"},
 	} {
 		f["target"] = "read"
 		s.admin(t, "POST", "faults", f)
-		c.patient(p, p.FHIRID, nil).want(http.StatusServiceUnavailable, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusCreated, http.StatusTooManyRequests)
+		c.patient(p, p.FHIRID, nil).
+			want(http.StatusServiceUnavailable, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusCreated, http.StatusTooManyRequests)
 		s.heal(t)
 	}
 
 	c.importing(p.FHIRID, q.FHIRID, nobody)
 	c.importing(p.FHIRID)
 	for _, f := range []fault{
-		{"kind": "refuse_id_list"}, {"kind": "ignore_id_list"}, {"kind": "hide_patients"}, {"kind": "small_pages"}, {"kind": "error_503"}, {"kind": "html"}, {"kind": "malformed_json"},
+		{"kind": "refuse_id_list"}, {"kind": "ignore_id_list"}, {"kind": "hide_patients"}, {"kind": "small_pages"},
+		{"kind": "error_503"}, {"kind": "html"}, {"kind": "malformed_json"},
 	} {
 		f["target"] = "search"
 		s.admin(t, "POST", "faults", f)
@@ -171,7 +197,8 @@ func (a answer) found() string {
 // importing imports patients, and waits for the end.
 func (c caller) importing(ids ...string) {
 	c.t.Helper()
-	got := c.do("POST", "/api/v1/patients/import_selected_from_ecw/", map[string]any{"ecw_patient_ids": ids}).want(http.StatusOK, http.StatusAccepted)
+	got := c.do("POST", "/api/v1/patients/import_selected_from_ecw/", map[string]any{"ecw_patient_ids": ids}).
+		want(http.StatusOK, http.StatusAccepted)
 	if got.status == http.StatusOK {
 		return
 	}
@@ -209,7 +236,8 @@ func (s *system) bundles(t *testing.T, admin caller) {
 	p := somebody(9)
 	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
 	for n, f := range []fault{
-		{"kind": "standard_status"}, {"kind": "ecw_number", "number": "612"}, {"kind": "ignore_if_none_exist"}, {"kind": "no_id"}, {"kind": "error_500"}, {"kind": "html"},
+		{"kind": "standard_status"}, {"kind": "ecw_number", "number": "612"}, {"kind": "ignore_if_none_exist"}, {"kind": "no_id"},
+		{"kind": "error_500"}, {"kind": "html"},
 	} {
 		f["target"] = "create"
 		s.admin(t, "POST", "faults", f)
@@ -234,10 +262,12 @@ func (s *system) outages(t *testing.T, admin caller) {
 		t.Fatal(err)
 	}
 	s.keepLog(t, "log of PostgreSQL", "postgres/log")
-	c.do("POST", "/api/v1/observations/", body, "Idempotency-Key", idempotencyKey).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
+	c.do("POST", "/api/v1/observations/", body, "Idempotency-Key", idempotencyKey).
+		want(http.StatusServiceUnavailable, http.StatusInternalServerError)
 	c.patient(somebody(11), "", nil).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
 	c.do("GET", "/api/v1/patients/?search="+lastName, nil).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
-	s.caller(t, "").do("POST", "/api/v1/auth/login/", login(userEmail, password)).want(http.StatusServiceUnavailable, http.StatusInternalServerError)
+	s.caller(t, "").do("POST", "/api/v1/auth/login/", login(userEmail, password)).
+		want(http.StatusServiceUnavailable, http.StatusInternalServerError)
 	s.startPostgres(t)
 	s.await(t, "vantrexia serve is ready again", func() bool { return s.reaches(s.url("api") + "/readyz") })
 	c.awaitStatus(underWay, "transmitted", "failed")
@@ -248,8 +278,10 @@ func (s *system) outages(t *testing.T, admin caller) {
 	s.keepLog(t, "log of Temporal", "temporal/temporal.log")
 	waiting := c.send(id, "weight", value(weight, "kg"))
 	c.do("PATCH", "/api/v1/patients/"+other+"/", map[string]any{"last_name": lastName + "again"}).want(http.StatusOK)
-	c.do("POST", "/api/v1/patients/import_selected_from_ecw/", map[string]any{"ecw_patient_ids": []string{p.FHIRID}}).want(http.StatusServiceUnavailable)
-	c.do("POST", "/api/v1/fhir/observations/"+waiting+"/transmit/", nil).want(http.StatusServiceUnavailable, http.StatusConflict, http.StatusBadRequest)
+	c.do("POST", "/api/v1/patients/import_selected_from_ecw/", map[string]any{"ecw_patient_ids": []string{p.FHIRID}}).
+		want(http.StatusServiceUnavailable)
+	c.do("POST", "/api/v1/fhir/observations/"+waiting+"/transmit/", nil).
+		want(http.StatusServiceUnavailable, http.StatusConflict, http.StatusBadRequest)
 	s.startTemporal(t)
 	s.await(t, "Temporal is reached again", func() bool {
 		return c.do("POST", "/api/v1/fhir/process-pending/", nil).status < 300 && c.status(waiting) == "transmitted"
@@ -267,7 +299,8 @@ func (s *system) secretOfTheApp(t *testing.T, admin caller) {
 	c.patient(somebody(3), somebody(3).FHIRID, nil)
 }
 
-// withoutNames: who sees deliveries and no patients is shown no names, and neither is somebody who has not signed in.
+// withoutNames: who sees deliveries and no patients is shown no names, and neither is somebody who has not
+// signed in.
 func (s *system) withoutNames(t *testing.T, _ caller) {
 	token, ok := s.command(t, "", nil, "token", "--role", "data_monitor")
 	if !ok {
@@ -277,7 +310,8 @@ func (s *system) withoutNames(t *testing.T, _ caller) {
 	monitor, anybody := s.caller(t, token), s.caller(t, "")
 	log := monitor.do("GET", "/api/v1/fhir/transmissions/?page_size=100", nil).want(http.StatusOK)
 	answers := []answer{
-		log, monitor.do("GET", "/api/v1/fhir/transmissions/"+log.found()+"/", nil).want(http.StatusOK), monitor.do("GET", "/api/v1/fhir/status/", nil).want(http.StatusOK),
+		log, monitor.do("GET", "/api/v1/fhir/transmissions/"+log.found()+"/", nil).want(http.StatusOK), monitor.do("GET",
+			"/api/v1/fhir/status/", nil).want(http.StatusOK),
 		anybody.do("GET", "/readyz", nil), anybody.do("GET", "/healthz", nil), anybody.do("GET", "/.well-known/jwks.json", nil),
 	}
 	for _, a := range answers {

@@ -24,14 +24,17 @@ func (s *system) accounts(t *testing.T, admin caller) {
 	offer := me.do("POST", "/api/v1/auth/me/totp/", map[string]string{"password": password}).want(http.StatusOK)
 	secret := offer.text("secret")
 	s.secret("TOTP secret", secret)
-	me.do("POST", "/api/v1/auth/me/totp/confirm/", map[string]string{"code": "000000"}).want(http.StatusUnauthorized, http.StatusBadRequest, http.StatusUnprocessableEntity)
+	me.do("POST", "/api/v1/auth/me/totp/confirm/", map[string]string{"code": "000000"}).
+		want(http.StatusUnauthorized, http.StatusBadRequest, http.StatusUnprocessableEntity)
 	me.do("POST", "/api/v1/auth/me/totp/confirm/", map[string]string{"code": code(t, secret)}).want(http.StatusOK)
 	anonymous.do("POST", "/api/v1/auth/login/", login(userEmail, password)).want(http.StatusUnauthorized)
 
 	me.do("POST", "/api/v1/auth/me/password/", map[string]string{"old_password": wrongPassword, "new_password": nextPassword}).
 		want(http.StatusUnauthorized, http.StatusBadRequest, http.StatusUnprocessableEntity)
-	me.do("POST", "/api/v1/auth/me/password/", map[string]string{"old_password": password, "new_password": "Password-1931"}).want(http.StatusBadRequest, http.StatusUnprocessableEntity)
-	me.do("POST", "/api/v1/auth/me/password/", map[string]string{"old_password": password, "new_password": nextPassword}).want(http.StatusNoContent)
+	me.do("POST", "/api/v1/auth/me/password/", map[string]string{"old_password": password, "new_password": "Password-1931"}).
+		want(http.StatusBadRequest, http.StatusUnprocessableEntity)
+	me.do("POST", "/api/v1/auth/me/password/", map[string]string{"old_password": password, "new_password": nextPassword}).
+		want(http.StatusNoContent)
 	me.do("PATCH", "/api/v1/auth/me/", map[string]string{"first_name": userFirst + "z"}).want(http.StatusOK)
 	me.do("GET", "/api/v1/users/?email="+userEmail, nil).want(http.StatusOK)
 	me.do("POST", "/api/v1/users/", map[string]string{
@@ -46,20 +49,25 @@ func (s *system) accounts(t *testing.T, admin caller) {
 		anonymous.do("POST", "/api/v1/auth/login/", login("nurse."+userEmail, wrongPassword)).want(http.StatusUnauthorized, http.StatusLocked)
 	}
 	me.do("POST", "/api/v1/users/"+nurse.text("id")+"/unlock/", nil).want(http.StatusOK, http.StatusNoContent)
-	s.secret("temporary password", me.do("POST", "/api/v1/users/"+nurse.text("id")+"/reset-password/", "{}").want(http.StatusOK).text("temporary_password"))
+	s.secret("temporary password", me.do("POST", "/api/v1/users/"+nurse.text("id")+"/reset-password/", "{}").
+		want(http.StatusOK).text("temporary_password"))
 
-	key := me.do("POST", "/api/v1/api-keys/", map[string]any{"name": "gateway", "role": "service", "devices": []string{device + "*"}}).want(http.StatusCreated)
+	key := me.do("POST", "/api/v1/api-keys/", map[string]any{"name": "gateway", "role": "service", "devices": []string{device + "*"}}).
+		want(http.StatusCreated)
 	s.secret("API key", key.text("key")[10:]) // the prefix is shown
 	machine := s.caller(t, key.text("key"))
 	machine.do("GET", "/api/v1/patients/?search="+lastName, nil).want(http.StatusForbidden)
-	machine.do("POST", "/api/v1/observations/", reading1(weight, "00000000-0000-4000-8000-000000000000")).want(http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusBadRequest)
+	machine.do("POST", "/api/v1/observations/", reading1(weight, "00000000-0000-4000-8000-000000000000")).
+		want(http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusBadRequest)
 	me.do("GET", "/api/v1/users/events/", nil).want(http.StatusOK)
 	me.do("DELETE", "/api/v1/api-keys/"+key.text("id")+"/", nil).want(http.StatusNoContent, http.StatusOK)
 	machine.do("GET", "/api/v1/observations/"+key.text("id")+"/", nil).want(http.StatusUnauthorized)
 
-	admin.do("POST", "/api/v1/tokens/revoke/", map[string]string{"token": wrongToken, "reason": "canary"}).want(http.StatusBadRequest, http.StatusUnprocessableEntity)
+	admin.do("POST", "/api/v1/tokens/revoke/", map[string]string{"token": wrongToken, "reason": "canary"}).
+		want(http.StatusBadRequest, http.StatusUnprocessableEntity)
 	s.identityProvider(t)
-	anonymous.do("GET", "/api/v1/auth/oidc/callback/?state="+wrongToken+"&code="+oidcSecret+"&error_description="+lastName, nil).want(http.StatusBadRequest, http.StatusUnauthorized)
+	anonymous.do("GET", "/api/v1/auth/oidc/callback/?state="+wrongToken+"&code="+oidcSecret+"&error_description="+lastName, nil).
+		want(http.StatusBadRequest, http.StatusUnauthorized)
 	me.do("POST", "/api/v1/auth/logout/", nil).want(http.StatusNoContent)
 }
 
@@ -96,7 +104,8 @@ func (s *system) signIn(t *testing.T, with map[string]string) caller {
 	session := s.caller(t, "").do("POST", "/api/v1/auth/login/", with).want(http.StatusOK)
 	s.secretToken("access token of a person", session.text("access"))
 	s.secret("refresh token", session.text("refresh"))
-	again := s.caller(t, "").do("POST", "/api/v1/auth/token/refresh/", map[string]string{"refresh": session.text("refresh")}).want(http.StatusOK)
+	again := s.caller(t, "").do("POST", "/api/v1/auth/token/refresh/", map[string]string{"refresh": session.text("refresh")}).
+		want(http.StatusOK)
 	s.secretToken("access token of a person", again.text("access"))
 	s.secret("refresh token", again.text("refresh"))
 	return s.caller(t, again.text("access"))
@@ -110,7 +119,8 @@ func (s *system) secretToken(name, token string) {
 // commands of administrators.
 func (s *system) commands(t *testing.T) (admin caller) {
 	t.Helper()
-	add := []string{"users", "add", "--local", "--reason", "first administrator", "--email", userEmail, "--first", userFirst, "--last", userLast,
+	add := []string{"users", "add", "--local", "--reason", "first administrator", "--email", userEmail, "--first", userFirst,
+		"--last", userLast,
 		"--role", "admin", "--ask-password"}
 	if _, ok := s.command(t, password+"\n", nil, add...); !ok {
 		t.Fatalf("vantrexia users add: %v", s.said.all)
@@ -158,7 +168,8 @@ func (s *system) patients(t *testing.T, admin caller) {
 	c.patient(somebody(3), nobody, nil).want(http.StatusUnprocessableEntity, http.StatusBadRequest)
 
 	for _, query := range []string{
-		"search=" + strings.ToLower(lastName), "search=" + ourMRN, "mrn=" + ourMRN + "-001", "external_id=" + p.FHIRID, "ordering=last_name&page_size=1",
+		"search=" + strings.ToLower(lastName), "search=" + ourMRN, "mrn=" + ourMRN + "-001", "external_id=" + p.FHIRID,
+		"ordering=last_name&page_size=1",
 	} {
 		c.do("GET", "/api/v1/patients/?"+query, nil).want(http.StatusOK)
 	}
@@ -166,13 +177,15 @@ func (s *system) patients(t *testing.T, admin caller) {
 	c.do("GET", "/api/v1/patients/"+id+"/", nil).want(http.StatusOK)
 
 	path := "/api/v1/patients/" + id + "/"
-	c.do("PATCH", path, map[string]any{"phone": phone + "99", "address": map[string]string{"line1": "1 " + street, "city": city}}).want(http.StatusOK)
+	c.do("PATCH", path, map[string]any{"phone": phone + "99", "address": map[string]string{"line1": "1 " + street, "city": city}}).
+		want(http.StatusOK)
 	c.do("PATCH", path, map[string]any{"external_id": q.FHIRID}).want(http.StatusConflict)
 	c.do("PATCH", path, map[string]any{"external_id": q.FHIRID, "confirm_mismatch": true}).want(http.StatusOK)
 	c.send(id, "weight", value(weight, "kg"))
 	c.do("PATCH", path, map[string]any{"external_id": nil}).want(http.StatusOK)
 	c.do("PATCH", path, map[string]any{"external_id": p.FHIRID}).want(http.StatusOK)
-	c.do("PATCH", path, map[string]any{"date_of_birth": "1931-07-32", "mrn": lastName + "\x00"}).want(http.StatusBadRequest, http.StatusUnprocessableEntity)
+	c.do("PATCH", path, map[string]any{"date_of_birth": "1931-07-32", "mrn": lastName + "\x00"}).
+		want(http.StatusBadRequest, http.StatusUnprocessableEntity)
 
 	c.do("POST", path+"archive/", nil).want(http.StatusOK)
 	c.send(id, "weight", value(weight, "kg"))
@@ -192,7 +205,8 @@ func value(number, unit string) map[string]any {
 
 func reading1(number, patient string) map[string]any {
 	return map[string]any{
-		"patient_id": patient, "observation_type": "weight", "effective_at": "2026-02-06T10:30:00Z", "device": device + "-1", "values": value(number, "kg"),
+		"patient_id": patient, "observation_type": "weight", "effective_at": "2026-02-06T10:30:00Z", "device": device + "-1",
+		"values": value(number, "kg"),
 	}
 }
 
@@ -280,9 +294,12 @@ func (s *system) doors(t *testing.T, admin caller) {
 	c.do("POST", "/api/v1/observations/", single, key...).want(http.StatusOK)
 	c.do("POST", "/api/v1/observations/", reading1(weight+"1", id), key...).want(http.StatusUnprocessableEntity)
 	c.do("POST", "/api/v1/observations/", reading1(weight+"1", id)).want(http.StatusConflict)
-	batch := []any{reading1(weight, id), reading1(weight+"1", id), reading1(outOfRange, id), reading1(weight, somebody(0).FHIRID), map[string]any{lastName: weight},
-		map[string]any{"patient_id": id, "observation_type": "weight", "effective_at": s.nextTime(), "device": device + "-3", "values": value(weight, "kg")}}
-	c.do("POST", "/api/v1/observations/batch/", map[string]any{"observations": batch}, "Idempotency-Key", idempotencyKey+"-batch").want(http.StatusOK, http.StatusMultiStatus)
+	batch := []any{reading1(weight, id), reading1(weight+"1", id), reading1(outOfRange, id), reading1(weight, somebody(0).FHIRID),
+		map[string]any{lastName: weight},
+		map[string]any{"patient_id": id, "observation_type": "weight", "effective_at": s.nextTime(), "device": device + "-3",
+			"values": value(weight, "kg")}}
+	c.do("POST", "/api/v1/observations/batch/", map[string]any{"observations": batch}, "Idempotency-Key", idempotencyKey+"-batch").
+		want(http.StatusOK, http.StatusMultiStatus)
 
 	for _, one := range sent {
 		c.awaitStatus(one, "transmitted")

@@ -28,7 +28,8 @@ func (s *system) badRequests(t *testing.T, admin caller) {
 			"/api/v1/patients/?" + name + "=1", "/api/v1/patients/?ordering=" + name, "/api/v1/patients/?active=" + name,
 			"/api/v1/patients/?cursor=" + name, "/api/v1/patients/?page=" + name, "/api/v1/patients/?search=%00" + name,
 			"/api/v1/patients/?search=" + name + "&search=" + name, "/api/v1/patients/?search=%ff%fe" + name,
-			"/api/v1/fhir/transmissions/?status=" + name, "/api/v1/fhir/transmissions/?patient_id=" + name, "/api/v1/users/?email=" + url.QueryEscape(userEmail) + "&page=x",
+			"/api/v1/fhir/transmissions/?status=" + name, "/api/v1/fhir/transmissions/?patient_id=" + name,
+			"/api/v1/users/?email=" + url.QueryEscape(userEmail) + "&page=x",
 			"/api/v1/ecw/patients/?page=" + name, "/api/v1/ecw/patients/?search=%00" + name,
 		} {
 			c.do("GET", path, nil)
@@ -36,13 +37,15 @@ func (s *system) badRequests(t *testing.T, admin caller) {
 		}
 		for _, path := range []string{
 			"/api/v1/patients/", "/api/v1/patients/search/", "/api/v1/observations/", "/api/v1/observations/batch/", "/api/v1/ingestion/weight/",
-			"/api/v1/ingestion/blood-pressure/", "/api/v1/patients/import_selected_from_ecw/", "/api/v1/users/", "/api/v1/api-keys/", "/api/v1/auth/login/",
+			"/api/v1/ingestion/blood-pressure/", "/api/v1/patients/import_selected_from_ecw/", "/api/v1/users/", "/api/v1/api-keys/",
+			"/api/v1/auth/login/",
 			"/api/v1/auth/token/refresh/", "/api/v1/auth/me/password/", "/api/v1/tokens/revoke/", "/api/v1/ecw/patients/search/",
 		} {
 			s.badBodies(c, "POST", path)
 		}
 		s.badBodies(c, "PATCH", "/api/v1/patients/"+id+"/")
-		for _, header := range []string{"Idempotency-Key", "Authorization", "Content-Type", "Accept", "Prefer", "X-Forwarded-For", "Cookie", "User-Agent", "X-HTTP-Method-Override", "Range", "Expect"} {
+		for _, header := range []string{"Idempotency-Key", "Authorization", "Content-Type", "Accept", "Prefer", "X-Forwarded-For",
+			"Cookie", "User-Agent", "X-HTTP-Method-Override", "Range", "Expect"} {
 			for _, text := range []string{firstName + " " + lastName, "Bearer " + wrongToken, "text/" + lastName, strings.Repeat(lastName, 40)} {
 				c.do("POST", "/api/v1/observations/", reading1(weight, id), header, text)
 			}
@@ -65,14 +68,21 @@ func (s *system) badRequests(t *testing.T, admin caller) {
 func (s *system) badBodies(c caller, method, path string) {
 	name, many := firstName+" "+lastName, strings.Repeat(lastName+" ", 100)
 	for _, body := range []string{
-		"", name, `"` + name + `"`, `[` + `"` + name + `"]`, `{"` + name, `{"` + name + `": 1}`, `{"first_name": "` + name + `"`, `{"first_name": "` + name + `", "first_name": 2}`,
-		`{"first_name": {"` + name + `": 1}}`, `{"last_name": "` + many + `", "date_of_birth": "` + many + `", "mrn": "` + many + `", "external_id": "` + many + `"}`,
-		`{"first_name": "` + name + `", "last_name": "\u0000` + name + `", "date_of_birth": "07/19/1931", "gender": "` + name + `", "email": "` + name + `"}`,
-		`{"patient_id": "` + name + `", "observation_type": "` + name + `", "effective_at": "` + name + `", "device": "` + many + `", "values": {"` + name + `": "` + weight + `"}}`,
-		`{"patient_id": "` + name + `", "measured_at": "` + name + `", "value": "` + weight + `", "unit": "` + name + `", "systolic": ` + outOfRange + `, "diastolic": "` + diastolic + `"}`,
+		"", name, `"` + name + `"`, `[` + `"` + name + `"]`, `{"` + name, `{"` + name + `": 1}`, `{"first_name": "` + name + `"`,
+		`{"first_name": "` + name + `", "first_name": 2}`,
+		`{"first_name": {"` + name + `": 1}}`,
+		`{"last_name": "` + many + `", "date_of_birth": "` + many + `", "mrn": "` + many + `", "external_id": "` + many + `"}`,
+		fmt.Sprintf(`{"first_name": %[1]q, "last_name": "\u0000%[2]s", "date_of_birth": "07/19/1931", "gender": %[1]q, "email": %[1]q}`,
+			name, lastName),
+		fmt.Sprintf(`{"patient_id": %[1]q, "observation_type": %[1]q, "effective_at": %[1]q, "device": %[2]q, "values": {%[1]q: %[3]q}}`,
+			name, many, weight),
+		fmt.Sprintf(`{"patient_id": %[1]q, "measured_at": %[1]q, "value": %[2]q, "unit": %[1]q, "systolic": %[3]s, "diastolic": %[2]q}`,
+			name, diastolic, outOfRange),
 		`{"email": "` + name + `", "password": "` + wrongPassword + `", "totp_code": "` + name + `", "role": "` + name + `"}`,
-		`{"observations": "` + name + `"}`, `{"ecw_patient_ids": ["` + name + `", "` + name + `", 7]}`, `{"search": 1931, "mrn": ["` + name + `"]}`,
-		`{"old_password": "` + wrongPassword + `", "new_password": "short"}`, `{"refresh": "` + wrongToken + `"}`, `{"name": "", "devices": ["` + device + `\n"]}`,
+		`{"observations": "` + name + `"}`, `{"ecw_patient_ids": ["` + name + `", "` + name + `", 7]}`,
+		`{"search": 1931, "mrn": ["` + name + `"]}`,
+		`{"old_password": "` + wrongPassword + `", "new_password": "short"}`, `{"refresh": "` + wrongToken + `"}`,
+		`{"name": "", "devices": ["` + device + `\n"]}`,
 		"\xff\xfe" + name, `{"first_name": "` + name + "\xff" + `"}`, strings.Repeat("[", 10000) + name,
 	} {
 		c.do(method, path, body)

@@ -31,8 +31,9 @@ import (
 // patience bounds every wait: seconds are usual, a loaded machine takes longer.
 const patience = time.Minute
 
-// system is an installation with everything that it needs, as processes of its own: PostgreSQL with the settings of
-// docs/operations.md, Temporal with its database in a file, the sandbox EHR, and `vantrexia serve`, which logs everything.
+// system is an installation with everything that it needs, as processes of its own: PostgreSQL with the
+// settings of docs/operations.md, Temporal with its database in a file, the sandbox EHR, and `vantrexia
+// serve`, which logs everything.
 type system struct {
 	dir       string
 	ports     map[string]int
@@ -140,7 +141,8 @@ func (s *system) startIdentityProvider(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
 			_ = json.NewEncoder(w).Encode(map[string]string{
-				"issuer": s.oidc.URL, "authorization_endpoint": s.oidc.URL + "/authorize", "token_endpoint": s.oidc.URL + "/token", "jwks_uri": s.oidc.URL + "/keys",
+				"issuer": s.oidc.URL, "authorization_endpoint": s.oidc.URL + "/authorize", "token_endpoint": s.oidc.URL + "/token",
+				"jwks_uri": s.oidc.URL + "/keys",
 			})
 			return
 		}
@@ -388,4 +390,26 @@ func (s *system) heal(t *testing.T) {
 	t.Helper()
 	s.admin(t, "DELETE", "faults", nil)
 	s.fault(t, "personal_text", "any", fault{"text": ehrText, "for": "24h"})
+}
+
+// awaitTaken waits until a request has met the fault, of which there is one.
+func (s *system) awaitTaken(t *testing.T, kind string) {
+	t.Helper()
+	s.await(t, "a request has met the fault "+kind, func() bool {
+		res, err := http.Get(s.url("sandbox") + "/admin/faults")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		var list struct{ Faults []struct{ Kind string } }
+		if json.NewDecoder(res.Body).Decode(&list) != nil {
+			return false
+		}
+		for _, f := range list.Faults {
+			if f.Kind == kind {
+				return false
+			}
+		}
+		return true
+	})
 }

@@ -39,8 +39,8 @@ type text struct {
 	content []byte
 }
 
-// readTemporal reads every event of every history, every row of the visibility, what Temporal describes of each workflow, and the
-// schedules: as JSON, as it is on the wire, and decrypted.
+// readTemporal reads every event of every history, every row of the visibility, what Temporal describes of
+// each workflow, and the schedules: as JSON, as it is on the wire, and decrypted.
 func (s *system) readTemporal(t *testing.T) *reading {
 	t.Helper()
 	r := &reading{problems: map[string]int{}}
