@@ -51,6 +51,7 @@ type Postgres struct {
 	port      int
 	password  string
 	authority string // the file of its certificate's authority; empty: it speaks no TLS
+	binaries  string // the directory of pg_dump
 	process   *process
 	lock      *os.File
 	logger    *slog.Logger
@@ -158,6 +159,7 @@ func (c *cluster) attempt(ctx context.Context, cfg PostgresConfig) (*Postgres, e
 	p := &Postgres{
 		port:     port,
 		password: c.password,
+		binaries: c.binaries.dir,
 		process:  child,
 		lock:     c.lock,
 		logger:   cfg.Logger,
@@ -274,6 +276,22 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) error {
 		return fmt.Errorf("create database %s: %w", name, err)
 	}
 	return nil
+}
+
+// Dump returns all of a database as pg_dump writes it: SQL, with each table's rows as text after a COPY.
+func (p *Postgres) Dump(ctx context.Context, database string) ([]byte, error) {
+	program := filepath.Join(p.binaries, "pg_dump")
+	if _, err := os.Stat(program); err != nil { // some distributions have the clients in a directory of their own
+		program = "pg_dump"
+	}
+	cmd := exec.CommandContext(ctx, program, "--dbname", p.URL(database))
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	dump, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("pg_dump: %w: %s", err, complaint.String())
+	}
+	return dump, nil
 }
 
 // PID is the process id of the postmaster, whose children the sessions are.

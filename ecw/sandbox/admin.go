@@ -25,8 +25,8 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 }
 
 // addFault takes {"kind": …, "target": …, "count": n or "for": "30s"} and the further fields of some kinds:
-// "delay": "2s", "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613". Without
-// count and for, the fault affects one request.
+// "delay": "2s", "work": "150ms", "retry_after": "7s", "location": "https://…", "number": "613", "text": "…".
+// Without count and for, the fault affects one request.
 func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
 // faultRequest is the body of POST /admin/faults. A nil pointer means that the field is absent.
 type faultRequest struct {
 	kind, target                 string
-	location, number             string
+	location, number, text       string
 	count                        *int
 	period, delay, work, retryIn *time.Duration
 }
@@ -100,7 +100,7 @@ func (s *Server) parseFault(data []byte) (fault, *adminError) {
 
 // contents sets the fields that say what the fault answers, which only some kinds take.
 func (f *fault) contents(req faultRequest) *adminError {
-	redirects, refuses := f.Kind == kindRedirect, f.Kind == kindNumber
+	redirects, refuses, speaks := f.Kind == kindRedirect, f.Kind == kindNumber, f.Kind == kindPersonalText
 	target, err := url.Parse(req.location)
 	number, numberErr := strconv.Atoi(req.number)
 
@@ -109,13 +109,15 @@ func (f *fault) contents(req faultRequest) *adminError {
 		return &adminError{"location: only redirect takes it", "location"}
 	case req.number != "" && !refuses:
 		return &adminError{"number: only ecw_number takes it", "number"}
+	case (req.text != "") != speaks:
+		return &adminError{"text: personal_text needs it, and no other kind takes it", "text"}
 	case redirects && (err != nil || target.Host == ""):
 		return &adminError{"location: redirect needs an absolute URL", "location"}
 	case refuses && (numberErr != nil || number < 2):
 		return &adminError{"number: ecw_number needs one of eCW's numbers for a failure, such as 613", "number"}
 	}
 
-	f.Location, f.Number = req.location, req.number
+	f.Location, f.Number, f.Text = req.location, req.number, req.text
 	return nil
 }
 
@@ -193,8 +195,10 @@ func (req *faultRequest) set(name string, value json.RawMessage) error {
 		return stringField(value, &req.location)
 	case "number":
 		return stringField(value, &req.number)
+	case "text":
+		return stringField(value, &req.text)
 	default:
-		return fmt.Errorf("unknown field; use kind, target, count, for, delay, work, retry_after, location, number")
+		return fmt.Errorf("unknown field; use kind, target, count, for, delay, work, retry_after, location, number, text")
 	}
 }
 
@@ -223,6 +227,25 @@ func (s *Server) showStats(w http.ResponseWriter, _ *http.Request) {
 	s.send(w, jsonReply(http.StatusOK, typeJSON, s.stats.view(stored, total, s.limiter.stats(), s.capacity.busy())))
 }
 
+// putPatient adds a patient, or gives the one with this fhir_id other demographics, as when a chart is corrected or merged in the
+// EHR. A restart forgets it.
+func (s *Server) putPatient(w http.ResponseWriter, r *http.Request) {
+	person := Person{Active: true}
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&person); err != nil {
+		const example = `{"fhir_id": "ecw-patient-1", "mrn": "ECW-1", "last_name": "Lee", "birth_date": "1957-03-21"}`
+		detail := "the body is not a patient such as " + example + ": " + err.Error()
+		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: detail}))
+		return
+	}
+	if err := s.patients.put(person); err != nil {
+		s.send(w, jsonReply(http.StatusBadRequest, typeJSON, adminError{Detail: err.Error()}))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // reset returns to the state of a first start, without Observations, tokens, faults or counts. It empties the
 // file too.
 func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
@@ -231,6 +254,7 @@ func (s *Server) reset(w http.ResponseWriter, _ *http.Request) {
 	s.capacity.forget()
 	s.tokens.reset()
 	s.limiter.reset()
+	s.patients.reset()
 	err := s.store.reset()
 	s.stats.reset()
 	if err != nil {

@@ -28,6 +28,7 @@ const (
 	kindHidePatients      = "hide_patients"
 	kindSmallPages        = "small_pages"
 	kindOtherPerson       = "other_person"
+	kindPersonalText      = "personal_text"
 	kindNarrowScope       = "narrow_scope"
 	kindNoExpiresIn       = "no_expires_in"
 
@@ -106,6 +107,12 @@ func faultKinds() []faultKind {
 			"shows Patients with another person's demographics under their ids and MRNs",
 			changesHandling,
 		},
+		{
+			kindPersonalText,
+			every,
+			"puts text, which must be given, into every text of the answer: diagnostics, displays, names, pages, headers, the token",
+			changesHandling,
+		},
 		{kindNarrowScope, token, "grants no scope that writes Observations", changesHandling},
 		{kindNoExpiresIn, token, "issues a token without expires_in", changesHandling},
 		{kindResetBefore, every, "resets the connection, nothing is handled", insteadOfHandling},
@@ -162,6 +169,7 @@ type fault struct {
 	RetryAfter string    `json:"retry_after,omitempty"`
 	Location   string    `json:"location,omitempty"`
 	Number     string    `json:"number,omitempty"`
+	Text       string    `json:"text,omitempty"`
 	Hits       int       `json:"hits"`
 
 	phase      phase
@@ -227,7 +235,8 @@ type effects struct {
 	delay, delayAfter time.Duration
 	work              time.Duration // to be done by the shared capacity
 	indexDelay        time.Duration
-	decisive          fault // the one that replaces or spoils the answer; Kind "" = none
+	text              string // to stand in every text of the answer
+	decisive          fault  // the one that replaces or spoils the answer; Kind "" = none
 }
 
 func (e effects) has(kind string) bool { return slices.Contains(e.kinds, kind) }
@@ -264,6 +273,8 @@ func (fs *faults) take(op operation, now time.Time) effects {
 			cold += f.cold(now)
 		case f.Kind == kindLateIndex:
 			e.indexDelay = max(e.indexDelay, f.delay)
+		case f.Kind == kindPersonalText:
+			e.text = f.Text
 		case f.phase == changesHandling:
 			e.kinds = append(e.kinds, f.Kind)
 		default:

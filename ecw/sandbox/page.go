@@ -49,8 +49,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		Columns:  pageColumns(),
 	}
 	if id := r.URL.Query().Get("patient"); id != "" {
-		p, ok := s.patients.byID[id]
-		if !ok {
+		p := s.patients.get(id)
+		if p == nil {
 			http.Error(w, "no such patient", http.StatusNotFound)
 			return
 		}
@@ -69,7 +69,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 
 	view.Total = len(all)
 	view.Rows, view.Shown = s.flowsheet(all, view.Columns)
-	for _, p := range s.patients.list {
+	for _, p := range s.patients.all() {
 		view.Patients = append(view.Patients, pagePatient{p, counts[p.FHIRID]})
 	}
 
@@ -127,7 +127,7 @@ func (s *Server) flowsheet(all []*observation, columns []string) ([]flowRow, int
 			index[key] = i
 			rows = append(rows, flowRow{
 				When:    o.when.from.UTC().Format(time.DateTime),
-				Patient: s.patients.byID[o.patient],
+				Patient: s.patients.get(o.patient),
 				Cells:   make([]string, len(columns)),
 				Source:  source(o),
 			})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Systems of a patient's identifiers. Both are made up; a client finds the MRN by its type MR.
@@ -19,7 +20,10 @@ const patientsUpdated = "2026-01-05T08:00:00Z"
 
 // patients are the practice's patients with their FHIR resources, which are made once.
 type patients struct {
-	list []*patient
+	first []*patient // whom the practice has at the start
+
+	mu   sync.RWMutex
+	list []*patient // replaced and never changed, because readers keep it
 	byID map[string]*patient
 }
 
@@ -31,39 +35,93 @@ type patient struct {
 }
 
 func newPatients(people []Person) (*patients, error) {
-	ps := &patients{byID: make(map[string]*patient, len(people))}
+	ps := &patients{}
 	for _, person := range people {
-		p := &patient{Person: person}
-		var err error
-		if p.born, err = parseDate(person.BirthDate); err != nil {
-			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
+		p, err := newPatient(person)
+		if err != nil {
+			return nil, err
 		}
-
-		p.identifiers = []identifier{
-			// The MRN is not the first, so that an importer must choose by type, as with a real EHR.
-			{
-				Use:    "secondary",
-				Type:   identifierType("AN", "Account number"),
-				System: AccountSystem,
-				Value:  "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-"),
-			},
-			{
-				Use:    "usual",
-				Type:   identifierType("MR", "Medical record number"),
-				System: MRNSystem,
-				Value:  person.MRN,
-			},
-		}
-
-		if p.resource, err = encode(p.fhir()); err != nil {
-			return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
-		}
-
-		ps.list = append(ps.list, p)
-		ps.byID[person.FHIRID] = p
+		ps.first = append(ps.first, p)
 	}
 
+	ps.reset()
 	return ps, nil
+}
+
+func newPatient(person Person) (*patient, error) {
+	p := &patient{Person: person}
+	var err error
+	if p.born, err = parseDate(person.BirthDate); err != nil {
+		return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
+	}
+
+	p.identifiers = []identifier{
+		// The MRN is not the first, so that an importer must choose by type, as with a real EHR.
+		{
+			Use:    "secondary",
+			Type:   identifierType("AN", "Account number"),
+			System: AccountSystem,
+			Value:  "A" + strings.TrimPrefix(person.FHIRID, "ecw-patient-"),
+		},
+		{
+			Use:    "usual",
+			Type:   identifierType("MR", "Medical record number"),
+			System: MRNSystem,
+			Value:  person.MRN,
+		},
+	}
+
+	if p.resource, err = encode(p.fhir()); err != nil {
+		return nil, fmt.Errorf("patient %s: %w", person.FHIRID, err)
+	}
+	return p, nil
+}
+
+// reset forgets those who were put.
+func (ps *patients) reset() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.list, ps.byID = ps.first, map[string]*patient{}
+	for _, p := range ps.first {
+		ps.byID[p.FHIRID] = p
+	}
+}
+
+// put adds a patient, or replaces the one with this id.
+func (ps *patients) put(person Person) error {
+	if person.FHIRID == "" || person.MRN == "" || person.LastName == "" {
+		return errors.New("fhir_id, mrn and last_name are needed")
+	}
+	p, err := newPatient(person)
+	if err != nil {
+		return err
+	}
+
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	isThis := func(q *patient) bool { return q.FHIRID == p.FHIRID }
+	list := slices.Clone(ps.list)
+	if i := slices.IndexFunc(list, isThis); i >= 0 {
+		list[i] = p
+	} else {
+		list = append(list, p)
+	}
+	ps.list, ps.byID[p.FHIRID] = list, p
+	return nil
+}
+
+// all returns the patients, which the caller must not change.
+func (ps *patients) all() []*patient {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	return ps.list
+}
+
+// get returns nil when nobody has the id.
+func (ps *patients) get(id string) *patient {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	return ps.byID[id]
 }
 
 func identifierType(code, display string) *codeableConcept {
@@ -166,8 +224,8 @@ func (p *patient) fhir() patientResource {
 func (p *patient) fullName() string { return p.FirstName + " " + p.LastName }
 
 func (s *Server) readPatient(c *call) reply {
-	p, ok := s.patients.byID[c.PathValue("id")]
-	if !ok {
+	p := s.patients.get(c.PathValue("id"))
+	if p == nil {
 		return problem{status: http.StatusNotFound, code: "not-found", detail: "no such Patient"}.outcome()
 	}
 
@@ -198,7 +256,7 @@ func (s *Server) shownPatient(c *call, p *patient) json.RawMessage {
 // identifiers are unchanged.
 func (ps *patients) mixedUp(p *patient) *patient {
 	other := *p
-	for _, q := range ps.list {
+	for _, q := range ps.all() {
 		if q.LastName != p.LastName && q.BirthDate != p.BirthDate {
 			other.Person = q.Person
 			break
@@ -229,7 +287,7 @@ func (s *Server) searchPatients(c *call) reply {
 	}
 
 	var matches []*patient
-	for i, p := range s.patients.list {
+	for i, p := range s.patients.all() {
 		hidden := c.effects.has(kindEmptySearch) || c.effects.has(kindHidePatients) && i%2 == 1
 		if !hidden && q.matches(p) {
 			matches = append(matches, p)

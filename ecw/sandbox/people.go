@@ -16,23 +16,23 @@ var vitalsTSV string
 
 // Person is a patient of the sandbox. The demographics are made up.
 type Person struct {
-	FHIRID    string // id of the Patient resource, "ecw-patient-2004454"
-	MRN       string // medical record number, "ECW-10042"
-	SampleID  string // PID in patients.tsv, equal to Visit.SampleID; "" for the people added to the sample
-	FirstName string
-	Initial   string // of the middle name; may be empty
-	LastName  string
-	BirthDate string // YYYY-MM-DD
-	Gender    string // FHIR administrative gender: male, female, other, unknown
-	Active    bool   // false: the practice keeps the chart but no longer treats the patient
-	Mobile    string // as written by the practice; this and the following fields may be empty
-	HomePhone string
-	Email     string
-	Street    string
-	Apartment string
-	City      string
-	State     string
-	PostCode  string
+	FHIRID    string `json:"fhir_id"` // id of the Patient resource, "ecw-patient-2004454"
+	MRN       string `json:"mrn"`     // medical record number, "ECW-10042"
+	SampleID  string `json:"-"`       // PID in patients.tsv, equal to Visit.SampleID; "" for the people added to the sample
+	FirstName string `json:"first_name"`
+	Initial   string `json:"initial"` // of the middle name; may be empty
+	LastName  string `json:"last_name"`
+	BirthDate string `json:"birth_date"` // YYYY-MM-DD
+	Gender    string `json:"gender"`     // FHIR administrative gender: male, female, other, unknown
+	Active    bool   `json:"active"`     // false: the practice keeps the chart but no longer treats the patient
+	Mobile    string `json:"mobile"`     // as written by the practice; this and the following fields may be empty
+	HomePhone string `json:"home_phone"`
+	Email     string `json:"email"`
+	Street    string `json:"street"`
+	Apartment string `json:"apartment"`
+	City      string `json:"city"`
+	State     string `json:"state"`
+	PostCode  string `json:"post_code"`
 }
 
 // Visit is one row of vitals.tsv: the measurements of one moment. Each is the text of the file, because its

@@ -93,7 +93,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op operation, ne
 	}
 
 	s.wait(c.effects.delay)
-	rep := s.underFault(c, next)
+	rep := withText(s.underFault(c, next), c.effects.text)
 	s.wait(c.effects.delayAfter)
 	return rep
 }

@@ -240,6 +240,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /admin/faults", s.listFaults)
 	mux.HandleFunc("POST /admin/faults", s.addFault)
 	mux.HandleFunc("DELETE /admin/faults", s.clearFaults)
+	mux.HandleFunc("POST /admin/patients", s.putPatient)
 	mux.HandleFunc("GET /admin/stats", s.showStats)
 	mux.HandleFunc("POST /admin/reset", s.reset)
 	mux.HandleFunc("GET /{$}", s.page)

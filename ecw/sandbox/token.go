@@ -58,11 +58,11 @@ func (t *tokens) useOnce(jti string, exp, now time.Time) bool {
 	return true
 }
 
-// issue makes an opaque token.
-func (t *tokens) issue(scopes []string, expires, now time.Time) string {
+// issue makes an opaque token that ends in the given text.
+func (t *tokens) issue(text string, scopes []string, expires, now time.Time) string {
 	random := make([]byte, 32)
 	_, _ = rand.Read(random) // never fails, according to its documentation
-	token := base64.RawURLEncoding.EncodeToString(random)
+	token := base64.RawURLEncoding.EncodeToString(random) + text
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,7 +140,7 @@ func (s *Server) token(c *call) reply {
 	}
 
 	now := s.now()
-	token := s.tokens.issue(scopes, now.Add(s.cfg.TokenLifetime), now)
+	token := s.tokens.issue(tokenText(c.effects.text), scopes, now.Add(s.cfg.TokenLifetime), now)
 	s.stats.tokenIssued()
 
 	granted := tokenResponse{

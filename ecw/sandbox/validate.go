@@ -92,14 +92,14 @@ func (r *review) subject(s *Server, o observationBody) {
 		return
 	}
 
-	if s.patients.byID[id] == nil {
+	if s.patients.get(id) == nil {
 		r.refuse("not-found", numberNoPatient, at+".reference", "%q does not exist", o.Subject.Reference)
 	}
 }
 
 func (r *review) performers(s *Server, o observationBody) {
 	for i, performer := range o.Performer {
-		if id := patientID(performer.Reference, s.FHIRBaseURL()); performer.Reference != "" && s.patients.byID[id] == nil {
+		if id := patientID(performer.Reference, s.FHIRBaseURL()); performer.Reference != "" && s.patients.get(id) == nil {
 			r.refuse("not-found", numberProvider, fmt.Sprintf("Observation.performer[%d].reference", i), "%q does not exist", performer.Reference)
 		}
 	}
