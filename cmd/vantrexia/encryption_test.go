@@ -134,7 +134,7 @@ func TestCommandsDemandTLS(t *testing.T) {
 	} {
 		t.Run(strings.Join(command, " "), func(t *testing.T) {
 			t.Parallel()
-			settings := []string{"ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=postgres://u:hunter2@db.invalid/v?sslmode=require"}
+			settings := []string{"KEYRING_FILE=" + keyringtest.File(t), "ECW_PRACTICE_CODE=FFHEDD", "DATABASE_URL=postgres://u:hunter2@db.invalid/v?sslmode=require"}
 			mustSay(t, run(t, t.TempDir(), settings, command...), 1, "sslmode=verify-full")
 
 			allowed := run(t, t.TempDir(), append(settings, "ALLOW_UNENCRYPTED_HOSTS=temporal,db.invalid"), command...)
