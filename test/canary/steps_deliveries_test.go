@@ -3,7 +3,6 @@ package canary_test
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 // elsewhere is where the EHR redirects to.
 const elsewhere = "http://192.0.2.1/" + lastName + "/?patient=" + firstName + "&birthdate=1931-07-10"
 
-// broken are the faults of one request, in the order of their use. After each two a reading goes through, so that
+// broken are the faults of one request, in the order of their use. After each a reading goes through, so that
 // the circuit stays closed.
 func broken() []fault {
 	return []fault{
@@ -33,19 +32,14 @@ func (s *system) deliveries(t *testing.T, admin caller) {
 	c := admin.in(t)
 	p := somebody(5)
 	id := c.patient(p, p.FHIRID, nil).want(http.StatusCreated).text("id")
-	refused := ""                                 // one that is not sent again by itself
-	for pair := range slices.Chunk(broken(), 2) { // three failures in a row would open the circuit
-		var readings []string
-		for n, f := range pair {
-			f["target"] = "create"
-			s.admin(t, "POST", "faults", f)
-			readings = append(readings, c.send(id, "weight", value(fmt.Sprintf("%s%02d", weight, n), "kg")))
-		}
-		for _, reading := range readings { // or it would take the next fault
-			c.awaitSettled(reading)
-			if c.status(reading) == "failed" {
-				refused = reading
-			}
+	refused := "" // one that is not sent again by itself
+	for n, f := range broken() {
+		f["target"] = "create"
+		s.admin(t, "POST", "faults", f)
+		reading := c.send(id, "weight", value(fmt.Sprintf("%s%02d", weight, n), "kg"))
+		c.awaitSettled(reading) // or it would take the next fault
+		if c.status(reading) == "failed" {
+			refused = reading
 		}
 		c.awaitStatus(c.send(id, "heart_rate", value(heartRate, "bpm")), "transmitted")
 	}
