@@ -246,6 +246,8 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return nil, add(ctx, q, item, theirs)
 	case err != nil:
 		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
+	case namesake.ExternalID != nil && *namesake.ExternalID == shown.ID: // somebody else has linked the patient meanwhile
+		return nil, errOvertaken
 	case namesake.ExternalID != nil:
 		return mrnTaken(namesake.ID), nil
 	}

@@ -215,6 +215,15 @@ WHERE t.id = a.transmission_id
   AND a.delivery = $4
   AND t.observation_id = $5
   AND t.status <> 'transmitted'
+  AND EXISTS (
+      SELECT
+      FROM observations o
+      JOIN patients p ON p.id = o.patient_id
+      WHERE o.id = t.observation_id
+        AND p.chart_id = $2::uuid
+        AND p.mismatch_since IS NULL
+        AND p.archived_at IS NULL
+  )
 `
 
 type MarkSentParams struct {
@@ -226,7 +235,8 @@ type MarkSentParams struct {
 }
 
 // Records that the create is about to leave for eCW, and for which chart. No row is written, and nothing is sent, when an
-// earlier delivery was acknowledged meanwhile.
+// earlier delivery was acknowledged meanwhile, or when the patient was linked to another chart, archived, or turned out to
+// be somebody else since the delivery was prepared.
 func (q *Queries) MarkSent(ctx context.Context, arg MarkSentParams) (int64, error) {
 	result, err := q.db.Exec(ctx, markSent,
 		arg.SentAt,

@@ -167,6 +167,12 @@ func (f failures) WithSerializationContext(ctx converter.SerializationContext) c
 	return f
 }
 
+// FailureToError opens a copy: the SDK would open the failure itself, and that of a local activity's marker is
+// sent to Temporal afterwards.
+func (f failures) FailureToError(failure *failurepb.Failure) error {
+	return f.FailureConverter.FailureToError(proto.Clone(failure).(*failurepb.Failure))
+}
+
 // ErrorToFailure gives the error of an activity whose input cannot be opened its type.
 func (f failures) ErrorToFailure(err error) *failurepb.Failure {
 	if errors.Is(err, ErrUnopened) {

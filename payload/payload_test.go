@@ -181,3 +181,19 @@ func BenchmarkSealAndOpen(b *testing.B) {
 		}
 	}
 }
+
+// The SDK opens the failure that it is given, and sends the one of a local activity to Temporal afterwards.
+func TestAFailureThatIsReadStaysSealed(t *testing.T) {
+	t.Parallel()
+	_, failures := sealing(t).Converters()
+	sealed := failures.ErrorToFailure(errors.New("canary"))
+	if err := failures.FailureToError(sealed); err == nil || !strings.Contains(err.Error(), "canary") {
+		t.Errorf("it opens as %v", err)
+	}
+	if strings.Contains(sealed.String(), "canary") {
+		t.Errorf("after it was read it is %s", sealed)
+	}
+	if err := failures.FailureToError(nil); err != nil {
+		t.Errorf("no failure reads as %v", err)
+	}
+}

@@ -80,6 +80,36 @@ func TestAFirstDeliveryThatWaitedForAPassGoesIntoThePresentChart(t *testing.T) {
 	}
 }
 
+// The same, while a first delivery without a pass opens its transmission and asks the gate.
+func TestAFirstDeliveryWithoutAPassGoesIntoThePresentChart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.ensureSchedules()
+	r.authenticate()
+	r.onePlace()
+	id := r.storeReading(fhir.BloodPressure, bloodPressure)
+	tx := must(r.sql.Begin(t.Context()))(t)
+	must(tx.Exec(t.Context(), "LOCK TABLE transmissions IN SHARE MODE"))(t)
+	run := r.start(id)
+	eventually(t, "the transmission to be opened", func() (waits bool) {
+		const ask = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'transmissions'::regclass AND NOT granted)"
+		if err := tx.QueryRow(t.Context(), ask).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+
+	other := sandbox.People()[1].FHIRID
+	r.relink(&other)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.mustDeliver(run)
+	if got := r.chartOf(id); got != other {
+		t.Errorf("it stands in the chart %q, want %s, to which the patient was linked before anything was sent", got, other)
+	}
+}
+
 // A first delivery waits for a pass. Meanwhile its workflow is terminated, another one sends the reading with an unknown
 // outcome, and a person cancels that.
 func TestAFirstDeliveryDoesNotBeginAfterAnotherTransmissionHasEnded(t *testing.T) {

@@ -72,7 +72,8 @@ ORDER BY a.sent_at DESC;
 
 -- name: MarkSent :execrows
 -- Records that the create is about to leave for eCW, and for which chart. No row is written, and nothing is sent, when an
--- earlier delivery was acknowledged meanwhile.
+-- earlier delivery was acknowledged meanwhile, or when the patient was linked to another chart, archived, or turned out to
+-- be somebody else since the delivery was prepared.
 WITH chart AS (
     UPDATE patient_charts c
     SET sent_to = true
@@ -88,7 +89,16 @@ WHERE t.id = a.transmission_id
   AND a.transmission_id = @transmission_id
   AND a.delivery = @delivery
   AND t.observation_id = @observation_id
-  AND t.status <> 'transmitted';
+  AND t.status <> 'transmitted'
+  AND EXISTS (
+      SELECT
+      FROM observations o
+      JOIN patients p ON p.id = o.patient_id
+      WHERE o.id = t.observation_id
+        AND p.chart_id = @chart_id::uuid
+        AND p.mismatch_since IS NULL
+        AND p.archived_at IS NULL
+  );
 
 -- name: MarkFound :execrows
 -- Records that an earlier delivery was found, and in which chart.
