@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -61,6 +63,11 @@ func (o *ours) Start(ctx context.Context) error {
 			"ECW_FHIR_BASE_URL=" + o.ehr.url + sandbox.FHIRPath + practice,
 			noLimit,
 		}, o.settings...),
+	}
+	if _, err := os.Stat(filepath.Join(o.dir, ".local", "keyring.json")); errors.Is(err, fs.ErrNotExist) { // the first turn
+		if _, err := v.Output(ctx, "keys", "create"); err != nil {
+			return err
+		}
 	}
 	if _, err := v.Output(ctx, "migrate"); err != nil {
 		return err
