@@ -19,7 +19,8 @@ import (
 )
 
 func keysCreateCommand() *cobra.Command {
-	return &cobra.Command{
+	var keep bool
+	create := &cobra.Command{
 		Use:   "create",
 		Short: "Make the keyring of a new installation",
 		Long: `Writes a new keyring, with which the patients' data is encrypted in the database and in Temporal, into KEYRING_FILE
@@ -33,6 +34,10 @@ the copies of the database, see "vantrexia keys escrow".`,
 			if err != nil {
 				return err
 			}
+			if keep && !missing(cfg.KeyringFile) {
+				_, err := cfg.keyring()
+				return err
+			}
 			if err := createKeyring(cfg.KeyringFile); err != nil {
 				return fmt.Errorf("KEYRING_FILE: %w", err)
 			}
@@ -40,6 +45,8 @@ the copies of the database, see "vantrexia keys escrow".`,
 			return nil
 		},
 	}
+	create.Flags().BoolVar(&keep, "keep", false, "end well when there is a keyring, if it can be read")
+	return create
 }
 
 // createKeyring makes the keys of a new installation, and stores them in a new file.

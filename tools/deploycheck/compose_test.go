@@ -39,8 +39,8 @@ func ours(t *testing.T) (list []types.ServiceConfig) {
 			list = append(list, service)
 		}
 	}
-	if len(list) != 5 {
-		t.Fatalf("%d services run our binary, want backend, worker, migrate, sandbox and certs", len(list))
+	if len(list) != 6 {
+		t.Fatalf("%d services run our binary, want backend, worker, migrate, sandbox, certs and keys", len(list))
 	}
 	return list
 }
@@ -69,6 +69,9 @@ func TestComposeTellsOurBinaryWhatItNeeds(t *testing.T) {
 			if service.Name != "certs" && mountOf(service, "/certs") != nil {
 				mounted = append(mounted, "/certs/ca.pem", "/certs/cert.pem", "/certs/key.pem")
 			}
+			if mountOf(service, "/keyring") != nil {
+				mounted = append(mounted, "/keyring/keyring.json")
+			}
 
 			if example == "sandbox.env" { // the other one has values to fill in
 				checkSettings(t, service.Command[0], set, mounted)
@@ -92,6 +95,7 @@ func certificates() map[string]string {
 		"temporal-schema": "temporal",
 		"temporal":        "temporal",
 		"temporal-ui":     "temporal-ui",
+		"keys":            "vantrexia",
 		"migrate":         "vantrexia",
 		"backend":         "vantrexia",
 		"worker":          "vantrexia",

@@ -38,9 +38,9 @@ func settings(t *testing.T) map[string]bool {
 // required lists the settings that a role or command needs. Of settings with a "|" between them it needs one.
 func required(role string) []string {
 	ecw := []string{"ECW_CLIENT_ID", "ECW_PRACTICE_CODE", "ECW_PRIVATE_KEY|ECW_PRIVATE_KEY_FILE", "ECW_KEY_ID"}
-	servers := []string{"DATABASE_URL|DATABASE_URL_FILE", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
+	servers := []string{"DATABASE_URL|DATABASE_URL_FILE", "KEYRING_FILE", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
 	switch role {
-	case "migrate":
+	case "migrate", "keys":
 		return servers
 	case "worker":
 		return slices.Concat(servers, ecw, []string{"HEALTH_ADDRESS"})
