@@ -182,6 +182,19 @@ func BenchmarkSealAndOpen(b *testing.B) {
 	}
 }
 
+func TestNothingIsReadWithoutAKey(t *testing.T) {
+	t.Parallel()
+	data, _ := sealing(t).Converters()
+	nothing, err := converter.GetDefaultDataConverter().ToPayload(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read *string
+	if err := data.FromPayload(nothing, &read); err != nil || read != nil {
+		t.Errorf("it reads as %v (%v)", read, err)
+	}
+}
+
 // The SDK opens the failure that it is given, and sends the one of a local activity to Temporal afterwards.
 func TestAFailureThatIsReadStaysSealed(t *testing.T) {
 	t.Parallel()
