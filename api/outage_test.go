@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -23,16 +24,21 @@ func startTemporal(t *testing.T, dir string, port int) *devstack.Temporal {
 		t.Fatal(err)
 	}
 
-	server, err := devstack.StartTemporal(t.Context(), devstack.TemporalConfig{
-		Binary:           filepath.Join(root, "bin", "temporaldev"),
-		Dir:              dir,
-		Port:             port,
-		Headless:         true,
-		SearchAttributes: searchAttributes(),
+	var server *devstack.Temporal
+	eventually(t, "started", func() bool {
+		server, err = devstack.StartTemporal(t.Context(), devstack.TemporalConfig{
+			Binary:           filepath.Join(root, "bin", "temporaldev"),
+			Dir:              dir,
+			Port:             port,
+			Headless:         true,
+			SearchAttributes: searchAttributes(),
+		})
+		var taken *devstack.PortError // for a moment, by a connection of another test
+		if err != nil && !errors.As(err, &taken) {
+			t.Fatal(err)
+		}
+		return err == nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 
 	t.Cleanup(func() { _ = server.Stop() })
 	return server
