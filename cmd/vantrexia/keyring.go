@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,19 @@ func readKeyring(cfg config) ([]byte, error) {
 		return nil, err
 	}
 	return secretfile.Read(cfg.KeyringFile)
+}
+
+// rotateAfter is a quarter of a year, after which keys shall be rotated, and some days to do it.
+const rotateAfter = 100 * 24 * time.Hour
+
+// warnOfOldKeys warns of keys that encrypt for longer than a quarter of a year.
+func warnOfOldKeys(log *slog.Logger, keys *keyring.Keyring) {
+	for _, key := range keys.Keys() {
+		if key.InUse && key.Keyset != keyring.Audit && time.Since(key.UsedFrom) > rotateAfter {
+			log.Warn("a key of the keyring is due to be rotated: run `vantrexia keys rotate`, as the runbook says",
+				"keyset", key.Keyset, "key", key.ID, "in_use_since", key.UsedFrom)
+		}
+	}
 }
 
 // settleTime is how long after a rotation a new key is used: by then every process has read the file again.

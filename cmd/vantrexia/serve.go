@@ -106,6 +106,7 @@ func serve(ctx context.Context, p parts) error {
 	if d.keys, err = cfg.keyring(); err != nil {
 		return err
 	}
+	warnOfOldKeys(log, d.keys)
 	go d.keys.Watch(ctx, log)
 
 	if d.store, err = newStore(ctx, cfg, d.keys); err != nil {
