@@ -52,3 +52,43 @@ func openWith(t *testing.T, url string, content []byte) *db.Store {
 	t.Cleanup(store.Close)
 	return store
 }
+
+// A migration that was broken off goes on with the keyring that it began with, and with no other: half of the
+// database could not be read with either.
+func TestABrokenOffMigrationGoesOnWithItsKeyring(t *testing.T) {
+	t.Parallel()
+	url := stack.Postgres(t)
+	own := openWith(t, url, generated(t))
+	if _, err := own.MigrateTo(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	_, err := own.Pool().Exec(t.Context(), `
+INSERT INTO users (id, practice_code, email, email_key, first_name, last_name, role)
+VALUES (gen_random_uuid(), 'FFHEDD', 'nora@example.com', 'k', 'Nora', 'Lind', 'nurse')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = own.Pool().Exec(t.Context(), `
+INSERT INTO patients (practice_code, first_name, last_name, date_of_birth, mrn)
+VALUES ('FFHEDD', 'Jacaranda', 'Quillfeather', '1957-03-21', 'MRN-1')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.MigrateTo(t.Context(), 12); err != nil { // the next one waits for a table for too long
+		t.Fatal(err)
+	}
+
+	other := openWith(t, url, generated(t))
+	if _, err := other.Migrate(t.Context()); !errors.Is(err, db.ErrOtherKeyring) {
+		t.Errorf("migrated with another keyring: error %v", err)
+	}
+	if _, err := own.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.FindUser(t.Context(), db.FindUserParams{PracticeCode: "FFHEDD", Email: "nora@example.com"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := own.FindPatientByMRN(t.Context(), db.FindPatientByMRNParams{PracticeCode: "FFHEDD", MRN: "MRN-1"}); err != nil {
+		t.Error(err)
+	}
+}
