@@ -29,12 +29,15 @@ func (s *Store) Check(ctx context.Context) error {
 
 // CheckKeyring returns an error that wraps [ErrOtherKeyring] when the store's keyring is not the one of the
 // database.
-func (s *Store) CheckKeyring(ctx context.Context) error {
+func (s *Store) CheckKeyring(ctx context.Context) error { return s.Accepts(ctx, s.keys) }
+
+// Accepts is [Store.CheckKeyring] for a keyring that the store may get.
+func (s *Store) Accepts(ctx context.Context, keys *keyring.Keyring) error {
 	found, err := s.getKeyringMark(ctx)
 	if err != nil {
 		return fmt.Errorf("read the mark of the keyring: %w", err)
 	}
-	return found.check(s.keys)
+	return found.check(keys)
 }
 
 // check returns an error that wraps [ErrOtherKeyring] when another keyring has made the mark.

@@ -12,6 +12,7 @@ package keyring
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type Keyring struct {
 	path    string // empty: it came from no file
 	now     func() time.Time
 	current atomic.Pointer[keys]
+	taken   [sha256.Size]byte // the hash of the content that current was made of
 }
 
 // New returns the keyring of a file's content, as [Generate] makes one.
@@ -55,14 +57,26 @@ func New(content []byte) (*Keyring, error) {
 // Open reads a keyring from its file.
 func Open(path string) (*Keyring, error) {
 	k := &Keyring{path: path, now: time.Now}
-	return k, k.Reread()
+	return k, k.Reread(nil)
 }
 
-// Reread reads the file again. When it returns an error, the keys that were read before are kept.
-func (k *Keyring) Reread() error {
+// Reread reads the file again. A file that has changed is taken when accept, unless that is nil, returns no error for
+// its keyring. When Reread returns an error, the keys that were read before are kept. One goroutine at a time may
+// call it.
+func (k *Keyring) Reread(accept func(*Keyring) error) error {
 	content, err := secretfile.Read(k.path)
 	if err != nil {
 		return err
+	}
+
+	if accept != nil && sha256.Sum256(content) != k.taken {
+		changed, err := New(content)
+		if err == nil {
+			err = accept(changed)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.path, err)
+		}
 	}
 	if err := k.use(content); err != nil {
 		return fmt.Errorf("%s: %w", k.path, err)
@@ -80,12 +94,13 @@ func (k *Keyring) use(content []byte) error {
 		return err
 	}
 	k.current.Store(read)
+	k.taken = sha256.Sum256(content)
 	return nil
 }
 
-// Watch reads the file every minute until the context ends. It says when it cannot, and goes on with the keys
-// that it has.
-func (k *Keyring) Watch(ctx context.Context, log *slog.Logger) {
+// Watch reads the file every minute until the context ends, as [Keyring.Reread] does. It says when it cannot, and goes
+// on with the keys that it has.
+func (k *Keyring) Watch(ctx context.Context, log *slog.Logger, accept func(context.Context, *Keyring) error) {
 	ticker := time.NewTicker(RereadEvery)
 	defer ticker.Stop()
 
@@ -94,7 +109,7 @@ func (k *Keyring) Watch(ctx context.Context, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := k.Reread(); err != nil {
+			if err := k.Reread(func(changed *Keyring) error { return accept(ctx, changed) }); err != nil {
 				log.Error("the keyring cannot be read again, the keys that were read before are used", "error", err)
 			}
 		}

@@ -106,11 +106,10 @@ func serve(ctx context.Context, p parts) error {
 	if d.keys, err = cfg.keyring(); err != nil {
 		return err
 	}
-	go d.keys.Watch(ctx, log)
-
 	if d.store, err = newStore(ctx, cfg, d.keys); err != nil {
 		return err
 	}
+	go d.keys.Watch(ctx, log, d.acceptKeyring)
 
 	if d.temporal, err = newTemporalClient(cfg, d.keys); err != nil {
 		return err
