@@ -11,8 +11,9 @@
 package keyring
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ type Keyring struct {
 	path    string // empty: it came from no file
 	now     func() time.Time
 	current atomic.Pointer[keys]
-	taken   [sha256.Size]byte // the hash of the content that current was made of
+	content []byte // that current was made of
 }
 
 // New returns the keyring of a file's content, as [Generate] makes one.
@@ -61,27 +62,30 @@ func Open(path string) (*Keyring, error) {
 }
 
 // Reread reads the file again. A file that has changed is taken when accept, unless that is nil, returns no error for
-// its keyring. When Reread returns an error, the keys that were read before are kept. One goroutine at a time may
-// call it.
+// its keyring. When Reread returns an error, the keys that were read before are kept, and each is still used from its
+// moment on. One goroutine at a time may call it.
 func (k *Keyring) Reread(accept func(*Keyring) error) error {
-	content, err := secretfile.Read(k.path)
+	content, err := k.read(accept)
 	if err != nil {
-		return err
+		content = k.content
 	}
+	return cmp.Or(err, k.use(content))
+}
 
-	if accept != nil && sha256.Sum256(content) != k.taken {
-		changed, err := New(content)
-		if err == nil {
-			err = accept(changed)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", k.path, err)
-		}
+// read returns what the file holds, if that may be used.
+func (k *Keyring) read(accept func(*Keyring) error) ([]byte, error) {
+	content, err := secretfile.Read(k.path)
+	if err != nil || bytes.Equal(content, k.content) {
+		return content, err
 	}
-	if err := k.use(content); err != nil {
-		return fmt.Errorf("%s: %w", k.path, err)
+	changed, err := New(content)
+	if err == nil && accept != nil {
+		err = accept(changed)
 	}
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.path, err)
+	}
+	return content, nil
 }
 
 func (k *Keyring) use(content []byte) error {
@@ -94,7 +98,7 @@ func (k *Keyring) use(content []byte) error {
 		return err
 	}
 	k.current.Store(read)
-	k.taken = sha256.Sum256(content)
+	k.content = content
 	return nil
 }
 
