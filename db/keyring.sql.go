@@ -9,22 +9,6 @@ import (
 	"context"
 )
 
-const addKeyringMark = `-- name: addKeyringMark :exec
-INSERT INTO keyring_mark (sealed, digest)
-VALUES ($1, $2)
-ON CONFLICT DO NOTHING
-`
-
-type addKeyringMarkParams struct {
-	Sealed []byte
-	Digest []byte
-}
-
-func (q *Queries) addKeyringMark(ctx context.Context, arg addKeyringMarkParams) error {
-	_, err := q.db.Exec(ctx, addKeyringMark, arg.Sealed, arg.Digest)
-	return err
-}
-
 const getKeyringMark = `-- name: getKeyringMark :one
 SELECT sealed, digest
 FROM keyring_mark

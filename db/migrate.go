@@ -35,7 +35,7 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("migrate database: %w", err)
 	}
-	return len(results), s.markKeyring(ctx)
+	return len(results), s.CheckKeyring(ctx)
 }
 
 // migrationLockTimeout is how long a migration waits for a table that another transaction holds. All others
@@ -72,8 +72,8 @@ func (s *Store) migrationProvider() (*goose.Provider, error) {
 // goMigrations are the migrations that need the keys. Their numbers are among those of the files.
 func (s *Store) goMigrations() []*goose.Migration {
 	return []*goose.Migration{
-		goose.NewGoMigration(12, &goose.GoFunc{RunTx: sealPatients(s.keys)}, nil),
-		goose.NewGoMigration(16, &goose.GoFunc{RunTx: s.sealUsers}, nil),
+		goose.NewGoMigration(12, &goose.GoFunc{RunTx: s.markIn(sealPatients(s.keys))}, nil),
+		goose.NewGoMigration(16, &goose.GoFunc{RunTx: s.markIn(s.sealUsers)}, nil),
 	}
 }
 

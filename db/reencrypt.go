@@ -490,8 +490,9 @@ func (w *walk) reseal(ctx context.Context, tx pgx.Tx, table sealedTable, after, 
 	return len(rows), nil
 }
 
-// hold reads the rows and locks them. The key itself is not locked, so that a transmission may be opened for a
-// reading meanwhile.
+// hold reads the rows and locks them. Where no unique column changes, the key itself is not locked, so that a
+// transmission may be opened for a reading meanwhile. Hashes are in unique columns, whose UPDATE takes the lock on the
+// key: taken then, it would wait for transactions that store readings of these patients, and they for it.
 func (w *walk) hold(ctx context.Context, tx pgx.Tx, table sealedTable, after, last []string) ([]sealedRow, error) {
 	var s statement
 	columns := []string{table.keys("::text"), table.practice}
@@ -506,12 +507,17 @@ func (w *walk) hold(ctx context.Context, tx pgx.Tx, table sealedTable, after, la
 		where += " AND " + table.compare(&s, ">", after)
 	}
 
+	lock := "FOR NO KEY UPDATE"
+	if slices.ContainsFunc(table.columns, func(c sealedColumn) bool { return len(c.indexes) > 0 }) {
+		lock = "FOR UPDATE"
+	}
+
 	rows, err := tx.Query(ctx, `
 SELECT `+strings.Join(columns, ", ")+`
 FROM `+table.name+` t
 WHERE `+where+`
 ORDER BY `+table.keys("")+`
-FOR NO KEY UPDATE OF t SKIP LOCKED`, s.args...)
+`+lock+` OF t SKIP LOCKED`, s.args...)
 	if err != nil {
 		return nil, err
 	}

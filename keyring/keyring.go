@@ -11,6 +11,8 @@
 package keyring
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -44,6 +46,7 @@ type Keyring struct {
 	path    string // empty: it came from no file
 	now     func() time.Time
 	current atomic.Pointer[keys]
+	content []byte // that current was made of
 }
 
 // New returns the keyring of a file's content, as [Generate] makes one.
@@ -55,19 +58,34 @@ func New(content []byte) (*Keyring, error) {
 // Open reads a keyring from its file.
 func Open(path string) (*Keyring, error) {
 	k := &Keyring{path: path, now: time.Now}
-	return k, k.Reread()
+	return k, k.Reread(nil)
 }
 
-// Reread reads the file again. When it returns an error, the keys that were read before are kept.
-func (k *Keyring) Reread() error {
-	content, err := secretfile.Read(k.path)
+// Reread reads the file again. A file that has changed is taken when accept, unless that is nil, returns no error for
+// its keyring. When Reread returns an error, the keys that were read before are kept, and each is still used from its
+// moment on. One goroutine at a time may call it.
+func (k *Keyring) Reread(accept func(*Keyring) error) error {
+	content, err := k.read(accept)
 	if err != nil {
-		return err
+		content = k.content
 	}
-	if err := k.use(content); err != nil {
-		return fmt.Errorf("%s: %w", k.path, err)
+	return cmp.Or(err, k.use(content))
+}
+
+// read returns what the file holds, if that may be used.
+func (k *Keyring) read(accept func(*Keyring) error) ([]byte, error) {
+	content, err := secretfile.Read(k.path)
+	if err != nil || bytes.Equal(content, k.content) {
+		return content, err
 	}
-	return nil
+	changed, err := New(content)
+	if err == nil && accept != nil {
+		err = accept(changed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.path, err)
+	}
+	return content, nil
 }
 
 func (k *Keyring) use(content []byte) error {
@@ -80,12 +98,13 @@ func (k *Keyring) use(content []byte) error {
 		return err
 	}
 	k.current.Store(read)
+	k.content = content
 	return nil
 }
 
-// Watch reads the file every minute until the context ends. It says when it cannot, and goes on with the keys
-// that it has.
-func (k *Keyring) Watch(ctx context.Context, log *slog.Logger) {
+// Watch reads the file every minute until the context ends, as [Keyring.Reread] does. It says when it cannot, and goes
+// on with the keys that it has.
+func (k *Keyring) Watch(ctx context.Context, log *slog.Logger, accept func(context.Context, *Keyring) error) {
 	ticker := time.NewTicker(RereadEvery)
 	defer ticker.Stop()
 
@@ -94,7 +113,7 @@ func (k *Keyring) Watch(ctx context.Context, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := k.Reread(); err != nil {
+			if err := k.Reread(func(changed *Keyring) error { return accept(ctx, changed) }); err != nil {
 				log.Error("the keyring cannot be read again, the keys that were read before are used", "error", err)
 			}
 		}

@@ -3,6 +3,8 @@ package keyring
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -280,5 +282,35 @@ func BenchmarkIndex(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = k.Index("patients.mrn", "CLINIC", "M1")
+	}
+}
+
+// A file that cannot be read for a while keeps no process from using, at its moment, a key that it has read before. Once
+// others use that key, the one before it may be retired.
+func TestAKnownKeyIsUsedWhileTheFileCannotBeRead(t *testing.T) {
+	t.Parallel()
+	content, path := generate(t), filepath.Join(t.TempDir(), "keyring.json")
+	content, id, err := Rotate(content, Columns, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Reread(nil); err == nil {
+		t.Error("a file that others may read is taken")
+	}
+	sealed, err := k.Seal(Cell{}, nil)
+	if err != nil || SealedWith(sealed) != id {
+		t.Errorf("it is sealed with %s, want %s (%v)", SealedWith(sealed), id, err)
 	}
 }

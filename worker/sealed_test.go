@@ -198,7 +198,7 @@ func TestAWorkflowOutlivesItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(rotated)
-	if err := r.keys.Reread(); err != nil {
+	if err := r.keys.Reread(nil); err != nil {
 		t.Fatal(err)
 	}
 	r.transmitNow(id)

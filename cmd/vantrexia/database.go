@@ -112,6 +112,13 @@ func (d dependencies) checkDatabase(ctx context.Context) error {
 	return d.store.Check(ctx)
 }
 
+// acceptKeyring returns an error unless a changed KEYRING_FILE is still the keyring of the database.
+func (d dependencies) acceptKeyring(ctx context.Context, changed *keyring.Keyring) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return d.store.Accepts(ctx, changed)
+}
+
 // warnOfServerLog warns of PostgreSQL settings that let patient data into the server's log, which nobody
 // expects there.
 func warnOfServerLog(ctx context.Context, d dependencies) {

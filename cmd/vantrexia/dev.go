@@ -101,8 +101,6 @@ func (d *dependencies) connectDev(ctx context.Context) (err error) {
 	if d.keys, err = d.cfg.keyring(); err != nil {
 		return err
 	}
-	go d.keys.Watch(ctx, d.log)
-
 	if d.store, err = openStore(ctx, d.cfg, d.keys); err != nil {
 		return err
 	}
@@ -110,6 +108,7 @@ func (d *dependencies) connectDev(ctx context.Context) (err error) {
 	if _, err := d.store.Migrate(ctx); err != nil {
 		return err
 	}
+	go d.keys.Watch(ctx, d.log, d.acceptKeyring)
 
 	if d.temporal, err = newTemporalClient(d.cfg, d.keys); err != nil {
 		return err

@@ -219,8 +219,13 @@ func putKeyring(say io.Writer, cfg config, content []byte, out string) error {
 	return nil
 }
 
-// replaceFile replaces a secret at once, so that no reader sees half of it. Owner and mode stay.
+// replaceFile replaces a secret at once, so that no reader sees half of it. Owner and mode stay, and so does a
+// symlink to it: others may have another path to the same file.
 func replaceFile(path string, content []byte) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return err

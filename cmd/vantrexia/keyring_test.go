@@ -2,32 +2,32 @@ package main
 
 import (
 	"bytes"
-	"log/slog"
-	"regexp"
-	"strings"
+	"io"
+	"os"
+	"path/filepath"
 	"testing"
-	"time"
-
-	"github.com/vantrexia/vantrexia/keyring"
 )
 
-func TestKeysThatAreDueAreNamed(t *testing.T) {
+// The path of a keyring may be a symlink. What is replaced is the file behind it, which others may read by another path.
+func TestARotatedKeyringStaysBehindItsSymlink(t *testing.T) {
 	t.Parallel()
-	content, err := keyring.Generate()
-	if err != nil {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "safe", "keyring.json"), filepath.Join(dir, "keyring.json")
+	if err := writeNew(file, []byte("before")); err != nil {
 		t.Fatal(err)
 	}
-	dates := regexp.MustCompile(`"used_from": "[^"]+"`)
-	for days, want := range map[int]int{0: 0, 90: 0, 101: 3} { // columns, indexes and temporal
-		old := `"used_from": "` + time.Now().AddDate(0, 0, -days).UTC().Format(time.RFC3339) + `"`
-		keys, err := keyring.New(dates.ReplaceAll(content, []byte(old)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var said bytes.Buffer
-		warnOfOldKeys(slog.New(slog.NewTextHandler(&said, nil)), keys)
-		if got := strings.Count(said.String(), "keys rotate"); got != want {
-			t.Errorf("after %d days there are %d warnings, want %d: %s", days, got, want, said.String())
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+
+	var cfg config
+	cfg.KeyringFile = link
+	if err := putKeyring(io.Discard, cfg, []byte("after"), ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, link} {
+		if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, []byte("after")) {
+			t.Errorf("%s holds %q, %v", path, content, err)
 		}
 	}
 }

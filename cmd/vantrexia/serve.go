@@ -107,11 +107,11 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	}
 	warnOfOldKeys(log, d.keys)
-	go d.keys.Watch(ctx, log)
 
 	if d.store, err = newStore(ctx, cfg, d.keys); err != nil {
 		return err
 	}
+	go d.keys.Watch(ctx, log, d.acceptKeyring)
 
 	if d.temporal, err = newTemporalClient(cfg, d.keys); err != nil {
 		return err

@@ -58,3 +58,12 @@ CREATE TABLE patient_charts (
     CONSTRAINT patient_charts_once_b UNIQUE (patient_id, external_id_index_b),
     CONSTRAINT patient_charts_indexed CHECK (external_id_index_a IS NOT NULL OR external_id_index_b IS NOT NULL)
 );
+
+-- By this one row a process recognises that its keyring is not the one of this database. The next migration writes it.
+CREATE TABLE keyring_mark (
+    one    boolean PRIMARY KEY DEFAULT true CHECK (one),
+    -- A text that is sealed with the keyset columns.
+    sealed bytea   NOT NULL,
+    -- The keyed hash of a text under the keyset indexes.
+    digest bytea   NOT NULL
+);
