@@ -33,8 +33,9 @@ type signalled struct {
 
 // HandleSignal is the SDK's hook. The time is the workflow's, so that a replay decides as the first run did.
 func (s *signalled) HandleSignal(ctx workflow.Context, in *interceptor.HandleSignalInput) error {
-	isPlain := func(p *commonpb.Payload) bool { return !Sealed(p) }
-	if slices.ContainsFunc(in.Arg.GetPayloads(), isPlain) && !workflow.Now(ctx).Before(s.sealing.PlainUntil) {
+	at := workflow.Now(ctx)
+	isRefused := func(p *commonpb.Payload) bool { return !Sealed(p) && !s.sealing.takesPlain(p, at) }
+	if slices.ContainsFunc(in.Arg.GetPayloads(), isRefused) {
 		workflow.GetLogger(ctx).Warn("a signal that is not encrypted is left out: send it through the API", "signal", in.SignalName)
 		return nil
 	}
