@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc"
 
@@ -237,7 +238,9 @@ func temporalClient(tb testing.TB, how setup, log *slog.Logger) (temporalAPI cli
 		options.HostPort, options.Namespace = stack.Temporal(tb)
 	}
 
-	options.DataConverter, options.FailureConverter = sealing(options.Namespace).Converters()
+	seals := sealing(options.Namespace)
+	options.DataConverter, options.FailureConverter = seals.Converters()
+	options.Interceptors = []interceptor.ClientInterceptor{seals.Interceptor()}
 
 	c, err := client.NewLazyClient(options)
 	if err != nil {

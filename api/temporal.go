@@ -62,7 +62,7 @@ func (s *server) decodePayloads(c echo.Context) error {
 // answerTemporalUI lets the page of our Temporal Web UI, and no other, call decodePath (the Fetch standard's CORS
 // protocol). It answers the browser's question before the request, which carries no token.
 func (s *server) answerTemporalUI(next echo.HandlerFunc) echo.HandlerFunc {
-	ours := originOf(s.TemporalUIURL)
+	ours := OriginOf(s.TemporalUIURL)
 	return func(c echo.Context) error {
 		if c.Request().URL.Path != decodePath {
 			return next(c)
@@ -88,11 +88,22 @@ func (s *server) answerTemporalUI(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// originOf is the origin of a URL (RFC 6454 §6.2); empty when it has none.
-func originOf(text string) string {
-	u, err := url.Parse(text)
+// OriginOf is the origin of a page's URL, as browsers write it: in small letters, and without the port that the
+// scheme has anyway (RFC 6454 §4 and §6.2). It is empty for what is no http or https URL.
+func OriginOf(page string) string {
+	u, err := url.Parse(page)
 	if err != nil || u.Host == "" {
 		return ""
 	}
-	return u.Scheme + "://" + u.Host
+
+	host := strings.ToLower(u.Host)
+	switch u.Scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	default:
+		return ""
+	}
+	return u.Scheme + "://" + host
 }

@@ -89,9 +89,7 @@ func (s Sealing) Decode(sealed []*commonpb.Payload) ([]*commonpb.Payload, error)
 
 func (s Sealing) open(p *commonpb.Payload) (*commonpb.Payload, error) {
 	if !Sealed(p) {
-		// A person who signals a workflow from Temporal's command line sends no value, and nothing is no secret.
-		isNil := string(p.GetMetadata()[converter.MetadataEncoding]) == converter.MetadataEncodingNil
-		if isNil || time.Now().Before(s.PlainUntil) {
+		if s.takesPlain(p, time.Now()) {
 			return p, nil
 		}
 		return nil, errPlain
@@ -106,6 +104,13 @@ func (s Sealing) open(p *commonpb.Payload) (*commonpb.Payload, error) {
 		return nil, errors.New("it holds no payload") // the bytes stay out of the error
 	}
 	return &opened, nil
+}
+
+// takesPlain reports whether a payload is read at a moment although it is not sealed. A person who signals a workflow
+// from Temporal's command line sends no value, and nothing is no secret.
+func (s Sealing) takesPlain(p *commonpb.Payload, at time.Time) bool {
+	isNil := string(p.GetMetadata()[converter.MetadataEncoding]) == converter.MetadataEncodingNil
+	return isNil || at.Before(s.PlainUntil)
 }
 
 // Converters returns what a client, a worker or a replay needs: both go into its options.

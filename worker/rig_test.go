@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc"
 
@@ -188,6 +189,7 @@ func (r *rig) dialWith(sealing payload.Sealing, intercept grpc.UnaryClientInterc
 		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)}
 	}
 	options.DataConverter, options.FailureConverter = sealing.Converters()
+	options.Interceptors = []interceptor.ClientInterceptor{sealing.Interceptor()}
 	c := must(client.DialContext(r.t.Context(), options))(r.t)
 	r.t.Cleanup(c.Close)
 	return c

@@ -11,6 +11,7 @@ import (
 
 const (
 	notSentPause  = 10 * time.Second // before a delivery begins again that never left us
+	unopenedPause = time.Minute      // before workers are asked again that lacked the key: they read it again every minute
 	throttlePause = time.Second      // at least, when eCW names no later moment
 	heldRecheck   = time.Hour        // one in the queue that nobody called asks again
 	// maxRefusals is how often eCW may refuse our credentials at one reading, while it takes others, before that is held

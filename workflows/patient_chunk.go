@@ -11,6 +11,7 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/payload"
 )
 
 // ImportChunkInput names the patients of an import that one child takes, and carries how far it has come into its next run.
@@ -76,6 +77,9 @@ func (c *chunk) next(ctx workflow.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if isOfType(err, payload.TypeUnopened) {
+		return pauseFor(ctx, unopenedPause)
+	}
 	if err != nil { // a fault of ours
 		c.in.Singly = true
 		return nil
@@ -128,7 +132,7 @@ func (c *chunk) one(ctx workflow.Context) error {
 }
 
 // link waits as long as it takes for what is no fault of this patient: while the circuit is not closed, eCW does not answer
-// anything, or its limit is used up. An error is the patient's own, or ends this run.
+// anything, its limit is used up, or the worker lacks the key. An error is the patient's own, or ends this run.
 func (c *chunk) link(ctx workflow.Context, item activities.ImportItem) error {
 	for {
 		item.Forbidden = c.in.Forbidden
@@ -179,6 +183,8 @@ func (c *chunk) judge(ctx workflow.Context, linked activities.Linked, err error)
 	}
 	f := activities.Describe(err)
 	switch {
+	case isOfType(err, payload.TypeUnopened):
+		return unopenedPause, nil
 	case f.Class == ecw.ClassThrottled:
 		return throttledFor(ctx, f.RetryAt), nil
 	case f.Finding != gate.Unavailable:

@@ -19,6 +19,7 @@ import (
 	"github.com/vantrexia/vantrexia/activities"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/payload"
 )
 
 // intake stands in for the activities of the patient import.
@@ -164,6 +165,21 @@ func TestImportOfAPatientAfterAShortTrouble(t *testing.T) {
 	i.one(t)
 	if len(i.links) != 3 || len(i.failures) != 0 {
 		t.Errorf("asked %d times, recorded %+v", len(i.links), i.failures)
+	}
+}
+
+// A worker that lacks the key has done nothing: the patients wait until one has it, and are still read together.
+func TestImportWaitsForTheKey(t *testing.T) {
+	t.Parallel()
+	unopened := temporal.NewApplicationError("the key is missing", payload.TypeUnopened)
+	refused := func(activities.ImportChunk) (activities.Searched, error) { return activities.Searched{}, unopened }
+
+	i := newIntake()
+	i.search = append(slices.Repeat([]searchResult{refused}, 2*importAttempts), hides(2))
+	i.link = append(slices.Repeat([]error{unopened}, 2*importAttempts), nil)
+	i.chunk(t, 1, 2, 3)
+	if len(i.searches) != 2*importAttempts+1 || len(i.links) != 2*importAttempts+1 || len(i.failures) != 0 {
+		t.Errorf("searched %d times, read singly %d times, recorded %+v", len(i.searches), len(i.links), i.failures)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -88,6 +89,9 @@ func (c certificates) ensure() ([]certificateResult, error) {
 	if len(c.postgres) == 0 {
 		return nil, errors.New("--postgres: say by which names PostgreSQL is reached")
 	}
+	if err := errors.Join(checkNames("--postgres", c.postgres), checkNames("--temporal", c.temporal)); err != nil {
+		return nil, err
+	}
 	if !slices.Contains(c.temporal, temporalServerName) {
 		return nil, fmt.Errorf("--temporal: add the name %q, by which the services within the Temporal server know each other",
 			temporalServerName)
@@ -112,6 +116,22 @@ func (c certificates) ensure() ([]certificateResult, error) {
 		results = append(results, result)
 	}
 	return results, nil
+}
+
+// hostName is a name as it stands in DNS, of which the first part may be a wildcard. Compose's names may have underscores.
+var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+// checkNames returns an error for what cannot be a server's name in a certificate: no client would find it there.
+func checkNames(flag string, hosts []string) error {
+	for _, host := range hosts {
+		address, err := netip.ParseAddr(host)
+		if err == nil && address.Zone() == "" || err != nil && hostName.MatchString(host) {
+			continue
+		}
+		return fmt.Errorf("%s: %q is neither a name nor an address: give such as db.example.com or 10.0.0.7, without scheme, port, "+
+			"brackets and zone, and a name with other letters in its form for DNS (xn--…)", flag, host)
+	}
+	return nil
 }
 
 // keyPair is a certificate with its key.
@@ -172,7 +192,7 @@ func (c certificates) ensureLeaf(signer keyPair, leaf leaf) (certificateResult, 
 			"directory away to have a new one", result.dir, c.authorityDir())
 	case err == nil && c.isGood(have.cert, leaf):
 		result.done, result.until = doneKept, have.cert.NotAfter
-		return result, nil
+		return result, putBackAuthority(result.dir, signer.cert)
 	default: // also when a renewal was interrupted, so that the key does not fit
 		result.done = doneRenewed
 	}
@@ -190,6 +210,20 @@ func (c certificates) ensureLeaf(signer keyPair, leaf leaf) (certificateResult, 
 		return result, err
 	}
 	return result, writePair(result.dir, made, signer.cert)
+}
+
+// putBackAuthority writes the authority's certificate beside another one where it is missing. Others beside it in the file stay:
+// somebody has a part trust a second authority.
+func putBackAuthority(dir string, authority *x509.Certificate) error {
+	path := filepath.Join(dir, authorityFile)
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if bytes.Contains(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw})) {
+		return nil
+	}
+	return writePEM(path, "CERTIFICATE", authority.Raw)
 }
 
 // isGood reports whether the certificate is before two thirds of its life, and for what is asked for.

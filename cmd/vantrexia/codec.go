@@ -9,9 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vantrexia/vantrexia/api"
 )
 
 // codecAddress is where the Temporal Web UI finds `vantrexia codec` by default.
@@ -21,7 +22,7 @@ const codecAddress = "127.0.0.1:8234"
 const mostPayloads = 1 << 20
 
 func codecCommand() *cobra.Command {
-	var api, token, email, listenOn, ui string
+	var url, token, email, listenOn, ui string
 	cmd := &cobra.Command{
 		Use:   "codec",
 		Short: "Show encrypted workflows in the Temporal Web UI",
@@ -42,7 +43,7 @@ machine can use it: do not run it on a shared one.`,
 			if err != nil {
 				return err
 			}
-			if forwarder.token, err = codecToken(cmd, cfg, api, token, email); err != nil {
+			if forwarder.token, err = codecToken(cmd, cfg, url, token, email); err != nil {
 				return err
 			}
 			defer forwarder.token.end()
@@ -51,7 +52,7 @@ machine can use it: do not run it on a shared one.`,
 	}
 
 	flags := cmd.Flags()
-	flags.StringVar(&api, "url", "", "the API's address; this machine's if it is left out")
+	flags.StringVar(&url, "url", "", "the API's address; this machine's if it is left out")
 	flags.StringVar(&token, "token", "", "an administrator's access token, in place of VANTREXIA_TOKEN")
 	flags.StringVar(&email, "email", "", "sign in with this e-mail")
 	flags.StringVar(&listenOn, "listen", codecAddress, "the address of this machine to listen on")
@@ -83,11 +84,11 @@ type forwarder struct {
 }
 
 func newForwarder(cfg config, ui string) (*forwarder, error) {
-	u, err := url.Parse(ui)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	origin := api.OriginOf(ui)
+	if origin == "" {
 		return nil, fmt.Errorf("--ui %q is not the address of the Temporal Web UI: use for example http://127.0.0.1:8233", ui)
 	}
-	return &forwarder{origin: u.Scheme + "://" + u.Host, log: cfg.logger(slog.LevelWarn)}, nil
+	return &forwarder{origin: origin, log: cfg.logger(slog.LevelWarn)}, nil
 }
 
 // ServeHTTP answers the protocol of Temporal's remote codecs, decoding only.
@@ -155,21 +156,21 @@ func (f *forwarder) ask(ctx context.Context, body []byte, namespace string) (*ht
 }
 
 func (f *forwarder) askOnce(ctx context.Context, body []byte, namespace string, again bool) (*http.Response, error) {
-	api, err := f.token.access(ctx, again)
+	to, err := f.token.access(ctx, again)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, api.base+"/temporal/decode", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.base+"/temporal/decode", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+api.token)
+	req.Header.Set("Authorization", "Bearer "+to.token)
 	req.Header.Set("Content-Type", "application/json")
 	if namespace != "" {
 		req.Header.Set("X-Namespace", namespace)
 	}
 
-	answer, err := api.client.Do(req)
+	answer, err := to.client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("the API does not answer, check that it runs and that --url is right: %w", err)
 	}

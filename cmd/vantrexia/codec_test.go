@@ -5,6 +5,9 @@ import (
 	"encoding/base64"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +149,24 @@ func TestTheWebUIDecodesWithAnAdministratorsHelp(t *testing.T) {
 	}
 }
 
+// A browser writes an origin in one way only, however the address was typed.
+func TestTheOriginOfTheWebUI(t *testing.T) {
+	t.Parallel()
+	for address, origin := range map[string]string{
+		"http://127.0.0.1:8233":             "http://127.0.0.1:8233",
+		"HTTP://Temporal.Example.com/":      "http://temporal.example.com",
+		"https://temporal.example.com:443/": "https://temporal.example.com",
+		"http://temporal.example.com:80":    "http://temporal.example.com",
+		"https://temporal.example.com:80":   "https://temporal.example.com:80",
+		"http://[::1]:8233/namespaces":      "http://[::1]:8233",
+	} {
+		f, err := newForwarder(config{}, address)
+		if err != nil || f.origin != origin {
+			t.Errorf("%s: %v, %v", address, f, err)
+		}
+	}
+}
+
 // The access token is renewed while the Web UI is used, and given up at the end.
 func TestTheCodecsSessionIsRenewed(t *testing.T) {
 	t.Parallel()
@@ -176,8 +197,37 @@ func TestTheCodecsSessionIsRenewed(t *testing.T) {
 	if err != nil || third.token == second.token {
 		t.Errorf("after a refusal: the same token is used (%v)", err)
 	}
+
+	// The Web UI goes to another page while the token is renewed.
+	left, leave := context.WithCancel(t.Context())
+	proxy := leavingProxy(t, base, leave)
+	s.api.base = strings.Replace(s.api.base, base, proxy, 1)
+	_, _ = s.access(left, true)
+	if _, err := s.access(t.Context(), true); err != nil {
+		t.Errorf("after a request that was given up: %v", err)
+	}
+	s.api.base = api.base
+
 	s.end()
 	if _, err := s.access(context.Background(), true); err == nil || !strings.Contains(err.Error(), "start the command again") {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+// leavingProxy is an address that leads to another server, whose first answer comes just after its client has left.
+func leavingProxy(t *testing.T, to string, leave func()) string {
+	t.Helper()
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(*http.Response) error {
+		leave()
+		time.Sleep(100 * time.Millisecond)
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	return server.URL
 }

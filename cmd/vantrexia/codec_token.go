@@ -79,6 +79,9 @@ func (s *session) access(ctx context.Context, again bool) (apiClient, error) {
 		return s.api, nil
 	}
 
+	// The page that asks may be left at any moment, and a refresh whose answer nobody reads would end the session.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
 	var renewed tokens
 	err := s.api.call(ctx, http.MethodPost, "/auth/token/refresh/", map[string]string{"refresh": s.refresh}, &renewed)
 	if err != nil {

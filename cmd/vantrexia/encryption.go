@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -50,14 +51,7 @@ func (c config) checkDatabaseTLS() error {
 // checkTemporalTLS returns an error when TEMPORAL_ADDRESS is on another machine and no setting switches TLS on. With TLS the
 // server's certificate is always verified.
 func (c config) checkTemporalTLS(isTLS bool) error {
-	// gRPC takes a scheme too, such as dns:///temporal:7233.
-	address := c.temporalAddress()
-	address = address[strings.LastIndex(address, "/")+1:]
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-
+	host := temporalHost(c.temporalAddress())
 	switch {
 	case isTLS || isThisMachine(host):
 		return nil
@@ -68,6 +62,20 @@ func (c config) checkTemporalTLS(isTLS bool) error {
 	return fmt.Errorf("TEMPORAL_ADDRESS: Temporal at %q would be reached without TLS: set TEMPORAL_TLS=true or a client certificate "+
 		"(TEMPORAL_TLS_CLIENT_CERT_PATH, TEMPORAL_TLS_CLIENT_KEY_PATH), and TEMPORAL_TLS_SERVER_CA_CERT_PATH for an authority of your own; or "+
 		"name the host in ALLOW_UNENCRYPTED_HOSTS if something else encrypts the way, such as a service mesh", host)
+}
+
+// temporalHost is the host of an address such as temporal:7233 or dns:///temporal:7233. Of any other form that gRPC may take, such
+// as a list, or a name that another machine looks up, it is the whole, which is on no machine of ours.
+func temporalHost(address string) string {
+	address = strings.TrimPrefix(strings.TrimPrefix(address, "dns:///"), "passthrough:///")
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return address
+	}
+	return host
 }
 
 func (c config) warnOfPlainConnection(setting, host string) {

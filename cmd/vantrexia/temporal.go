@@ -13,6 +13,7 @@ import (
 
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc/codes"
 
@@ -66,7 +67,9 @@ func newTemporalClient(cfg config, keys *keyring.Keyring) (client.Client, error)
 		Logger:    temporallog.NewStructuredLogger(cfg.logger(slog.LevelWarn)),
 	}
 
-	options.DataConverter, options.FailureConverter = cfg.payloads(keys).Converters()
+	sealing := cfg.payloads(keys)
+	options.DataConverter, options.FailureConverter = sealing.Converters()
+	options.Interceptors = []interceptor.ClientInterceptor{sealing.Interceptor()}
 
 	// Our messages are a kilobyte or two: compressing them costs both sides more than it saves.
 	options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
