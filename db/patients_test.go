@@ -304,9 +304,14 @@ func TestChartsOfAPatient(t *testing.T) {
 		t.Fatal(err)
 	}
 	mark := db.MarkSentParams{TransmissionID: sent.ID, ObservationID: o.ID, Delivery: 1, SentAt: time.Now(), ChartID: second}
+	if err := db.Written(store.MarkSent(t.Context(), mark)); !errors.Is(err, db.ErrForgotten) {
+		t.Errorf("sent into a former chart: error %v", err)
+	}
+	link(new("ecw-2"))
 	if err := db.Written(store.MarkSent(t.Context(), mark)); err != nil {
 		t.Fatal(err)
 	}
+	link(new("ecw-1"))
 	charts, err := store.ListCharts(t.Context(), p.ID)
 	if err != nil || len(charts) != 1 || charts[0] != (db.Chart{ID: second, ECWPatientID: "ecw-2"}) {
 		t.Errorf("the charts are %+v, %v", charts, err)
