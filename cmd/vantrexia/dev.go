@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -148,6 +149,11 @@ func serveCodec(ctx context.Context, cfg config, listener net.Listener) error {
 
 // makeSecrets makes the keyring, the signing key and the secret of the API's tokens when this is the first start.
 func makeSecrets(cfg config) error {
+	if missing(cfg.KeyringFile) && !missing(filepath.Join(stateDir, "postgres", "data")) {
+		return fmt.Errorf("KEYRING_FILE: %s is missing, and there is a database in %s: restore the keyring from its copy, "+
+			"or move %s away to begin anew. A database of a version before 2026-11-29 has none: run `vantrexia keys create`",
+			cfg.KeyringFile, stateDir, stateDir)
+	}
 	if missing(cfg.KeyringFile) {
 		if err := createKeyring(cfg.KeyringFile); err != nil {
 			return fmt.Errorf("KEYRING_FILE: %w", err)

@@ -91,6 +91,12 @@ func (u keyUsers) show(ctx context.Context, out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	for _, use := range uses {
+		if use.Key != "" && !u.has(use) {
+			fmt.Fprintf(out, "\n%d rows of %s.%s need the key %s of %s, which is not in the keyring: restore a copy that has it.\n",
+				use.Rows, use.Table, use.Column, use.Key, use.Keyset)
+		}
+	}
 
 	for _, use := range uses {
 		if use.Key == "" && use.Rows > 0 {
@@ -98,7 +104,22 @@ func (u keyUsers) show(ctx context.Context, out io.Writer) error {
 				use.Rows, use.Table)
 		}
 	}
-	return nil
+
+	ecwKeys, err := u.cfg.ecwKeyStatus()
+	if err != nil {
+		fmt.Fprintf(out, "\nThe keys for eCW are not shown: %v\n", err)
+		return nil
+	}
+	if len(ecwKeys) == 0 {
+		return nil
+	}
+	fmt.Fprintln(out, "\nThe keys for eCW:")
+	return showECWKeys(out, ecwKeys)
+}
+
+// has reports whether the keyring has the key that rows need.
+func (u keyUsers) has(use db.Use) bool {
+	return slices.ContainsFunc(u.keys.Keys(), func(k keyring.Key) bool { return k.Keyset == use.Keyset && k.ID == use.Key })
 }
 
 func since(from time.Time) string {
@@ -199,6 +220,12 @@ skipped. The schedules in Temporal are written anew too. Workflows keep their ke
 			if err != nil {
 				return err
 			}
+			for _, key := range u.keys.Keys() {
+				if key.UsedFrom.After(time.Now()) {
+					fmt.Fprintf(cmd.OutOrStdout(), "The key %s of %s is not in use before %s: run this again then.\n",
+						key.ID, key.Keyset, key.UsedFrom.Format(time.RFC3339))
+				}
+			}
 			return u.rewriteSchedules(cmd.Context())
 		},
 	}
@@ -245,6 +272,7 @@ keep the copy of the keyring from before as long as them.`,
 			if content, err = keyring.Retire(content, set, id); err != nil {
 				return err
 			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s is removed\n", set, id)
 			return putKeyring(cmd.ErrOrStderr(), u.cfg, content, out)
 		},
 	}

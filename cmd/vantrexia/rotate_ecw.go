@@ -81,6 +81,9 @@ func (c config) rotateECW(ctx context.Context, out io.Writer, kid string, wait t
 	if err != nil {
 		return err
 	}
+	if c.ECW.ClientID == "" || c.ECW.PracticeCode == "" {
+		return errors.New("ECW_CLIENT_ID and ECW_PRACTICE_CODE are needed to try the new key with eCW: set them as the processes have them")
+	}
 
 	rotation := keydir.Rotation{
 		Dir:  c.ECW.KeysDir,
