@@ -432,16 +432,22 @@ func (a *PatientImport) FinishImport(ctx context.Context, ref ImportRef) error {
 // OpenRefresh makes an import of every patient that is linked already.
 func (a *PatientImport) OpenRefresh(ctx context.Context, practice string) (ImportRef, error) {
 	ref := ImportRef{PracticeCode: practice}
+	var unopened []error
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
 		created, err := q.CreateImport(ctx, db.CreateImportParams{PracticeCode: practice, Refresh: true})
 		if err != nil {
 			return err
 		}
 		ref.ImportID = created.ID
-		return q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{PracticeCode: practice, ImportID: created.ID})
+		unopened, err = q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{PracticeCode: practice, ImportID: created.ID})
+		return err
 	})
 	if err != nil {
 		return ref, fmt.Errorf("open refresh: %w", err)
+	}
+	for _, why := range unopened {
+		a.Logger.ErrorContext(ctx, "a linked patient cannot be decrypted, and is not refreshed: restore the row from a copy of the database",
+			"error", why)
 	}
 	return ref, nil
 }
