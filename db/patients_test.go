@@ -340,7 +340,8 @@ func TestImportItemsAreOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.AddLinkedPatients(t.Context(), db.AddLinkedPatientsParams{PracticeCode: thePractice, ImportID: refresh.ID}); err != nil {
+	linked := db.AddLinkedPatientsParams{PracticeCode: thePractice, ImportID: refresh.ID}
+	if _, err := store.AddLinkedPatients(t.Context(), linked); err != nil {
 		t.Fatal(err)
 	}
 	ordinals := make([]int32, 3_000)
