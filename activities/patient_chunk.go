@@ -36,8 +36,9 @@ type Searched struct {
 
 // LinkPatients searches eCW for the patients of a chunk that are not done, and creates or refreshes ours whom it shows. It may
 // run twice: who is done is not asked for again. What is wrong with one patient stops no other, and is left to LinkPatient.
-func (a *PatientImport) LinkPatients(ctx context.Context, chunk ImportChunk) (Searched, error) {
+func (a *PatientImport) LinkPatients(ctx context.Context, chunk ImportChunk) (_ Searched, err error) {
 	defer heartbeat(ctx)()
+	defer func() { err = forKey(err) }()
 	items, err := a.Store.ListOpenImportItems(ctx, db.ListOpenImportItemsParams{ImportID: chunk.ImportID, Ordinals: chunk.Ordinals})
 	if err != nil {
 		return Searched{}, fmt.Errorf("list import items: %w", err)

@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/gate"
+	"github.com/vantrexia/vantrexia/keyring"
+	"github.com/vantrexia/vantrexia/payload"
 )
 
 // PatientImport holds the activities of the patient import workflows.
@@ -97,7 +100,8 @@ type Linked struct {
 
 // LinkPatient reads one patient from eCW and creates or refreshes ours, if the circuit is closed, and reports to the circuit
 // what it found. It may run twice. What a person has to decide or correct is a non-retryable error.
-func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linked, error) {
+func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (_ Linked, err error) {
+	defer func() { err = forKey(err) }()
 	ecwID, err := a.Store.GetImportItem(ctx, db.GetImportItemParams{ImportID: item.ImportID, Ordinal: item.Ordinal})
 	if err != nil {
 		return Linked{}, fmt.Errorf("load import item: %w", err)
@@ -126,6 +130,15 @@ func (a *PatientImport) LinkPatient(ctx context.Context, item ImportItem) (Linke
 		return a.notRead(item, linked, change, unread)
 	}
 	return linked, a.link(ctx, item, resource)
+}
+
+// forKey gives an error the type by which the workflow waits for the key that a row needs and this worker lacks.
+func forKey(err error) error {
+	var missing *keyring.MissingKeyError
+	if errors.As(err, &missing) {
+		return temporal.NewApplicationError(missing.Error(), payload.TypeUnopened)
+	}
+	return err
 }
 
 // link creates or refreshes our patient by the resource that eCW shows.
@@ -432,16 +445,22 @@ func (a *PatientImport) FinishImport(ctx context.Context, ref ImportRef) error {
 // OpenRefresh makes an import of every patient that is linked already.
 func (a *PatientImport) OpenRefresh(ctx context.Context, practice string) (ImportRef, error) {
 	ref := ImportRef{PracticeCode: practice}
+	var unopened []error
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
 		created, err := q.CreateImport(ctx, db.CreateImportParams{PracticeCode: practice, Refresh: true})
 		if err != nil {
 			return err
 		}
 		ref.ImportID = created.ID
-		return q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{PracticeCode: practice, ImportID: created.ID})
+		unopened, err = q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{PracticeCode: practice, ImportID: created.ID})
+		return err
 	})
 	if err != nil {
 		return ref, fmt.Errorf("open refresh: %w", err)
+	}
+	for _, why := range unopened {
+		a.Logger.ErrorContext(ctx, "a linked patient cannot be decrypted, and is not refreshed: restore the row from a copy of the database",
+			"error", why)
 	}
 	return ref, nil
 }

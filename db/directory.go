@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
+	"golang.org/x/text/unicode/norm"
 )
 
 // Names are stored sealed, so that no index of the database gives them away. A directory holds those of a
@@ -56,7 +57,7 @@ type person struct {
 	id uuid.UUID
 	// key sorts by last name and then by first name, as people expect of letters, case and accents.
 	key string
-	// words are the first name, the last name and the MRN in lower case, each with NUL before it.
+	// words are the first name, the last name and the MRN as folded makes them, each with NUL before it.
 	words string
 	// Times are microseconds since 1970, as exact as the database has them.
 	created, updated int64
@@ -192,7 +193,7 @@ func (d *directory) sortKey(keys *collate.Buffer, names Demographics) string {
 }
 
 func wordsOf(d Demographics) string {
-	return strings.ToLower("\x00" + d.FirstName + "\x00" + d.LastName + "\x00" + d.MRN)
+	return folded("\x00" + d.FirstName + "\x00" + d.LastName + "\x00" + d.MRN)
 }
 
 // replace puts the patients that were read in the place of those who are known by the same id, and forgets those
@@ -234,4 +235,7 @@ func merged(order []*person, gone map[uuid.UUID]bool, added []*person, compare f
 }
 
 // beginning is what the words of a person contain when one of them begins with a text, in upper or lower case.
-func beginning(text string) string { return "\x00" + strings.ToLower(text) }
+func beginning(text string) string { return "\x00" + folded(text) }
+
+// folded is a text in lower case, with each accent in the same form.
+func folded(text string) string { return norm.NFC.String(strings.ToLower(text)) }

@@ -260,3 +260,19 @@ func BenchmarkPatientList(b *testing.B) {
 		}
 	})
 }
+
+// An accent is one character or two, as the keyboard has it (Unicode's normal forms C and D): both are found by both.
+func TestASearchFindsBothFormsOfAnAccent(t *testing.T) {
+	t.Parallel()
+	store, _ := migrated(t)
+	one, two := somebody("MRN-1", "ecw-1"), somebody("MRN-2", "ecw-2")
+	one.LastName, two.LastName = "Pe\u00f1a", "Pen\u0303a"
+	stored(t, store, one)
+	stored(t, store, two)
+	for _, text := range []string{"PE\u00d1A", "PEN\u0303A", "pe", "Pe\u00f1"} {
+		f := db.PatientFilter{PracticeCode: "FFHEDD", Search: &text}
+		if ids := listed(t, store, f, db.ByLastName, false, 5); len(ids) != 2 {
+			t.Errorf("%q finds %d patients, want 2", text, len(ids))
+		}
+	}
+}

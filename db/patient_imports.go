@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -66,25 +67,30 @@ type AddLinkedPatientsParams struct {
 // linkedTogether is how many patients the refresh adds with one statement.
 const linkedTogether = 1_000
 
-// AddLinkedPatients adds every patient who is linked to eCW and not archived, for the daily refresh.
-func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsParams) error {
+// AddLinkedPatients adds every patient who is linked to eCW and not archived, for the daily refresh. Those whose rows
+// were changed or exchanged are left out, and unopened says of each which it is: others are refreshed all the same.
+func (q *Queries) AddLinkedPatients(ctx context.Context, arg AddLinkedPatientsParams) (unopened []error, err error) {
 	next := listLinkedParams{PracticeCode: arg.PracticeCode, Batch: linkedTogether}
 	for added := int32(0); ; {
 		rows, err := q.listLinked(ctx, next)
 		if err != nil || len(rows) == 0 {
-			return err
+			return unopened, err
 		}
 
 		items := AddImportItemsParams{PracticeCode: arg.PracticeCode, ImportID: arg.ImportID}
 		for _, row := range rows {
 			d, err := q.openDemographics(arg.PracticeCode, row.ID, row.Demographics)
+			if errors.Is(err, keyring.ErrCorrupt) {
+				unopened = append(unopened, err)
+				continue
+			}
 			if err != nil {
-				return err
+				return nil, err
 			}
 			items.ECWFHIRIDs = append(items.ECWFHIRIDs, *d.ExternalID) // the row has a chart
 		}
 		if err := q.addItems(ctx, items, added); err != nil {
-			return err
+			return nil, err
 		}
 
 		added += int32(len(rows))

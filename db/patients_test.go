@@ -340,7 +340,8 @@ func TestImportItemsAreOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.AddLinkedPatients(t.Context(), db.AddLinkedPatientsParams{PracticeCode: thePractice, ImportID: refresh.ID}); err != nil {
+	linked := db.AddLinkedPatientsParams{PracticeCode: thePractice, ImportID: refresh.ID}
+	if _, err := store.AddLinkedPatients(t.Context(), linked); err != nil {
 		t.Fatal(err)
 	}
 	ordinals := make([]int32, 3_000)
@@ -485,4 +486,39 @@ func dump(t *testing.T, conn *pgx.Conn) []byte {
 		written.Write(file)
 	}
 	return written.Bytes()
+}
+
+// A patient whose row does not open is named, and keeps nobody else from being refreshed. A missing key is another matter:
+// then nobody is added, and the refresh waits for the key.
+func TestTheRefreshPassesByWhoDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	v := newVault(t)
+	content := generated(t)
+	store := v.with(content)
+	stored(t, store, somebody("MRN-1", "ecw-1"))
+	broken := stored(t, store, somebody("MRN-2", "ecw-2"))
+	v.exec("UPDATE patients SET demographics = demographics || '\\x00' WHERE id = $1", broken.ID)
+
+	add := func(s *db.Store) (db.AddLinkedPatientsParams, []error, error) {
+		created, err := s.CreateImport(t.Context(), db.CreateImportParams{PracticeCode: thePractice, Refresh: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refresh := db.AddLinkedPatientsParams{PracticeCode: thePractice, ImportID: created.ID}
+		unopened, err := s.AddLinkedPatients(t.Context(), refresh)
+		return refresh, unopened, err
+	}
+	refresh, unopened, err := add(store)
+	if err != nil || len(unopened) != 1 || !strings.Contains(unopened[0].Error(), broken.ID.String()) {
+		t.Errorf("not opened are %v, %v", unopened, err)
+	}
+	if n := v.number("SELECT count(*) FROM patient_import_items WHERE import_id = $1", refresh.ImportID); n != 1 {
+		t.Errorf("%d patients are refreshed, want 1", n)
+	}
+
+	_, _, retired := rotated(t, content, keyring.Columns)
+	var missing *keyring.MissingKeyError
+	if _, _, err := add(v.with(retired)); !errors.As(err, &missing) {
+		t.Errorf("without the key: %v", err)
+	}
 }

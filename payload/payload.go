@@ -29,7 +29,8 @@ const (
 	MetadataKeyID = "encryption-key-id"
 )
 
-// TypeUnopened is the type of an activity's error whose input could not be opened: nothing of it was done.
+// TypeUnopened is the type of an activity's error whose input could not be opened: nothing of it was done. An import has it
+// too when a row needs a key that the worker lacks.
 const TypeUnopened = "unopened"
 
 // ErrUnopened means that a payload could not be opened. The error beside it says why.
