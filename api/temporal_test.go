@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 	"github.com/vantrexia/vantrexia/payload"
@@ -239,4 +243,41 @@ func TestOddRequestsToDecode(t *testing.T) {
 	if got := admin.do("POST", decodePath, `{"payloads":[]}`, "Content-Type", "text/plain"); got.status != 415 && got.status != 200 {
 		t.Errorf("text: %d %s", got.status, got.body)
 	}
+}
+
+// The API has read a key that the worker has not: the request is refused as one that may be made again, and the reading waits.
+func TestAWorkerWithoutTheKeyTakesNoUpdate(t *testing.T) {
+	t.Parallel()
+	path := keyringtest.File(t)
+	keys, err := keyring.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startWith(t, setup{change: func(cfg *api.Config) {
+		cfg.Payloads.Keys = keys
+		options := client.Options{Namespace: cfg.Payloads.Namespace}
+		options.DataConverter, options.FailureConverter = cfg.Payloads.Converters()
+		if cfg.Temporal, err = client.NewClientFromExisting(cfg.Temporal, options); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	s.fault(`{"kind":"reset_after","target":"create"}`)
+	id := s.post(weight(s.patient(kevin)))
+	s.await(id, "failed")
+
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, _, err := keyring.Rotate(content, keyring.Temporal, time.Now().Add(-time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, rotated, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Reread(nil); err != nil {
+		t.Fatal(err)
+	}
+	s.transmit(id).want(t, http.StatusServiceUnavailable, "temporal_unavailable")
 }
