@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
+	"github.com/vantrexia/vantrexia/payload"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -212,7 +213,7 @@ func (s *server) updateError(ctx context.Context, id uuid.UUID, err error) error
 		return nil
 	case errors.As(err, &refused) && refused.Type() == workflows.ErrInProgress:
 		return conflict("in_progress", "A delivery of this observation is in progress: wait for its outcome.")
-	case errors.As(err, &refused):
+	case errors.As(err, &refused) && refused.Type() != payload.TypeUnopened: // that is a worker that lacks a key
 		return &Error{Status: http.StatusUnprocessableEntity, Code: refused.Type(), Detail: refused.Message()}
 	}
 

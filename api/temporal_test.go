@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/api"
 	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 	"github.com/vantrexia/vantrexia/payload"
@@ -183,4 +187,97 @@ func TestOnlyTheTemporalWebUIMayAskFromABrowser(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever is sent, the answer is one of the contract, and nothing of it is kept by a browser or a proxy.
+func TestOddRequestsToDecode(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	admin := s.as(account.Admin)
+	broken := `{"metadata":{"encoding":"YmluYXJ5L2VuY3J5cHRlZA=="},"data":"AAAA"}`
+	for name, test := range map[string]struct {
+		body   string
+		status int
+		code   string
+	}{
+		"nothing":           {``, 400, "malformed_json"},
+		"null":              {`null`, 400, "malformed_json"},
+		"a list":            {`[]`, 400, "malformed_json"},
+		"a payload of null": {`{"payloads":[null]}`, 400, "invalid"},
+		"an empty payload":  {`{"payloads":[{}]}`, 200, ""},
+		"no payloads":       {`{}`, 200, ""},
+		"deep":              {`{"x":` + strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000) + `}`, 400, "malformed_json"},
+		"deep in a payload": {`{"payloads":[{"metadata":` + strings.Repeat(`{"a":`, 50_000) + `1` + strings.Repeat(`}`, 50_000) + `}]}`, 400, "malformed_json"},
+		"two bodies":        {`{"payloads":[]}{"payloads":[]}`, 400, "malformed_json"},
+		"not UTF-8":         {"{\"payloads\":[{\"metadata\":{\"\xff\":\"\"}}]}", 400, "malformed_json"},
+		"many":              {`{"payloads":[` + strings.Repeat(`{},`, 9_999) + `{}]}`, 200, ""},
+		"too many":          {`{"payloads":[` + strings.Repeat(`{},`, 200_000) + `{}]}`, 400, "invalid"},
+		"many broken":       {`{"payloads":[` + strings.Repeat(broken+`,`, 9_000) + broken + `]}`, 400, "invalid"},
+		"50 MB":             {strings.Repeat(" ", 50<<20), 413, "too_large"},
+	} {
+		got := admin.in(t).do("POST", decodePath, test.body)
+		if got.status != test.status || (test.code != "" && got.text("code") != test.code) {
+			t.Errorf("%s: %d %.200s", name, got.status, got.body)
+		}
+		if cache := got.header.Get("Cache-Control"); cache != "no-store" {
+			t.Errorf("%s: Cache-Control is %q", name, cache)
+		}
+		if len(got.body) > 1<<20+1000 {
+			t.Errorf("%s: the answer has %d bytes", name, len(got.body))
+		}
+	}
+	others := map[string]caller{
+		"no token":      s.with(""),
+		"another token": s.with("x"),
+		"a machine":     s.as(account.Service),
+		"a doctor":      s.as(account.Provider),
+	}
+	for name, c := range others {
+		if got := c.do("POST", decodePath, `{"payloads":[]}`, "Origin", "http://temporal.test"); got.status != 401 && got.status != 403 {
+			t.Errorf("%s: %d", name, got.status)
+		}
+	}
+	if got := admin.do("POST", decodePath, sealedPayloads(t, nil), "Content-Encoding", "gzip"); got.status < 400 || got.status >= 500 {
+		t.Errorf("gzip: %d", got.status)
+	}
+	if got := admin.do("POST", decodePath, `{"payloads":[]}`, "Content-Type", "text/plain"); got.status != 415 && got.status != 200 {
+		t.Errorf("text: %d %s", got.status, got.body)
+	}
+}
+
+// The API has read a key that the worker has not: the request is refused as one that may be made again, and the reading waits.
+func TestAWorkerWithoutTheKeyTakesNoUpdate(t *testing.T) {
+	t.Parallel()
+	path := keyringtest.File(t)
+	keys, err := keyring.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startWith(t, setup{change: func(cfg *api.Config) {
+		cfg.Payloads.Keys = keys
+		options := client.Options{Namespace: cfg.Payloads.Namespace}
+		options.DataConverter, options.FailureConverter = cfg.Payloads.Converters()
+		if cfg.Temporal, err = client.NewClientFromExisting(cfg.Temporal, options); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	s.fault(`{"kind":"reset_after","target":"create"}`)
+	id := s.post(weight(s.patient(kevin)))
+	s.await(id, "failed")
+
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, _, err := keyring.Rotate(content, keyring.Temporal, time.Now().Add(-time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, rotated, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Reread(nil); err != nil {
+		t.Fatal(err)
+	}
+	s.transmit(id).want(t, http.StatusServiceUnavailable, "temporal_unavailable")
 }

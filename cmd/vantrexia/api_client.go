@@ -31,6 +31,8 @@ func newAPIClient(cfg config, base, token string) (apiClient, error) {
 	client := &http.Client{}
 	if base == "" {
 		base, client = cfg.apiURL(), cfg.localClient()
+	} else if err := cfg.checkAPITLS(base); err != nil {
+		return apiClient{}, err
 	}
 	client.Timeout = 30 * time.Second
 	return apiClient{

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,19 @@ func temporalHost(address string) string {
 		return address
 	}
 	return host
+}
+
+// checkAPITLS returns an error when a password or a token would go to an API on another machine without TLS.
+func (c config) checkAPITLS(api string) error {
+	u, err := url.Parse(api)
+	if err == nil && u.Host != "" {
+		host := u.Hostname()
+		if u.Scheme == "https" || u.Scheme == "http" && (isThisMachine(host) || slices.Contains(c.UnencryptedHosts, host)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("--url %q is not the address of an API with TLS: use such as https://your-domain.com; for a host where something "+
+		"else encrypts the way, such as a service mesh, name it in ALLOW_UNENCRYPTED_HOSTS", api)
 }
 
 func (c config) warnOfPlainConnection(setting, host string) {
