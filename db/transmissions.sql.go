@@ -347,16 +347,16 @@ WITH started AS (
         held_at = NULL,
         asked = false,
         brought_forward = false,
-        first_attempted_at = coalesce(first_attempted_at, $3::timestamptz),
-        last_attempted_at = $3::timestamptz,
+        first_attempted_at = coalesce(first_attempted_at, greatest($3::timestamptz, created_at)),
+        last_attempted_at = greatest($3::timestamptz, created_at),
         updated_at = now()
     WHERE id = $4
       AND observation_id = $5
       AND status <> 'transmitted'
-    RETURNING id
+    RETURNING id, created_at
 )
 INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
-SELECT id, $1, $2, $3::timestamptz
+SELECT id, $1, $2, greatest($3::timestamptz, created_at)
 FROM started
 ON CONFLICT (transmission_id, delivery) DO UPDATE
 SET number = excluded.number
@@ -370,7 +370,8 @@ type StartAttemptParams struct {
 	ObservationID  uuid.UUID
 }
 
-// May run twice: the second call finds its row.
+// May run twice: the second call finds its row. A workflow's time stands still while it opens a transmission, so it may
+// say a moment before the row's creation.
 func (q *Queries) StartAttempt(ctx context.Context, arg StartAttemptParams) (int64, error) {
 	result, err := q.db.Exec(ctx, startAttempt,
 		arg.Delivery,

@@ -20,7 +20,8 @@ WHERE transmission_id = @transmission_id
 ORDER BY delivery;
 
 -- name: StartAttempt :execrows
--- May run twice: the second call finds its row.
+-- May run twice: the second call finds its row. A workflow's time stands still while it opens a transmission, so it may
+-- say a moment before the row's creation.
 WITH started AS (
     UPDATE transmissions
     SET
@@ -30,16 +31,16 @@ WITH started AS (
         held_at = NULL,
         asked = false,
         brought_forward = false,
-        first_attempted_at = coalesce(first_attempted_at, @started_at::timestamptz),
-        last_attempted_at = @started_at::timestamptz,
+        first_attempted_at = coalesce(first_attempted_at, greatest(@started_at::timestamptz, created_at)),
+        last_attempted_at = greatest(@started_at::timestamptz, created_at),
         updated_at = now()
     WHERE id = @transmission_id
       AND observation_id = @observation_id
       AND status <> 'transmitted'
-    RETURNING id
+    RETURNING id, created_at
 )
 INSERT INTO transmission_attempts (transmission_id, delivery, number, started_at)
-SELECT id, @delivery, @number, @started_at::timestamptz
+SELECT id, @delivery, @number, greatest(@started_at::timestamptz, created_at)
 FROM started
 ON CONFLICT (transmission_id, delivery) DO UPDATE
 SET number = excluded.number;
