@@ -100,8 +100,8 @@ func (u keyUsers) show(ctx context.Context, out io.Writer) error {
 
 	for _, use := range uses {
 		if use.Key == "" && use.Rows > 0 {
-			fmt.Fprintf(out, "\n%d rows of %s are in clear, from before they were encrypted: a worker encrypts them, or `vantrexia keys reencrypt`.\n",
-				use.Rows, use.Table)
+			fmt.Fprintf(out, "\n%d rows of %s are in clear, from before they were encrypted: "+
+				"a worker encrypts them, or `vantrexia keys reencrypt`.\n", use.Rows, use.Table)
 		}
 	}
 
