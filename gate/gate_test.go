@@ -451,6 +451,7 @@ func (r *rig) fail(t gate.Request, ago time.Duration) {
 	r.tb.Helper()
 	at := r.now()
 	retry := at.Add(time.Hour)
+	r.exec("UPDATE transmissions SET created_at = least(created_at, $2) WHERE id = $1", t.TransmissionID, at.Add(-ago))
 
 	r.must(db.Written(r.store.StartAttempt(r.tb.Context(), db.StartAttemptParams{
 		TransmissionID: t.TransmissionID,
