@@ -130,10 +130,11 @@ func (s *Sealer) sealIn(ctx context.Context, q *db.Queries) (rows int, signed st
 		return 0, "", err
 	}
 	point := Checkpoint{Origin: originOf(s.PracticeCode), Tree: tlog.Tree{N: next, Hash: root}}
-	if signed, err = point.sign(s.Keys); err != nil {
+	signed, keyID, err := point.sign(s.Keys)
+	if err != nil {
 		return 0, "", err
 	}
-	return rows, signed, q.AddAuditCheckpoint(ctx, db.AddAuditCheckpointParams{Size: next, Note: signed})
+	return rows, signed, q.AddAuditCheckpoint(ctx, db.AddAuditCheckpointParams{Size: next, Note: signed, KeyID: keyID})
 }
 
 // end returns the number of the next leaf, and since when there may be rows that are not sealed.

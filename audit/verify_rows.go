@@ -60,6 +60,9 @@ func (v *verifier) findPruned() error {
 // monthFormat is how a pruned month is named.
 const monthFormat = "2006-01"
 
+// MonthName is how [AuditPrune] names a month of the trail.
+func MonthName(month time.Time) string { return month.UTC().Format(monthFormat) }
+
 // writerCheck walks through one writer's rows.
 type writerCheck struct {
 	*verifier

@@ -15,8 +15,16 @@ WHERE @recorded_at::timestamptz BETWEEN clock_timestamp() - interval '5 minutes'
 SELECT audit_add_months(@ahead::integer);
 
 -- name: DropAuditMonth :one
--- Drops the oldest month, if it may go, and returns its first day.
-SELECT audit_drop_month(@keep_days::integer)::date AS month;
+-- Drops the oldest month, if it may go, and returns its first day; no row comes back when none may.
+SELECT dropped.month::timestamptz AS month
+FROM (SELECT audit_drop_month(@keep_days::integer)::timestamp AT TIME ZONE 'UTC' AS month) dropped
+WHERE dropped.month IS NOT NULL;
+
+-- name: OldestAuditEvent :one
+SELECT recorded_at
+FROM audit_events
+ORDER BY recorded_at
+LIMIT 1;
 
 -- name: LockAuditLog :one
 -- Reports whether this transaction is now the only one that seals.
@@ -61,8 +69,8 @@ FROM audit_hashes
 WHERE position = ANY(@positions::bigint[]);
 
 -- name: AddAuditCheckpoint :exec
-INSERT INTO audit_checkpoints (size, note)
-VALUES (@size, @note);
+INSERT INTO audit_checkpoints (size, note, key_id)
+VALUES (@size, @note, @key_id);
 
 -- name: NewestAuditCheckpoint :one
 SELECT *
