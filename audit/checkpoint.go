@@ -42,14 +42,15 @@ func parseCheckpoint(text string) (c Checkpoint, err error) {
 	return c, err
 }
 
-// sign signs a checkpoint with the keyring's audit key that is in use.
-func (c Checkpoint) sign(keys *keyring.Keyring) (string, error) {
-	signer, err := note.NewSigner(signingKey(keys, c.Origin))
+// sign signs a checkpoint with the keyring's audit key that is in use, and returns which that was.
+func (c Checkpoint) sign(keys *keyring.Keyring) (signed, keyID string, err error) {
+	seed, keyID := keys.AuditCode([]byte(checkpointKey))
+	signer, err := note.NewSigner(signingKey(seed, c.Origin))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	signed, err := note.Sign(&note.Note{Text: c.text()}, signer)
-	return string(signed), err
+	content, err := note.Sign(&note.Note{Text: c.text()}, signer)
+	return string(content), keyID, err
 }
 
 // Keys of checkpoints are Ed25519 keys that follow from the audit keys of the keyring, so that there is no second
@@ -59,8 +60,7 @@ const checkpointKey = "audit checkpoint key"
 // algEd25519 is the first byte of an Ed25519 key in a note (golang.org/x/mod/sumdb/note).
 const algEd25519 = 1
 
-func signingKey(keys *keyring.Keyring, origin string) string {
-	seed, _ := keys.AuditCode([]byte(checkpointKey))
+func signingKey(seed []byte, origin string) string {
 	verifier := verifierKey(seed, origin)
 	hash := strings.Split(strings.TrimPrefix(verifier, origin+"+"), "+")[0]
 	return "PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{algEd25519}, seed...))

@@ -127,11 +127,12 @@ func (s *Sealer) sealIn(ctx context.Context, q *db.Queries) (rows int, err error
 	if err := log.store(); err != nil {
 		return 0, err
 	}
-	signed, err := Checkpoint{Origin: originOf(s.PracticeCode), Tree: tlog.Tree{N: next, Hash: root}}.sign(s.Keys)
+	point := Checkpoint{Origin: originOf(s.PracticeCode), Tree: tlog.Tree{N: next, Hash: root}}
+	signed, keyID, err := point.sign(s.Keys)
 	if err != nil {
 		return 0, err
 	}
-	return rows, changed(q.AddAuditCheckpoint(ctx, db.AddAuditCheckpointParams{Size: next, Note: signed}))
+	return rows, changed(q.AddAuditCheckpoint(ctx, db.AddAuditCheckpointParams{Size: next, Note: signed, KeyID: keyID}))
 }
 
 // end returns the number of the next leaf, and since when there may be rows that are not sealed.

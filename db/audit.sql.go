@@ -13,17 +13,18 @@ import (
 )
 
 const addAuditCheckpoint = `-- name: AddAuditCheckpoint :exec
-INSERT INTO audit_checkpoints (size, note)
-VALUES ($1, $2)
+INSERT INTO audit_checkpoints (size, note, key_id)
+VALUES ($1, $2, $3)
 `
 
 type AddAuditCheckpointParams struct {
-	Size int64
-	Note string
+	Size  int64
+	Note  string
+	KeyID string
 }
 
 func (q *Queries) AddAuditCheckpoint(ctx context.Context, arg AddAuditCheckpointParams) error {
-	_, err := q.db.Exec(ctx, addAuditCheckpoint, arg.Size, arg.Note)
+	_, err := q.db.Exec(ctx, addAuditCheckpoint, arg.Size, arg.Note, arg.KeyID)
 	return err
 }
 
@@ -83,10 +84,12 @@ func (q *Queries) AddAuditSeal(ctx context.Context, arg AddAuditSealParams) erro
 }
 
 const dropAuditMonth = `-- name: DropAuditMonth :one
-SELECT audit_drop_month($1::integer)::date AS month
+SELECT dropped.month::timestamptz AS month
+FROM (SELECT audit_drop_month($1::integer)::timestamp AT TIME ZONE 'UTC' AS month) dropped
+WHERE dropped.month IS NOT NULL
 `
 
-// Drops the oldest month, if it may go, and returns its first day.
+// Drops the oldest month, if it may go, and returns its first day; no row comes back when none may.
 func (q *Queries) DropAuditMonth(ctx context.Context, keepDays int32) (time.Time, error) {
 	row := q.db.QueryRow(ctx, dropAuditMonth, keepDays)
 	var month time.Time
@@ -95,7 +98,7 @@ func (q *Queries) DropAuditMonth(ctx context.Context, keepDays int32) (time.Time
 }
 
 const listAuditCheckpoints = `-- name: ListAuditCheckpoints :many
-SELECT size, note, created_at
+SELECT size, note, key_id, created_at
 FROM audit_checkpoints
 WHERE size > $1
 ORDER BY size
@@ -116,7 +119,12 @@ func (q *Queries) ListAuditCheckpoints(ctx context.Context, arg ListAuditCheckpo
 	items := []AuditCheckpoint{}
 	for rows.Next() {
 		var i AuditCheckpoint
-		if err := rows.Scan(&i.Size, &i.Note, &i.CreatedAt); err != nil {
+		if err := rows.Scan(
+			&i.Size,
+			&i.Note,
+			&i.KeyID,
+			&i.CreatedAt,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -128,7 +136,7 @@ func (q *Queries) ListAuditCheckpoints(ctx context.Context, arg ListAuditCheckpo
 }
 
 const listAuditEventsOfWriter = `-- name: ListAuditEventsOfWriter :many
-SELECT recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids, patient_ids, outcome, reason, code, key_id
+SELECT recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids, patient_ids, outcome, reason, code_before, code, key_id
 FROM audit_events
 WHERE (writer, sequence, recorded_at) > ($1, $2::bigint, $3::timestamptz)
 ORDER BY writer, sequence, recorded_at
@@ -172,6 +180,7 @@ func (q *Queries) ListAuditEventsOfWriter(ctx context.Context, arg ListAuditEven
 			&i.PatientIDs,
 			&i.Outcome,
 			&i.Reason,
+			&i.CodeBefore,
 			&i.Code,
 			&i.KeyID,
 		); err != nil {
@@ -186,7 +195,7 @@ func (q *Queries) ListAuditEventsOfWriter(ctx context.Context, arg ListAuditEven
 }
 
 const listAuditEventsToSeal = `-- name: ListAuditEventsToSeal :many
-SELECT recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids, patient_ids, outcome, reason, code, key_id
+SELECT recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids, patient_ids, outcome, reason, code_before, code, key_id
 FROM audit_events
 WHERE writer = $1
   AND sequence > $2
@@ -224,6 +233,7 @@ func (q *Queries) ListAuditEventsToSeal(ctx context.Context, arg ListAuditEvents
 			&i.PatientIDs,
 			&i.Outcome,
 			&i.Reason,
+			&i.CodeBefore,
 			&i.Code,
 			&i.KeyID,
 		); err != nil {
@@ -263,28 +273,78 @@ func (q *Queries) ListAuditHashes(ctx context.Context, positions []int64) ([]Aud
 	return items, nil
 }
 
-const listAuditPrunedMonths = `-- name: ListAuditPrunedMonths :many
-SELECT unnest(resource_ids)::text AS month
-FROM audit_events
-WHERE action = $1
-  AND outcome = 'success'
-ORDER BY month
+const listAuditHashesFrom = `-- name: ListAuditHashesFrom :many
+SELECT position, hash
+FROM audit_hashes
+WHERE position >= $1
+  AND position < $2
+ORDER BY position
 `
 
-// Lists the months that the trail says were pruned: the resource ids of such rows.
-func (q *Queries) ListAuditPrunedMonths(ctx context.Context, action string) ([]string, error) {
-	rows, err := q.db.Query(ctx, listAuditPrunedMonths, action)
+type ListAuditHashesFromParams struct {
+	FromPosition   int64
+	BeforePosition int64
+}
+
+func (q *Queries) ListAuditHashesFrom(ctx context.Context, arg ListAuditHashesFromParams) ([]AuditHash, error) {
+	rows, err := q.db.Query(ctx, listAuditHashesFrom, arg.FromPosition, arg.BeforePosition)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []AuditHash{}
 	for rows.Next() {
-		var month string
-		if err := rows.Scan(&month); err != nil {
+		var i AuditHash
+		if err := rows.Scan(&i.Position, &i.Hash); err != nil {
 			return nil, err
 		}
-		items = append(items, month)
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAuditPrunes = `-- name: ListAuditPrunes :many
+SELECT recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids, patient_ids, outcome, reason, code_before, code, key_id
+FROM audit_events
+WHERE action = $1
+  AND outcome = 'success'
+`
+
+// Lists the rows that say that months of the trail were pruned.
+func (q *Queries) ListAuditPrunes(ctx context.Context, action string) ([]AuditEvent, error) {
+	rows, err := q.db.Query(ctx, listAuditPrunes, action)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []AuditEvent{}
+	for rows.Next() {
+		var i AuditEvent
+		if err := rows.Scan(
+			&i.RecordedAt,
+			&i.Writer,
+			&i.Sequence,
+			&i.PracticeCode,
+			&i.Subject,
+			&i.Role,
+			&i.TokenID,
+			&i.Address,
+			&i.Action,
+			&i.ResourceType,
+			&i.ResourceIDs,
+			&i.PatientIDs,
+			&i.Outcome,
+			&i.Reason,
+			&i.CodeBefore,
+			&i.Code,
+			&i.KeyID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -435,7 +495,7 @@ func (q *Queries) LockAuditLog(ctx context.Context) (bool, error) {
 }
 
 const newestAuditCheckpoint = `-- name: NewestAuditCheckpoint :one
-SELECT size, note, created_at
+SELECT size, note, key_id, created_at
 FROM audit_checkpoints
 ORDER BY size DESC
 LIMIT 1
@@ -444,12 +504,17 @@ LIMIT 1
 func (q *Queries) NewestAuditCheckpoint(ctx context.Context) (AuditCheckpoint, error) {
 	row := q.db.QueryRow(ctx, newestAuditCheckpoint)
 	var i AuditCheckpoint
-	err := row.Scan(&i.Size, &i.Note, &i.CreatedAt)
+	err := row.Scan(
+		&i.Size,
+		&i.Note,
+		&i.KeyID,
+		&i.CreatedAt,
+	)
 	return i, err
 }
 
 const newestAuditSeal = `-- name: NewestAuditSeal :one
-SELECT leaf, sealed_at
+SELECT leaf, least(sealed_at, now())::timestamptz AS sealed_at
 FROM audit_seals
 ORDER BY leaf DESC
 LIMIT 1
@@ -460,6 +525,7 @@ type NewestAuditSealRow struct {
 	SealedAt time.Time
 }
 
+// The time, which no seal covers, is not believed when it lies ahead: nothing would be sealed until then.
 func (q *Queries) NewestAuditSeal(ctx context.Context) (NewestAuditSealRow, error) {
 	row := q.db.QueryRow(ctx, newestAuditSeal)
 	var i NewestAuditSealRow
@@ -467,14 +533,28 @@ func (q *Queries) NewestAuditSeal(ctx context.Context) (NewestAuditSealRow, erro
 	return i, err
 }
 
+const oldestAuditEvent = `-- name: OldestAuditEvent :one
+SELECT recorded_at
+FROM audit_events
+ORDER BY recorded_at
+LIMIT 1
+`
+
+func (q *Queries) OldestAuditEvent(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, oldestAuditEvent)
+	var recorded_at time.Time
+	err := row.Scan(&recorded_at)
+	return recorded_at, err
+}
+
 const addAuditEvent = `-- name: addAuditEvent :execrows
 INSERT INTO audit_events (
     recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids,
-    patient_ids, outcome, reason, code, key_id
+    patient_ids, outcome, reason, code_before, code, key_id
 )
 SELECT
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-    $11::text[], $12::uuid[], $13, $14, $15, $16
+    $11::text[], $12::uuid[], $13, $14, $15, $16, $17
 WHERE $1::timestamptz BETWEEN clock_timestamp() - interval '5 minutes' AND clock_timestamp() + interval '5 minutes'
 `
 
@@ -493,6 +573,7 @@ type addAuditEventParams struct {
 	PatientIDs   []uuid.UUID
 	Outcome      string
 	Reason       string
+	CodeBefore   []byte
 	Code         []byte
 	KeyID        string
 }
@@ -515,6 +596,7 @@ func (q *Queries) addAuditEvent(ctx context.Context, arg addAuditEventParams) (i
 		arg.PatientIDs,
 		arg.Outcome,
 		arg.Reason,
+		arg.CodeBefore,
 		arg.Code,
 		arg.KeyID,
 	)

@@ -25,6 +25,7 @@ type AccountEvent struct {
 type AuditCheckpoint struct {
 	Size      int64
 	Note      string
+	KeyID     string
 	CreatedAt time.Time
 }
 
@@ -43,6 +44,7 @@ type AuditEvent struct {
 	PatientIDs   []uuid.UUID
 	Outcome      string
 	Reason       string
+	CodeBefore   []byte
 	Code         []byte
 	KeyID        string
 }

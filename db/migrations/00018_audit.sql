@@ -66,6 +66,7 @@ CREATE TABLE audit_hashes (
 CREATE TABLE audit_checkpoints (
     size       bigint      PRIMARY KEY CHECK (size > 0),
     note       text        NOT NULL,
+    key_id     text        NOT NULL, -- of the audit key that the signature's key follows from
     created_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -20,6 +20,12 @@ SELECT dropped.month::timestamptz AS month
 FROM (SELECT audit_drop_month(@keep_days::integer)::timestamp AT TIME ZONE 'UTC' AS month) dropped
 WHERE dropped.month IS NOT NULL;
 
+-- name: OldestAuditEvent :one
+SELECT recorded_at
+FROM audit_events
+ORDER BY recorded_at
+LIMIT 1;
+
 -- name: LockAuditLog :one
 -- Reports whether this transaction is now the only one that seals.
 SELECT pg_try_advisory_xact_lock(hashtext('vantrexia audit log'))::boolean;
@@ -70,8 +76,8 @@ WHERE position >= @from_position
 ORDER BY position;
 
 -- name: AddAuditCheckpoint :exec
-INSERT INTO audit_checkpoints (size, note)
-VALUES (@size, @note);
+INSERT INTO audit_checkpoints (size, note, key_id)
+VALUES (@size, @note, @key_id);
 
 -- name: NewestAuditCheckpoint :one
 SELECT *
