@@ -120,16 +120,28 @@ func checkpointOpener(keys *keyring.Keyring, practice string) (func(signed strin
 	}, nil
 }
 
-// ReadCheckpoints finds the signed checkpoints in a file to which a sealer has appended them, and in a log that has each on
-// lines of its own. What was cut off in the middle is left out.
+// ReadCheckpoints finds the signed checkpoints in a file to which sealers have appended them, and in a log that has each on
+// lines of its own. What was cut off is left out.
 func ReadCheckpoints(content string) []string {
 	const above = 4 // origin, size, root and an empty line stand above the signature
 	var list []string
-	lines := strings.Split(content, "\n")
+	lines := strings.SplitAfter(content, "\n")
 	for i, line := range lines {
-		if strings.HasPrefix(line, "— ") && i >= above && lines[i-1] == "" {
-			list = append(list, strings.Join(lines[i-above:i+1], "\n")+"\n")
+		if i >= above && lines[i-1] == "\n" && isSignature(line) {
+			list = append(list, strings.Join(lines[i-above:i+1], ""))
 		}
 	}
 	return list
+}
+
+// isSignature reports whether a line is a whole signature of a note: a name, and in base64 a key's hash and an Ed25519
+// signature.
+func isSignature(line string) bool {
+	const length = 4 + ed25519.SignatureSize
+	fields := strings.Split(line, " ")
+	if len(fields) != 3 || fields[0] != "—" || !strings.HasSuffix(line, "\n") {
+		return false
+	}
+	signature, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(fields[2], "\n"))
+	return err == nil && len(signature) == length
 }

@@ -28,11 +28,14 @@ func devCommand() *cobra.Command {
 		Long: `Runs everything until Ctrl-C: PostgreSQL (unless DATABASE_URL is set), Temporal with its Web UI (unless TEMPORAL_ADDRESS
 is set), the sandbox EHR (unless ECW_TOKEN_URL or ECW_FHIR_BASE_URL is set), the API and a worker. The first start makes a
 key and a token secret. Everything is kept under .local/ for the next start. It listens on API_ADDRESS, SANDBOX_ADDRESS,
-TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
+TEMPORAL_PORT and TEMPORAL_UI_ADDRESS. It does not start with ECW_ENVIRONMENT=production.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDevConfig()
 			if err != nil {
+				return err
+			}
+			if err := cfg.checkNotProduction("`vantrexia dev`", "it shows a token and a password on the screen"); err != nil {
 				return err
 			}
 			return runDev(cmd.Context(), cfg, cmd.OutOrStdout())

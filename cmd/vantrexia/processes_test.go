@@ -280,7 +280,7 @@ func TestTokenSaysWhatIsWrong(t *testing.T) {
 func TestSimulateSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	secret := []string{"API_TOKEN_SECRET=" + strings.Repeat("s", 32)}
-	mustSay(t, run(t, t.TempDir(), nil, "simulate"), 1, "--token")
+	mustSay(t, run(t, t.TempDir(), nil, "simulate"), 1, "VANTREXIA_TOKEN")
 	mustSay(t, run(t, t.TempDir(), secret, "simulate", "--visits", "-1"), 1, "-1 visits")
 	began := time.Now()
 	away := run(t, t.TempDir(), secret, "simulate", "--visits", "1", "--url", "http://127.0.0.1:1")

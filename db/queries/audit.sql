@@ -3,11 +3,11 @@
 -- not be written into the past.
 INSERT INTO audit_events (
     recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids,
-    patient_ids, outcome, reason, code, key_id
+    patient_ids, outcome, reason, code_before, code, key_id
 )
 SELECT
     @recorded_at, @writer, @sequence, @practice_code, @subject, @role, @token_id, @address, @action, @resource_type,
-    @resource_ids::text[], @patient_ids::uuid[], @outcome, @reason, @code, @key_id
+    @resource_ids::text[], @patient_ids::uuid[], @outcome, @reason, @code_before, @code, @key_id
 WHERE @recorded_at::timestamptz BETWEEN clock_timestamp() - interval '5 minutes' AND clock_timestamp() + interval '5 minutes';
 
 -- name: AddAuditMonths :one
@@ -68,6 +68,13 @@ SELECT position, hash
 FROM audit_hashes
 WHERE position = ANY(@positions::bigint[]);
 
+-- name: ListAuditHashesFrom :many
+SELECT position, hash
+FROM audit_hashes
+WHERE position >= @from_position
+  AND position < @before_position
+ORDER BY position;
+
 -- name: AddAuditCheckpoint :exec
 INSERT INTO audit_checkpoints (size, note, key_id)
 VALUES (@size, @note, @key_id);
@@ -86,7 +93,8 @@ ORDER BY size
 LIMIT @batch;
 
 -- name: NewestAuditSeal :one
-SELECT leaf, sealed_at
+-- The time, which no seal covers, is not believed when it lies ahead: nothing would be sealed until then.
+SELECT leaf, least(sealed_at, now())::timestamptz AS sealed_at
 FROM audit_seals
 ORDER BY leaf DESC
 LIMIT 1;
@@ -114,10 +122,9 @@ WHERE (writer, last_sequence) > (@writer, @sequence::bigint)
 ORDER BY writer, last_sequence
 LIMIT @batch;
 
--- name: ListAuditPrunedMonths :many
--- Lists the months that the trail says were pruned: the resource ids of such rows.
-SELECT unnest(resource_ids)::text AS month
+-- name: ListAuditPrunes :many
+-- Lists the rows that say that months of the trail were pruned.
+SELECT *
 FROM audit_events
 WHERE action = @action
-  AND outcome = 'success'
-ORDER BY month;
+  AND outcome = 'success';
