@@ -126,6 +126,10 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	for _, mount := range container.VolumeMounts {
 		for _, item := range secretOf(pod, mount.Name).Items {
 			if item.Key != postgresCA { // the database's URL names it, not a setting
+	for _, variable := range container.Env {
+		set[variable.Name] = variable.Value
+	}
+
 				mounted = append(mounted, mount.MountPath+"/"+item.Path)
 			}
 			if !slices.Contains(known, item.Key) {
