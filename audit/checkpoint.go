@@ -120,15 +120,16 @@ func checkpointOpener(keys *keyring.Keyring, practice string) (func(signed strin
 	}, nil
 }
 
-// ReadCheckpoints finds the signed checkpoints in a file to which a sealer has appended them, and in a log that has each on
-// lines of its own. What was cut off in the middle is left out.
+// ReadCheckpoints finds the signed checkpoints in a file to which a sealer has appended them, and in a process's log, whose
+// line has all of a checkpoint in quotation marks. What was cut off in the middle is left out.
 func ReadCheckpoints(content string) []string {
 	const above = 4 // origin, size, root and an empty line stand above the signature
 	var list []string
-	lines := strings.Split(content, "\n")
+	lines := strings.Split(strings.ReplaceAll(content, `\n`, "\n"), "\n")
 	for i, line := range lines {
 		if strings.HasPrefix(line, "— ") && i >= above && lines[i-1] == "" {
-			list = append(list, strings.Join(lines[i-above:i+1], "\n")+"\n")
+			note := strings.Join(lines[i-above:i+1], "\n") + "\n"
+			list = append(list, note[max(0, strings.Index(note, originOf(""))):])
 		}
 	}
 	return list
