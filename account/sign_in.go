@@ -48,7 +48,7 @@ func (p *People) SignIn(ctx context.Context, c Credentials, address string) (Sig
 	}
 	err = p.prove(ctx, t, func(q *db.Queries, user db.User) (err error) {
 		in.User = user
-		in.Tokens, err = p.StartSession(ctx, q, user)
+		in.Tokens, err = p.startSession(ctx, q, user, sessionFor)
 		return err
 	})
 	return in, err
@@ -181,22 +181,20 @@ func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *d
 	return p.record(ctx, q, user.ID, LockedOut, By{Address: t.address}, "")
 }
 
-// StartSession begins a session of a user who has shown who he is. q is a transaction that has the user
-// locked, so that an account that is being disabled gets no session.
-func (p *People) StartSession(ctx context.Context, q *db.Queries, user db.User) (Tokens, error) {
-	return p.startSession(ctx, q, user, 0)
-}
-
-// startSession is StartSession. most is how long the session may be refreshed; 0 is for ever.
+// startSession begins a session of a user who has shown who he is, which ends after most, however often it is
+// refreshed. q is a transaction that has the user locked, so that an account that is being disabled gets no
+// session.
 func (p *People) startSession(ctx context.Context, q *db.Queries, user db.User, most time.Duration) (Tokens, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return Tokens{}, err
 	}
 
-	session := db.CreateSessionParams{ID: id, UserID: user.ID, LastsSeconds: refreshFor.Seconds()}
-	if most > 0 {
-		session.SignInAgainSeconds = new(most.Seconds())
+	session := db.CreateSessionParams{
+		ID:                 id,
+		UserID:             user.ID,
+		LastsSeconds:       refreshFor.Seconds(),
+		SignInAgainSeconds: most.Seconds(),
 	}
 	if err := q.CreateSession(ctx, session); err != nil {
 		return Tokens{}, fmt.Errorf("begin a session: %w", err)
