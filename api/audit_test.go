@@ -95,9 +95,10 @@ func unaudited() []string {
 // auditRig is a system in which each route has something to show and to change.
 type auditRig struct {
 	*system
-	linked, alone       string // patients, with and without a chart
-	observation, number string // delivered
-	waiting             []string
+	linked, alone       string    // patients, with and without a chart
+	observation, number string    // delivered
+	waiting             [2]string // for the next delivery
+	failed              string    // for good
 	nora, otto, pia     uuid.UUID
 	asNora              caller
 	key, imported       string
@@ -112,12 +113,13 @@ func startAuditRig(t *testing.T) *auditRig {
 	s.linked, s.alone = s.patient(kevin), s.patient("")
 	s.observation = s.post(bloodPressure(s.linked))
 	s.number = s.await(s.observation, "transmitted").text("transmission", "id")
-	for range 3 {
+	for i := range s.waiting {
 		s.fault(`{"kind":"reset_after","target":"create"}`)
-		id := s.post(weight(s.linked))
-		s.await(id, "failed")
-		s.waiting = append(s.waiting, id)
+		s.waiting[i] = s.post(weight(s.linked))
+		s.await(s.waiting[i], "failed")
 	}
+	s.failed = s.post(weight(s.alone)) // for there is no chart
+	s.await(s.failed, "failed")
 
 	s.nora, s.otto, s.pia = s.person("nora@example.com", account.Nurse), s.person("otto@example.com", account.Nurse),
 		s.person("pia@example.com", account.Nurse)
@@ -231,8 +233,8 @@ func (s *auditRig) writes() []auditedRoute {
 	patient := func(action, id string) trailRow {
 		return trailRow{Action: action, ResourceType: "Patient", ResourceIDs: []string{id}, PatientIDs: uuids(id)}
 	}
-	reading := func(action, id string) trailRow {
-		return trailRow{Action: action, ResourceType: "Observation", ResourceIDs: []string{id}, PatientIDs: uuids(s.linked)}
+	reading := func(action, id, patient string) trailRow {
+		return trailRow{Action: action, ResourceType: "Observation", ResourceIDs: []string{id}, PatientIDs: uuids(patient)}
 	}
 	created := trailRow{Action: "observation.create", ResourceType: "Observation", ResourceIDs: []string{"new"}, PatientIDs: uuids(s.alone)}
 	steer := func(action, id string) func() answer {
@@ -257,9 +259,9 @@ func (s *auditRig) writes() []auditedRoute {
 		},
 		{"POST /api/v1/ecw/test/jwt", send("POST", "/api/v1/ecw/test/jwt/", ""), trailRow{Action: "connection.test"}},
 		{"POST /api/v1/ecw/test/connection", send("POST", "/api/v1/ecw/test/connection/", ""), trailRow{Action: "connection.test"}},
-		{"POST /api/v1/fhir/observations/:id/transform", steer("transform", s.waiting[0]), reading("observation.transform", s.waiting[0])},
-		{"POST /api/v1/fhir/observations/:id/transmit", steer("transmit", s.waiting[1]), reading("observation.transmit", s.waiting[1])},
-		{"POST /api/v1/fhir/observations/:id/cancel", steer("cancel", s.waiting[2]), reading("observation.cancel", s.waiting[2])},
+		{"POST /api/v1/fhir/observations/:id/transform", steer("transform", s.failed), reading("observation.transform", s.failed, s.alone)},
+		{"POST /api/v1/fhir/observations/:id/cancel", steer("cancel", s.waiting[0]), reading("observation.cancel", s.waiting[0], s.linked)},
+		{"POST /api/v1/fhir/observations/:id/transmit", steer("transmit", s.waiting[1]), reading("observation.transmit", s.waiting[1], s.linked)},
 		{"POST /api/v1/fhir/process-pending", send("POST", "/api/v1/fhir/process-pending/", ""), trailRow{Action: "pending.process"}},
 		{"POST /api/v1/api-keys", send("POST", "/api/v1/api-keys/", `{"name":"scale"}`), trailRow{
 			Action: "api_key.create", ResourceType: "APIKey", ResourceIDs: []string{"new"},
