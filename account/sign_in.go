@@ -50,7 +50,7 @@ func (p *People) SignIn(ctx context.Context, c Credentials, address string) (Sig
 	}
 	id, err := p.prove(ctx, t, func(q *db.Queries, user db.User) (err error) {
 		in.User = user
-		in.Tokens, err = p.startSession(ctx, q, user, entry{how: "password", address: address})
+		in.Tokens, err = p.startSession(ctx, q, user, entry{how: "password", address: address, most: sessionFor})
 		return err
 	})
 	if err != nil {
@@ -190,7 +190,7 @@ func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *d
 type entry struct {
 	how     string // password, or the actor of another way
 	address string
-	most    time.Duration // for which the session may be refreshed; 0 is for ever
+	most    time.Duration // after which the session ends, however often it is refreshed
 }
 
 // startSession begins a session of a user who has shown who he is. q is a transaction that has the user
@@ -201,9 +201,11 @@ func (p *People) startSession(ctx context.Context, q *db.Queries, user db.User, 
 		return Tokens{}, err
 	}
 
-	session := db.CreateSessionParams{ID: id, UserID: user.ID, LastsSeconds: refreshFor.Seconds()}
-	if e.most > 0 {
-		session.SignInAgainSeconds = new(e.most.Seconds())
+	session := db.CreateSessionParams{
+		ID:                 id,
+		UserID:             user.ID,
+		LastsSeconds:       refreshFor.Seconds(),
+		SignInAgainSeconds: e.most.Seconds(),
 	}
 	if err := q.CreateSession(ctx, session); err != nil {
 		return Tokens{}, fmt.Errorf("begin a session: %w", err)

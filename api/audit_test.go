@@ -100,7 +100,8 @@ type auditRig struct {
 	waiting             [2]string // for the next delivery
 	failed              string    // for good
 	nora, otto, pia     uuid.UUID
-	asNora              caller
+	rosa                uuid.UUID
+	asNora, asRosa      caller
 	key, imported       string
 	importedIDs         []uuid.UUID
 	ecwIDs              []string
@@ -124,6 +125,8 @@ func startAuditRig(t *testing.T) *auditRig {
 	s.nora, s.otto, s.pia = s.person("nora@example.com", account.Nurse), s.person("otto@example.com", account.Nurse),
 		s.person("pia@example.com", account.Nurse)
 	s.asNora, _ = s.signedIn("nora@example.com", goodPassword)
+	s.rosa = s.person("rosa@example.com", account.Nurse)
+	s.asRosa, _ = s.signedIn("rosa@example.com", goodPassword)
 	for _, id := range []uuid.UUID{s.otto, s.pia} {
 		s.secrets[id] = newSecret(t)
 		s.useTOTP(id, s.secrets[id])
@@ -299,6 +302,11 @@ func (s *auditRig) writes() []auditedRoute {
 		{"POST /api/v1/auth/logout", own("POST", "/api/v1/auth/logout/", text("")), trailRow{
 			Action: "sign_out", ResourceType: "Session", ResourceIDs: []string{"new"},
 		}},
+		{
+			"POST /api/v1/auth/logout/everywhere",
+			func() answer { return s.asRosa.do("POST", "/api/v1/auth/logout/everywhere/", "") },
+			trailRow{Action: "sign_out", ResourceType: "User", ResourceIDs: []string{s.rosa.String()}, Reason: "signed_out_everywhere"},
+		},
 	}
 	for _, path := range slices.Sorted(maps.Keys(doors())) {
 		body := ingested(s.alone, doors()[path][1])
@@ -409,6 +417,8 @@ func (s *auditRig) wantRow(t *testing.T, got trailRow, r auditedRoute, shown ans
 	switch {
 	case strings.Contains(r.route, "/auth/login"):
 		want.Subject, want.Role, want.TokenID = s.otto.String(), "nurse", got.ResourceIDs[0]
+	case strings.Contains(r.route, "/everywhere"):
+		want.Subject, want.Role, want.TokenID = s.rosa.String(), "nurse", s.sessionOf(t, s.rosa)
 	case strings.Contains(r.route, "/auth/"):
 		want.Subject, want.Role, want.TokenID = s.nora.String(), "nurse", s.sessionOf(t, s.nora)
 	default:

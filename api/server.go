@@ -167,6 +167,7 @@ func (s *server) addRoutes(e *echo.Echo) {
 	}
 
 	take("POST", "/auth/logout", s.signOut, account.OwnAccount)
+	take("POST", "/auth/logout/everywhere", s.signOutEverywhere, account.OwnAccount)
 	take("GET", "/auth/me", s.getMe, account.OwnAccount)
 	take("PATCH", "/auth/me", s.updateMe, account.OwnAccount)
 	take("POST", "/auth/me/password", s.changePassword, account.OwnAccount)

@@ -84,6 +84,13 @@ func (s *server) signOut(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
+func (s *server) signOutEverywhere(c echo.Context) error {
+	if err := s.people.SignOutEverywhere(c.Request().Context(), callerOf(c)); err != nil {
+		return ownError(err)
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
 // checkSession completes a caller who has signed in. A machine has no session.
 func (s *server) checkSession(ctx context.Context, caller account.Caller) (account.Caller, error) {
 	if caller.Session == "" {

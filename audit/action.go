@@ -29,6 +29,7 @@ const (
 	ObservationCancel    Action = "observation.cancel"
 	ObservationSend      Action = "observation.send"      // what follows leaves for eCW
 	ObservationDelivered Action = "observation.delivered" // eCW has it, or the delivery failed
+	ObservationPrune     Action = "observation.prune"     // what RETAIN_READINGS keeps no longer, a row a batch
 
 	// Deliveries.
 	TransmissionRead   Action = "transmission.read"
@@ -50,8 +51,9 @@ const (
 	APIKeyCreate  Action = "api_key.create"
 	APIKeyRevoke  Action = "api_key.revoke"
 
-	// Keys, histories, and the trail itself.
+	// Keys, the schema, histories, and the trail itself.
 	KeysChange    Action = "keys.change"
+	SchemaMigrate Action = "schema.migrate"
 	PayloadDecode Action = "payload.decode"
 	AuditSearch   Action = "audit.search"
 	AuditExport   Action = "audit.export"

@@ -6,17 +6,18 @@
 // Three things are built on one another, so that the trail can be trusted by somebody who trusts neither the database's
 // administrator nor our processes:
 //
-//   - Each connection to the database is a writer. Its rows are numbered, and each has a MAC of itself and of the row
-//     before it, under a key that the database does not have (keyring, keyset audit). A row that is changed, removed or put
-//     elsewhere breaks its writer's chain. No row waits for a lock.
+//   - Each connection to the database is a writer. Its rows are numbered, and each has a MAC of itself and of the MAC of the
+//     row before it, under a key that the database does not have (keyring, keyset audit). A row that is changed or put
+//     elsewhere does not fit its MAC, one that is removed leaves a gap. No row waits for a lock.
 //   - A [Sealer] appends the digests of new rows to a Merkle log, a minute after they were written at the latest. What it
 //     has sealed, nobody can change any more without being noticed, not even somebody who has the key.
 //   - The sealer signs a checkpoint of the log, and puts it into the process's log and into a file outside of the database.
 //     A database in which all of the trail was made anew disagrees with them.
 //
 // [Verify] checks all of it, and names every row that is not as it was written. What it cannot prove is the end of a
-// writer that is gone: when a process died, the rows that it had written after the last seal may have been removed
-// together. That is a minute at most.
+// writer that is gone: when a connection has ended, the rows that it had written after the last seal may have been removed
+// together, a minute's at most. And a row of a transaction that was rolled back has a code as well: who finds it in the
+// database's files could add it there, as the writer's last.
 package audit
 
 import (

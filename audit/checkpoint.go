@@ -42,14 +42,15 @@ func parseCheckpoint(text string) (c Checkpoint, err error) {
 	return c, err
 }
 
-// sign signs a checkpoint with the keyring's audit key that is in use.
-func (c Checkpoint) sign(keys *keyring.Keyring) (string, error) {
-	signer, err := note.NewSigner(signingKey(keys, c.Origin))
+// sign signs a checkpoint with the keyring's audit key that is in use, and returns which that was.
+func (c Checkpoint) sign(keys *keyring.Keyring) (signed, keyID string, err error) {
+	seed, keyID := keys.AuditCode([]byte(checkpointKey))
+	signer, err := note.NewSigner(signingKey(seed, c.Origin))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	signed, err := note.Sign(&note.Note{Text: c.text()}, signer)
-	return string(signed), err
+	content, err := note.Sign(&note.Note{Text: c.text()}, signer)
+	return string(content), keyID, err
 }
 
 // Keys of checkpoints are Ed25519 keys that follow from the audit keys of the keyring, so that there is no second
@@ -59,8 +60,7 @@ const checkpointKey = "audit checkpoint key"
 // algEd25519 is the first byte of an Ed25519 key in a note (golang.org/x/mod/sumdb/note).
 const algEd25519 = 1
 
-func signingKey(keys *keyring.Keyring, origin string) string {
-	seed, _ := keys.AuditCode([]byte(checkpointKey))
+func signingKey(seed []byte, origin string) string {
 	verifier := verifierKey(seed, origin)
 	hash := strings.Split(strings.TrimPrefix(verifier, origin+"+"), "+")[0]
 	return "PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{algEd25519}, seed...))
@@ -120,16 +120,28 @@ func checkpointOpener(keys *keyring.Keyring, practice string) (func(signed strin
 	}, nil
 }
 
-// ReadCheckpoints finds the signed checkpoints in a file to which a sealer has appended them, and in a log that has each on
-// lines of its own. What was cut off in the middle is left out.
+// ReadCheckpoints finds the signed checkpoints in a file to which sealers have appended them, and in a log that has each on
+// lines of its own. What was cut off is left out.
 func ReadCheckpoints(content string) []string {
 	const above = 4 // origin, size, root and an empty line stand above the signature
 	var list []string
-	lines := strings.Split(content, "\n")
+	lines := strings.SplitAfter(content, "\n")
 	for i, line := range lines {
-		if strings.HasPrefix(line, "— ") && i >= above && lines[i-1] == "" {
-			list = append(list, strings.Join(lines[i-above:i+1], "\n")+"\n")
+		if i >= above && lines[i-1] == "\n" && isSignature(line) {
+			list = append(list, strings.Join(lines[i-above:i+1], ""))
 		}
 	}
 	return list
+}
+
+// isSignature reports whether a line is a whole signature of a note: a name, and in base64 a key's hash and an Ed25519
+// signature.
+func isSignature(line string) bool {
+	const length = 4 + ed25519.SignatureSize
+	fields := strings.Split(line, " ")
+	if len(fields) != 3 || fields[0] != "—" || !strings.HasSuffix(line, "\n") {
+		return false
+	}
+	signature, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(fields[2], "\n"))
+	return err == nil && len(signature) == length
 }

@@ -2,8 +2,8 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"os"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -56,38 +56,42 @@ func (s *Sealer) Run(ctx context.Context) {
 }
 
 func (s *Sealer) sealAndLog(ctx context.Context) {
-	if _, err := s.Seal(ctx); err != nil && ctx.Err() == nil {
+	_, err := s.Seal(ctx)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, errChanged):
+		s.Logger.ErrorContext(ctx, "the audit trail cannot be sealed any more", "error", err)
+	default:
 		s.Logger.WarnContext(ctx, "the audit trail could not be sealed, it is tried again in a minute", "error", db.Cause(err))
 		s.Logger.DebugContext(ctx, "the audit trail could not be sealed", "error", err)
 	}
 }
 
-// Seal seals all rows that are not sealed yet, publishes a checkpoint, and returns how many rows it sealed. While another
-// process seals, it does nothing.
+// Seal seals all rows that are not sealed yet, unless another process is about it, and returns how many it sealed. Then it
+// publishes the newest checkpoint, whoever has made it: a process may have died before it could.
 func (s *Sealer) Seal(ctx context.Context) (rows int, err error) {
-	var signed string
-	err = s.Store.InTx(ctx, func(q *db.Queries) (err error) {
+	err = s.Store.InTx(ctx, func(q *db.Queries) error {
 		mine, err := q.LockAuditLog(ctx)
 		if err != nil || !mine {
 			return err
 		}
-		rows, signed, err = s.sealIn(ctx, q)
+		rows, err = s.sealIn(ctx, q)
 		return err
 	})
-	if err != nil || signed == "" {
-		return 0, err
+	if err != nil {
+		rows = 0
 	}
-	return rows, s.publish(ctx, signed)
+	return rows, errors.Join(err, s.publish(ctx, rows > 0))
 }
 
-func (s *Sealer) sealIn(ctx context.Context, q *db.Queries) (rows int, signed string, err error) {
+func (s *Sealer) sealIn(ctx context.Context, q *db.Queries) (rows int, err error) {
 	next, since, err := s.end(ctx, q)
 	if err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	writers, err := q.ListAuditWritersToSeal(ctx, since)
 	if err != nil || len(writers) == 0 {
-		return 0, "", err
+		return 0, err
 	}
 
 	log := &hashes{ctx: ctx, q: q, added: map[int64]tlog.Hash{}}
@@ -99,41 +103,36 @@ func (s *Sealer) sealIn(ctx context.Context, q *db.Queries) (rows int, signed st
 				Batch:  sealBatch,
 			})
 			if err != nil {
-				return 0, "", err
+				return 0, err
 			}
-			events = upToGap(events)
 			if len(events) == 0 {
 				break
 			}
-			seal := sealOf(next, events)
-			if err := q.AddAuditSeal(ctx, seal); err != nil {
-				return 0, "", err
+			seal := sealOf(next, wholeSeal(events))
+			if err := log.append(seal); err != nil {
+				return 0, err
 			}
-			if err := log.add(next, leaf(db.AuditSeal{
-				Writer: seal.Writer, FirstSequence: seal.FirstSequence, LastSequence: seal.LastSequence,
-				RecordedFrom: seal.RecordedFrom, RecordedTo: seal.RecordedTo, Digests: seal.Digests,
-			})); err != nil {
-				return 0, "", err
-			}
-			sealed, next, rows = seal.LastSequence, next+1, rows+len(events)
+			rows += int(seal.LastSequence - seal.FirstSequence + 1)
+			sealed, next = seal.LastSequence, next+1
 		}
 	}
 	if rows == 0 {
-		return 0, "", nil
+		return 0, nil
 	}
 
 	root, err := tlog.TreeHash(next, log)
 	if err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	if err := log.store(); err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	point := Checkpoint{Origin: originOf(s.PracticeCode), Tree: tlog.Tree{N: next, Hash: root}}
-	if signed, err = point.sign(s.Keys); err != nil {
-		return 0, "", err
+	signed, keyID, err := point.sign(s.Keys)
+	if err != nil {
+		return 0, err
 	}
-	return rows, signed, q.AddAuditCheckpoint(ctx, db.AddAuditCheckpointParams{Size: next, Note: signed})
+	return rows, changed(q.AddAuditCheckpoint(ctx, db.AddAuditCheckpointParams{Size: next, Note: signed, KeyID: keyID}))
 }
 
 // end returns the number of the next leaf, and since when there may be rows that are not sealed.
@@ -146,35 +145,4 @@ func (s *Sealer) end(ctx context.Context, q *db.Queries) (next int64, since time
 		return 0, time.Time{}, err
 	}
 	return newest.Leaf + 1, newest.SealedAt.Add(-longestTransaction), nil
-}
-
-// upToGap leaves out what follows a missing row: a seal is of rows without a gap. What follows gets a seal of its own, and
-// [Verify] names the row that is missing.
-func upToGap(events []db.AuditEvent) []db.AuditEvent {
-	for i := 1; i < len(events); i++ {
-		if events[i].Sequence != events[i-1].Sequence+1 {
-			return events[:i]
-		}
-	}
-	return events
-}
-
-// publish puts a checkpoint where the database's administrator cannot change it.
-func (s *Sealer) publish(ctx context.Context, signed string) error {
-	s.Logger.InfoContext(ctx, "the audit trail is sealed", "checkpoint", signed)
-	if s.Checkpoints == "" {
-		return nil
-	}
-	file, err := os.OpenFile(s.Checkpoints, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(signed + "\n")
-	if err == nil {
-		err = file.Sync()
-	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	return err
 }

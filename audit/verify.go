@@ -65,7 +65,7 @@ const verifyBatch = 1000
 func Verify(ctx context.Context, store *db.Store, keys *keyring.Keyring, practice string, outside []string) (Report, error) {
 	var report Report
 	err := store.InSnapshot(ctx, func(q *db.Queries) error {
-		v := verifier{ctx: ctx, q: q, keys: keys, practice: practice, report: &report}
+		v := &verifier{ctx: ctx, q: q, keys: keys, practice: practice, report: &report}
 		if err := v.checkLog(outside); err != nil {
 			return err
 		}
@@ -81,4 +81,5 @@ type verifier struct {
 	keys     *keyring.Keyring
 	practice string
 	report   *Report
+	keyless  int // rows whose key is missing
 }

@@ -39,26 +39,58 @@ func (v *verifier) checkRows() error {
 	}
 }
 
-// findPruned reads which months were pruned, as the trail says.
+// keptAlways is how long the database keeps a month, whoever asks it to drop it (audit_drop_month).
+const keptAlways = 2192 * 24 * time.Hour
+
+// findPruned reads which months were pruned, as the trail says: in rows that are genuine, and not before their time.
 func (v *verifier) findPruned() error {
-	months, err := v.q.ListAuditPrunedMonths(v.ctx, string(AuditPrune))
+	rows, err := v.q.ListAuditPrunes(v.ctx, string(AuditPrune))
 	if err != nil {
 		return err
 	}
-	for _, text := range months {
-		month, err := time.Parse(monthFormat, text)
-		if err != nil {
-			return fmt.Errorf("the trail says that %q was pruned, which is no month", text)
+	for _, row := range rows {
+		if v.judge(row) != genuine {
+			continue // the walk through the rows says so
 		}
-		if end := month.AddDate(0, 1, 0); end.After(v.report.PrunedBefore) {
-			v.report.PrunedBefore = end
+		for _, text := range row.ResourceIDs {
+			month, err := time.Parse(monthFormat, text)
+			if err != nil {
+				return fmt.Errorf("the trail says that %q was pruned, which is no month", text)
+			}
+			end := month.AddDate(0, 1, 0)
+			if row.RecordedAt.Sub(end) >= keptAlways && end.After(v.report.PrunedBefore) {
+				v.report.PrunedBefore = end
+			}
 		}
 	}
 	return nil
 }
 
-// monthFormat is how a pruned month is named.
-const monthFormat = "2006-01"
+// verdict says what a row's code tells of it.
+type verdict int
+
+const (
+	genuine verdict = iota
+	forged          // it is not as it was written
+	keyless         // the keyring lacks the key that the row names
+)
+
+func (v *verifier) judge(row db.AuditEvent) verdict {
+	ok, err := row.Genuine(v.keys)
+	switch {
+	case ok:
+		return genuine
+	case err == nil:
+		return forged
+	}
+	for _, key := range v.keys.Keys() { // was only the name of the key changed?
+		row.KeyID = key.ID
+		if ok, err := row.Genuine(v.keys); ok && err == nil {
+			return forged
+		}
+	}
+	return keyless
+}
 
 // writerCheck walks through one writer's rows.
 type writerCheck struct {
@@ -67,25 +99,29 @@ type writerCheck struct {
 	rows   *stream[db.AuditEvent]
 	seals  *stream[db.AuditSeal]
 
-	last int64         // the sequence of the row before
-	code []byte        // its code; nil before the first row
-	lost bool          // the code of the row before is unknown: it is missing, or was changed
-	seen bool          // a row was there: what is missing from now on was not pruned
-	at   time.Time     // when the row before was written
-	seal *db.AuditSeal // the last one that was read
+	last int64          // the number of the row before
+	row  *db.AuditEvent // that row, if it is there and genuine
+	at   time.Time      // when the last row that is there was written
+	seal *db.AuditSeal  // the last one that was read
+	gaps []gap          // before a row that may have been added: perhaps they never had a row
+}
+
+// gap is numbers without a row and without a seal.
+type gap struct {
+	from, to int64
+	at       time.Time
 }
 
 func (w *writerCheck) check() error {
 	for {
-		row, ok, err := w.rows.peek()
+		same, err := w.nextRows()
 		if err != nil {
 			return err
 		}
-		if !ok || row.Writer != w.writer {
+		if len(same) == 0 {
 			break
 		}
-		w.rows.next()
-		if err := w.row(row); err != nil {
+		if err := w.checkNumber(same); err != nil {
 			return err
 		}
 	}
@@ -98,87 +134,162 @@ func (w *writerCheck) check() error {
 		if !sealed && (w.seal == nil || w.seal.FirstSequence <= w.last) {
 			return nil
 		}
-		if err := w.missing(w.seal.LastSequence); err != nil {
+		if err := w.skipTo(w.seal.LastSequence); err != nil {
 			return err
 		}
 	}
 }
 
-func (w *writerCheck) row(row db.AuditEvent) error {
-	name := &Row{row.Writer, row.Sequence, row.RecordedAt}
-	w.report.Rows++
-	if row.Sequence == w.last {
-		w.report.find(name, "added: there is another row with this number")
-		return nil
-	}
-	w.at = row.RecordedAt
-	if err := w.missing(row.Sequence - 1); err != nil {
-		return err
-	}
-	sealed, err := w.sealOf(row.Sequence)
-	if err != nil {
-		return err
-	}
-	before, lost := w.code, w.lost
-	w.last, w.code, w.lost, w.seen = row.Sequence, row.Code, false, true
-
-	switch {
-	case sealed:
-		w.report.Sealed++
-		if row.Digest() != digestOf(*w.seal, row.Sequence) {
-			w.report.find(name, "changed, or moved here from another place")
-			w.lost = true // so that the row after it is not blamed
-			return nil
+// nextRows takes the writer's next row, and all others that have its number.
+func (w *writerCheck) nextRows() (same []db.AuditEvent, err error) {
+	for {
+		row, ok, err := w.rows.peek()
+		if err != nil {
+			return nil, err
 		}
-	case w.report.OldestUnsealed.IsZero() || row.RecordedAt.Before(w.report.OldestUnsealed):
-		w.report.OldestUnsealed = row.RecordedAt
+		if !ok || row.Writer != w.writer || len(same) > 0 && row.Sequence != same[0].Sequence {
+			return same, nil
+		}
+		w.rows.next()
+		same = append(same, row)
 	}
-	if lost {
-		if !sealed {
-			w.report.find(name, "cannot be checked, because the row before it is not as it was")
+}
+
+// checkNumber checks the rows that have one number, of which all but one were added.
+func (w *writerCheck) checkNumber(same []db.AuditEvent) error {
+	w.report.Rows += int64(len(same))
+	number := same[0].Sequence
+	if number < 1 {
+		for _, row := range same {
+			w.report.find(nameOf(row), "added: numbers begin with 1")
 		}
 		return nil
 	}
-
-	genuine, err := row.Genuine(w.keys, before)
+	if err := w.skipTo(number - 1); err != nil {
+		return err
+	}
+	sealed, err := w.sealOf(number)
 	if err != nil {
-		return fmt.Errorf("%s: %w: give KEYRING_FILE a copy that has it", name, err)
+		return err
 	}
-	if !genuine {
-		w.report.find(name, "changed, or moved here from another place")
-		w.lost = !sealed
+
+	chosen, best := 0, -1
+	for i, row := range same {
+		rank := 0
+		if sealed && w.fits(row) {
+			rank += 2
+		}
+		if w.judge(row) == genuine {
+			rank++
+		}
+		if rank > best {
+			chosen, best = i, rank
+		}
 	}
+	for i, row := range same {
+		if i != chosen {
+			w.report.find(nameOf(row), "added: there is another row with this number")
+		}
+	}
+	w.checkRow(same[chosen], sealed)
 	return nil
 }
 
-// mostNamed is how many missing rows in a row are named one by one.
+// fits reports whether the row is as it was sealed.
+func (w *writerCheck) fits(row db.AuditEvent) bool {
+	digest := row.Digest()
+	return bytes.Equal(digest[:], digestIn(*w.seal, row.Sequence))
+}
+
+func nameOf(row db.AuditEvent) *Row { return &Row{row.Writer, row.Sequence, row.RecordedAt} }
+
+func (w *writerCheck) checkRow(row db.AuditEvent, sealed bool) {
+	switch {
+	case sealed:
+		w.report.Sealed++
+	case w.report.OldestUnsealed.IsZero() || row.RecordedAt.Before(w.report.OldestUnsealed):
+		w.report.OldestUnsealed = row.RecordedAt
+	}
+
+	before := w.row
+	w.last, w.row, w.at = row.Sequence, nil, row.RecordedAt
+	said, fits := w.judge(row), sealed && w.fits(row)
+
+	if said == genuine || sealed && !fits { // its number was given out
+		w.reportGaps()
+	}
+	switch {
+	case said == genuine && sealed && !fits:
+		w.report.find(nameOf(row), "not as it was sealed, and yet its code is right: its seal was changed, or somebody who has the keyring has "+
+			"changed the row")
+	case said == keyless && (fits || !sealed):
+		w.withoutKey(row)
+	case said != genuine && sealed && !fits:
+		w.report.find(nameOf(row), "changed, or moved here from another place")
+	case said == forged && len(w.gaps) > 0:
+		w.report.find(nameOf(row), "added, changed, or moved here from another place; numbers before it have no row, from %d on", w.gaps[0].from)
+	case said == forged:
+		w.report.find(nameOf(row), "changed, moved here from another place, or added")
+	}
+	if said != genuine {
+		return
+	}
+	if before != nil && !bytes.Equal(row.CodeBefore, before.Code) {
+		w.report.find(nameOf(*before), "not the row that was there when the writer wrote its next one")
+	}
+	w.row = &row
+}
+
+// withoutKey names a row whose key is missing, up to a number that shows which they are.
+func (w *writerCheck) withoutKey(row db.AuditEvent) {
+	if w.keyless++; w.keyless <= mostNamed {
+		w.report.find(nameOf(row), "cannot be checked, because the keyring lacks the key %q: give KEYRING_FILE a copy that has it; if there "+
+			"never was such a key, the row was changed", row.KeyID)
+	}
+}
+
+// mostNamed is how many findings of one kind in a row are named one by one.
 const mostNamed = 10_000
 
-// missing reports the rows from the last one through the given sequence as removed, if there are any and they were not
-// pruned.
-func (w *writerCheck) missing(through int64) error {
-	for named := 0; w.last < through; {
+// skipTo goes on through numbers that have no row. What was sealed was removed, if it was not pruned. Of what was not sealed
+// the next row tells.
+func (w *writerCheck) skipTo(through int64) error {
+	for w.last < through {
 		sealed, err := w.sealOf(w.last + 1)
 		if err != nil {
 			return err
 		}
-		w.last++
-		w.lost = true
-		name := &Row{w.writer, w.last, w.at}
+		w.row = nil
 		if sealed {
-			name.RecordedAt = w.seal.RecordedFrom
-			if !w.seen && w.seal.RecordedFrom.Before(w.report.PrunedBefore) {
-				continue
+			w.last++
+			if !w.seal.RecordedTo.Before(w.report.PrunedBefore) {
+				w.reportGaps()
+				w.report.find(&Row{w.writer, w.last, w.seal.RecordedFrom}, "removed")
 			}
+			continue
 		}
-		if named++; named > mostNamed {
-			w.report.find(name, "removed, with all %d rows up to number %d", through-w.last+1, through)
-			w.last = through
-			return nil
+		to := through
+		if w.seal != nil && w.seal.FirstSequence > w.last+1 {
+			to = min(through, w.seal.FirstSequence-1)
 		}
-		w.report.find(name, "removed")
+		w.gaps = append(w.gaps, gap{w.last + 1, to, w.at})
+		w.last = to
 	}
 	return nil
+}
+
+// reportGaps reports numbers as removed, of which it is now known that each had a row.
+func (w *writerCheck) reportGaps() {
+	for _, g := range w.gaps {
+		named := min(g.to, g.from+mostNamed-1)
+		for n := g.from; n <= named; n++ {
+			w.report.find(&Row{w.writer, n, g.at}, "removed")
+		}
+		if named < g.to {
+			w.report.find(&Row{w.writer, named + 1, g.at}, "removed, with all up to number %d", g.to)
+		}
+	}
+	w.gaps = nil
 }
 
 // sealOf reads on to the seal of a row, and reports whether there is one. Afterwards w.seal is the first that ends with
@@ -195,7 +306,7 @@ func (w *writerCheck) sealOf(sequence int64) (bool, error) {
 		w.seals.next()
 		w.seal = &next
 	}
-	return w.seal.FirstSequence <= sequence, nil
+	return digestIn(*w.seal, sequence) != nil, nil
 }
 
 // nextWriter returns the writer whose rows or seals come next in both streams.

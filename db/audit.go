@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/vantrexia/vantrexia/keyring"
 )
@@ -44,24 +46,31 @@ type NewAuditEvent struct {
 type chain struct {
 	writer   uuid.UUID
 	sequence int64
-	code     []byte // of the row before; nil for the first one
+	code     []byte // of the row before; empty before the first one
+	written  bool   // this transaction has written, or has tried to
 }
 
 // auditChain is where a connection keeps its chain.
 const auditChain = "vantrexia audit chain"
 
-// chainOf returns how far the connection's writer has come in committed transactions.
+// chainOf takes the connection's chain, or begins one. A transaction that has written rows and was not committed does not put
+// it back, and the connection becomes a new writer: a row that was never committed has a number and a valid code as well, and
+// somebody who can read the database's files must find no place to put it.
 func chainOf(conn *pgx.Conn) (chain, error) {
-	if known, ok := conn.PgConn().CustomData()[auditChain].(chain); ok {
+	data := conn.PgConn().CustomData()
+	if known, ok := data[auditChain].(chain); ok {
+		delete(data, auditChain)
 		return known, nil
 	}
 	writer, err := uuid.NewV7()
-	return chain{writer: writer}, err
+	return chain{writer: writer, code: []byte{}}, err
 }
 
-// keepChain is called when the transaction is committed. When that is unknown, the connection is lost, and its writer
-// with it.
-func keepChain(conn *pgx.Conn, c chain) { conn.PgConn().CustomData()[auditChain] = c }
+// keepChain puts a chain back.
+func keepChain(conn *pgx.Conn, c chain) {
+	c.written = false
+	conn.PgConn().CustomData()[auditChain] = c
+}
 
 // AddAuditEvents writes rows of the audit trail, in a transaction: that of the action which they are about. All errors
 // wrap [ErrAudit].
@@ -94,10 +103,16 @@ func (q *Queries) addAuditEventTo(ctx context.Context, trail *chain, e NewAuditE
 		PatientIDs:   append([]uuid.UUID{}, e.PatientIDs...),
 		Outcome:      e.Outcome,
 		Reason:       e.Reason,
+		CodeBefore:   trail.code,
 	}
-	row.Code, row.KeyID = q.ring().AuditCode(row.coded(trail.code))
+	row.Code, row.KeyID = q.ring().AuditCode(row.coded())
 
+	trail.written = true
 	added, err := q.addAuditEvent(ctx, addAuditEventParams(row))
+	if lacksPartition(err) {
+		return fmt.Errorf("it has no table for %s: run `vantrexia migrate`, and see why the daily prune does not make them: %w",
+			row.RecordedAt.Format("2006-01"), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -108,13 +123,19 @@ func (q *Queries) addAuditEventTo(ctx context.Context, trail *chain, e NewAuditE
 	return nil
 }
 
-// coded is what the row's code is computed of: all of the row, and the code of the writer's row before it.
-func (e AuditEvent) coded(before []byte) []byte {
+// lacksPartition reports whether no partition takes the row.
+func lacksPartition(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == checkViolation && pg.ConstraintName == ""
+}
+
+// coded is what the row's code is computed of: all of the row, and so the code of the writer's row before it.
+func (e AuditEvent) coded() []byte {
 	var b []byte
 	text := func(s string) { b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...) }
 
 	text("audit event")
-	text(string(before))
+	text(string(e.CodeBefore))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.RecordedAt.UnixMicro()))
 	b = append(b, e.Writer[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Sequence))
@@ -134,15 +155,15 @@ func (e AuditEvent) coded(before []byte) []byte {
 	return b
 }
 
-// Genuine reports whether the row is as it was written, after the row whose code is before (nil: it was the writer's
-// first). It returns a *[keyring.MissingKeyError] when the keyring lacks the key.
-func (e AuditEvent) Genuine(keys *keyring.Keyring, before []byte) (bool, error) {
-	return keys.CheckAuditCode(e.KeyID, e.Code, e.coded(before))
+// Genuine reports whether the row is as it was written. It returns a *[keyring.MissingKeyError] when the keyring lacks the
+// key.
+func (e AuditEvent) Genuine(keys *keyring.Keyring) (bool, error) {
+	return keys.CheckAuditCode(e.KeyID, e.Code, e.coded())
 }
 
 // Digest is the SHA-256 of the row, for a seal.
 func (e AuditEvent) Digest() [sha256.Size]byte {
-	return sha256.Sum256(append(e.coded(e.Code), e.KeyID...))
+	return sha256.Sum256(slices.Concat(e.coded(), e.Code, []byte(e.KeyID)))
 }
 
 // InSnapshot runs fn in a transaction that reads the database as it is at one moment, for as long as that takes.

@@ -174,7 +174,7 @@ func (s *Store) InTx(ctx context.Context, fn func(*Queries) error) error {
 		return err
 	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return fn(New(keyed{tx, s.keys, &trail})) })
-	if err == nil {
+	if err == nil || !trail.written {
 		keepChain(conn.Conn(), trail)
 	}
 	return err
@@ -199,6 +199,7 @@ func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 // at as a class.
 const (
 	uniqueViolation  = "23505"
+	checkViolation   = "23514"
 	queryCanceled    = "57014" // by statement_timeout
 	lockNotAvailable = "55P03" // by lock_timeout
 	undefinedTable   = "42P01"

@@ -243,9 +243,13 @@ func (p *Postgres) ping(ctx context.Context) error {
 
 // URL returns the connection URL of a database in the cluster. It holds the password: keep it out of logs.
 func (p *Postgres) URL(database string) string {
+	return p.urlOf(database, url.UserPassword(superuser, p.password))
+}
+
+func (p *Postgres) urlOf(database string, user *url.Userinfo) string {
 	u := url.URL{
 		Scheme:   "postgres",
-		User:     url.UserPassword(superuser, p.password),
+		User:     user,
 		Host:     address(p.port),
 		Path:     "/" + database,
 		RawQuery: "sslmode=disable",
@@ -280,11 +284,7 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) error {
 
 // Dump returns all of a database as pg_dump writes it: SQL, with each table's rows as text after a COPY.
 func (p *Postgres) Dump(ctx context.Context, database string) ([]byte, error) {
-	program := filepath.Join(p.binaries, "pg_dump")
-	if _, err := os.Stat(program); err != nil { // some distributions have the clients in a directory of their own
-		program = "pg_dump"
-	}
-	cmd := exec.CommandContext(ctx, program, "--dbname", p.URL(database))
+	cmd := p.dumpCommand(ctx, database)
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	dump, err := cmd.Output()
@@ -292,6 +292,17 @@ func (p *Postgres) Dump(ctx context.Context, database string) ([]byte, error) {
 		return nil, fmt.Errorf("pg_dump: %w: %s", err, complaint.String())
 	}
 	return dump, nil
+}
+
+// dumpCommand gives the password in the environment: every account of the machine sees arguments.
+func (p *Postgres) dumpCommand(ctx context.Context, database string) *exec.Cmd {
+	program := filepath.Join(p.binaries, "pg_dump")
+	if _, err := os.Stat(program); err != nil { // some distributions have the clients in a directory of their own
+		program = "pg_dump"
+	}
+	cmd := exec.CommandContext(ctx, program, "--dbname", p.urlOf(database, url.User(superuser)))
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+p.password)
+	return cmd
 }
 
 // PID is the process id of the postmaster, whose children the sessions are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -263,3 +264,25 @@ func checkPortError(t *testing.T, err error, port int) {
 }
 
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// TestNoArgumentHoldsThePassword: every account of the machine sees the arguments of all processes.
+func TestNoArgumentHoldsThePassword(t *testing.T) {
+	t.Parallel()
+	p := postgres(t, tempDir(t))
+	at, err := url.Parse(p.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := at.User.Password()
+	seen := append(p.DumpArgs(t.Context(), "postgres"), p.CommandLine())
+	for _, argument := range seen {
+		if argument == "" || strings.Contains(argument, password) {
+			t.Errorf("the argument %q", argument)
+		}
+	}
+
+	dump, err := p.Dump(t.Context(), "postgres")
+	if err != nil || !strings.Contains(string(dump), "PostgreSQL database dump complete") {
+		t.Errorf("%v: %s", err, dump)
+	}
+}

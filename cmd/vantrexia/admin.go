@@ -15,14 +15,12 @@ type adminFlags struct {
 	local  bool
 	reason string
 	url    string
-	token  string
 }
 
 func (f *adminFlags) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.local, "local", false, "work on the database, without the API")
 	flags.StringVar(&f.reason, "reason", "", "why, with --local")
 	flags.StringVar(&f.url, "url", "", "the API's address (default: API_ADDRESS on this machine)")
-	flags.StringVar(&f.token, "token", "", "an administrator's bearer token (default: VANTREXIA_TOKEN)")
 }
 
 // load reads the settings and checks the flags. changes is whether the command changes anything.
@@ -33,8 +31,8 @@ func (f adminFlags) load(changes bool) (config, error) {
 		return cfg, err
 	case !f.local && f.reason != "":
 		return cfg, errors.New("--reason is for --local: the API keeps who the token belongs to")
-	case f.local && (f.url != "" || f.token != ""):
-		return cfg, errors.New("--local works on the database in DATABASE_URL alone: leave --url and --token out, or --local")
+	case f.local && f.url != "":
+		return cfg, errors.New("--local works on the database in DATABASE_URL alone: leave --url out, or --local")
 	case f.local && changes && strings.TrimSpace(f.reason) == "":
 		return cfg, errors.New("--local needs --reason, which is kept with the change: say for example --reason \"first administrator\"")
 	case f.local && cfg.ECW.PracticeCode == "":

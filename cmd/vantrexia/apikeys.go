@@ -22,8 +22,8 @@ func apiKeysCommand() *cobra.Command {
 	keys := &cobra.Command{
 		Use:   "apikeys",
 		Short: "Manage the API keys of machines",
-		Long: `Manages the API keys of machines, such as a device gateway, through the API, with an administrator's token (--token or
-VANTREXIA_TOKEN). With --local it works on the database alone; a change then needs a --reason, which is kept.
+		Long: `Manages the API keys of machines, such as a device gateway, through the API, with an administrator's token in
+VANTREXIA_TOKEN. With --local it works on the database alone; a change then needs a --reason, which is kept.
 
 Cryptographic keys are the matter of "vantrexia keys".`,
 		Example: `  vantrexia apikeys create --name "device gateway"
@@ -63,7 +63,7 @@ func (f adminFlags) keys(ctx context.Context, changes bool) (apiKeys, func(), er
 		return nil, nil, err
 	}
 	if !f.local {
-		remote, err := newAPIClient(cfg, f.url, f.token)
+		remote, err := newAPIClient(cfg, f.url, "")
 		return remoteKeys{remote}, func() {}, err
 	}
 

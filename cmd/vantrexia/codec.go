@@ -22,7 +22,7 @@ const codecAddress = "127.0.0.1:8234"
 const mostPayloads = 1 << 20
 
 func codecCommand() *cobra.Command {
-	var url, token, email, listenOn, ui string
+	var url, email, listenOn, ui string
 	cmd := &cobra.Command{
 		Use:   "codec",
 		Short: "Show encrypted workflows in the Temporal Web UI",
@@ -43,7 +43,7 @@ machine can use it: do not run it on a shared one.`,
 			if err != nil {
 				return err
 			}
-			if forwarder.token, err = codecToken(cmd, cfg, url, token, email); err != nil {
+			if forwarder.token, err = codecToken(cmd, cfg, url, email); err != nil {
 				return err
 			}
 			defer forwarder.token.end()
@@ -53,7 +53,6 @@ machine can use it: do not run it on a shared one.`,
 
 	flags := cmd.Flags()
 	flags.StringVar(&url, "url", "", "the API's address; this machine's if it is left out")
-	flags.StringVar(&token, "token", "", "an administrator's access token, in place of VANTREXIA_TOKEN")
 	flags.StringVar(&email, "email", "", "sign in with this e-mail")
 	flags.StringVar(&listenOn, "listen", codecAddress, "the address of this machine to listen on")
 	flags.StringVar(&ui, "ui", "", "the address of the Temporal Web UI; TEMPORAL_UI_URL if it is left out")

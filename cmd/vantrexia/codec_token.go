@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +27,9 @@ type tokenSource interface {
 }
 
 // codecToken returns the token that is set, or signs in.
-func codecToken(cmd *cobra.Command, cfg config, url, token, email string) (tokenSource, error) {
-	if token = cmp.Or(token, cfg.CommandToken); token != "" {
-		api, err := newAPIClient(cfg, url, token)
+func codecToken(cmd *cobra.Command, cfg config, url, email string) (tokenSource, error) {
+	if cfg.CommandToken != "" {
+		api, err := newAPIClient(cfg, url, cfg.CommandToken)
 		return fixedToken{api}, err
 	}
 	if email == "" {

@@ -28,11 +28,14 @@ func devCommand() *cobra.Command {
 		Long: `Runs everything until Ctrl-C: PostgreSQL (unless DATABASE_URL is set), Temporal with its Web UI (unless TEMPORAL_ADDRESS
 is set), the sandbox EHR (unless ECW_TOKEN_URL or ECW_FHIR_BASE_URL is set), the API and a worker. The first start makes a
 key and a token secret. Everything is kept under .local/ for the next start. It listens on API_ADDRESS, SANDBOX_ADDRESS,
-TEMPORAL_PORT and TEMPORAL_UI_ADDRESS.`,
+TEMPORAL_PORT and TEMPORAL_UI_ADDRESS. It does not start with ECW_ENVIRONMENT=production.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDevConfig()
 			if err != nil {
+				return err
+			}
+			if err := cfg.checkNotProduction("`vantrexia dev`", "it shows a token and a password on the screen"); err != nil {
 				return err
 			}
 			return runDev(cmd.Context(), cfg, cmd.OutOrStdout())
@@ -94,7 +97,7 @@ func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) 
 	if err := makeSecrets(*cfg); err != nil {
 		return opened, err
 	}
-	return opened, cfg.checkSecrets(log)
+	return opened, errors.Join(cfg.checkSecrets(log), cfg.checkCheckpoints(log))
 }
 
 // connectDev connects to the database and to Temporal, and brings both up to date.
@@ -128,6 +131,7 @@ func devRoles(d dependencies, p ports) (roles []role) {
 		roles = append(roles, role{"codec", func(ctx context.Context) error { return serveCodec(ctx, d.cfg, p.codec) }})
 	}
 	return append(roles,
+		role{"audit trail", func(ctx context.Context) error { return sealTrail(ctx, d) }},
 		role{"worker", func(ctx context.Context) error { return runWorker(ctx, d) }},
 		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, p.api) }},
 	)

@@ -54,6 +54,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		"missing Temporal binary":  {"LOG_LEVEL=info", removeTemporal, []string{"bin/temporaldev is missing", "make bin/temporaldev"}},
 		"unreadable sandbox clock": {"SANDBOX_CLOCK_OFFSET=late", nil, []string{"SANDBOX_CLOCK_OFFSET", "late"}},
 		"unreadable retry delays":  {"RETRY_DELAYS=soon", nil, []string{"RETRY_DELAYS", "soon"}},
+		"production":               {"ECW_ENVIRONMENT=production", nil, []string{"ECW_ENVIRONMENT", "vantrexia serve", "staging"}},
 		"unreadable .env":          {"LOG_LEVEL=info", writeEnv, []string{".env"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/ecw/sandbox"
 )
 
@@ -20,7 +22,7 @@ func sandboxCommand() *cobra.Command {
 		Short: "Serve the sandbox EHR, a stand-in for eClinicalWorks",
 		Long: `Serves a stand-in for eClinicalWorks on SANDBOX_ADDRESS: token endpoint, FHIR R4 server with 142 made-up patients, and
 faults on demand under /admin/. It checks what eCW checks, with the public keys from SANDBOX_JWKS_URL, and stores what it
-accepts in SANDBOX_DATA_DIR. Do not send it patient data.
+accepts in SANDBOX_DATA_DIR. Do not send it patient data. It does not start with ECW_ENVIRONMENT=production.
 
 "vantrexia dev" starts it. An API and a worker that you start yourself find it with the settings in the example.`,
 		Example: `  export ECW_CLIENT_ID=vantrexia-sandbox-client ECW_PRACTICE_CODE=FFHEDD
@@ -33,6 +35,9 @@ accepts in SANDBOX_DATA_DIR. Do not send it patient data.
 			if err != nil {
 				return err
 			}
+			if err := cfg.checkNotProduction("the sandbox EHR", "its /admin/ asks for no password, and it takes every reading"); err != nil {
+				return err
+			}
 			cfg.useSandbox()
 			listener, err := listen(cfg.SandboxAddress, "SANDBOX_ADDRESS")
 			if err != nil {
@@ -41,6 +46,15 @@ accepts in SANDBOX_DATA_DIR. Do not send it patient data.
 			return serveSandbox(cmd.Context(), cfg, cfg.logger(slog.LevelDebug), listener)
 		},
 	}
+}
+
+// checkNotProduction returns an error unless ECW_ENVIRONMENT is staging. An unknown one counts as production.
+func (c config) checkNotProduction(what, because string) error {
+	if ecw.Environment(c.ECW.Environment) == ecw.Staging {
+		return nil
+	}
+	return fmt.Errorf("ECW_ENVIRONMENT is %q, where %s does not start: %s. Use `vantrexia serve` with the practice's eCW, "+
+		"or for development ECW_ENVIRONMENT=staging", c.ECW.Environment, what, because)
 }
 
 // useSandbox fills in the settings that are empty, so that the API, the worker and the sandbox on this

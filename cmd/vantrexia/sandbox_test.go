@@ -22,3 +22,14 @@ func TestTheSandboxsClockCanBeOff(t *testing.T) {
 		t.Errorf("the sandbox is %s behind, want 2h (%v)", behind, err)
 	}
 }
+
+// TestTheSandboxDoesNotStartInProduction: whoever reaches its /admin/ decides what becomes of readings. An
+// environment that nobody knows counts as production.
+func TestTheSandboxDoesNotStartInProduction(t *testing.T) {
+	t.Parallel()
+	for _, environment := range []string{"production", "Production", "prod"} {
+		address := freeAddress(t)
+		p := run(t, t.TempDir(), []string{"SANDBOX_ADDRESS=" + address, "ECW_ENVIRONMENT=" + environment}, "sandbox")
+		mustSay(t, p, 1, `ECW_ENVIRONMENT is "`+environment+`"`)
+	}
+}

@@ -20,7 +20,9 @@ func simulateCommand() *cobra.Command {
 		Short: "Play the devices of the sample patients: send 602 real visits through the API",
 		Long: `Sends the readings of 602 real, de-identified visits of 29 patients through the API, as a device gateway would, and waits
 until each is delivered. The patients are those of the sandbox EHR; missing ones are created. Sending the same readings again
-does no harm, because the API stores each once.`,
+does no harm, because the API stores each once.
+
+The caller is a provider: VANTREXIA_TOKEN, or a token that it signs with the API's secret.`,
 		Example: "  vantrexia simulate --visits 50",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,10 +36,10 @@ does no harm, because the API stores each once.`,
 			if strings.TrimRight(run.APIURL, "/") == cfg.apiURL() {
 				run.TLS = cfg.localTLS()
 			}
-			if run.Token == "" {
+			if run.Token = cfg.CommandToken; run.Token == "" {
 				run.Token, err = cfg.signToken("simulate", account.Provider, account.MaxTokenLife)
 				if err != nil {
-					return fmt.Errorf("give a provider's token with --token; %w", err)
+					return fmt.Errorf("set VANTREXIA_TOKEN to a provider's token; %w", err)
 				}
 			}
 
@@ -52,7 +54,6 @@ does no harm, because the API stores each once.`,
 
 	flags := cmd.Flags()
 	flags.StringVar(&run.APIURL, "url", "", "the API's address (default: API_ADDRESS on this machine)")
-	flags.StringVar(&run.Token, "token", "", "a provider's bearer token (default: one signed with the API's secret)")
 	flags.IntVar(&run.Visits, "visits", 0, "how many of the 602 visits to send; 0 = all")
 	flags.IntVar(&run.Parallel, "parallel", 8, "how many readings are sent at a time")
 	flags.DurationVar(&run.Wait, "wait", 30*time.Minute, "how long to wait for the deliveries; 0 = not at all")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -48,14 +49,16 @@ which "make run" creates). README.md says what each role may do. A machine that 
 func revokeTokenCommand() *cobra.Command {
 	var where adminFlags
 	cmd := &cobra.Command{
-		Use:   "revoke <token or jti>",
+		Use:   "revoke <jti or ->",
 		Short: "Refuse a token from now on, before it expires",
-		Long: `Has a token refused before it expires, through the API, with an administrator's token (--token or VANTREXIA_TOKEN), or with
---local on the database alone. The --reason is kept. Of a token only its jti is sent.`,
-		Example: `  vantrexia token revoke 7d444840-9dc0-41d0-b3a4-8a1f3e2c5b6d --reason "it stood in a log"`,
-		Args:    cobra.ExactArgs(1),
+		Long: `Has a token refused before it expires, through the API, with an administrator's token in VANTREXIA_TOKEN, or with --local on
+the database alone. The --reason is kept. With - it reads the token from the terminal or from the standard input, because
+other accounts of this machine see the arguments of a command. Of the token only its jti is sent.`,
+		Example: `  vantrexia token revoke 7d444840-9dc0-41d0-b3a4-8a1f3e2c5b6d --reason "it stood in a log"
+  vantrexia token revoke - --reason "it stood in a log" <the-token`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := tokenID(args[0])
+			id, err := revokedID(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -85,7 +88,7 @@ func (f adminFlags) denyToken(ctx context.Context, id string) error {
 		return err
 	}
 	if !f.local {
-		api, err := newAPIClient(cfg, f.url, f.token)
+		api, err := newAPIClient(cfg, f.url, "")
 		if err != nil {
 			return err
 		}
@@ -100,13 +103,28 @@ func (f adminFlags) denyToken(ctx context.Context, id string) error {
 	return account.NewMachines(store, cfg.ECW.PracticeCode, cfg.logger(slog.LevelWarn)).Deny(ctx, id, localBy(reason))
 }
 
-// tokenID returns the jti that a person gives, alone or within its token.
-func tokenID(text string) (string, error) {
-	switch {
-	case account.IsAPIKey(text):
-		return "", errors.New("this is an API key: use `vantrexia apikeys revoke` with its id")
-	case strings.Count(text, ".") == 2:
-		return account.TokenID(text)
+// revokedID returns the jti that a person gives as an argument, or within its token on the standard input.
+func revokedID(cmd *cobra.Command, given string) (string, error) {
+	typed := given == "-"
+	if typed {
+		line, err := prompt(cmd, bufio.NewReader(cmd.InOrStdin()), "Token: ")
+		if err != nil {
+			return "", err
+		}
+		given = strings.TrimSpace(line)
 	}
-	return text, nil
+
+	isToken := strings.Count(given, ".") == 2
+	switch {
+	case account.IsAPIKey(given):
+		return "", errors.New("this is an API key: use `vantrexia apikeys revoke` with its id")
+	case isToken && !typed:
+		return "", errors.New("this is a whole token, and other accounts of this machine see it here: " +
+			"give its jti, or - and the token on the standard input")
+	case isToken:
+		return account.TokenID(given)
+	case given == "":
+		return "", errors.New("the standard input is empty: give the token or its jti there")
+	}
+	return given, nil
 }

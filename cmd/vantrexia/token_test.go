@@ -37,7 +37,9 @@ func TestRevokedTokenIsRefused(t *testing.T) {
 	}
 	withToken := append([]string{"VANTREXIA_TOKEN=" + token("admin")}, settings...)
 	mustSay(t, run(t, dir, withToken, "token", "revoke", "a-jti"), 1, "--reason")
-	mustSay(t, run(t, dir, withToken, "token", "revoke", "a.b.c", "--reason", "why"), 1, "jti")
+	mustSay(t, run(t, dir, withToken, "token", "revoke", "a.b.c", "--reason", "why"), 1, "standard input")
+	mustSay(t, runWith(t, dir, withToken, "a.b.c", "token", "revoke", "-", "--reason", "why"), 1, "jti")
+	mustSay(t, runWith(t, dir, withToken, "", "token", "revoke", "-", "--reason", "why"), 1, "is empty")
 	mustSay(t, run(t, dir, withToken, "token", "revoke", "vtx_x", "--reason", "why"), 1, "apikeys revoke")
 	mustSay(t, run(t, dir, settings, "token", "revoke", "a-jti", "--reason", "why"), 1, "VANTREXIA_TOKEN")
 
@@ -49,8 +51,8 @@ func TestRevokedTokenIsRefused(t *testing.T) {
 		"on the database": {settings, []string{"--local"}},
 	} {
 		stolen := token("nurse")
-		args := append([]string{"token", "revoke", stolen, "--reason", "it stood in a log"}, where.flags...)
-		mustSay(t, run(t, dir, where.settings, args...), 0, "")
+		args := append([]string{"token", "revoke", "-", "--reason", "it stood in a log"}, where.flags...)
+		mustSay(t, runWith(t, dir, where.settings, stolen+"\n", args...), 0, "")
 		if got := call(t, http.MethodGet, "http://"+address+"/api/v1/patients/", stolen, "", nil); got != http.StatusUnauthorized {
 			t.Errorf("%s: the token is answered with %d", name, got)
 		}

@@ -23,7 +23,7 @@ func usersCommand() *cobra.Command {
 	users := &cobra.Command{
 		Use:   "users",
 		Short: "Manage the accounts of the people who sign in",
-		Long: `Manages the accounts of the people who sign in, through the API, with an administrator's token (--token or VANTREXIA_TOKEN).
+		Long: `Manages the accounts of the people who sign in, through the API, with an administrator's token in VANTREXIA_TOKEN.
 
 With --local it works on the database alone (DATABASE_URL, ECW_PRACTICE_CODE): for the first administrator, and for
 emergencies. A change then needs a --reason, which is kept with it.`,
@@ -82,7 +82,7 @@ func (f adminFlags) accounts(ctx context.Context, changes bool) (accounts, func(
 	if f.local {
 		return openLocalAccounts(ctx, cfg, f.reason)
 	}
-	remote, err := newAPIClient(cfg, f.url, f.token)
+	remote, err := newAPIClient(cfg, f.url, "")
 	return remoteAccounts{remote}, func() {}, err
 }
 

@@ -25,10 +25,14 @@ CREATE TABLE audit_events (
     outcome       text        NOT NULL CHECK (outcome IN ('success', 'refused', 'failure')),
     -- A code, or what a person gave as the reason.
     reason        text        NOT NULL,
-    -- The MAC of this row and of the writer's row before it, and the id of its key.
+    -- The MAC of the writer's row before; empty in its first one. With it each row can be checked alone, whatever became of
+    -- the others.
+    code_before   bytea       NOT NULL,
+    -- The MAC of all that is above, and the id of its key.
     code          bytea       NOT NULL CHECK (length(code) = 32),
     key_id        text        NOT NULL,
-    PRIMARY KEY (writer, sequence, recorded_at)
+    PRIMARY KEY (writer, sequence, recorded_at),
+    CONSTRAINT audit_events_chained CHECK (length(code_before) = CASE WHEN sequence = 1 THEN 0 ELSE 32 END)
 ) PARTITION BY RANGE (recorded_at);
 
 -- The newest first, by everybody, by one person, and of one patient.
@@ -62,6 +66,7 @@ CREATE TABLE audit_hashes (
 CREATE TABLE audit_checkpoints (
     size       bigint      PRIMARY KEY CHECK (size > 0),
     note       text        NOT NULL,
+    key_id     text        NOT NULL, -- of the audit key that the signature's key follows from
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -81,18 +86,22 @@ $$;
 -- +goose StatementEnd
 
 -- Makes the partitions of this month and of those that follow. Processes, which must not create tables themselves, run it
--- as the schema's owner.
+-- as the schema's owner. A partition is made as a table and then attached, for which no reader and no writer has to wait.
 -- +goose StatementBegin
 CREATE FUNCTION audit_add_months(ahead integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+    made  text;
     added integer := 0;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('vantrexia audit months'));
     FOR i IN 0 .. least(ahead, 120) LOOP
-        IF to_regclass('audit_events_' || to_char(month, 'YYYY_MM')) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I PARTITION OF audit_events FOR VALUES FROM (%L) TO (%L)',
-                'audit_events_' || to_char(month, 'YYYY_MM'),
+        made := 'audit_events_' || to_char(month, 'YYYY_MM');
+        IF to_regclass(made) IS NULL THEN
+            EXECUTE format('CREATE TABLE %I (LIKE audit_events INCLUDING CONSTRAINTS)', made);
+            EXECUTE format('ALTER TABLE audit_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                made,
                 to_char(month, 'YYYY-MM-DD') || ' 00:00:00+00',
                 to_char(month + interval '1 month', 'YYYY-MM-DD') || ' 00:00:00+00');
             added := added + 1;
@@ -105,10 +114,11 @@ $$;
 -- +goose StatementEnd
 
 -- Drops the oldest month when all of it is older than the given days and sealed, and returns its first day; null when there
--- is none. It never drops what is younger than six years (45 CFR 164.316(b)(2)(i)), whoever asks.
+-- is none. It never drops what is younger than six years (45 CFR 164.316(b)(2)(i)), whoever asks. A reader of the whole
+-- trail is in its way: it gives up soon, because meanwhile every writer waits behind it.
 -- +goose StatementBegin
 CREATE FUNCTION audit_drop_month(keep_days integer) RETURNS date
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1s' AS $$
 DECLARE
     oldest text;
     month  date;
@@ -119,12 +129,15 @@ BEGIN
     WHERE i.inhparent = 'audit_events'::regclass;
 
     month := to_date(right(oldest, 7), 'YYYY_MM');
-    IF month IS NULL OR month + interval '1 month' > now() - make_interval(days => greatest(keep_days, 2192)) THEN
+    IF month IS NULL
+        OR (month + interval '1 month') AT TIME ZONE 'UTC' > now() - make_interval(days => greatest(keep_days, 2192)) THEN
         RETURN NULL;
     END IF;
 
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I e WHERE NOT EXISTS (SELECT FROM audit_seals s
-        WHERE s.writer = e.writer AND e.sequence BETWEEN s.first_sequence AND s.last_sequence))', oldest) INTO open;
+    -- A writer's rows are sealed in their order.
+    EXECUTE format('SELECT EXISTS (
+        SELECT FROM (SELECT writer, max(sequence) AS newest FROM %I GROUP BY writer) w
+        WHERE newest > coalesce((SELECT max(last_sequence) FROM audit_seals s WHERE s.writer = w.writer), 0))', oldest) INTO open;
     IF open THEN
         RETURN NULL;
     END IF;
@@ -135,5 +148,18 @@ END
 $$;
 -- +goose StatementEnd
 
-REVOKE ALL ON FUNCTION audit_add_months(integer), audit_drop_month(integer) FROM PUBLIC;
+-- Both run as the owner, so they must not find a table that their caller has made: temporary tables come last.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    as_owner regprocedure;
+BEGIN
+    FOREACH as_owner IN ARRAY ARRAY['audit_add_months(integer)', 'audit_drop_month(integer)']::regprocedure[] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', as_owner, current_schema());
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', as_owner);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
 SELECT audit_add_months(24);

@@ -3,11 +3,11 @@
 -- not be written into the past.
 INSERT INTO audit_events (
     recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids,
-    patient_ids, outcome, reason, code, key_id
+    patient_ids, outcome, reason, code_before, code, key_id
 )
 SELECT
     @recorded_at, @writer, @sequence, @practice_code, @subject, @role, @token_id, @address, @action, @resource_type,
-    @resource_ids::text[], @patient_ids::uuid[], @outcome, @reason, @code, @key_id
+    @resource_ids::text[], @patient_ids::uuid[], @outcome, @reason, @code_before, @code, @key_id
 WHERE @recorded_at::timestamptz BETWEEN clock_timestamp() - interval '5 minutes' AND clock_timestamp() + interval '5 minutes';
 
 -- name: AddAuditMonths :one
@@ -15,8 +15,16 @@ WHERE @recorded_at::timestamptz BETWEEN clock_timestamp() - interval '5 minutes'
 SELECT audit_add_months(@ahead::integer);
 
 -- name: DropAuditMonth :one
--- Drops the oldest month, if it may go, and returns its first day.
-SELECT audit_drop_month(@keep_days::integer)::date AS month;
+-- Drops the oldest month, if it may go, and returns its first day; no row comes back when none may.
+SELECT dropped.month::timestamptz AS month
+FROM (SELECT audit_drop_month(@keep_days::integer)::timestamp AT TIME ZONE 'UTC' AS month) dropped
+WHERE dropped.month IS NOT NULL;
+
+-- name: OldestAuditEvent :one
+SELECT recorded_at
+FROM audit_events
+ORDER BY recorded_at
+LIMIT 1;
 
 -- name: LockAuditLog :one
 -- Reports whether this transaction is now the only one that seals.
@@ -60,9 +68,16 @@ SELECT position, hash
 FROM audit_hashes
 WHERE position = ANY(@positions::bigint[]);
 
+-- name: ListAuditHashesFrom :many
+SELECT position, hash
+FROM audit_hashes
+WHERE position >= @from_position
+  AND position < @before_position
+ORDER BY position;
+
 -- name: AddAuditCheckpoint :exec
-INSERT INTO audit_checkpoints (size, note)
-VALUES (@size, @note);
+INSERT INTO audit_checkpoints (size, note, key_id)
+VALUES (@size, @note, @key_id);
 
 -- name: NewestAuditCheckpoint :one
 SELECT *
@@ -78,7 +93,8 @@ ORDER BY size
 LIMIT @batch;
 
 -- name: NewestAuditSeal :one
-SELECT leaf, sealed_at
+-- The time, which no seal covers, is not believed when it lies ahead: nothing would be sealed until then.
+SELECT leaf, least(sealed_at, now())::timestamptz AS sealed_at
 FROM audit_seals
 ORDER BY leaf DESC
 LIMIT 1;
@@ -106,10 +122,9 @@ WHERE (writer, last_sequence) > (@writer, @sequence::bigint)
 ORDER BY writer, last_sequence
 LIMIT @batch;
 
--- name: ListAuditPrunedMonths :many
--- Lists the months that the trail says were pruned: the resource ids of such rows.
-SELECT unnest(resource_ids)::text AS month
+-- name: ListAuditPrunes :many
+-- Lists the rows that say that months of the trail were pruned.
+SELECT *
 FROM audit_events
 WHERE action = @action
-  AND outcome = 'success'
-ORDER BY month;
+  AND outcome = 'success';

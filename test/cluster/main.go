@@ -93,8 +93,8 @@ func (c *cluster) welcome(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	fmt.Fprintf(out, "\nSend readings of the sandbox's patients:\n\n  bin/vantrexia simulate --url %s --token %s\n\n",
-		c.url(apiNames()[0]), token)
+	fmt.Fprintf(out, "\nSend readings of the sandbox's patients:\n\n  VANTREXIA_TOKEN=%s bin/vantrexia simulate --url %s\n\n",
+		token, c.url(apiNames()[0]))
 
 	fmt.Fprintln(out, "Ctrl-C stops the cluster and deletes its data.")
 	return nil
