@@ -190,7 +190,7 @@ func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *d
 type entry struct {
 	how     string // password, or the actor of another way
 	address string
-	most    time.Duration // after which the session ends, however often it is refreshed
+	most    time.Duration // that the session lasts, however often it is refreshed
 }
 
 // startSession begins a session of a user who has shown who he is. q is a transaction that has the user

@@ -215,6 +215,12 @@ func (s *auditRig) reads() []auditedRoute {
 		{"GET /api/v1/api-keys/:id", get("/api/v1/api-keys/" + s.key + "/"), trailRow{
 			Action: "api_key.read", ResourceType: "APIKey", ResourceIDs: []string{s.key},
 		}},
+		{"GET /api/v1/audit", get("/api/v1/audit/?patient=" + s.linked), trailRow{
+			Action: "audit.search", ResourceType: "AuditEvent", PatientIDs: uuids(s.linked),
+		}},
+		{"GET /api/v1/audit/export", get("/api/v1/audit/export/?format=csv&patient=" + s.linked), trailRow{
+			Action: "audit.export", ResourceType: "AuditEvent", PatientIDs: uuids(s.linked), Reason: "csv",
+		}},
 		{"POST /api/v1/temporal/decode", post(decodePath, `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"IkEi"}]}`), trailRow{
 			Action: "payload.decode", ResourceType: "Payload", Reason: "1 payloads",
 		}},

@@ -213,6 +213,8 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("POST", "/tokens/revoke", s.revokeToken, account.ManageAccounts)
 	take("POST", "/fhir/process-pending", s.processPending, account.SweepPending)
 	take("POST", "/temporal/decode", s.decodePayloads, account.DecodeHistories)
+	take("GET", "/audit", s.listAuditEvents, account.SeeAudit)
+	take("GET", "/audit/export", s.exportAuditEvents, account.SeeAudit)
 	take("GET", "/fhir/status", s.getStatus, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions", s.listTransmissions, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions/:id", s.getTransmission, account.SeeDeliveries)
