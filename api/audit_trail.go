@@ -65,17 +65,8 @@ func (s *server) auditFilter(c echo.Context) db.AuditFilter {
 
 // recordAuditUse records who looks at the trail. The filter's texts are not kept: somebody may have typed a name there.
 func (s *server) recordAuditUse(c echo.Context, action audit.Action, f db.AuditFilter, reason string) error {
-	caller := callerOf(c)
-	event := audit.Event{
-		PracticeCode: s.PracticeCode,
-		Subject:      caller.Subject,
-		Role:         string(caller.Role),
-		TokenID:      caller.TokenID,
-		Address:      caller.Address,
-		Action:       action,
-		ResourceType: "AuditEvent",
-		Reason:       reason,
-	}
+	event := s.event(callerOf(c), action)
+	event.ResourceType, event.Reason = "AuditEvent", reason
 	if f.PatientID != nil {
 		event.Patients = []uuid.UUID{*f.PatientID}
 	}
