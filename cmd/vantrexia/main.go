@@ -73,6 +73,7 @@ explains them all.`,
 	root.AddCommand(
 		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
 		simulateCommand(), tokenCommand(), keysCommand(), certsCommand(), usersCommand(), apiKeysCommand(), codecCommand(),
+		versionCommand(),
 	)
 	return root
 }
