@@ -10,13 +10,17 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
-// How long the tokens are good, as the platform documents it.
 const (
+	// How long the tokens are good, as the platform documents it.
 	accessFor  = 15 * time.Minute
 	refreshFor = 24 * time.Hour
+	// sessionFor is how long after a sign-in with a password its session ends, however often it is refreshed. It
+	// is the shortest time in which the first refresh token is good for as long as it is said to be.
+	sessionFor = 24 * time.Hour
 )
 
 // Tokens are what a session is used with.
@@ -105,6 +109,7 @@ type EndReason string
 
 const (
 	endedSignOut  EndReason = "signed_out"
+	endedAll      EndReason = "signed_out_everywhere"
 	endedReused   EndReason = "refresh_token_reused"
 	endedPassword EndReason = "password_changed"
 	endedDisabled EndReason = "disabled"
@@ -146,8 +151,22 @@ func (p *People) SignOut(ctx context.Context, c Caller) error {
 	if err != nil {
 		return ErrUnknownUser
 	}
-	if _, err := p.Store.EndSession(ctx, db.EndSessionParams{ID: id, Reason: reason(endedSignOut)}); err != nil {
-		return fmt.Errorf("end a session: %w", err)
+	return p.Store.InTx(ctx, func(q *db.Queries) error {
+		if _, err := q.EndSession(ctx, db.EndSessionParams{ID: id, Reason: reason(endedSignOut)}); err != nil {
+			return fmt.Errorf("end a session: %w", err)
+		}
+		return audit.Record(ctx, q, ByCaller(c).event(p.PracticeCode, audit.SignOut, sessionResource, c.Session))
+	})
+}
+
+// SignOutEverywhere ends all sessions of the caller, this one too. It returns [ErrUnknownUser] for a machine.
+func (p *People) SignOutEverywhere(ctx context.Context, c Caller) error {
+	user, err := p.Own(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := p.Store.EndSessionsOf(ctx, db.EndSessionsOfParams{UserID: user.ID, Reason: reason(endedAll)}); err != nil {
+		return fmt.Errorf("end all sessions: %w", err)
 	}
 	return nil
 }

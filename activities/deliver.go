@@ -127,13 +127,19 @@ func (d *first) resume(ctx context.Context, out FirstDelivery) (FirstDelivery, e
 		return FirstDelivery{}, nil
 	}
 	d.sent = sent
-	out.StartedAt, err = d.Store.ResumeDelivery(ctx, db.ResumeDeliveryParams{
-		ID:            out.Opened.TransmissionID,
-		ObservationID: d.ref.ObservationID,
-		Lease:         d.Gate.Lease().Seconds(),
-		SentAt:        d.sentAt(),
-		PatientID:     d.row.Patient.ID,
-		ChartID:       d.chart.ID,
+	err = d.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		out.StartedAt, err = q.ResumeDelivery(ctx, db.ResumeDeliveryParams{
+			ID:            out.Opened.TransmissionID,
+			ObservationID: d.ref.ObservationID,
+			Lease:         d.Gate.Lease().Seconds(),
+			SentAt:        d.sentAt(),
+			PatientID:     d.row.Patient.ID,
+			ChartID:       d.chart.ID,
+		})
+		if err != nil {
+			return err
+		}
+		return auditSend(ctx, q, d.ref, d.row.Patient.ID)
 	})
 	if db.IsNotFound(err) {
 		return FirstDelivery{}, nil
@@ -193,7 +199,7 @@ func (d *first) deliver(ctx context.Context) (FirstDelivery, error) {
 	return d.send(gate.Delivering(ctx, out.Opened.TransmissionID), out), nil
 }
 
-// beginWithPass opens the transmission and its first delivery in one statement, if there is a pass. The context is the
+// beginWithPass opens the transmission and its first delivery at once, if there is a pass. The context is the
 // delivery's. passed without a delivery means that the pass was of no use.
 func (d *first) beginWithPass(ctx context.Context) (delivering context.Context, out FirstDelivery, passed bool, err error) {
 	pass, ok, err := d.Gate.Pass(ctx)
@@ -201,18 +207,25 @@ func (d *first) beginWithPass(ctx context.Context) (delivering context.Context, 
 		return ctx, FirstDelivery{}, false, err
 	}
 	at := d.transformedAt()
-	begun, err := d.Store.BeginDelivery(ctx, db.BeginDeliveryParams{
-		ID:              pass.ID,
-		PracticeCode:    d.ref.PracticeCode,
-		ObservationID:   d.ref.ObservationID,
-		MaxAttempts:     d.maxAttempts(),
-		Lease:           d.Gate.Lease().Seconds(),
-		Resource:        d.stored,
-		ResourceVersion: d.row.Observation.ResourceVersion + 1,
-		TransformedAt:   &at,
-		SentAt:          d.sentAt(),
-		PatientID:       d.row.Patient.ID,
-		ChartID:         d.chart.ID,
+	var begun db.BeginDeliveryRow
+	err = d.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		begun, err = q.BeginDelivery(ctx, db.BeginDeliveryParams{
+			ID:              pass.ID,
+			PracticeCode:    d.ref.PracticeCode,
+			ObservationID:   d.ref.ObservationID,
+			MaxAttempts:     d.maxAttempts(),
+			Lease:           d.Gate.Lease().Seconds(),
+			Resource:        d.stored,
+			ResourceVersion: d.row.Observation.ResourceVersion + 1,
+			TransformedAt:   &at,
+			SentAt:          d.sentAt(),
+			PatientID:       d.row.Patient.ID,
+			ChartID:         d.chart.ID,
+		})
+		if err != nil {
+			return err
+		}
+		return auditSend(ctx, q, d.ref, d.row.Patient.ID)
 	})
 	if db.IsNotFound(err) {
 		_, err := d.Store.LeavePlace(ctx, pass.ID)
@@ -284,7 +297,7 @@ func (d *first) open(ctx context.Context, q *db.Queries, id uuid.UUID) (FirstDel
 	return d.begun(id, opened.Number), err
 }
 
-// start marks the delivery as sent.
+// start marks the delivery as sent, and says so in the audit trail.
 func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
 	err := db.Written(q.StartAttempt(ctx, db.StartAttemptParams{
 		TransmissionID: id,
@@ -296,13 +309,17 @@ func (d *first) start(ctx context.Context, q *db.Queries, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	return db.Written(q.MarkSent(ctx, db.MarkSentParams{
+	err = db.Written(q.MarkSent(ctx, db.MarkSentParams{
 		TransmissionID: id,
 		ObservationID:  d.ref.ObservationID,
 		Delivery:       1,
 		SentAt:         d.sentAt(),
 		ChartID:        d.chart.ID,
 	}))
+	if err != nil {
+		return err
+	}
+	return auditSend(ctx, q, d.ref, d.row.Patient.ID)
 }
 
 // begun is what was done when the transmission is open.
@@ -315,7 +332,9 @@ func (d *first) begun(id uuid.UUID, number string) FirstDelivery {
 func (d *first) send(ctx context.Context, out FirstDelivery) FirstDelivery {
 	b := begun{
 		Request:  gate.Request{TransmissionID: out.Opened.TransmissionID, ObservationID: d.ref.ObservationID},
+		ref:      d.ref,
 		delivery: 1,
+		marked:   d.row.Patient.ID,
 	}
 	if err := d.EHR.Authenticate(ctx); err != nil {
 		return out.failed(d.failed(ctx, b, err))
@@ -345,14 +364,21 @@ func (d FirstDelivery) failed(err error) FirstDelivery {
 
 // record writes a success. What it cannot write the workflow records.
 func (d *first) record(ctx context.Context, out FirstDelivery) bool {
-	queued, err := d.Store.RecordDelivered(ctx, db.RecordDeliveredParams{
-		PracticeCode:     d.ref.PracticeCode,
-		ID:               out.Opened.TransmissionID,
-		ObservationID:    d.ref.ObservationID,
-		HTTPStatus:       status(out.Posted.HTTPStatus),
-		ECWObservationID: &out.Posted.ECWObservationID,
-		ChartID:          &d.chart.ID,
-		FinishedAt:       time.Now(),
+	var queued bool
+	err := d.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		queued, err = q.RecordDelivered(ctx, db.RecordDeliveredParams{
+			PracticeCode:     d.ref.PracticeCode,
+			ID:               out.Opened.TransmissionID,
+			ObservationID:    d.ref.ObservationID,
+			HTTPStatus:       status(out.Posted.HTTPStatus),
+			ECWObservationID: &out.Posted.ECWObservationID,
+			ChartID:          &d.chart.ID,
+			FinishedAt:       time.Now(),
+		})
+		if err != nil {
+			return err
+		}
+		return auditDelivered(ctx, q, d.ref, d.row.Patient.ID)
 	})
 	if err != nil {
 		return false

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
@@ -268,7 +270,7 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 		return mismatch("Patient %s has this MRN, but another %s than eCW shows: compare both records, correct the one that is wrong "+
 			"and import again; if they are one person, link the patient with confirm_mismatch", namesake.ID, differ), nil
 	}
-	return nil, takeOver(ctx, q, item, theirs, namesake.ID, db.OutcomeImported)
+	return nil, takeOver(ctx, q, item, theirs, namesake, db.OutcomeImported)
 }
 
 // refresh takes over what eCW shows of a patient who is linked. When eCW shows another person, it holds the patient's
@@ -276,7 +278,7 @@ func link(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demogr
 func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Demographics, linked db.Patient) (refused, err error) {
 	confirmed := linked.MismatchConfirmed != nil && *linked.MismatchConfirmed == shown.Identity().Fingerprint()
 	if differ := identity(linked).Contradictions(shown.Identity()); len(differ) > 0 && !confirmed {
-		if err := hold(ctx, q, linked); err != nil {
+		if err := hold(ctx, q, item, linked); err != nil {
 			return nil, err
 		}
 		return mismatch("eCW shows another %[2]s under this id than patient %[1]s has, whose readings are held: compare both records, then "+
@@ -294,7 +296,7 @@ func refresh(ctx context.Context, q *db.Queries, item ImportItem, shown fhir.Dem
 	if err != nil && !db.IsNotFound(err) {
 		return nil, fmt.Errorf("look for the patient with the MRN: %w", err)
 	}
-	return nil, takeOver(ctx, q, item, theirs, linked.ID, db.OutcomeSkipped)
+	return nil, takeOver(ctx, q, item, theirs, linked, db.OutcomeSkipped)
 }
 
 // add creates a patient whom we did not have.
@@ -306,24 +308,40 @@ func add(ctx context.Context, q *db.Queries, item ImportItem, shown db.Demograph
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
 	}
+	if err := audit.Record(ctx, q, ofPatient(item, patient.ID)); err != nil {
+		return err
+	}
 	return finish(ctx, q, item, db.OutcomeImported, patient.ID)
 }
 
-// takeOver writes what eCW shows over a patient whom this transaction has locked.
-func takeOver(ctx context.Context, q *db.Queries, item ImportItem, shown db.Demographics, id uuid.UUID, outcome string) error {
-	err := q.TakeOverDemographics(ctx, db.TakeOverDemographicsParams{
+// takeOver writes what eCW shows over a patient whom this transaction has locked. The audit trail has a row when that
+// changes anything.
+func takeOver(ctx context.Context, q *db.Queries, item ImportItem, shown db.Demographics, before db.Patient, outcome string) error {
+	after, err := q.TakeOverDemographics(ctx, db.TakeOverDemographicsParams{
 		ImportID:     item.ImportID,
 		PracticeCode: item.PracticeCode,
-		ID:           id,
+		ID:           before.ID,
 		Demographics: shown,
 	})
 	if err != nil {
-		return fmt.Errorf("store patient %s: %w", id, err)
+		return fmt.Errorf("store patient %s: %w", before.ID, err)
 	}
-	return finish(ctx, q, item, outcome, id)
+	if !isUnchanged(before, after) {
+		if err := audit.Record(ctx, q, ofPatient(item, before.ID)); err != nil {
+			return err
+		}
+	}
+	return finish(ctx, q, item, outcome, before.ID)
 }
 
-func hold(ctx context.Context, q *db.Queries, p db.Patient) error {
+// isUnchanged reports whether a patient is as before, but for the time of the last write.
+func isUnchanged(before, after db.Patient) bool {
+	after.UpdatedAt = before.UpdatedAt
+	return reflect.DeepEqual(before, after)
+}
+
+// hold holds the readings of a patient whom eCW shows as somebody else.
+func hold(ctx context.Context, q *db.Queries, item ImportItem, p db.Patient) error {
 	if p.MismatchSince != nil {
 		return nil
 	}
@@ -334,7 +352,9 @@ func hold(ctx context.Context, q *db.Queries, p db.Patient) error {
 	if rows != 1 {
 		return fmt.Errorf("hold the readings of patient %s: %d rows were written, want 1", p.ID, rows)
 	}
-	return nil
+	held := ofPatient(item, p.ID)
+	held.Outcome, held.Reason = audit.Failure, codeMismatch
+	return audit.Record(ctx, q, held)
 }
 
 func finish(ctx context.Context, q *db.Queries, item ImportItem, outcome string, patient uuid.UUID) error {
@@ -350,11 +370,14 @@ func identity(p db.Patient) fhir.Identity {
 	return fhir.Identity{LastName: p.LastName, BirthDate: p.DateOfBirth.Format(time.DateOnly)}
 }
 
+// codeMismatch says that eCW shows another person than we have.
+const codeMismatch = "patient_mismatch"
+
 // mismatch words a refusal; format takes our patient's id and the names of the fields that differ, never their values.
 func mismatch(format string, patient uuid.UUID, differ []string) error {
 	return failure(Failure{
 		Class:   ecw.ClassPermanentData,
-		Code:    "patient_mismatch",
+		Code:    codeMismatch,
 		Message: fmt.Sprintf(format, patient, strings.Join(differ, " and ")),
 	})
 }
@@ -453,7 +476,17 @@ func (a *PatientImport) OpenRefresh(ctx context.Context, practice string) (Impor
 		}
 		ref.ImportID = created.ID
 		unopened, err = q.AddLinkedPatients(ctx, db.AddLinkedPatientsParams{PracticeCode: practice, ImportID: created.ID})
-		return err
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, audit.Event{
+			PracticeCode: practice,
+			Subject:      audit.System,
+			Action:       audit.ImportCreate,
+			ResourceType: "import",
+			ResourceIDs:  []string{created.ID.String()},
+			Reason:       "refresh",
+		})
 	})
 	if err != nil {
 		return ref, fmt.Errorf("open refresh: %w", err)

@@ -111,6 +111,7 @@ func (a *Transmission) prepare(ctx context.Context, in PostInput) (*posting, err
 		resource:     resource,
 		begun: begun{
 			Request:    gate.Request{TransmissionID: in.TransmissionID, ObservationID: in.ObservationID, Asked: in.Asked},
+			ref:        in.ObservationRef,
 			delivery:   in.Delivery,
 			sentBefore: slices.ContainsFunc(earlier, in.isOf),
 		},
@@ -151,7 +152,7 @@ func (p *posting) lookUp(ctx context.Context) (posted Posted, exists bool, err e
 	return Posted{ECWObservationID: found.ID, HTTPStatus: found.HTTPStatus}, true, nil
 }
 
-// create sends the observation, once it is marked as sent. It asks again whether the patient is archived or somebody else by
+// create sends the observation, once it is marked as sent, and the audit trail says so. It asks again whether the patient is archived or somebody else by
 // now, for it may be long since the gate let the delivery begin.
 func (p *posting) create(ctx context.Context) (Posted, error) {
 	reason, err := p.Store.WhyHeld(ctx, p.in.ObservationID)
@@ -162,16 +163,23 @@ func (p *posting) create(ctx context.Context) (Posted, error) {
 		return Posted{}, p.holdBack(ctx, p.begun, heldByPatient(reason), reason)
 	}
 
-	err = db.Written(p.Store.MarkSent(ctx, db.MarkSentParams{
-		TransmissionID: p.in.TransmissionID,
-		ObservationID:  p.in.ObservationID,
-		Delivery:       int32(p.in.Delivery),
-		SentAt:         p.in.At,
-		ChartID:        p.chart.ID,
-	}))
+	err = p.Store.InTx(ctx, func(q *db.Queries) error {
+		err := db.Written(q.MarkSent(ctx, db.MarkSentParams{
+			TransmissionID: p.in.TransmissionID,
+			ObservationID:  p.in.ObservationID,
+			Delivery:       int32(p.in.Delivery),
+			SentAt:         p.in.At,
+			ChartID:        p.chart.ID,
+		}))
+		if err != nil {
+			return err
+		}
+		return auditSend(ctx, q, p.in.ObservationRef, p.row.Patient.ID)
+	})
 	if err != nil {
 		return Posted{}, notSent("mark the delivery as sent", err)
 	}
+	p.begun.marked = p.row.Patient.ID
 
 	began := time.Now()
 	created, err := p.EHR.CreateObservation(ctx, p.resource, identifierOf(p.in.ObservationID))
@@ -187,7 +195,7 @@ func heldByPatient(reason string) Failure {
 	if reason == gate.ReasonArchived {
 		return Failure{Code: "patient_archived", Message: "The patient is archived"}
 	}
-	return Failure{Code: "patient_mismatch", Message: "eCW shows another person under the patient's id: compare the two"}
+	return Failure{Code: codeMismatch, Message: "eCW shows another person under the patient's id: compare the two"}
 }
 
 // log names the practice and the ids in every line about a delivery.

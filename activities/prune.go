@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -28,6 +31,8 @@ type Keep struct {
 	Attempts time.Duration
 	// Readings are kept for that long after eCW has acknowledged them, with everything that belongs to them.
 	Readings time.Duration
+	// Audit is how long a month of the audit trail is kept; the database keeps it for six years, whatever this says.
+	Audit time.Duration
 }
 
 // The tables that are pruned.
@@ -39,6 +44,7 @@ const (
 	tableReadings        = "observations"
 	tableSessions        = "sessions"
 	tableSignInFailures  = "sign_in_failures"
+	tableAudit           = "audit_events" // goes by months
 )
 
 // What nobody needs to set.
@@ -53,14 +59,19 @@ const (
 type PrunedTable struct {
 	Table string
 	// Before is the moment from which on rows are kept.
-	Before  time.Time
+	Before time.Time
+	// Deleted counts rows, and the months of the audit trail.
 	Deleted int
 	// OldestKept is the time of the oldest row that is left; zero when none is.
 	OldestKept time.Time `json:",omitzero"`
 }
 
-// PlanPrune lists the tables to prune, in their order. What is kept for ever is left out.
-func (a *Prune) PlanPrune(_ context.Context, _ string) ([]PrunedTable, error) {
+// PlanPrune lists the tables to prune, in their order. What is kept for ever is left out. It also makes room in the audit
+// trail for the months to come.
+func (a *Prune) PlanPrune(ctx context.Context, _ string) ([]PrunedTable, error) {
+	if _, err := a.Store.AddAuditMonths(ctx, audit.MonthsAhead); err != nil {
+		return nil, fmt.Errorf("make room in the audit trail: %w", err)
+	}
 	var plan []PrunedTable
 	now := time.Now().UTC().Truncate(time.Second)
 	for _, table := range []struct {
@@ -74,6 +85,7 @@ func (a *Prune) PlanPrune(_ context.Context, _ string) ([]PrunedTable, error) {
 		{tableReadings, a.Keep.Readings},
 		{tableSessions, keepSessions},
 		{tableSignInFailures, keepSignInFailures},
+		{tableAudit, a.Keep.Audit},
 	} {
 		if table.keep > 0 {
 			plan = append(plan, PrunedTable{Table: table.name, Before: now.Add(-table.keep)})
@@ -111,8 +123,11 @@ type BatchPruned struct {
 
 // PruneNext deletes the next batch of a table. It may run twice: the second time finds the next rows.
 func (a *Prune) PruneNext(ctx context.Context, b PruneBatch) (BatchPruned, error) {
-	if b.Table == tableAttempts {
+	switch b.Table {
+	case tableAttempts:
 		return a.pruneAttempts(ctx, b)
+	case tableAudit:
+		return a.pruneAudit(ctx, b)
 	}
 	deleted, err := a.deleteBatch(ctx, b)
 	if err != nil {
@@ -131,13 +146,60 @@ func (a *Prune) deleteBatch(ctx context.Context, b PruneBatch) (deleted int64, e
 	case tableImports:
 		return a.Store.PruneImports(ctx, db.PruneImportsParams{PracticeCode: practice, Before: &b.Before, Batch: batch})
 	case tableReadings:
-		return a.Store.PruneReadings(ctx, db.PruneReadingsParams{PracticeCode: practice, Before: b.Before, Batch: batch})
+		return a.pruneReadings(ctx, b)
 	case tableSessions:
 		return a.Store.PruneSessions(ctx, db.PruneSessionsParams{PracticeCode: practice, Before: b.Before, Batch: batch})
 	case tableSignInFailures:
 		return a.Store.PruneSignInFailures(ctx, db.PruneSignInFailuresParams{PracticeCode: practice, Before: b.Before, Batch: batch})
 	}
 	return 0, fmt.Errorf("there is no table %q to prune: start a worker of the version that planned it", b.Table)
+}
+
+// pruneReadings deletes readings, and says in the audit trail which.
+func (a *Prune) pruneReadings(ctx context.Context, b PruneBatch) (deleted int64, err error) {
+	err = a.Store.InTx(ctx, func(q *db.Queries) error {
+		rows, err := q.PruneReadings(ctx, db.PruneReadingsParams{PracticeCode: b.PracticeCode, Before: b.Before, Batch: int32(b.Limit)})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		deleted = int64(len(rows))
+		pruned := pruneEvent(b, audit.ObservationPrune, "Observation")
+		pruned.Reason = fmt.Sprintf("%d acknowledged before %s", deleted, b.Before.Format(time.DateOnly))
+		patients := map[uuid.UUID]bool{}
+		for _, row := range rows {
+			pruned.ResourceIDs = append(pruned.ResourceIDs, row.ID.String())
+			patients[row.PatientID] = true
+		}
+		pruned.Patients = slices.Collect(maps.Keys(patients))
+		return audit.Record(ctx, q, pruned)
+	})
+	return deleted, err
+}
+
+// pruneAudit drops the oldest month of the audit trail when all of it is old enough and sealed, and says in the trail which.
+func (a *Prune) pruneAudit(ctx context.Context, b PruneBatch) (done BatchPruned, err error) {
+	const day = 24 * time.Hour
+	err = a.Store.InTx(ctx, func(q *db.Queries) error {
+		month, err := q.DropAuditMonth(ctx, int32(time.Since(b.Before)/day))
+		if db.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		done = BatchPruned{Deleted: 1, More: true}
+		pruned := pruneEvent(b, audit.AuditPrune, "audit month")
+		pruned.ResourceIDs = []string{audit.MonthName(month)}
+		return audit.Record(ctx, q, pruned)
+	})
+	if err != nil {
+		return BatchPruned{}, fmt.Errorf("prune the audit trail: %w", err)
+	}
+	return done, nil
+}
+
+func pruneEvent(b PruneBatch, action audit.Action, of string) audit.Event {
+	return audit.Event{PracticeCode: b.PracticeCode, Subject: audit.System, Action: action, ResourceType: of}
 }
 
 // pruneAttempts deletes attempts that nobody needs to decide whether a reading may be sent. That is so once
@@ -198,6 +260,8 @@ func (a *Prune) oldest(ctx context.Context, practice, table string) (time.Time, 
 		return a.Store.OldestAttempt(ctx, practice)
 	case tableReadings:
 		return a.Store.OldestDelivery(ctx, practice)
+	case tableAudit:
+		return a.Store.OldestAuditEvent(ctx)
 	}
 	return time.Time{}, nil
 }

@@ -52,8 +52,8 @@ type Recorded struct {
 	CircuitClosed bool `json:",omitempty"`
 }
 
-// Record writes the outcome of a delivery to the attempt, to the transmission and to the practice's circuit, all or none.
-// Then it calls the next one from the queue. It may run twice.
+// Record writes the outcome of a delivery to the attempt, to the transmission, to the audit trail and to the practice's
+// circuit, all or none. Then it calls the next one from the queue. It may run twice.
 func (a *Transmission) Record(ctx context.Context, out Outcome) (Recorded, error) {
 	var change gate.Change
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
@@ -94,6 +94,9 @@ func (a *Transmission) goOn(ctx context.Context, change gate.Change) {
 }
 
 func write(ctx context.Context, q *db.Queries, out Outcome) error {
+	if err := auditOutcome(ctx, q, out); err != nil {
+		return err
+	}
 	httpStatus, ecwID := status(out.Failure.HTTPStatus), (*string)(nil)
 	if out.Posted != nil {
 		httpStatus, ecwID = status(out.Posted.HTTPStatus), &out.Posted.ECWObservationID
@@ -132,6 +135,28 @@ func write(ctx context.Context, q *db.Queries, out Outcome) error {
 		ErrorClass:       string(out.Failure.Class),
 		ErrorMessage:     out.Failure.Message,
 	}))
+}
+
+// auditOutcome writes what became of the delivery, unless the same outcome stands already: Record runs again when it was not
+// known whether it, or Deliver, had written it.
+func auditOutcome(ctx context.Context, q *db.Queries, out Outcome) error {
+	known, err := q.LockOutcome(ctx, db.LockOutcomeParams{
+		TransmissionID: out.TransmissionID,
+		ObservationID:  out.ObservationID,
+		Delivery:       int32(out.Delivery),
+		FinishedAt:     out.FinishedAt,
+		ErrorClass:     string(out.Failure.Class),
+		ErrorCode:      out.Failure.Code,
+	})
+	switch {
+	case db.IsNotFound(err):
+		return db.ErrForgotten
+	case err != nil || known.Stands:
+		return err
+	case out.Posted != nil:
+		return auditDelivered(ctx, q, out.ObservationRef, known.PatientID)
+	}
+	return auditFailed(ctx, q, out.ObservationRef, known.PatientID, out.Failure)
 }
 
 // announce tells the operators what concerns all readings.

@@ -242,7 +242,7 @@ func (a *Transmission) Admit(ctx context.Context, at Attempt) (Admission, error)
 // Authenticate makes sure that this worker holds a valid access token, which stays in its memory. It may run twice.
 func (a *Transmission) Authenticate(ctx context.Context, at Attempt) error {
 	if err := a.EHR.Authenticate(gate.Delivering(ctx, at.TransmissionID)); err != nil {
-		return a.failed(ctx, begun{Request: at.request(), delivery: at.Delivery}, err)
+		return a.failed(ctx, begun{Request: at.request(), ref: at.ObservationRef, delivery: at.Delivery}, err)
 	}
 	return nil
 }
@@ -254,7 +254,10 @@ func (at Attempt) request() gate.Request {
 // begun is a delivery that was admitted.
 type begun struct {
 	gate.Request
+	ref      ObservationRef
 	delivery int
+	// marked is the patient, when this run has marked the delivery as sent; uuid.Nil: it has not.
+	marked uuid.UUID
 	// sentBefore means that the same delivery may have sent something in an earlier life of its workflow.
 	sentBefore bool
 }
@@ -269,9 +272,15 @@ func (a *Transmission) failed(ctx context.Context, b begun, err error) error {
 	return a.holdBack(ctx, b, f, "")
 }
 
-// holdBack puts a delivery back into the queue of which nothing was sent.
+// holdBack puts a delivery back into the queue of which nothing was sent. If the audit trail says that it leaves, it now says
+// that it did not.
 func (a *Transmission) holdBack(ctx context.Context, b begun, f Failure, reason string) error {
 	err := a.Store.InTx(ctx, func(q *db.Queries) error {
+		if b.marked != uuid.Nil {
+			if err := auditFailed(ctx, q, b.ref, b.marked, f); err != nil {
+				return err
+			}
+		}
 		admission, err := a.Gate.HoldBack(ctx, q, b.Request, reason)
 		if err != nil || b.sentBefore {
 			f.HeldBack = &admission

@@ -46,6 +46,7 @@ func routesOf(patient string) []route {
 		{"GET", "/api/v1/auth/oidc/callback", "", 404, "oidc_not_configured", nil},
 		// The walk's tokens are of machines, which have no account.
 		{"POST", "/api/v1/auth/logout", "", 404, "not_found", everybody},
+		{"POST", "/api/v1/auth/logout/everywhere", "", 404, "not_found", everybody},
 		{"GET", "/api/v1/auth/me", "", 404, "not_found", everybody},
 		{"PATCH", "/api/v1/auth/me", `{"first_name":"A"}`, 404, "not_found", everybody},
 		{"POST", "/api/v1/auth/me/password", `{"old_password":"x","new_password":"y"}`, 404, "not_found", everybody},
@@ -95,6 +96,8 @@ func routesOf(patient string) []route {
 		{"POST", "/api/v1/tokens/revoke", `{"jti":"none","reason":""}`, 400, "invalid", admins},
 		{"POST", "/api/v1/fhir/process-pending", "", 200, "", admins},
 		{"POST", "/api/v1/temporal/decode", `{"payloads":[]}`, 200, "", admins},
+		{"GET", "/api/v1/audit", "", 200, "", admins},
+		{"GET", "/api/v1/audit/export", "", 400, "invalid", admins},
 		{"GET", "/api/v1/fhir/status", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions/:id", "", 404, "not_found", everybody},

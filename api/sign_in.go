@@ -53,6 +53,7 @@ func (s *server) signIn(c echo.Context) error {
 	credentials := account.Credentials{Email: req.Email, Password: req.Password, Code: req.TOTPCode}
 	in, err := s.people.SignIn(c.Request().Context(), credentials, c.RealIP())
 	if err != nil {
+		suspect(c, in.User.ID)
 		return accountError(err)
 	}
 	return c.JSON(http.StatusOK, struct {
@@ -78,6 +79,13 @@ func (s *server) refreshTokens(c echo.Context) error {
 
 func (s *server) signOut(c echo.Context) error {
 	if err := s.people.SignOut(c.Request().Context(), callerOf(c)); err != nil {
+		return ownError(err)
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+func (s *server) signOutEverywhere(c echo.Context) error {
+	if err := s.people.SignOutEverywhere(c.Request().Context(), callerOf(c)); err != nil {
 		return ownError(err)
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -69,7 +69,7 @@ FROM sessions s
 JOIN users u ON u.id = s.user_id
 WHERE s.id = $1
   AND s.ended_at IS NULL
-  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
+  AND s.sign_in_again_at > now()
   AND u.id = $2
   AND u.practice_code = $3
   AND u.disabled_at IS NULL
@@ -126,7 +126,7 @@ type CreateSessionParams struct {
 	ID                 uuid.UUID
 	UserID             uuid.UUID
 	LastsSeconds       float64
-	SignInAgainSeconds *float64
+	SignInAgainSeconds float64
 }
 
 func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) error {
@@ -318,7 +318,7 @@ WHERE t.token_hash = $1
   AND t.expires_at > now()
   AND s.id = t.session_id
   AND s.ended_at IS NULL
-  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
+  AND s.sign_in_again_at > now()
   AND u.practice_code = $2
   AND u.disabled_at IS NULL
 RETURNING t.session_id, u.id AS user_id, u.role

@@ -81,7 +81,7 @@ VALUES ($1, $2, $3, $4, $5, $6, true)`, c.ID, p.PracticeCode, p.ID, chart, index
 }
 
 // Keyed gives a test's connection the keys of all tests.
-func Keyed(conn DBTX) DBTX { return keyed{conn, keyringtest.Shared()} }
+func Keyed(conn DBTX) DBTX { return keyed{DBTX: conn, keys: keyringtest.Shared()} }
 
 // KnownColumns are the columns that the re-encryption knows, as table.column.
 func KnownColumns() (columns []string) {

@@ -86,5 +86,7 @@ ORDER BY used`,
 		name := "t." + digest.column
 		add(digest.table, digest.column, keyring.Indexes, "encode(substr("+name+", 1, 4), 'hex')", name+" IS NOT NULL")
 	}
+	add("audit_events", "code", keyring.Audit, "t.key_id", "true")
+	add("audit_checkpoints", "note", keyring.Audit, "t.key_id", "true")
 	return all
 }

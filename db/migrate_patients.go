@@ -14,7 +14,7 @@ import (
 // 13 drops. All of it is one transaction, so it is done or not begun.
 func sealPatients(keys *keyring.Keyring) func(context.Context, *sql.Tx) error {
 	return func(ctx context.Context, tx *sql.Tx) error {
-		m := &sealing{tx: tx, q: New(keyed{nil, keys})}
+		m := &sealing{tx: tx, q: New(keyed{keys: keys})}
 		for _, step := range []struct {
 			table string
 			seal  func(context.Context) (rows int, err error)

@@ -22,6 +22,49 @@ type AccountEvent struct {
 	CreatedAt    time.Time
 }
 
+type AuditCheckpoint struct {
+	Size      int64
+	Note      string
+	KeyID     string
+	CreatedAt time.Time
+}
+
+type AuditEvent struct {
+	RecordedAt   time.Time
+	Writer       uuid.UUID
+	Sequence     int64
+	PracticeCode string
+	Subject      string
+	Role         string
+	TokenID      string
+	Address      string
+	Action       string
+	ResourceType string
+	ResourceIDs  []string
+	PatientIDs   []uuid.UUID
+	Outcome      string
+	Reason       string
+	CodeBefore   []byte
+	Code         []byte
+	KeyID        string
+}
+
+type AuditHash struct {
+	Position int64
+	Hash     []byte
+}
+
+type AuditSeal struct {
+	Leaf          int64
+	Writer        uuid.UUID
+	FirstSequence int64
+	LastSequence  int64
+	RecordedFrom  time.Time
+	RecordedTo    time.Time
+	Digests       []byte
+	SealedAt      time.Time
+}
+
 type DeniedToken struct {
 	PracticeCode string
 	TokenID      string

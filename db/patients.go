@@ -234,17 +234,16 @@ type TakeOverDemographicsParams struct {
 	Demographics
 }
 
-// TakeOverDemographics links a patient whom this transaction has locked, and writes eCW's demographics over ours.
-// The caller has made sure that both are the same person. An import that a person asked for makes the patient
+// TakeOverDemographics links a patient whom this transaction has locked, and writes eCW's demographics over ours,
+// and returns the patient. The caller has made sure that both are the same person. An import that a person asked for makes the patient
 // active; the daily refresh archives nobody and unarchives nobody.
-func (q *Queries) TakeOverDemographics(ctx context.Context, arg TakeOverDemographicsParams) error {
-	_, err := q.writePatient(ctx, UpdatePatientParams{
+func (q *Queries) TakeOverDemographics(ctx context.Context, arg TakeOverDemographicsParams) (Patient, error) {
+	return q.writePatient(ctx, UpdatePatientParams{
 		PracticeCode: arg.PracticeCode,
 		ID:           arg.ID,
 		Demographics: arg.Demographics,
 		Active:       true,
 	}, &arg.ImportID)
-	return err
 }
 
 func (q *Queries) writePatient(ctx context.Context, arg UpdatePatientParams, importID *uuid.UUID) (Patient, error) {

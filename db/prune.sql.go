@@ -239,7 +239,7 @@ func (q *Queries) PruneImports(ctx context.Context, arg PruneImportsParams) (int
 	return result.RowsAffected(), nil
 }
 
-const pruneReadings = `-- name: PruneReadings :execrows
+const pruneReadings = `-- name: PruneReadings :many
 WITH old AS MATERIALIZED (
     SELECT delivered.observation_id
     FROM transmissions delivered
@@ -270,6 +270,7 @@ WITH old AS MATERIALIZED (
 DELETE FROM observations o
 USING old
 WHERE o.id = old.observation_id
+RETURNING o.id, o.patient_id
 `
 
 type PruneReadingsParams struct {
@@ -278,16 +279,33 @@ type PruneReadingsParams struct {
 	Batch        int32
 }
 
+type PruneReadingsRow struct {
+	ID        uuid.UUID
+	PatientID uuid.UUID
+}
+
 // Deletes readings with their transmissions, attempts and idempotency keys, oldest delivery first. Only
 // readings are found that eCW has acknowledged. They have no transmission under way, and get none any more:
 // transmissions_one_live sees to that. The patient keeps the time of the newest of them. One of them that
 // comes again looks new here, and by that time it is known that eCW has to be asked first.
-func (q *Queries) PruneReadings(ctx context.Context, arg PruneReadingsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, pruneReadings, arg.PracticeCode, arg.Before, arg.Batch)
+func (q *Queries) PruneReadings(ctx context.Context, arg PruneReadingsParams) ([]PruneReadingsRow, error) {
+	rows, err := q.db.Query(ctx, pruneReadings, arg.PracticeCode, arg.Before, arg.Batch)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []PruneReadingsRow{}
+	for rows.Next() {
+		var i PruneReadingsRow
+		if err := rows.Scan(&i.ID, &i.PatientID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const pruneSessions = `-- name: PruneSessions :execrows

@@ -66,7 +66,8 @@ type Store struct {
 // keyed is a connection whose queries seal what they write, and open what they read, with these keys.
 type keyed struct {
 	DBTX
-	keys *keyring.Keyring
+	keys  *keyring.Keyring
+	trail *chain // of the transaction's connection; nil outside of transactions
 }
 
 // ring returns the keys with which columns are sealed.
@@ -86,7 +87,7 @@ func NewStore(ctx context.Context, url string, keys *keyring.Keyring) (*Store, e
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
-	return &Store{Queries: New(keyed{pool, keys}), pool: pool, keys: keys}, nil
+	return &Store{Queries: New(keyed{DBTX: pool, keys: keys}), pool: pool, keys: keys}, nil
 }
 
 // maxConns is the same on every machine. pgxpool's own default is the number of cores: on a node of 64 cores
@@ -162,7 +163,21 @@ func (s *Store) Close() { s.pool.Close() }
 
 // InTx runs fn in one transaction, which is rolled back when fn returns an error.
 func (s *Store) InTx(ctx context.Context, fn func(*Queries) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return fn(New(keyed{tx, s.keys})) })
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+
+	trail, err := chainOf(conn.Conn())
+	if err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return fn(New(keyed{tx, s.keys, &trail})) })
+	if err == nil || !trail.written {
+		keepChain(conn.Conn(), trail)
+	}
+	return err
 }
 
 // ErrForgotten means that the database does not know the row that was to be written, or knows it as finished:
@@ -184,6 +199,7 @@ func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 // at as a class.
 const (
 	uniqueViolation  = "23505"
+	checkViolation   = "23514"
 	queryCanceled    = "57014" // by statement_timeout
 	lockNotAvailable = "55P03" // by lock_timeout
 	undefinedTable   = "42P01"

@@ -161,6 +161,63 @@ func (q *Queries) ListAttempts(ctx context.Context, transmissionID uuid.UUID) ([
 	return items, nil
 }
 
+const lockOutcome = `-- name: LockOutcome :one
+SELECT
+    o.patient_id,
+    (
+        t.status = 'transmitted'
+        OR $1::integer = 0
+            AND t.status = 'failed'
+            AND t.next_retry_at IS NULL
+            AND t.held_at IS NULL
+            AND t.error_class = $2
+        OR coalesce(
+            a.finished_at = greatest(a.started_at, $3::timestamptz)
+                AND a.error_class = $2
+                AND a.error_code = $4,
+            false
+        )
+    )::boolean AS stands
+FROM transmissions t
+JOIN observations o ON o.id = t.observation_id
+LEFT JOIN transmission_attempts a
+    ON a.transmission_id = t.id
+    AND a.delivery = $1::integer
+WHERE t.id = $5
+  AND t.observation_id = $6
+FOR UPDATE OF t
+`
+
+type LockOutcomeParams struct {
+	Delivery       int32
+	ErrorClass     string
+	FinishedAt     time.Time
+	ErrorCode      string
+	TransmissionID uuid.UUID
+	ObservationID  uuid.UUID
+}
+
+type LockOutcomeRow struct {
+	PatientID uuid.UUID
+	Stands    bool
+}
+
+// Locks a transmission whose delivery has ended, and reports whether the same outcome was recorded before. Delivery 0 is
+// none: the transmission ends between two deliveries.
+func (q *Queries) LockOutcome(ctx context.Context, arg LockOutcomeParams) (LockOutcomeRow, error) {
+	row := q.db.QueryRow(ctx, lockOutcome,
+		arg.Delivery,
+		arg.ErrorClass,
+		arg.FinishedAt,
+		arg.ErrorCode,
+		arg.TransmissionID,
+		arg.ObservationID,
+	)
+	var i LockOutcomeRow
+	err := row.Scan(&i.PatientID, &i.Stands)
+	return i, err
+}
+
 const markFound = `-- name: MarkFound :execrows
 WITH chart AS (
     UPDATE patient_charts c

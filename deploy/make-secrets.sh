@@ -2,8 +2,8 @@
 # Makes the secrets of a new installation in deploy/secrets/, and the key for eCW in backend/keys/private.pem.
 # A file that exists stays as it is. Run it again when a container cannot read .env or the key.
 #
-# The directories in deploy/certs/ and deploy/keyring/ stay empty here: `docker compose up` has the certificates made and
-# renewed in the ones, and the keyring in the other.
+# The directories in deploy/certs/, deploy/keyring/ and deploy/audit/ stay empty here: `docker compose up` has the certificates
+# made and renewed in the first, the keyring made in the second, and checkpoints of the audit trail appended in the third.
 #
 # Only their owner can open the directories. Every account can read the passwords in deploy/secrets/: PostgreSQL
 # and Temporal run in accounts of their own, and Docker shows each container only the files that it is given.
@@ -13,7 +13,7 @@ set -eu
 cd "$(dirname "$0")/.."
 umask 077
 mkdir -p deploy/secrets backend/keys deploy/certs/ca deploy/certs/postgres deploy/certs/temporal deploy/certs/temporal-ui \
-	deploy/certs/vantrexia deploy/certs/admin deploy/keyring
+	deploy/certs/vantrexia deploy/certs/admin deploy/keyring deploy/audit
 
 # secret MODE FILE COMMAND...: the output of the command becomes the secret.
 secret() {
@@ -66,6 +66,7 @@ elif [ "$(id -u)" -eq 0 ]; then
 	chown -R 65532:65532 .env backend/keys deploy/certs deploy/keyring deploy/secrets/database-url deploy/secrets/database-owner-url \
 		deploy/secrets/api-token-secret
 	chmod 0600 .env
+	chown -R 65532:65532 deploy/audit
 	echo ".env, backend/keys, deploy/certs, deploy/keyring and our secrets belong to the account of the containers"
 else
 	[ -z "$(tail -c 1 .env)" ] || echo >>.env

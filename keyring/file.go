@@ -314,11 +314,19 @@ func (k *keys) digests(data []byte) [][]byte {
 }
 
 func (k *keys) auditCode(data []byte) ([]byte, string) {
-	code, err := k.audit.ComputePrimaryPRF(data, 32)
+	code, err := k.audit.ComputePrimaryPRF(data, auditCodeLength)
 	if err != nil {
 		panic("HMAC-SHA256 gives 32 bytes of any input: " + err.Error())
 	}
 	return code, keyName(k.audit.PrimaryID)
+}
+
+func (k *keys) auditCodeWith(key string, data []byte) ([]byte, error) {
+	audit, ok := k.audit.PRFs[keyNumber(key)]
+	if !ok {
+		return nil, &MissingKeyError{Keyset: Audit, ID: key}
+	}
+	return audit.ComputePRF(data, auditCodeLength)
 }
 
 // digest returns the id of a key and the hash under it.

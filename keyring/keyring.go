@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -182,6 +183,9 @@ type Index struct {
 // hashLength is enough: among a billion values two have the same hash with a probability of 10⁻²¹.
 const hashLength = 16
 
+// auditCodeLength is the whole of an HMAC-SHA256.
+const auditCodeLength = 32
+
 // Index returns the index of a value. What says which kind of value it is, such as "patients.mrn": equal
 // values of two kinds or practices have different hashes.
 func (k *Keyring) Index(what, practice, value string) Index {
@@ -210,6 +214,19 @@ func (k *Keyring) Digests(what, practice, value string) [][]byte {
 // AuditCode returns the code of an entry of the audit trail, and the id of its key.
 func (k *Keyring) AuditCode(data []byte) (code []byte, key string) {
 	return k.current.Load().auditCode(data)
+}
+
+// AuditCodeWith returns the code under the key with that id. It returns a [*MissingKeyError] when the keyring lacks the
+// key.
+func (k *Keyring) AuditCodeWith(key string, data []byte) ([]byte, error) {
+	return k.current.Load().auditCodeWith(key, data)
+}
+
+// CheckAuditCode reports whether code is that of data under the key with that id. It returns a [*MissingKeyError]
+// when the keyring lacks the key.
+func (k *Keyring) CheckAuditCode(key string, code, data []byte) (bool, error) {
+	want, err := k.AuditCodeWith(key, data)
+	return hmac.Equal(code, want), err
 }
 
 // Keys describes the keys of all keysets: the order of [Keysets], and in each the oldest first.

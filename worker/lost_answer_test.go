@@ -20,9 +20,11 @@ func TestAFirstDeliveryToWhichTheDatabaseDoesNotAnswer(t *testing.T) {
 		query, statement string
 		prepare          func(*rig)
 	}{
-		"when it begins with a pass": {"beginDelivery", "", (*rig).manyPlaces},
-		"when it begins":             {"MarkSent", "commit", (*rig).onePlace},
-		"when it is recorded":        {"RecordDelivered", "", (*rig).manyPlaces},
+		"when it begins with a pass":      {"beginDelivery", "commit", (*rig).manyPlaces},
+		"before it begins with a pass":    {"beginDelivery", "addAuditEvent", (*rig).manyPlaces},
+		"when it begins":                  {"MarkSent", "commit", (*rig).onePlace},
+		"when it is recorded":             {"RecordDelivered", "commit", (*rig).manyPlaces},
+		"when it is about to be recorded": {"RecordDelivered", "", (*rig).manyPlaces},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -36,6 +38,8 @@ func TestAFirstDeliveryToWhichTheDatabaseDoesNotAnswer(t *testing.T) {
 			r.mustDeliver(run)
 			r.wantOnce(id)
 			r.checkDelivered(id, r.transmission(id), 1)
+			r.wantOneSuccess(id)
+			r.wantTrail()
 			if !cut.Load() {
 				t.Error("no answer was lost")
 			}

@@ -31,6 +31,7 @@ type config struct {
 	DatabaseURL       string          `env:"DATABASE_URL"`
 	DatabaseURLFile   string          `env:"DATABASE_URL_FILE"`
 	KeyringFile       string          `env:"KEYRING_FILE" envDefault:".local/keyring.json"`
+	CheckpointsFile   string          `env:"AUDIT_CHECKPOINTS_FILE"`
 	UnencryptedHosts  []string        `env:"ALLOW_UNENCRYPTED_HOSTS"`
 	TemporalAddress   string          `env:"TEMPORAL_ADDRESS"`
 	TemporalNamespace string          `env:"TEMPORAL_NAMESPACE" envDefault:"default"`
@@ -135,6 +136,7 @@ type retainConfig struct {
 	Imports         time.Duration `env:"IMPORTS" envDefault:"2160h"`
 	Attempts        time.Duration `env:"ATTEMPTS" envDefault:"17520h"`
 	Readings        time.Duration `env:"READINGS" envDefault:"0"`
+	Audit           time.Duration `env:"AUDIT" envDefault:"61488h"`
 	// Histories are kept by Temporal; 0 leaves that as it is.
 	Histories time.Duration `env:"HISTORIES"`
 }
@@ -143,20 +145,25 @@ type retainConfig struct {
 // under way with the data of a day is over by then.
 const leastRetained = 24 * time.Hour
 
+// leastAudit is six years, for which 45 CFR 164.316(b)(2)(i) has the audit trail kept. The database drops nothing younger either.
+const leastAudit = 2192 * 24 * time.Hour
+
 func (c retainConfig) check() (errs []error) {
 	for _, kept := range []struct {
 		setting string
 		time    time.Duration
+		least   time.Duration
 		remedy  string
 	}{
-		{"RETAIN_IDEMPOTENCY_KEYS", c.IdempotencyKeys, "for example 168h, or 0 to keep them for ever"},
-		{"RETAIN_IMPORTS", c.Imports, "for example 2160h, or 0 to keep them for ever"},
-		{"RETAIN_ATTEMPTS", c.Attempts, "for example 17520h, or 0 to keep them for ever"},
-		{"RETAIN_READINGS", c.Readings, "for example 87600h, or 0 to keep them for ever"},
-		{"RETAIN_HISTORIES", c.Histories, "for example 720h, or leave it out"},
+		{"RETAIN_IDEMPOTENCY_KEYS", c.IdempotencyKeys, leastRetained, "for example 168h, or 0 to keep them for ever"},
+		{"RETAIN_IMPORTS", c.Imports, leastRetained, "for example 2160h, or 0 to keep them for ever"},
+		{"RETAIN_ATTEMPTS", c.Attempts, leastRetained, "for example 17520h, or 0 to keep them for ever"},
+		{"RETAIN_READINGS", c.Readings, leastRetained, "for example 87600h, or 0 to keep them for ever"},
+		{"RETAIN_AUDIT", c.Audit, leastAudit, "which is the six years of 45 CFR 164.316, or 0 to keep it for ever"},
+		{"RETAIN_HISTORIES", c.Histories, leastRetained, "for example 720h, or leave it out"},
 	} {
-		if kept.time != 0 && kept.time < leastRetained {
-			errs = append(errs, fmt.Errorf("%s %s is too short: use %.0fh or more, %s", kept.setting, kept.time, leastRetained.Hours(), kept.remedy))
+		if kept.time != 0 && kept.time < kept.least {
+			errs = append(errs, fmt.Errorf("%s %s is too short: use %.0fh or more, %s", kept.setting, kept.time, kept.least.Hours(), kept.remedy))
 		}
 	}
 	return errs

@@ -97,7 +97,7 @@ func prepareDev(cfg *config, log *slog.Logger, withSandbox bool) (ports, error) 
 	if err := makeSecrets(*cfg); err != nil {
 		return opened, err
 	}
-	return opened, cfg.checkSecrets(log)
+	return opened, errors.Join(cfg.checkSecrets(log), cfg.checkCheckpoints(log))
 }
 
 // connectDev connects to the database and to Temporal, and brings both up to date.
@@ -131,6 +131,7 @@ func devRoles(d dependencies, p ports) (roles []role) {
 		roles = append(roles, role{"codec", func(ctx context.Context) error { return serveCodec(ctx, d.cfg, p.codec) }})
 	}
 	return append(roles,
+		role{"audit trail", func(ctx context.Context) error { return sealTrail(ctx, d) }},
 		role{"worker", func(ctx context.Context) error { return runWorker(ctx, d) }},
 		role{"API", func(ctx context.Context) error { return serveAPI(ctx, d, p.api) }},
 	)

@@ -150,3 +150,14 @@ func (c config) ecwKeyStatus() ([]keydir.Key, error) {
 	}
 	return keys, nil
 }
+
+// signingKeyNames names the key that signs for eCW, for the audit trail.
+func (c config) signingKeyNames() (names []string) {
+	keys, _ := c.ecwKeyStatus()
+	for _, key := range keys {
+		if key.State == keydir.Signing {
+			names = append(names, "ecw/"+key.ID)
+		}
+	}
+	return names
+}

@@ -42,7 +42,8 @@ the copies of the database, see "vantrexia keys escrow".`,
 			if err := createKeyring(cfg.KeyringFile); err != nil {
 				return fmt.Errorf("KEYRING_FILE: %w", err)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "keyring written to %s: make a copy of it with `vantrexia keys escrow`\n", cfg.KeyringFile)
+			fmt.Fprintf(cmd.ErrOrStderr(), "keyring written to %s: make a copy of it with `vantrexia keys escrow`. "+
+				"This is not recorded in the audit trail, which begins with `vantrexia migrate`\n", cfg.KeyringFile)
 			return nil
 		},
 	}
@@ -83,6 +84,7 @@ To restore it: age --decrypt --identity KEY --output keyring.json COPY`,
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "copy written to %s: keep it apart from the copies of the database\n", out)
+			cfg.recordKeys(cmd.Context(), cmd.ErrOrStderr(), cfg.keysChanged("escrow"))
 			return nil
 		},
 	}
@@ -179,14 +181,20 @@ Then run "vantrexia keys reencrypt" and, days later, "vantrexia keys retire".`,
 			}
 
 			from := time.Now().Add(after)
+			var added []string
 			for _, arg := range args {
 				var id string
 				if content, id, err = keyring.Rotate(content, keyring.Keyset(arg), from); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s encrypts from %s on\n", arg, id, from.UTC().Format(time.RFC3339))
+				added = append(added, keyName(keyring.Keyset(arg), id))
 			}
-			return putKeyring(cmd.ErrOrStderr(), cfg, content, out)
+			if err := putKeyring(cmd.ErrOrStderr(), cfg, content, out); err != nil {
+				return err
+			}
+			cfg.recordKeys(cmd.Context(), cmd.ErrOrStderr(), cfg.keysChanged("rotate", added...))
+			return nil
 		},
 	}
 	rotate.Flags().DurationVar(&after, "after", settleTime, "when the new keys are used")

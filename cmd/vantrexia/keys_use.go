@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/worker"
@@ -147,8 +147,6 @@ func (u keyUsers) needed(ctx context.Context, key keyring.Key, uses []db.Use) (n
 		}
 	}
 	switch {
-	case key.Keyset == keyring.Audit:
-		needed = append(needed, "the audit trail, as long as it is kept")
 	case key.Keyset == keyring.Temporal && key.InUse:
 		needed = append(needed, "new workflows")
 	case key.Keyset == keyring.Temporal:
@@ -208,6 +206,9 @@ skipped. The schedules in Temporal are written anew too. Workflows keep their ke
 			}
 			defer u.close()
 
+			if err := audit.RecordNow(cmd.Context(), u.store, u.cfg.keysChanged("reencrypt")); err != nil {
+				return err
+			}
 			bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionSetDescription("rows"),
 				progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"),
 				progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
@@ -247,6 +248,7 @@ func keysRetireCommand() *cobra.Command {
 		Use:   "retire KEYSET KEY",
 		Short: "Remove an old key that nothing needs any more",
 		Long: `Removes a key from KEYRING_FILE, when no row, no open workflow and no history that is kept needs it; otherwise it says what does.
+A key of the audit trail is needed as long as a row or a checkpoint bears it: for ever, if it was ever used.
 "vantrexia keys status" lists the keys. Copies of the database that are older than the last "vantrexia keys reencrypt" need the key:
 keep the copy of the keyring from before as long as them.`,
 		Example: "  vantrexia keys retire columns 1a2b3c4d",
@@ -272,6 +274,9 @@ keep the copy of the keyring from before as long as them.`,
 			if content, err = keyring.Retire(content, set, id); err != nil {
 				return err
 			}
+			if err := audit.RecordNow(cmd.Context(), u.store, u.cfg.keysChanged("retire", keyName(set, id))); err != nil {
+				return err
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s is removed\n", set, id)
 			return putKeyring(cmd.ErrOrStderr(), u.cfg, content, out)
 		},
@@ -291,8 +296,6 @@ func (u keyUsers) checkUnneeded(ctx context.Context, set keyring.Keyset, id stri
 
 	next := u.next(key)
 	switch {
-	case set == keyring.Audit:
-		return errors.New("the audit trail needs its keys as long as it is kept: they are not retired")
 	case key.InUse:
 		return fmt.Errorf("the key %s is in use: rotate the keyset %q first", id, set)
 	case key.UsedFrom.After(time.Now()):
@@ -321,6 +324,8 @@ func (u keyUsers) checkUnneeded(ctx context.Context, set keyring.Keyset, id stri
 			remedy += "; idempotency keys and failed sign-ins are deleted by themselves, after RETAIN_IDEMPOTENCY_KEYS"
 		case keyring.Temporal:
 			remedy = "try again when the histories have expired (RETAIN_HISTORIES)"
+		case keyring.Audit:
+			remedy = "keep it, for without it the audit trail cannot be verified"
 		}
 		return fmt.Errorf("the key %s is needed by %s: %s", id, strings.Join(needed, ", "), remedy)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/worker"
 )
@@ -50,6 +51,12 @@ func migrateDatabase(ctx context.Context, cfg config, keys *keyring.Keyring, out
 		return err
 	}
 
+	if count > 0 {
+		migrated := cfg.byOperator(audit.SchemaMigrate, fmt.Sprintf("%d migrations", count))
+		if err := audit.RecordNow(ctx, store, migrated); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(out, "%d migrations run; the schema is up to date.\n", count)
 	return nil
 }

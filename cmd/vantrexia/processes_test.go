@@ -7,12 +7,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/devstack"
+	"github.com/vantrexia/vantrexia/keyring"
 	"github.com/vantrexia/vantrexia/keyring/keyringtest"
 )
 
@@ -22,9 +25,11 @@ func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
 	temporalAddress, apiAddress, sandboxAddress, healthAddress := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
+	database, keyringFile, checkpoints := stack.Postgres(t), keyringtest.File(t), filepath.Join(dir, "checkpoints")
 	settings := append(devstack.SandboxSettings(sandboxAddress, apiAddress),
-		"KEYRING_FILE="+keyringtest.File(t), "DATABASE_URL="+stack.Postgres(t),
+		"KEYRING_FILE="+keyringFile, "DATABASE_URL="+database,
 		"TEMPORAL_ADDRESS="+temporalAddress,
+		"AUDIT_CHECKPOINTS_FILE="+checkpoints,
 		"API_ADDRESS="+apiAddress,
 		"API_TOKEN_SECRET="+strings.Repeat("s", 32),
 	)
@@ -34,6 +39,8 @@ func TestSeparateProcesses(t *testing.T) {
 	mustSay(t, run(t, dir, settings, "worker"), 1, "keys generate")
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "private key written")
 	mustSay(t, run(t, dir, settings, "health"), 1, apiAddress)
+	nowhere := append(slices.Clone(settings), "AUDIT_CHECKPOINTS_FILE="+filepath.Join(dir, "nowhere", "checkpoints"))
+	mustSay(t, run(t, dir, nowhere, "worker"), 1, "AUDIT_CHECKPOINTS_FILE")
 
 	ehr := start(t, dir, settings, "sandbox")
 	ehr.await(t, &ehr.stderr, "listening")
@@ -79,6 +86,25 @@ func TestSeparateProcesses(t *testing.T) {
 		if code := p.wait(t); code != 0 {
 			t.Errorf("SIGTERM ended vantrexia %s with %d, want 0\n%s", p.cmd.Args[1], code, p.stderr.text())
 		}
+	}
+	checkSealed(t, database, keyringFile, checkpoints)
+}
+
+// checkSealed checks that processes which have ended in order left nothing of the audit trail unsealed, and that the checkpoints
+// in the file are those of the trail.
+func checkSealed(t *testing.T, database, keyringFile, checkpoints string) {
+	t.Helper()
+	keys, err := keyring.Open(keyringFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := audit.ReadCheckpoints(text(t, checkpoints))
+	report, err := audit.Verify(t.Context(), storeWith(t, database, keyringFile), keys, devstack.SandboxPractice, outside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Rows == 0 || report.Sealed != report.Rows || report.Outside == 0 || len(report.Findings) > 0 {
+		t.Errorf("the audit trail is %+v, want all of it sealed, with checkpoints outside, and nothing found", report)
 	}
 }
 

@@ -65,7 +65,11 @@ Without ECW_KEYS_DIR it prints the steps, with the settings to change.`,
 				cfg.printRotation(cmd.OutOrStdout(), keydir.NextID(kid, keys), wait)
 				return nil
 			}
-			return cfg.rotateECW(cmd.Context(), cmd.OutOrStdout(), kid, wait)
+			if err := cfg.rotateECW(cmd.Context(), cmd.OutOrStdout(), kid, wait); err != nil {
+				return err
+			}
+			cfg.recordKeys(cmd.Context(), cmd.ErrOrStderr(), cfg.keysChanged("rotate", cfg.signingKeyNames()...))
+			return nil
 		},
 	}
 

@@ -110,6 +110,9 @@ func serve(ctx context.Context, p parts) error {
 	if err := p.check(cfg, log); err != nil {
 		return err
 	}
+	if err := cfg.checkCheckpoints(log); err != nil {
+		return err
+	}
 
 	d := dependencies{cfg: cfg, log: log, working: new(atomic.Bool)}
 	defer d.close()
@@ -146,6 +149,8 @@ func serveRoles(ctx context.Context, d dependencies, p parts) ([]role, error) {
 		return nil, databaseError(err)
 	}
 
+	roles = append(roles, role{"audit trail", after(migrated, func(ctx context.Context) error { return sealTrail(ctx, d) })})
+
 	if d.cfg.HealthAddress != "" {
 		listener, err := listen(d.cfg.HealthAddress, "HEALTH_ADDRESS")
 		if err != nil {
@@ -158,14 +163,7 @@ func serveRoles(ctx context.Context, d dependencies, p parts) ([]role, error) {
 	}
 
 	if p.worker {
-		roles = append(roles, role{"worker", func(ctx context.Context) error {
-			select {
-			case <-migrated:
-				return runWorker(ctx, d)
-			case <-ctx.Done():
-				return nil
-			}
-		}})
+		roles = append(roles, role{"worker", after(migrated, func(ctx context.Context) error { return runWorker(ctx, d) })})
 	}
 
 	if p.api {
@@ -182,6 +180,18 @@ func serveRoles(ctx context.Context, d dependencies, p parts) ([]role, error) {
 type role struct {
 	name string
 	run  func(context.Context) error
+}
+
+// after waits before it runs a role.
+func after(ready <-chan struct{}, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-ready:
+			return run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // runRoles starts the roles in order and runs them until ctx ends or one of them ends. Then it stops them in

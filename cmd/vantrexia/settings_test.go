@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -198,6 +199,8 @@ func TestBoundsOfSettings(t *testing.T) {
 		{"RETAIN_IMPORTS", func(c *config) { c.Retain.Imports = 24*time.Hour - 1 }},
 		{"RETAIN_ATTEMPTS", func(c *config) { c.Retain.Attempts = 24*time.Hour - 1 }},
 		{"RETAIN_READINGS", func(c *config) { c.Retain.Readings = -24 * time.Hour }},
+		{"", func(c *config) { c.Retain.Audit = 2192 * 24 * time.Hour }},
+		{"RETAIN_AUDIT", func(c *config) { c.Retain.Audit = 2192*24*time.Hour - 1 }},
 		{"RETAIN_HISTORIES", func(c *config) { c.Retain.Histories = 24*time.Hour - 1 }},
 		{"", func(c *config) { c.Door.Ingestion, c.Door.Callers, c.Door.Anonymous, c.Door.SignIn = 0, 0, 0, 0 }},
 		{"API_INGESTION_LIMIT", func(c *config) { c.Door.Ingestion = -1 }},
@@ -312,6 +315,7 @@ func TestRetainedTimesReachThePrune(t *testing.T) {
 		"RETAIN_IMPORTS":          "26h",
 		"RETAIN_ATTEMPTS":         "27h",
 		"RETAIN_READINGS":         "28h",
+		"RETAIN_AUDIT":            "60000h",
 		"RETAIN_HISTORIES":        "29h",
 	} {
 		t.Setenv(name, value)
@@ -325,6 +329,7 @@ func TestRetainedTimesReachThePrune(t *testing.T) {
 		Imports:         26 * time.Hour,
 		Attempts:        27 * time.Hour,
 		Readings:        28 * time.Hour,
+		Audit:           60_000 * time.Hour,
 	}
 	if got := (dependencies{cfg: cfg}).prune(nil).Keep; got != want {
 		t.Errorf("the prune keeps %+v, want %+v", got, want)
@@ -336,6 +341,33 @@ func TestRetainedTimesReachThePrune(t *testing.T) {
 	t.Setenv("RETAIN_IMPORTS", "90d")
 	if _, err := loadConfig(); err == nil || !strings.HasPrefix(err.Error(), "RETAIN_IMPORTS cannot be read; .env.example shows its form") {
 		t.Errorf("90d is refused with %v", err)
+	}
+}
+
+// TestCheckpointsHaveAPlaceOutside: a practice is told when nothing but the database and the log has them.
+func TestCheckpointsHaveAPlaceOutside(t *testing.T) {
+	t.Parallel()
+	place := filepath.Join(t.TempDir(), "checkpoints")
+	for _, tc := range []struct {
+		environment, file string
+		warns             bool
+	}{
+		{"production", "", true},
+		{"production", place, false},
+		{"staging", "", false},
+	} {
+		var said bytes.Buffer
+		cfg := config{CheckpointsFile: tc.file, ECW: ecwConfig{Environment: tc.environment}}
+		if err := cfg.checkCheckpoints(slog.New(slog.NewTextHandler(&said, nil))); err != nil {
+			t.Error(err)
+		}
+		if warned := strings.Contains(said.String(), "set AUDIT_CHECKPOINTS_FILE"); warned != tc.warns {
+			t.Errorf("in %s with the file %q it says %q", tc.environment, tc.file, said.String())
+		}
+	}
+	cfg := config{CheckpointsFile: filepath.Join(place, "file")}
+	if err := cfg.checkCheckpoints(slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "AUDIT_CHECKPOINTS_FILE") {
+		t.Errorf("a place that is none is refused with %v", err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os/user"
 
 	"github.com/google/uuid"
 
@@ -36,11 +35,12 @@ func newPeople(cfg config, store *db.Store, log *slog.Logger) (*account.People, 
 	return account.NewPeople(account.Config{Store: store, PracticeCode: cfg.ECW.PracticeCode, Logger: log})
 }
 
-// localBy names the operating system's user, as far as that is known.
+// localBy names the operator, as far as that is known.
 func localBy(reason string) account.By {
-	by := account.By{Actor: account.Local, Reason: reason}
-	if who, err := user.Current(); err == nil {
-		by.Actor += ":" + who.Username
+	who, machine := operator()
+	by := account.By{Actor: account.Local, Address: machine, Reason: reason}
+	if who != "" {
+		by.Actor += ":" + who
 	}
 	return by
 }

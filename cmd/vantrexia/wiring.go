@@ -129,6 +129,7 @@ func (d dependencies) prune(log *slog.Logger) *activities.Prune {
 			Imports:         d.cfg.Retain.Imports,
 			Attempts:        d.cfg.Retain.Attempts,
 			Readings:        d.cfg.Retain.Readings,
+			Audit:           d.cfg.Retain.Audit,
 		},
 		Logger: log,
 	}

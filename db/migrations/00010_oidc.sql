@@ -31,6 +31,6 @@ CREATE TABLE oidc_sign_ins (
 -- The oldest sign-ins, which are deleted first.
 CREATE INDEX oidc_sign_ins_oldest ON oidc_sign_ins (expires_at);
 
--- When a session ends, however often it is refreshed. Null: only when it is refreshed no more. Somebody who
--- has left the practice cannot sign in at its provider again, and so is out by then.
+-- When a session ends, however often it is refreshed. Somebody who has left the practice cannot sign in at its
+-- provider again, and so is out by then. A session from before this column has none, and is over.
 ALTER TABLE sessions ADD COLUMN sign_in_again_at timestamptz;

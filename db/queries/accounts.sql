@@ -158,7 +158,7 @@ VALUES (
     @id,
     @user_id,
     now() + sqlc.arg(lasts_seconds)::float8 * interval '1 second',
-    now() + sqlc.narg(sign_in_again_seconds)::float8 * interval '1 second'
+    now() + sqlc.arg(sign_in_again_seconds)::float8 * interval '1 second'
 );
 
 -- name: AddRefreshToken :exec
@@ -182,7 +182,7 @@ WHERE t.token_hash = @token_hash
   AND t.expires_at > now()
   AND s.id = t.session_id
   AND s.ended_at IS NULL
-  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
+  AND s.sign_in_again_at > now()
   AND u.practice_code = @practice_code
   AND u.disabled_at IS NULL
 RETURNING t.session_id, u.id AS user_id, u.role;
@@ -205,7 +205,7 @@ FROM sessions s
 JOIN users u ON u.id = s.user_id
 WHERE s.id = @session_id
   AND s.ended_at IS NULL
-  AND (s.sign_in_again_at IS NULL OR s.sign_in_again_at > now())
+  AND s.sign_in_again_at > now()
   AND u.id = @user_id
   AND u.practice_code = @practice_code
   AND u.disabled_at IS NULL;

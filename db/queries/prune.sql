@@ -80,7 +80,7 @@ FROM looked last
 ORDER BY last.started_at DESC, last.transmission_id DESC, last.delivery DESC
 LIMIT 1;
 
--- name: PruneReadings :execrows
+-- name: PruneReadings :many
 -- Deletes readings with their transmissions, attempts and idempotency keys, oldest delivery first. Only
 -- readings are found that eCW has acknowledged. They have no transmission under way, and get none any more:
 -- transmissions_one_live sees to that. The patient keeps the time of the newest of them. One of them that
@@ -114,7 +114,8 @@ WITH old AS MATERIALIZED (
 )
 DELETE FROM observations o
 USING old
-WHERE o.id = old.observation_id;
+WHERE o.id = old.observation_id
+RETURNING o.id, o.patient_id;
 
 -- name: OldestIdempotencyKey :one
 SELECT created_at

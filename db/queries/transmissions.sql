@@ -117,6 +117,34 @@ WHERE t.id = a.transmission_id
   AND a.delivery = @delivery
   AND t.observation_id = @observation_id;
 
+-- name: LockOutcome :one
+-- Locks a transmission whose delivery has ended, and reports whether the same outcome was recorded before. Delivery 0 is
+-- none: the transmission ends between two deliveries.
+SELECT
+    o.patient_id,
+    (
+        t.status = 'transmitted'
+        OR @delivery::integer = 0
+            AND t.status = 'failed'
+            AND t.next_retry_at IS NULL
+            AND t.held_at IS NULL
+            AND t.error_class = @error_class
+        OR coalesce(
+            a.finished_at = greatest(a.started_at, @finished_at::timestamptz)
+                AND a.error_class = @error_class
+                AND a.error_code = @error_code,
+            false
+        )
+    )::boolean AS stands
+FROM transmissions t
+JOIN observations o ON o.id = t.observation_id
+LEFT JOIN transmission_attempts a
+    ON a.transmission_id = t.id
+    AND a.delivery = @delivery::integer
+WHERE t.id = @transmission_id
+  AND t.observation_id = @observation_id
+FOR UPDATE OF t;
+
 -- name: FinishAttempt :execrows
 UPDATE transmission_attempts a
 SET

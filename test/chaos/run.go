@@ -91,6 +91,11 @@ func runIn(ctx context.Context, cfg config, p plan, dir string, log *slog.Logger
 	v, err = witnesses.Judge(ctx, devices)
 	v.Openings = openings()
 	v.Problems = append(v.Problems, needless(v.Failed)...)
+	if err != nil {
+		return v, err
+	}
+	problems, err := s.checkTrail(ctx)
+	v.Problems = append(v.Problems, problems...)
 	return v, err
 }
 

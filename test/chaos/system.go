@@ -38,6 +38,7 @@ type system struct {
 	ehr       ehr
 	vantrexia devstack.Vantrexia
 	temporal  client.Client
+	database  string // URL
 	dir       string
 	log       *slog.Logger
 	ports     map[string]int
@@ -66,8 +67,7 @@ func startSystem(ctx context.Context, cfg config, e ehr, dir string, log *slog.L
 		return s, err
 	}
 
-	database, err := s.startServers(ctx)
-	if err != nil {
+	if s.database, err = s.startServers(ctx); err != nil {
 		return s, err
 	}
 
@@ -82,7 +82,7 @@ func startSystem(ctx context.Context, cfg config, e ehr, dir string, log *slog.L
 	s.vantrexia, err = devstack.Install(ctx, devstack.Vantrexia{
 		Binary:   cfg.Binary,
 		Dir:      dir,
-		Settings: s.environment(database),
+		Settings: s.environment(),
 	}, s.address(sandboxPart), s.address(firstAPI))
 	if err != nil {
 		return s, err
@@ -146,9 +146,10 @@ func (s *system) startServers(ctx context.Context) (string, error) {
 }
 
 // environment returns the settings of every role, except for those of devstack.SandboxSettings.
-func (s *system) environment(database string) []string {
+func (s *system) environment() []string {
 	return []string{
-		"DATABASE_URL=" + database,
+		"DATABASE_URL=" + s.database,
+		"AUDIT_CHECKPOINTS_FILE=" + s.checkpoints(),
 		"TEMPORAL_ADDRESS=" + s.address(temporalPart),
 		"DRAIN_TIMEOUT=" + drainTimeout.String(),
 		"API_TOKEN_SECRET=" + strings.Repeat("chaos", 8),
