@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate histories fuzz chaos cluster test-cluster bench bench-go clean
+.PHONY: help run build reproducible test lint generate histories fuzz chaos cluster test-cluster bench bench-go clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ run: ## run everything in this terminal, until Ctrl-C
 	@exec bin/vantrexia dev
 
 build: bin/vantrexia ## build bin/vantrexia
+
+reproducible: ## build the commit twice, in two directories and with an empty cache: are the binaries the same?
+	GO="$(GO)" tools/reproducible.sh
 
 test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Temporal
 	$(GO) test -race -timeout 20m ./...
@@ -76,10 +79,14 @@ bench-go: ## Go benchmarks: transform, assertion, request decoding, judge
 clean: ## remove what was built; .local/ with its data stays
 	rm -rf bin
 
+# The binary depends on the commit and on Go, and on neither the machine nor the directory: `make reproducible`.
+# A copy without a history, or one that git does not trust, is built without naming its commit.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(shell git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo true || echo false)
+
 # go build knows what has changed, so it is asked every time.
 .PHONY: bin/vantrexia
 bin/vantrexia:
-	@$(GO) build -o $@ ./cmd/vantrexia
+	@$(BUILD) -o $@ ./cmd/vantrexia
 
 bin/temporaldev: $(wildcard tools/temporaldev/*.go) tools/temporaldev/go.mod tools/temporaldev/go.sum
 	@tools/build-with-progress.sh "Building Temporal (first time only, about 5 minutes)" tools/temporaldev . $@ -trimpath -ldflags='-s -w'

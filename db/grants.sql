@@ -65,6 +65,22 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- Functions that run as the owner, such as those of the trail's months, are not for everybody.
+    FOR it IN
+        SELECT oid::regprocedure AS name
+        FROM pg_proc
+        WHERE pronamespace = home::regnamespace
+          AND prosecdef
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', it.name);
+        FOREACH named IN ARRAY roles LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', it.name, named);
+        END LOOP;
+        IF runtime = ANY (roles) THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', it.name, runtime);
+        END IF;
+    END LOOP;
+
     IF readonly <> ALL (roles) THEN
         RETURN;
     END IF;

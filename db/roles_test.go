@@ -154,6 +154,7 @@ func TestTheRuntimeAccountServesAndErasesNothing(t *testing.T) {
 	in.do(conn, "INSERT INTO audit_made VALUES (1, '2026-11-02')")
 	in.do(conn, "INSERT INTO audit_other (note) VALUES ('n')")
 	in.do(conn, "SELECT * FROM audit_made, audit_other, account_events")
+	in.do(conn, "SELECT audit_add_months(3), audit_drop_month(2557)")
 
 	for _, table := range []string{"account_events", "audit_made", "audit_made_2026_11", "audit_other"} {
 		for _, statement := range []string{
@@ -254,7 +255,7 @@ func TestPeopleWhoLookChangeNothing(t *testing.T) {
 		"SELECT * FROM idempotency_keys", "SELECT * FROM oidc_sign_ins", "SELECT * FROM keyring_mark", "SELECT * FROM pg_authid",
 		"SELECT nextval('transmission_numbers')", "CREATE TABLE more (id int)", "CREATE TEMPORARY TABLE more (id int)",
 		"SELECT * FROM audit_made_2026_11", "SELECT id FROM transmissions FOR UPDATE", "SET ROLE vantrexia_runtime",
-		"UPDATE users SET role = 'admin'",
+		"UPDATE users SET role = 'admin'", "SELECT audit_drop_month(2192)", "SELECT audit_add_months(1)",
 	} {
 		mustRefuse(t, conn, statement)
 	}

@@ -101,7 +101,7 @@ explains them all.`,
 	root.AddCommand(
 		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
 		simulateCommand(), tokenCommand(), keysCommand(), certsCommand(), usersCommand(), apiKeysCommand(), codecCommand(),
-		auditCommand(),
+		auditCommand(), versionCommand(),
 	)
 	return root
 }

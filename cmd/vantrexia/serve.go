@@ -75,6 +75,17 @@ signal ends it at once.`,
 // parts says which parts a process runs.
 type parts struct{ api, worker bool }
 
+// String is the name of the command that runs them.
+func (p parts) String() string {
+	switch p {
+	case parts{api: true}:
+		return "api"
+	case parts{worker: true}:
+		return "worker"
+	}
+	return "serve"
+}
+
 // check returns an error for a key or a secret that cannot be used, before the process waits for anything.
 func (p parts) check(cfg config, log *slog.Logger) error {
 	if p.api {
@@ -125,6 +136,7 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	}
 
+	thisBuild().log(log, p.String())
 	fitMemory(ctx, log)
 	return runRoles(ctx, roles)
 }
