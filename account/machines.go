@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -98,16 +99,23 @@ func (m *Machines) CreateKey(ctx context.Context, k NewKey, by By) (db.APIKey, s
 	if devices == nil {
 		devices = []string{}
 	}
-	row, err := m.store.CreateAPIKey(ctx, db.CreateAPIKeyParams{
-		PracticeCode: m.practiceCode,
-		Name:         k.Name,
-		Role:         string(k.Role),
-		Devices:      devices,
-		Prefix:       text[:shownKeyChars],
-		KeyHash:      keyHash(text),
-		CreatedBy:    by.Actor,
-		Reason:       by.Reason,
-		ExpiresAt:    k.ExpiresAt,
+	var row db.APIKey
+	err = m.store.InTx(ctx, func(q *db.Queries) (err error) {
+		row, err = q.CreateAPIKey(ctx, db.CreateAPIKeyParams{
+			PracticeCode: m.practiceCode,
+			Name:         k.Name,
+			Role:         string(k.Role),
+			Devices:      devices,
+			Prefix:       text[:shownKeyChars],
+			KeyHash:      keyHash(text),
+			CreatedBy:    by.Actor,
+			Reason:       by.Reason,
+			ExpiresAt:    k.ExpiresAt,
+		})
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, by.event(m.practiceCode, audit.APIKeyCreate, apiKeyResource, row.ID.String()))
 	})
 	if err != nil {
 		return db.APIKey{}, "", fmt.Errorf("store an API key: %w", err)
@@ -132,11 +140,18 @@ func (m *Machines) Key(ctx context.Context, id uuid.UUID) (db.APIKey, error) {
 
 // RevokeKey ends the use of an API key, for good. This process refuses it at once, others within five seconds.
 func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKey, error) {
-	row, err := m.store.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{
-		PracticeCode: m.practiceCode,
-		ID:           id,
-		RevokedBy:    &by.Actor,
-		RevokeReason: by.Reason,
+	var row db.APIKey
+	err := m.store.InTx(ctx, func(q *db.Queries) (err error) {
+		row, err = q.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{
+			PracticeCode: m.practiceCode,
+			ID:           id,
+			RevokedBy:    &by.Actor,
+			RevokeReason: by.Reason,
+		})
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, by.event(m.practiceCode, audit.APIKeyRevoke, apiKeyResource, id.String()))
 	})
 	if db.IsNotFound(err) {
 		return row, ErrUnknownKey
@@ -151,7 +166,7 @@ func (m *Machines) RevokeKey(ctx context.Context, id uuid.UUID, by By) (db.APIKe
 }
 
 // CheckKey returns the caller that an API key stands for, or [ErrKeyInvalid], also for a key of another
-// practice. [ErrKeyMistyped] is found without the database.
+// practice; with the caller for whom it was, if it is revoked or has expired. [ErrKeyMistyped] is found without the database.
 func (m *Machines) CheckKey(ctx context.Context, text string) (Caller, error) {
 	if !wellFormed(text) {
 		return Caller{}, ErrKeyMistyped
@@ -165,21 +180,38 @@ func (m *Machines) CheckKey(ctx context.Context, text string) (Caller, error) {
 
 	row, err := m.store.FindAPIKey(ctx, db.FindAPIKeyParams{PracticeCode: m.practiceCode, KeyHash: hash})
 	if db.IsNotFound(err) {
-		return Caller{}, ErrKeyInvalid
+		return m.formerCaller(ctx, hash)
 	}
 	if err != nil {
 		return Caller{}, fmt.Errorf("look an API key up: %w", err)
 	}
 
-	caller := Caller{
-		Subject: keySubject + row.ID.String(),
-		Role:    Role(row.Role),
-		TokenID: row.ID.String(),
-		Devices: row.Devices,
-	}
+	caller := keyCaller(row.ID, row.Role)
+	caller.Devices = row.Devices
 	m.keys.put(string(hash), knownKey{caller, row.ExpiresAt}, now)
 	go m.touch(context.WithoutCancel(ctx), row.ID) // no request waits for it
 	return caller, nil
+}
+
+// keyCaller is who uses an API key.
+func keyCaller(id uuid.UUID, role string) Caller {
+	return Caller{
+		Subject: keySubject + id.String(),
+		Role:    Role(role),
+		TokenID: id.String(),
+	}
+}
+
+// formerCaller refuses a key that may not be used, and says whose it was.
+func (m *Machines) formerCaller(ctx context.Context, hash []byte) (Caller, error) {
+	row, err := m.store.WhoseAPIKey(ctx, db.WhoseAPIKeyParams{PracticeCode: m.practiceCode, KeyHash: hash})
+	if db.IsNotFound(err) {
+		return Caller{}, ErrKeyInvalid
+	}
+	if err != nil {
+		return Caller{}, fmt.Errorf("look a former API key up: %w", err)
+	}
+	return keyCaller(row.ID, row.Role), ErrKeyInvalid
 }
 
 // touch notes that a key is used, beside the request.
@@ -194,12 +226,18 @@ func (m *Machines) touch(ctx context.Context, id uuid.UUID) {
 // Deny refuses a token from now on, by its id (jti). This process refuses it at once, others within five
 // seconds.
 func (m *Machines) Deny(ctx context.Context, tokenID string, by By) error {
-	err := m.store.DenyToken(ctx, db.DenyTokenParams{
-		PracticeCode: m.practiceCode,
-		TokenID:      tokenID,
-		ExpiresAt:    time.Now().Add(MaxTokenLife + clockLeeway), // no token of today is good any longer
-		DeniedBy:     by.Actor,
-		Reason:       by.Reason,
+	err := m.store.InTx(ctx, func(q *db.Queries) error {
+		err := q.DenyToken(ctx, db.DenyTokenParams{
+			PracticeCode: m.practiceCode,
+			TokenID:      tokenID,
+			ExpiresAt:    time.Now().Add(MaxTokenLife + clockLeeway), // no token of today is good any longer
+			DeniedBy:     by.Actor,
+			Reason:       by.Reason,
+		})
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, by.event(m.practiceCode, audit.TokenRevoke, tokenResource, tokenID))
 	})
 	if err != nil {
 		return fmt.Errorf("deny a token: %w", err)

@@ -73,7 +73,7 @@ func (o *OIDC) signIn(ctx context.Context, who person, by By) (in SignedIn, err 
 		if in.User, refused, err = o.admit(ctx, q, who, by); err != nil || refused != nil {
 			return err
 		}
-		in.Tokens, err = o.people.startSession(ctx, q, in.User, oidcSessionFor)
+		in.Tokens, err = o.people.startSession(ctx, q, in.User, entry{how: ActorOIDC, address: by.Address, most: oidcSessionFor})
 		return err
 	})
 	if err != nil {

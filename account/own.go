@@ -51,7 +51,7 @@ func (p *People) ChangePassword(ctx context.Context, c Caller, old, password str
 	}
 
 	t := try{email: user.Email, password: old, address: c.Address}
-	return p.prove(ctx, t, func(q *db.Queries, user db.User) error {
+	_, err = p.prove(ctx, t, func(q *db.Queries, user db.User) error {
 		_, err := q.SetPassword(ctx, db.SetPasswordParams{PracticeCode: p.PracticeCode, ID: user.ID, PasswordHash: &hash})
 		if err != nil {
 			return fmt.Errorf("store the password: %w", err)
@@ -61,6 +61,7 @@ func (p *People) ChangePassword(ctx context.Context, c Caller, old, password str
 		}
 		return p.record(ctx, q, user.ID, PasswordChanged, ByCaller(c), "")
 	})
+	return err
 }
 
 func reason(r EndReason) *string { return (*string)(&r) }
@@ -77,14 +78,14 @@ func (p *People) OfferTOTP(ctx context.Context, c Caller, password string) (secr
 	}
 
 	t := try{email: user.Email, password: password, address: c.Address}
-	err = p.prove(ctx, t, func(q *db.Queries, user db.User) error {
+	_, err = p.prove(ctx, t, func(q *db.Queries, user db.User) error {
 		if user.TOTPEnabled {
 			return ErrTOTPIsEnabled
 		}
 		if err := q.OfferTOTP(ctx, db.OfferTOTPParams{PracticeCode: p.PracticeCode, ID: user.ID, Secret: secret}); err != nil {
 			return fmt.Errorf("store the TOTP secret: %w", err)
 		}
-		return nil
+		return p.audit(ctx, q, user.ID, TOTPOffered, ByCaller(c))
 	})
 	return secret, url, err
 }
@@ -136,12 +137,13 @@ func (p *People) DropTOTP(ctx context.Context, c Caller, password, code string) 
 		needsCode: true,
 		address:   c.Address,
 	}
-	return p.prove(ctx, t, func(q *db.Queries, user db.User) error {
+	_, err = p.prove(ctx, t, func(q *db.Queries, user db.User) error {
 		if err := q.RemoveTOTP(ctx, user.ID); err != nil {
 			return fmt.Errorf("turn two-factor sign-in off: %w", err)
 		}
 		return p.record(ctx, q, user.ID, TOTPRemoved, ByCaller(c), "")
 	})
+	return err
 }
 
 // Rename changes the caller's own names; nil leaves one as it is. It returns [ErrName].

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -48,6 +49,7 @@ const (
 	Enabled         Action = "enabled"
 	PasswordReset   Action = "password_reset"
 	PasswordChanged Action = "password_changed"
+	TOTPOffered     Action = "totp_offered" // in the audit trail only
 	TOTPEnabled     Action = "totp_enabled"
 	TOTPRemoved     Action = "totp_removed"
 	LockedOut       Action = "locked"
@@ -72,7 +74,20 @@ func (p *People) record(ctx context.Context, q *db.Queries, user uuid.UUID, acti
 	if err != nil {
 		return fmt.Errorf("record what was done to an account: %w", err)
 	}
-	return nil
+	return p.audit(ctx, q, user, action, by)
+}
+
+// audit writes the row of what was done to an account.
+func (p *People) audit(ctx context.Context, q *db.Queries, user uuid.UUID, action Action, by By) error {
+	e := by.event(p.PracticeCode, audit.AccountChange, userResource, user.String())
+	e.Reason = string(action)
+	switch action {
+	case TokenReused:
+		e.Action, e.Outcome = audit.TokenRefresh, audit.Refused
+	case LockedOut:
+		e.Outcome = audit.Refused
+	}
+	return audit.Record(ctx, q, e)
 }
 
 // The errors of accounts. What they say may be shown to whoever caused them.

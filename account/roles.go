@@ -45,6 +45,8 @@ const (
 	SweepPending Right = "start what is pending"
 	// DecodeHistories is to see what the histories of workflows hold encrypted.
 	DecodeHistories Right = "decode histories"
+	// SeeAudit is to search and to export the audit trail.
+	SeeAudit Right = "see the audit trail"
 	// ManageAccounts is to manage people, API keys and tokens.
 	ManageAccounts Right = "manage accounts"
 	// OwnAccount is what everybody who signs in may do with their own account.
@@ -62,6 +64,7 @@ var table = map[Right][]Role{
 	TestConnection:  {Admin, ClinicalManager, Provider, DataMonitor},
 	SweepPending:    {Admin},
 	DecodeHistories: {Admin},
+	SeeAudit:        {Admin},
 	ManageAccounts:  {Admin},
 	OwnAccount:      {Admin, ClinicalManager, Provider, Nurse, MA, DataMonitor},
 }

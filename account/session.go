@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -150,10 +151,12 @@ func (p *People) SignOut(ctx context.Context, c Caller) error {
 	if err != nil {
 		return ErrUnknownUser
 	}
-	if _, err := p.Store.EndSession(ctx, db.EndSessionParams{ID: id, Reason: reason(endedSignOut)}); err != nil {
-		return fmt.Errorf("end a session: %w", err)
-	}
-	return nil
+	return p.Store.InTx(ctx, func(q *db.Queries) error {
+		if _, err := q.EndSession(ctx, db.EndSessionParams{ID: id, Reason: reason(endedSignOut)}); err != nil {
+			return fmt.Errorf("end a session: %w", err)
+		}
+		return audit.Record(ctx, q, ByCaller(c).event(p.PracticeCode, audit.SignOut, sessionResource, c.Session))
+	})
 }
 
 // SignOutEverywhere ends all sessions of the caller, this one too. It returns [ErrUnknownUser] for a machine.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -27,6 +28,7 @@ type Credentials struct {
 // SignedIn is a new session.
 type SignedIn struct {
 	Tokens
+	// User is set with an error too, as far as it is known whose account it is; it may have an ID only.
 	User db.User
 }
 
@@ -46,12 +48,15 @@ func (p *People) SignIn(ctx context.Context, c Credentials, address string) (Sig
 		needsCode: true,
 		address:   address,
 	}
-	err = p.prove(ctx, t, func(q *db.Queries, user db.User) (err error) {
+	id, err := p.prove(ctx, t, func(q *db.Queries, user db.User) (err error) {
 		in.User = user
-		in.Tokens, err = p.startSession(ctx, q, user, sessionFor)
+		in.Tokens, err = p.startSession(ctx, q, user, entry{how: "password", address: address, most: sessionFor})
 		return err
 	})
-	return in, err
+	if err != nil {
+		return SignedIn{User: db.User{ID: id}}, err
+	}
+	return in, nil
 }
 
 // try is one try to show that somebody is the owner of an account.
@@ -62,22 +67,22 @@ type try struct {
 	address        string
 }
 
-// prove runs then if the try is good, in the transaction that judges the try. A failed try is counted.
+// prove runs then if the try is good, in the transaction that judges the try. A failed try is counted. It returns the id
+// of the account that the try was about, if there is one.
 //
 // The password is compared before, because that takes long and needs no lock. Tries at the same moment are
 // judged one after the other, and while the e-mail is locked the answer is the same for a right and a wrong
 // password. So nobody learns anything from more than MostFailures tries, however many run at once.
-func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.User) error) error {
-	if err := p.refuseLocked(ctx, p.Store.Queries, t.email); err != nil {
-		return err
-	}
-
+func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.User) error) (about uuid.UUID, err error) {
 	var found *db.User
 	user, err := p.Store.FindUser(ctx, db.FindUserParams{PracticeCode: p.PracticeCode, Email: t.email})
 	if err == nil {
-		found = &user
+		found, about = &user, user.ID
 	} else if !db.IsNotFound(err) {
-		return fmt.Errorf("find the account: %w", err)
+		return about, fmt.Errorf("find the account: %w", err)
+	}
+	if err := p.refuseLocked(ctx, p.Store.Queries, t.email); err != nil {
+		return about, err
 	}
 
 	var hash *string
@@ -86,7 +91,7 @@ func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.Use
 	}
 	right, err := p.hasher.matches(ctx, hash, t.password)
 	if err != nil {
-		return err
+		return about, err
 	}
 
 	var refused error
@@ -98,9 +103,9 @@ func (p *People) prove(ctx context.Context, t try, then func(*db.Queries, db.Use
 		return then(q, *owner)
 	})
 	if err != nil {
-		return err
+		return about, err
 	}
-	return refused
+	return about, refused
 }
 
 // refuseLocked counts the try as a failure and returns a [LockedError] when the e-mail is locked.
@@ -181,10 +186,16 @@ func (p *People) countFailure(ctx context.Context, q *db.Queries, t try, user *d
 	return p.record(ctx, q, user.ID, LockedOut, By{Address: t.address}, "")
 }
 
-// startSession begins a session of a user who has shown who he is, which ends after most, however often it is
-// refreshed. q is a transaction that has the user locked, so that an account that is being disabled gets no
-// session.
-func (p *People) startSession(ctx context.Context, q *db.Queries, user db.User, most time.Duration) (Tokens, error) {
+// entry is how somebody signs in.
+type entry struct {
+	how     string // password, or the actor of another way
+	address string
+	most    time.Duration // that the session lasts, however often it is refreshed
+}
+
+// startSession begins a session of a user who has shown who he is. q is a transaction that has the user
+// locked, so that an account that is being disabled gets no session.
+func (p *People) startSession(ctx context.Context, q *db.Queries, user db.User, e entry) (Tokens, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return Tokens{}, err
@@ -194,10 +205,22 @@ func (p *People) startSession(ctx context.Context, q *db.Queries, user db.User, 
 		ID:                 id,
 		UserID:             user.ID,
 		LastsSeconds:       refreshFor.Seconds(),
-		SignInAgainSeconds: most.Seconds(),
+		SignInAgainSeconds: e.most.Seconds(),
 	}
 	if err := q.CreateSession(ctx, session); err != nil {
 		return Tokens{}, fmt.Errorf("begin a session: %w", err)
+	}
+
+	by := By{
+		Actor:   user.ID.String(),
+		Role:    Role(user.Role),
+		TokenID: id.String(),
+		Address: e.address,
+	}
+	row := by.event(p.PracticeCode, audit.SignIn, sessionResource, id.String())
+	row.Reason = e.how
+	if err := audit.Record(ctx, q, row); err != nil {
+		return Tokens{}, err
 	}
 	return p.issue(ctx, q, user.ID, Role(user.Role), id)
 }

@@ -35,7 +35,7 @@ func newTestPeople(t *testing.T) *People {
 
 func newTestPeopleAt(t *testing.T, url string) *People {
 	t.Helper()
-	store, err := db.Open(t.Context(), url, keyringtest.Shared())
+	store, err := db.Open(t.Context(), devtest.AsRuntime(t, url), keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -66,6 +67,10 @@ func (s *server) listKeys(c echo.Context) error {
 	for i, row := range rows {
 		keys[i] = showKey(row)
 	}
+	ids := textOfEach(rows, func(row db.APIKey) uuid.UUID { return row.ID })
+	if err := s.showing(c, s.eventOf(callerOf(c), audit.APIKeySearch, apiKeyResource, ids)); err != nil {
+		return err
+	}
 	return c.JSON(http.StatusOK, list[apiKey]{Count: int64(len(keys)), CountIsExact: true, Results: keys})
 }
 
@@ -73,6 +78,9 @@ func (s *server) getKey(c echo.Context) error {
 	row, err := s.machines.Key(c.Request().Context(), idParam(c))
 	if err != nil {
 		return keyError(c, err)
+	}
+	if err := s.showing(c, s.eventOf(callerOf(c), audit.APIKeyRead, apiKeyResource, textOf(row.ID))); err != nil {
+		return err
 	}
 	return c.JSON(http.StatusOK, showKey(row))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/gate"
 )
@@ -23,10 +24,22 @@ func (s *server) unarchivePatient(c echo.Context) error { return s.setArchived(c
 // setArchived may be repeated. A patient who is unarchived again has the readings started that were not.
 func (s *server) setArchived(c echo.Context, archived bool) error {
 	ctx, id := c.Request().Context(), idParam(c)
-	row, err := s.Store.SetArchived(ctx, db.SetArchivedParams{
-		PracticeCode: s.PracticeCode,
-		ID:           id,
-		Archived:     archived,
+	action := audit.PatientUnarchive
+	if archived {
+		action = audit.PatientArchive
+	}
+
+	var row db.Patient
+	err := s.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		row, err = q.SetArchived(ctx, db.SetArchivedParams{
+			PracticeCode: s.PracticeCode,
+			ID:           id,
+			Archived:     archived,
+		})
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, s.patientEvent(c, action, id, ""))
 	})
 	if db.IsNotFound(err) {
 		return notFound("patient", id.String())

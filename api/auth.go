@@ -39,6 +39,7 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 			caller, err = s.checkToken(c.Request().Context(), token)
 		}
 		if err != nil {
+			c.Set(suspectKey, caller)
 			return err
 		}
 
@@ -77,31 +78,33 @@ func (s *server) checkKey(ctx context.Context, key string) (account.Caller, erro
 	return caller, err
 }
 
+// checkToken returns the caller whom a token was made for with an error too, if we have signed the token.
 func (s *server) checkToken(ctx context.Context, token string) (account.Caller, error) {
 	claims, err := s.Signer.Parse(token)
-	if errors.Is(err, account.ErrTokenExpired) {
-		return account.Caller{}, unauthorized("token_expired", "The token has expired: get a new one.")
-	}
-	if err != nil {
-		return account.Caller{}, invalidToken()
-	}
-
-	if err := s.checkMigrated(ctx); err != nil {
-		return account.Caller{}, err
-	}
-	denied, err := s.machines.IsDenied(ctx, claims.ID)
-	if err != nil {
-		return account.Caller{}, err
-	}
-	if denied {
-		return account.Caller{}, invalidToken()
-	}
-	return s.checkSession(ctx, account.Caller{
+	caller := account.Caller{
 		Subject: claims.Subject,
 		Role:    claims.Role,
 		TokenID: claims.ID,
 		Session: claims.Session,
-	})
+	}
+	if errors.Is(err, account.ErrTokenExpired) {
+		return caller, unauthorized("token_expired", "The token has expired: get a new one.")
+	}
+	if err != nil {
+		return account.Caller{}, invalidToken() // whatever it says, nobody of ours has signed it
+	}
+
+	if err := s.checkMigrated(ctx); err != nil {
+		return caller, err
+	}
+	denied, err := s.machines.IsDenied(ctx, claims.ID)
+	if err != nil {
+		return caller, err
+	}
+	if denied {
+		return caller, invalidToken()
+	}
+	return s.checkSession(ctx, caller)
 }
 
 func invalidToken() error {

@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/workflows"
@@ -95,14 +97,19 @@ func (s *server) createObservations(c echo.Context) error {
 	}
 
 	s.startMany(ctx, answer.createdIDs()) // after a failure too: the rest comes with the repeated request
+	s.recordRefusedItems(c, answer.Results)
 	if failed != nil {
 		return failed
 	}
 	return c.JSON(http.StatusOK, answer)
 }
 
+// endsBatch reports whether the other items would fail as well: the database is away, or the audit trail cannot be
+// written. The batch then ends, instead of waiting again and again.
+func endsBatch(err error) bool { return db.IsUnavailable(err) || isAudit(err) }
+
 // storeChunk stores some items of a batch, and adds their results to the answer. It returns an error only when
-// the database is away: the batch then ends, instead of waiting for the database again and again.
+// that error ends the batch.
 func (s *server) storeChunk(ctx context.Context, chunk []sentReading, answer *batchAnswer) error {
 	results, err := s.storeTogether(ctx, chunk)
 	if err == nil {
@@ -111,7 +118,7 @@ func (s *server) storeChunk(ctx context.Context, chunk []sentReading, answer *ba
 		}
 		return nil
 	}
-	if db.IsUnavailable(err) {
+	if endsBatch(err) {
 		return err
 	}
 
@@ -136,10 +143,12 @@ func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batc
 	}
 
 	results := make([]batchItem, len(items))
+	patients := make([]uuid.UUID, len(items))
 	var readings []chunkReading
 	now := time.Now()
 	for i, item := range items {
 		reading, result := s.readItem(ctx, item, known, now)
+		patients[i] = reading.patientID
 		if result != nil {
 			results[i] = *result
 		} else {
@@ -151,20 +160,58 @@ func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batc
 	if err != nil {
 		return nil, err
 	}
-	if len(readings) == 0 {
+
+	repeated := slices.ContainsFunc(results, func(result batchItem) bool { return result.Status == http.StatusOK })
+	if len(readings) == 0 && !repeated {
 		return results, nil
 	}
 
 	err = s.Store.InTx(ctx, func(q *db.Queries) error {
-		if err := s.insertReadings(ctx, q, readings, results); err != nil {
-			return err
+		if len(readings) > 0 {
+			if err := s.insertReadings(ctx, q, readings, results); err != nil {
+				return err
+			}
+			if err := s.rememberItems(ctx, q, items, readings, results); err != nil {
+				return err
+			}
 		}
-		return s.rememberItems(ctx, q, items, readings, results)
+		return audit.Record(ctx, q, s.batchEvents(items[0].by, results, patients)...)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return results, nil
+}
+
+// batchEvents are the rows of a chunk: one of the readings that are new, and one of those that were stored before.
+func (s *server) batchEvents(by account.Caller, results []batchItem, patients []uuid.UUID) (events []audit.Event) {
+	for _, kind := range []struct {
+		status int
+		reason string
+	}{{http.StatusCreated, ""}, {http.StatusOK, reasonRepeated}} {
+		var ids, about []uuid.UUID
+		for i, result := range results {
+			if result.Status == kind.status {
+				ids, about = append(ids, *result.ID), append(about, patients[i])
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		e := s.eventOf(by, audit.ObservationCreate, observationResource, textOf(distinct(ids)...), about...)
+		e.Reason = kind.reason
+		events = append(events, e)
+	}
+	return events
+}
+
+// recordRefusedItems writes a row for each kind of refusal among the items.
+func (s *server) recordRefusedItems(c echo.Context, results []batchItem) {
+	for _, result := range results {
+		if result.Error != nil && result.Error.refusal != "" {
+			s.recordRefusal(c, result.Error)
+		}
+	}
 }
 
 // chunkReading is the reading of a chunk's item.
@@ -191,7 +238,8 @@ func (s *server) earlierItems(ctx context.Context, items []sentReading) (map[str
 	return known, nil
 }
 
-// readItem returns an item's reading, or its result when the reading is not to be stored.
+// readItem returns an item's reading, or its result when the reading is not to be stored; of one that was stored before,
+// the patient too.
 func (s *server) readItem(ctx context.Context, item sentReading, known map[string]db.FoundRequest, now time.Time) (
 	patientReading, *batchItem,
 ) {
@@ -199,7 +247,12 @@ func (s *server) readItem(ctx context.Context, item sentReading, known map[strin
 	if request, ok := known[item.key]; ok && err == nil {
 		if request.SameBody {
 			existing := storedItem(request.ObservationID, false)
-			return patientReading{}, &existing
+			var req observationRequest
+			if err := unmarshal(item.raw, &req); err != nil {
+				refused := s.refusedItem(ctx, err)
+				return patientReading{}, &refused
+			}
+			return patientReading{patientID: req.PatientID}, &existing
 		}
 		err = keyReused()
 	}
@@ -326,14 +379,14 @@ func (s *server) rememberItems(ctx context.Context, q *db.Queries, items []sentR
 	return nil
 }
 
-// storeOne stores one item by itself. It returns an error only when the database is away.
+// storeOne stores one item by itself. It returns an error only when that error ends the batch.
 func (s *server) storeOne(ctx context.Context, item sentReading) (batchItem, error) {
 	if err := s.checkItem(item.raw); err != nil {
 		return s.refusedItem(ctx, err), nil
 	}
 
 	stored, created, err := s.takeReading(ctx, item)
-	if db.IsUnavailable(err) {
+	if err != nil && endsBatch(err) {
 		return batchItem{}, err
 	}
 	if err != nil {

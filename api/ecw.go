@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/fhir"
@@ -80,6 +81,9 @@ type jwtAnswer struct {
 }
 
 func (s *server) testJWT(c echo.Context) error {
+	if err := s.begin(c, s.event(callerOf(c), audit.ConnectionTest)); err != nil {
+		return err
+	}
 	report, err := s.EHR.TestAuthentication(c.Request().Context())
 	if err != nil {
 		return answerRefusal(c, err, report.Refusal)
@@ -114,6 +118,9 @@ const cannotWrite = "Nothing can be delivered: the token's scope does not let us
 
 func (s *server) testConnection(c echo.Context) error {
 	ctx := c.Request().Context()
+	if err := s.begin(c, s.event(callerOf(c), audit.ConnectionTest)); err != nil {
+		return err
+	}
 	start := time.Now()
 	capabilities, err := s.EHR.Capabilities(ctx)
 	if err != nil {
@@ -211,6 +218,9 @@ func (s *server) listECWPatients(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.showing(c, s.ecwPatientsEvent(c, results)); err != nil {
+		return err
+	}
 
 	answer := ecwPatientList{list: newNumberedList(c, p, int64(found.Total), results)}
 	if found.Cut {
@@ -223,6 +233,20 @@ func (s *server) listECWPatients(c echo.Context) error {
 		}
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+// ecwPatientsEvent is the row of a look at eCW's patients. Those who are imported are named; of the others only their
+// number is told, as their ids are stored encrypted everywhere else.
+func (s *server) ecwPatientsEvent(c echo.Context, shown []ecwPatient) audit.Event {
+	var imported []uuid.UUID
+	for _, p := range shown {
+		if p.VantrexiaID != nil {
+			imported = append(imported, *p.VantrexiaID)
+		}
+	}
+	e := s.eventOf(callerOf(c), audit.ECWPatientSearch, ecwPatientResource, nil, imported...)
+	e.Reason = fmt.Sprintf("%d not imported", len(shown)-len(imported))
+	return e
 }
 
 func (s *server) showECWPatients(ctx context.Context, found ecw.PatientPage) ([]ecwPatient, error) {

@@ -24,6 +24,8 @@ type Error struct {
 	LockedUntil *time.Time   `json:"locked_until,omitempty"`
 	// RetryAfter is the header Retry-After, when it is above 0.
 	RetryAfter time.Duration `json:"-"`
+	// refusal is why the audit trail has a row about it, when the status does not say that it refuses something.
+	refusal string
 }
 
 // FieldError says what is wrong with one field of a request, and what to do about it.
@@ -114,6 +116,10 @@ func (s *server) writeError(err error, c echo.Context) {
 	case errors.As(err, &answer):
 	case errors.As(err, &echoErr):
 		answer = fromEcho(echoErr)
+	case isAudit(err):
+		s.Logger.ErrorContext(c.Request().Context(), "the audit trail cannot be written", "method", c.Request().Method, "route", c.Path(),
+			"error", err)
+		answer = auditUnavailable()
 	case db.IsUnavailable(err):
 		s.Logger.ErrorContext(c.Request().Context(), "the database cannot be reached", "method", c.Request().Method, "route", c.Path(),
 			"error", err)
@@ -127,6 +133,7 @@ func (s *server) writeError(err error, c echo.Context) {
 		answer = internalError()
 	}
 
+	s.recordRefusal(c, answer)
 	if answer.Status == http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
 	}

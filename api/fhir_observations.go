@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/payload"
@@ -46,6 +47,9 @@ func (s *server) getFHIRObservation(c echo.Context) error {
 			Detail: "Observation has not been transformed to FHIR format yet: try again in a moment, or transform it.",
 		}
 	}
+	if err := s.showing(c, s.readingEvent(callerOf(c), audit.ObservationRead, stored)); err != nil {
+		return err
+	}
 	return c.Blob(http.StatusOK, mimeFHIR, stored.Resource)
 }
 
@@ -57,7 +61,7 @@ type transformAnswer struct {
 }
 
 func (s *server) transformObservation(c echo.Context) error {
-	stored, state, err := s.updateTransmission(c, workflows.UpdateTransform)
+	stored, state, err := s.updateTransmission(c, workflows.UpdateTransform, audit.ObservationTransform)
 	if err != nil {
 		return err
 	}
@@ -78,7 +82,7 @@ type steerAnswer struct {
 }
 
 func (s *server) transmitObservation(c echo.Context) error {
-	stored, state, err := s.updateTransmission(c, workflows.UpdateTransmitNow)
+	stored, state, err := s.updateTransmission(c, workflows.UpdateTransmitNow, audit.ObservationTransmit)
 	if err != nil {
 		return err
 	}
@@ -111,14 +115,21 @@ func (s *server) cancelObservation(c echo.Context) error {
 		return alreadyTransmitted(last)
 	}
 
+	e := s.readingEvent(callerOf(c), audit.ObservationCancel, stored)
+	if err := s.begin(c, e); err != nil {
+		return err
+	}
 	err = s.Temporal.SignalWorkflow(ctx, workflows.TransmissionWorkflowID(stored.ID), "", workflows.SignalCancel, requestOf(c))
 	var gone *serviceerror.NotFound
 	if errors.As(err, &gone) {
-		return nothingToCancel()
+		err = nothingToCancel()
+	} else if err != nil {
+		s.Logger.WarnContext(ctx, "cancellation not taken", "observation_id", stored.ID, "error", err)
+		err = temporalUnavailable("Nothing was cancelled: try again in a moment.")
 	}
 	if err != nil {
-		s.Logger.WarnContext(ctx, "cancellation not taken", "observation_id", stored.ID, "error", err)
-		return temporalUnavailable("Nothing was cancelled: try again in a moment.")
+		s.recordFailure(ctx, e, err)
+		return err
 	}
 
 	return c.JSON(http.StatusAccepted, steerAnswer{
@@ -139,7 +150,9 @@ func alreadyTransmitted(t *db.Transmission) error {
 
 // updateTransmission sends an update to the workflow of the path's observation, and starts the workflow when
 // none runs.
-func (s *server) updateTransmission(c echo.Context, update string) (stored db.Observation, state workflows.TransmissionState, err error) {
+func (s *server) updateTransmission(c echo.Context, update string, action audit.Action) (
+	stored db.Observation, state workflows.TransmissionState, err error,
+) {
 	if stored, err = s.loadObservation(c); err != nil {
 		return stored, state, err
 	}
@@ -169,7 +182,14 @@ func (s *server) updateTransmission(c echo.Context, update string) (stored db.Ob
 			return stored, state, err
 		}
 	}
-	state, err = s.updateWithStart(ctx, stored.ID, update, requestOf(c))
+
+	e := s.readingEvent(callerOf(c), action, stored)
+	if err := s.begin(c, e); err != nil {
+		return stored, state, err
+	}
+	if state, err = s.updateWithStart(ctx, stored.ID, update, requestOf(c)); err != nil {
+		s.recordFailure(ctx, e, err)
+	}
 	return stored, state, err
 }
 

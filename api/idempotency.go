@@ -74,8 +74,8 @@ func keyReused() error {
 var errKeyTaken = errors.New("the idempotency key was just taken")
 
 // remember stores which observation the key stands for.
-func (s *server) remember(ctx context.Context, key string, body []byte, observationID uuid.UUID) error {
-	added, err := s.Store.RememberRequest(ctx, db.RememberRequestParams{
+func (s *server) remember(ctx context.Context, q *db.Queries, key string, body []byte, observationID uuid.UUID) error {
+	added, err := q.RememberRequest(ctx, db.RememberRequestParams{
 		PracticeCode:  s.PracticeCode,
 		Request:       db.Request{Key: key, Body: body},
 		ObservationID: observationID,

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/workflows"
 )
@@ -65,12 +66,12 @@ func (s *server) importPatients(c echo.Context) error {
 	}
 
 	ctx := c.Request().Context()
-	created, err := s.storeImport(ctx, req.ECWPatientIDs)
+	created, err := s.storeImport(c, req.ECWPatientIDs)
 	if err != nil {
 		return err
 	}
 
-	run, err := s.startImport(ctx, created.ID, requestOf(c))
+	run, err := s.startImport(c, created.ID)
 	if err != nil {
 		return err
 	}
@@ -83,6 +84,11 @@ func (s *server) importPatients(c echo.Context) error {
 	status, err := s.loadImport(ctx, created.ID)
 	if err != nil {
 		return err
+	}
+	if status.Result != nil { // it shows patients, whom the row of the request does not name
+		if err := s.showing(c, s.importEvent(c, audit.ImportRead, status)); err != nil {
+			return err
+		}
 	}
 	if status.Result != nil && !async(c) {
 		return c.JSON(http.StatusOK, status.Result)
@@ -109,16 +115,32 @@ func (s *server) awaitImport(ctx context.Context, run client.WorkflowRun) {
 	}
 }
 
-func (s *server) storeImport(ctx context.Context, ids []string) (created db.PatientImport, err error) {
+// importEvent is the row of something that concerns an import, and the patients that it shows.
+func (s *server) importEvent(c echo.Context, action audit.Action, shown importStatus) audit.Event {
+	var patients []uuid.UUID
+	if shown.Result != nil {
+		for _, p := range shown.Result.Patients {
+			patients = append(patients, p.VantrexiaID)
+		}
+	}
+	return s.eventOf(callerOf(c), action, importResource, textOf(shown.ID), patients...)
+}
+
+func (s *server) storeImport(c echo.Context, ids []string) (created db.PatientImport, err error) {
+	ctx := c.Request().Context()
 	err = s.Store.InTx(ctx, func(q *db.Queries) error {
 		if created, err = q.CreateImport(ctx, db.CreateImportParams{PracticeCode: s.PracticeCode}); err != nil {
 			return err
 		}
-		return q.AddImportItems(ctx, db.AddImportItemsParams{
+		err := q.AddImportItems(ctx, db.AddImportItemsParams{
 			PracticeCode: s.PracticeCode,
 			ImportID:     created.ID,
 			ECWFHIRIDs:   ids,
 		})
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, s.importEvent(c, audit.ImportCreate, importStatus{ID: created.ID}))
 	})
 	if err != nil {
 		return created, fmt.Errorf("store import: %w", err)
@@ -128,14 +150,15 @@ func (s *server) storeImport(ctx context.Context, ids []string) (created db.Pati
 
 // startImport starts the workflow. When that fails it deletes the import, because nothing would ever finish
 // it.
-func (s *server) startImport(ctx context.Context, id uuid.UUID, req workflows.Request) (client.WorkflowRun, error) {
+func (s *server) startImport(c echo.Context, id uuid.UUID) (client.WorkflowRun, error) {
+	ctx := c.Request().Context()
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
 	options := workflows.ImportStart(s.PracticeCode, id).Options()
 	input := workflows.ImportPatientsInput{
 		ImportRef: activities.ImportRef{PracticeCode: s.PracticeCode, ImportID: id},
-		Request:   req,
+		Request:   requestOf(c),
 	}
 	run, err := s.Temporal.ExecuteWorkflow(start, options, workflows.ImportPatients, input)
 	if err != nil {
@@ -143,7 +166,9 @@ func (s *server) startImport(ctx context.Context, id uuid.UUID, req workflows.Re
 		if err := s.Store.DeleteImport(context.WithoutCancel(ctx), id); err != nil {
 			return nil, fmt.Errorf("take the import back: %w", err)
 		}
-		return nil, temporalUnavailable("Nothing was imported: try again in a moment.")
+		err = temporalUnavailable("Nothing was imported: try again in a moment.")
+		s.recordFailure(ctx, s.importEvent(c, audit.ImportCreate, importStatus{ID: id}), err)
+		return nil, err
 	}
 	return run, nil
 }
@@ -151,6 +176,9 @@ func (s *server) startImport(ctx context.Context, id uuid.UUID, req workflows.Re
 func (s *server) getImport(c echo.Context) error {
 	status, err := s.loadImport(c.Request().Context(), idParam(c))
 	if err != nil {
+		return err
+	}
+	if err := s.showing(c, s.importEvent(c, audit.ImportRead, status)); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, status)

@@ -91,6 +91,7 @@ func patientMismatch(differ []string) *Error {
 		"Correct the one that is wrong, or send the right external_id. "+
 		"If both are the same person, send the request again with confirm_mismatch.",
 		strings.Join(differ, " and "))
+	e.refusal = e.Code // trying is a way to learn what eCW has
 	for _, field := range differ {
 		e.Fields = append(e.Fields, FieldError{Field: field, Message: "is not what eCW shows under this external_id"})
 	}

@@ -57,7 +57,7 @@ func (s *server) changePassword(c echo.Context) error {
 	switch {
 	case errors.Is(err, account.ErrWrong):
 		b.add("old_password", "is not your password")
-		return b.err()
+		return asRefused(b.err(), refusedPassword)
 	case isPasswordError(err):
 		b.add("new_password", "%s", err)
 		return b.err()
@@ -121,7 +121,10 @@ func ownError(err error) error {
 	case errors.Is(err, account.ErrWrong):
 		var b broken
 		b.add("password", "it, or the code, is wrong, or the code was used before")
-		return b.err()
+		return asRefused(b.err(), refusedPassword)
 	}
 	return accountError(err)
 }
+
+// refusedPassword is why the trail has a row of somebody who is signed in and does not know the own password.
+const refusedPassword = "wrong_password"

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantrexia/vantrexia/account"
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
 	"github.com/vantrexia/vantrexia/workflows"
@@ -125,7 +126,7 @@ func (s *server) takeReading(ctx context.Context, sent sentReading) (stored db.O
 		return stored, false, err
 	}
 	if known != nil {
-		return *known, false, nil
+		return *known, false, audit.RecordNow(ctx, s.Store, s.repeatedEvent(sent.by, *known))
 	}
 
 	reading, err := s.decodeReading(sent, time.Now())
@@ -194,36 +195,56 @@ func (r observationRequest) reading(now time.Time) (fhir.Reading, error) {
 func (s *server) storeReading(ctx context.Context, sent sentReading, r patientReading) (
 	stored db.Observation, created bool, err error,
 ) {
-	row, err := s.Store.CreateObservation(ctx, db.CreateObservationParams{
-		ID:              r.id,
-		PracticeCode:    s.PracticeCode,
-		PatientID:       r.patientID,
-		ObservationType: string(r.Type),
-		EffectiveAt:     r.EffectiveAt,
-		Device:          r.Device,
-		Measured:        r.Values,
-		PostedBy:        r.by,
-		Request:         sent.request(),
-	})
-	switch {
-	case err == nil:
-		return row, true, nil
-	case db.IsUniqueViolation(err): // the key's; a reading that is stored already is no error
-		return stored, false, errKeyTaken
-	case !db.IsNotFound(err):
-		return stored, false, fmt.Errorf("store reading: %w", err)
-	}
+	err = s.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		stored, err = q.CreateObservation(ctx, db.CreateObservationParams{
+			ID:              r.id,
+			PracticeCode:    s.PracticeCode,
+			PatientID:       r.patientID,
+			ObservationType: string(r.Type),
+			EffectiveAt:     r.EffectiveAt,
+			Device:          r.Device,
+			Measured:        r.Values,
+			PostedBy:        r.by,
+			Request:         sent.request(),
+		})
+		switch {
+		case err == nil:
+			created = true
+			return audit.Record(ctx, q, s.readingEvent(sent.by, audit.ObservationCreate, stored))
+		case db.IsUniqueViolation(err): // the key's; a reading that is stored already is no error
+			return errKeyTaken
+		case !db.IsNotFound(err):
+			return fmt.Errorf("store reading: %w", err)
+		}
 
-	stored, err = s.findReading(ctx, r)
-	if err != nil || sent.key == "" {
-		return stored, false, err
-	}
-	return stored, false, s.remember(ctx, sent.key, sent.raw, stored.ID)
+		if stored, err = s.findReading(ctx, q, r); err != nil {
+			return err
+		}
+		if sent.key != "" {
+			if err := s.remember(ctx, q, sent.key, sent.raw, stored.ID); err != nil {
+				return err
+			}
+		}
+		return audit.Record(ctx, q, s.repeatedEvent(sent.by, stored))
+	})
+	return stored, created && err == nil, err
+}
+
+// readingEvent is the row of something that concerns one reading.
+func (s *server) readingEvent(by account.Caller, action audit.Action, o db.Observation) audit.Event {
+	return s.eventOf(by, action, observationResource, textOf(o.ID), o.PatientID)
+}
+
+// repeatedEvent is the row of a reading that was stored before.
+func (s *server) repeatedEvent(by account.Caller, o db.Observation) audit.Event {
+	e := s.readingEvent(by, audit.ObservationCreate, o)
+	e.Reason = reasonRepeated
+	return e
 }
 
 // findReading returns the stored reading that kept r from being stored, or says why r must not be stored.
-func (s *server) findReading(ctx context.Context, r patientReading) (db.Observation, error) {
-	first, err := s.Store.GetObservation(ctx, db.GetObservationParams{PracticeCode: s.PracticeCode, ID: r.id})
+func (s *server) findReading(ctx context.Context, q *db.Queries, r patientReading) (db.Observation, error) {
+	first, err := q.GetObservation(ctx, db.GetObservationParams{PracticeCode: s.PracticeCode, ID: r.id})
 	switch {
 	case db.IsNotFound(err): // so it was the patient that kept r from being stored
 		return db.Observation{}, unknownPatient()
@@ -239,7 +260,7 @@ func (s *server) findReading(ctx context.Context, r patientReading) (db.Observat
 func foreignDevice() error {
 	var b broken
 	b.add("device", "is none of those that your API key may post for: use another key, or name the device")
-	return b.err()
+	return asRefused(b.err(), "foreign_device")
 }
 
 func unknownPatient() error {
@@ -312,11 +333,14 @@ func (s *server) getObservation(c echo.Context) error {
 		return err
 	}
 	if !mayRead(callerOf(c), stored) {
-		return notFound("observation", stored.ID.String()) // as if there were none
+		return asRefused(notFound("observation", stored.ID.String()), "foreign_reading") // to the caller, as if there were none
 	}
 
 	body, err := s.showObservation(c.Request().Context(), stored)
 	if err != nil {
+		return err
+	}
+	if err := s.showing(c, s.readingEvent(callerOf(c), audit.ObservationRead, stored)); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, body)

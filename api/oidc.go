@@ -84,11 +84,11 @@ func (s *server) oidcCookie(value string, seconds int) *http.Cookie {
 func (s *server) finishOIDC(c echo.Context) error {
 	query, err := url.ParseQuery(c.Request().URL.RawQuery)
 	if err != nil {
-		return oidcError(account.ErrOIDCState)
+		return oidcRefused(account.ErrOIDCState)
 	}
 	for _, name := range []string{"state", "code", "error", "iss"} {
 		if len(query[name]) > 1 { // RFC 6749 §3.1
-			return oidcError(account.ErrOIDCState)
+			return oidcRefused(account.ErrOIDCState)
 		}
 	}
 
@@ -105,7 +105,8 @@ func (s *server) finishOIDC(c echo.Context) error {
 		Address: c.RealIP(),
 	})
 	if err != nil {
-		return oidcError(err)
+		suspect(c, in.User.ID)
+		return oidcRefused(err)
 	}
 
 	c.SetCookie(s.oidcCookie("", -1))
@@ -114,6 +115,16 @@ func (s *server) finishOIDC(c echo.Context) error {
 		User     signedInUser `json:"user"`
 		ReturnTo string       `json:"return_to,omitempty"`
 	}{tokenPair(in.Tokens), showSignedIn(in.User), in.ReturnTo})
+}
+
+// oidcRefused is oidcError for a sign-in that has ended. All that are refused are in the audit trail, with whatever status.
+func oidcRefused(err error) error {
+	err = oidcError(err)
+	var answer *Error
+	if errors.As(err, &answer) && answer.Status < http.StatusInternalServerError {
+		return asRefused(err, answer.Code)
+	}
+	return err
 }
 
 // oidcError gives an error of a sign-in with the identity provider its answer. Others stay as they are.

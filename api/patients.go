@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/fhir"
 )
@@ -97,10 +98,17 @@ func (s *server) createPatient(c echo.Context) error {
 		}
 	}
 
-	row, err := s.Store.CreatePatient(ctx, db.CreatePatientParams{
-		PracticeCode: s.PracticeCode,
-		Demographics: req.demographics(dateOfBirth, confirmed),
-		Active:       req.Active,
+	var row db.Patient
+	err = s.Store.InTx(ctx, func(q *db.Queries) (err error) {
+		row, err = q.CreatePatient(ctx, db.CreatePatientParams{
+			PracticeCode: s.PracticeCode,
+			Demographics: req.demographics(dateOfBirth, confirmed),
+			Active:       req.Active,
+		})
+		if err != nil {
+			return err
+		}
+		return audit.Record(ctx, q, s.patientEvent(c, audit.PatientCreate, row.ID, reasonOf(differ)))
 	})
 	if db.IsNotFound(err) {
 		return s.taken(ctx, uuid.Nil, req.patientFields)
@@ -151,8 +159,10 @@ func (s *server) updatePatient(c echo.Context) error {
 			if change, err = s.lockForChange(ctx, q, row.ID, body(c)); err != nil {
 				return err
 			}
-			updated, differ, err = s.patchPatient(ctx, q, change, shown)
-			return err
+			if updated, differ, err = s.patchPatient(ctx, q, change, shown); err != nil {
+				return err
+			}
+			return audit.Record(ctx, q, s.patientEvent(c, audit.PatientUpdate, row.ID, reasonOf(differ)))
 		})
 
 		switch {
@@ -397,10 +407,28 @@ func (s *server) getPatient(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.showing(c, s.patientEvent(c, audit.PatientRead, row.ID, "")); err != nil {
+		return err
+	}
 	return s.answerPatient(c, row)
 }
 
-// answerPatient answers with a patient who is stored.
+// patientEvent is the row of something that concerns one patient.
+func (s *server) patientEvent(c echo.Context, action audit.Action, id uuid.UUID, reason string) audit.Event {
+	e := s.eventOf(callerOf(c), action, patientResource, textOf(id), id)
+	e.Reason = reason
+	return e
+}
+
+// reasonOf is the reason of a change with which a person confirmed a mismatch in some fields.
+func reasonOf(differ []string) string {
+	if len(differ) > 0 {
+		return "mismatch_confirmed"
+	}
+	return ""
+}
+
+// answerPatient answers with a patient who is stored. The audit trail knows of it already.
 func (s *server) answerPatient(c echo.Context, row db.Patient) error {
 	held, err := s.heldReadings(c.Request().Context(), []db.Patient{row})
 	if err != nil {
@@ -473,6 +501,14 @@ func (s *server) answerPatients(c echo.Context, query patientQuery) error {
 	show := func(row db.Patient) patient { return showPatient(row, held[row.ID]) }
 	answer, err := newList(c, p, count, rows, show, db.Patient.Key)
 	if err != nil {
+		return err
+	}
+
+	ids := make([]uuid.UUID, len(answer.Results))
+	for i, shown := range answer.Results {
+		ids[i] = shown.ID
+	}
+	if err := s.showing(c, s.eventOf(callerOf(c), audit.PatientSearch, patientResource, textOf(ids...), ids...)); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, answer)

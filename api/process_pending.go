@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/activities"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/workflows"
 )
 
@@ -46,6 +47,10 @@ func (s *server) processPending(c echo.Context) error {
 	defer cancel()
 
 	in := workflows.PendingInput{PracticeCode: s.PracticeCode, Wait: pendingWait, Request: requestOf(c)}
+	e := s.event(callerOf(c), audit.PendingProcess)
+	if err := s.begin(c, e); err != nil {
+		return err
+	}
 	run, err := s.Temporal.ExecuteWorkflow(ctx, workflows.SweepStart(s.PracticeCode, uuid.New()).Options(), workflows.ProcessPending, in)
 	var result activities.PendingResult
 	if err == nil {
@@ -53,7 +58,9 @@ func (s *server) processPending(c echo.Context) error {
 	}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "pending observations not processed", "error", err)
-		return temporalUnavailable("The schedule starts what is pending every 5 minutes: wait for it, or try again.")
+		err = temporalUnavailable("The schedule starts what is pending every 5 minutes: wait for it, or try again.")
+		s.recordFailure(ctx, e, err)
+		return err
 	}
 	return c.JSON(http.StatusOK, showPending(result))
 }

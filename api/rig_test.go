@@ -122,7 +122,7 @@ func startWith(tb testing.TB, how setup) *system {
 	url, missing := stack.Postgres(tb), how.missing
 	s := &system{log: newLeakCheck(tb)}
 	var err error
-	if s.store, err = db.Open(tb.Context(), url, keyringtest.Shared()); err != nil {
+	if s.store, err = db.Open(tb.Context(), devtest.AsRuntime(tb, url), keyringtest.Shared()); err != nil {
 		tb.Fatal(err)
 	}
 

@@ -96,6 +96,8 @@ func routesOf(patient string) []route {
 		{"POST", "/api/v1/tokens/revoke", `{"jti":"none","reason":""}`, 400, "invalid", admins},
 		{"POST", "/api/v1/fhir/process-pending", "", 200, "", admins},
 		{"POST", "/api/v1/temporal/decode", `{"payloads":[]}`, 200, "", admins},
+		{"GET", "/api/v1/audit", "", 200, "", admins},
+		{"GET", "/api/v1/audit/export", "", 400, "invalid", admins},
 		{"GET", "/api/v1/fhir/status", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions", "", 200, "", everybody},
 		{"GET", "/api/v1/fhir/transmissions/:id", "", 404, "not_found", everybody},

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 	"github.com/vantrexia/vantrexia/ecw"
 	"github.com/vantrexia/vantrexia/gate"
@@ -76,7 +77,9 @@ type server struct {
 	probe    *probe
 	machines *account.Machines
 	limits   limits
-	migrated atomic.Bool // the schema is as new as this binary; it never gets older
+	refusals *audit.Refusals
+	views    *audit.Recent // whose rows automatic refreshes need not repeat
+	migrated atomic.Bool   // the schema is as new as this binary; it never gets older
 }
 
 // New returns the API as a handler.
@@ -106,6 +109,8 @@ func New(cfg Config) (http.Handler, error) {
 		probe:    &probe{ehr: cfg.EHR},
 		machines: account.NewMachines(cfg.Store, cfg.PracticeCode, cfg.Logger),
 		limits:   newLimits(cfg.Limits),
+		refusals: audit.NewRefusals(cfg.Store, cfg.Logger),
+		views:    audit.NewRecent(mostViews),
 	}
 
 	e := echo.New()
@@ -208,6 +213,8 @@ func (s *server) addRoutes(e *echo.Echo) {
 	take("POST", "/tokens/revoke", s.revokeToken, account.ManageAccounts)
 	take("POST", "/fhir/process-pending", s.processPending, account.SweepPending)
 	take("POST", "/temporal/decode", s.decodePayloads, account.DecodeHistories)
+	take("GET", "/audit", s.listAuditEvents, account.SeeAudit)
+	take("GET", "/audit/export", s.exportAuditEvents, account.SeeAudit)
 	take("GET", "/fhir/status", s.getStatus, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions", s.listTransmissions, account.SeeDeliveries)
 	take("GET", "/fhir/transmissions/:id", s.getTransmission, account.SeeDeliveries)

@@ -53,6 +53,7 @@ func (s *server) signIn(c echo.Context) error {
 	credentials := account.Credentials{Email: req.Email, Password: req.Password, Code: req.TOTPCode}
 	in, err := s.people.SignIn(c.Request().Context(), credentials, c.RealIP())
 	if err != nil {
+		suspect(c, in.User.ID)
 		return accountError(err)
 	}
 	return c.JSON(http.StatusOK, struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -47,6 +48,9 @@ func (s *server) getSyncStatus(c echo.Context) error {
 
 	answer, err := newList(c, p, count, rows, s.showPush, db.Push.Key)
 	if err != nil {
+		return err
+	}
+	if err := s.showing(c, s.patientEvent(c, audit.SyncStatusRead, patient.ID, "")); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, answer)

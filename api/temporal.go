@@ -10,6 +10,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/payload"
 )
 
@@ -54,6 +55,12 @@ func (s *server) decodePayloads(c echo.Context) error {
 
 	answer, err := protojson.Marshal(&commonpb.Payloads{Payloads: opened})
 	if err != nil {
+		return err
+	}
+
+	e := s.eventOf(callerOf(c), audit.PayloadDecode, payloadResource, nil)
+	e.Reason = fmt.Sprintf("%d payloads", len(opened))
+	if err := s.showing(c, e); err != nil {
 		return err
 	}
 	return c.JSONBlob(http.StatusOK, answer)

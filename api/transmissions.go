@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -94,6 +95,9 @@ func (s *server) listTransmissions(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.showing(c, s.transmissionEvent(c, audit.TransmissionSearch, answer.Results...)); err != nil {
+		return err
+	}
 	return c.JSON(http.StatusOK, answer)
 }
 
@@ -121,7 +125,19 @@ func (s *server) getTransmission(c echo.Context) error {
 		detail.Attempts[i] = showAttempt(a)
 	}
 
+	if err := s.showing(c, s.transmissionEvent(c, audit.TransmissionRead, detail.transmissionRow)); err != nil {
+		return err
+	}
 	return c.JSON(http.StatusOK, detail)
+}
+
+// transmissionEvent is the row of a look at transmissions.
+func (s *server) transmissionEvent(c echo.Context, action audit.Action, shown ...transmissionRow) audit.Event {
+	ids, patients := make([]string, len(shown)), make([]uuid.UUID, len(shown))
+	for i, t := range shown {
+		ids[i], patients[i] = t.ID, t.PatientID
+	}
+	return s.eventOf(callerOf(c), action, transmissionResource, ids, patients...)
 }
 
 func (s *server) showTransmission(c echo.Context, row db.GetTransmissionRow) transmissionRow {

@@ -2,12 +2,14 @@ package api
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/account"
+	"github.com/vantrexia/vantrexia/audit"
 	"github.com/vantrexia/vantrexia/db"
 )
 
@@ -54,6 +56,10 @@ func (s *server) listUsers(c echo.Context) error {
 	for i, row := range rows {
 		users[i] = showUser(row)
 	}
+	ids := textOfEach(rows, func(row db.ShownUser) uuid.UUID { return row.User.ID })
+	if err := s.showing(c, s.eventOf(callerOf(c), audit.AccountSearch, userResource, ids)); err != nil {
+		return err
+	}
 	return c.JSON(http.StatusOK, newNumberedList(c, p, count, users))
 }
 
@@ -91,6 +97,9 @@ func (s *server) getUser(c echo.Context) error {
 	row, err := s.people.Get(c.Request().Context(), idParam(c))
 	if err != nil {
 		return accountError(err)
+	}
+	if err := s.showing(c, s.eventOf(callerOf(c), audit.AccountRead, userResource, textOf(row.User.ID))); err != nil {
+		return err
 	}
 	return c.JSON(http.StatusOK, showUser(row))
 }
@@ -156,8 +165,9 @@ func (s *server) listAccountEvents(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	events := make([]accountEvent, len(rows))
+	events, ids := make([]accountEvent, len(rows)), make([]string, len(rows))
 	for i, row := range rows {
+		ids[i] = strconv.FormatInt(row.ID, 10)
 		events[i] = accountEvent{
 			ID:        row.ID,
 			CreatedAt: row.CreatedAt,
@@ -168,6 +178,9 @@ func (s *server) listAccountEvents(c echo.Context) error {
 			Detail:    row.Detail,
 			Reason:    row.Reason,
 		}
+	}
+	if err := s.showing(c, s.eventOf(callerOf(c), audit.AccountSearch, accountEventResource, ids)); err != nil {
+		return err
 	}
 	return c.JSON(http.StatusOK, newNumberedList(c, p, count, events))
 }

@@ -120,15 +120,17 @@ func checkpointOpener(keys *keyring.Keyring, practice string) (func(signed strin
 	}, nil
 }
 
-// ReadCheckpoints finds the signed checkpoints in a file to which sealers have appended them, and in a log that has each on
-// lines of its own. What was cut off is left out.
+// ReadCheckpoints finds the signed checkpoints in a file to which sealers have appended them, and in a process's log, whose
+// line has all of a checkpoint in quotation marks. What was cut off is left out.
 func ReadCheckpoints(content string) []string {
 	const above = 4 // origin, size, root and an empty line stand above the signature
 	var list []string
-	lines := strings.SplitAfter(content, "\n")
+	lines := strings.SplitAfter(strings.ReplaceAll(content, `\n`, "\n"), "\n")
 	for i, line := range lines {
 		if i >= above && lines[i-1] == "\n" && isSignature(line) {
-			list = append(list, strings.Join(lines[i-above:i+1], ""))
+			origin := lines[i-above]
+			origin = origin[max(0, strings.LastIndex(origin, originOf(""))):] // what a log writes before it
+			list = append(list, origin+strings.Join(lines[i-above+1:i+1], ""))
 		}
 	}
 	return list

@@ -38,7 +38,7 @@ func (s *Sealer) publish(ctx context.Context, isNew bool) error {
 		problem = appendTo(s.Checkpoints, newest.Note)
 	}
 	if problem != nil {
-		s.Logger.WarnContext(ctx, "the audit trail's checkpoint could not be written to the file of AUDIT_CHECKPOINT_FILE, it is tried "+
+		s.Logger.WarnContext(ctx, "the audit trail's checkpoint could not be written to the file of AUDIT_CHECKPOINTS_FILE, it is tried "+
 			"again in a minute: see that the file can be read and written, and that its disk has room", "error", problem)
 	}
 	return nil
@@ -52,7 +52,7 @@ func (s *Sealer) compare(ctx context.Context, published string, size int64) erro
 	}
 	known, err := open(published)
 	if err != nil {
-		s.Logger.ErrorContext(ctx, "the last checkpoint in the file of AUDIT_CHECKPOINT_FILE is not one that we signed", "error", err)
+		s.Logger.ErrorContext(ctx, "the last checkpoint in the file of AUDIT_CHECKPOINTS_FILE is not one that we signed", "error", err)
 		return nil
 	}
 
@@ -65,7 +65,7 @@ func (s *Sealer) compare(ctx context.Context, published string, size int64) erro
 			return err
 		}
 	}
-	s.Logger.ErrorContext(ctx, "the log of the audit trail in the database does not continue the one that AUDIT_CHECKPOINT_FILE knows: the "+
+	s.Logger.ErrorContext(ctx, "the log of the audit trail in the database does not continue the one that AUDIT_CHECKPOINTS_FILE knows: the "+
 		"database was restored from a backup, or the trail was changed. Run `vantrexia audit verify`, and keep the file",
 		"seals", size, "seals_in_file", known.N)
 	return nil

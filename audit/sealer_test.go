@@ -373,7 +373,7 @@ func TestFileCannotBeWritten(t *testing.T) {
 	w := r.writer()
 	r.write(w, 1)
 	r.seal(1)
-	if log := r.log.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "AUDIT_CHECKPOINT_FILE") {
+	if log := r.log.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "AUDIT_CHECKPOINTS_FILE") {
 		t.Errorf("%s", log)
 	}
 	r.must(os.Mkdir(filepath.Dir(r.sealer.Checkpoints), 0o700))

@@ -75,6 +75,31 @@ func (q *Queries) TouchAPIKey(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
+const whoseAPIKey = `-- name: WhoseAPIKey :one
+SELECT id, role
+FROM api_keys
+WHERE practice_code = $1
+  AND key_hash = $2
+`
+
+type WhoseAPIKeyParams struct {
+	PracticeCode string
+	KeyHash      []byte
+}
+
+type WhoseAPIKeyRow struct {
+	ID   uuid.UUID
+	Role string
+}
+
+// Finds a key that may not be used any more.
+func (q *Queries) WhoseAPIKey(ctx context.Context, arg WhoseAPIKeyParams) (WhoseAPIKeyRow, error) {
+	row := q.db.QueryRow(ctx, whoseAPIKey, arg.PracticeCode, arg.KeyHash)
+	var i WhoseAPIKeyRow
+	err := row.Scan(&i.ID, &i.Role)
+	return i, err
+}
+
 const createAPIKey = `-- name: createAPIKey :one
 INSERT INTO api_keys (
     id,

@@ -21,7 +21,8 @@ var migrations embed.FS
 // date.
 var ErrMigrationsPending = errors.New("the database schema is older than this binary: run `vantrexia migrate`")
 
-// Migrate brings the schema up to date and returns how many migrations it ran. A database that was written with
+// Migrate brings the schema up to date, gives the database's roles their rights (grants.sql), and returns how many migrations
+// it ran. A database that was written with
 // another keyring is an error that wraps [ErrOtherKeyring]. Meanwhile it holds an advisory
 // lock, so processes that start together are safe: one migrates, the others wait for it.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
@@ -33,7 +34,10 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 
 	results, err := provider.Up(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("migrate database: %w", err)
+		return 0, fmt.Errorf("migrate database: %w", asOwner(err))
+	}
+	if err := s.grant(ctx); err != nil {
+		return 0, err
 	}
 	return len(results), s.CheckKeyring(ctx)
 }

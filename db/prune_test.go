@@ -92,8 +92,8 @@ SELECT id, 1, 'chart-1' FROM import`,
 			table:  "observations",
 			insert: delivered,
 			prune: func(t *testing.T, store *db.Store, before time.Time, batch int32) int64 {
-				n, err := store.PruneReadings(t.Context(), db.PruneReadingsParams{PracticeCode: "FFHEDD", Before: before, Batch: batch})
-				return deleted(t, int64(len(n)), err)
+				rows, err := store.PruneReadings(t.Context(), db.PruneReadingsParams{PracticeCode: "FFHEDD", Before: before, Batch: batch})
+				return deleted(t, int64(len(rows)), err)
 			},
 		},
 	}
@@ -307,8 +307,8 @@ func TestAPrunedReadingLeavesAMark(t *testing.T) {
 			t.Fatal(err)
 		}
 		prune := db.PruneReadingsParams{PracticeCode: "FFHEDD", Before: time.Now().Add(-year), Batch: 10}
-		if n, err := store.PruneReadings(t.Context(), prune); err != nil || len(n) != 1 {
-			t.Fatalf("%d readings are deleted, %v", len(n), err)
+		if rows, err := store.PruneReadings(t.Context(), prune); err != nil || len(rows) != 1 {
+			t.Fatalf("%d readings are deleted, %v", len(rows), err)
 		}
 		for _, table := range []string{"observations", "transmissions", "transmission_attempts", "idempotency_keys"} {
 			if left := count(t, conn, table); left != 0 {

@@ -205,6 +205,8 @@ const (
 	undefinedTable   = "42P01"
 	unknownDatabase  = "3D000"
 
+	insufficientPrivilege = "42501"
+
 	classConnectionException   = "08"
 	classInvalidAuthorization  = "28"
 	classInsufficientResources = "53"

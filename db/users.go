@@ -240,6 +240,11 @@ func (q *Queries) ShowUser(ctx context.Context, p GetUserParams) (ShownUser, err
 	return shown[0], nil
 }
 
+// ListUsers returns all accounts of a practice, in no order.
+func (q *Queries) ListUsers(ctx context.Context, practiceCode string) ([]User, error) {
+	return q.openUsers(q.listUsers(ctx, practiceCode))
+}
+
 // ShowUsersParams says which accounts to list.
 type ShowUsersParams struct {
 	PracticeCode string
@@ -254,7 +259,7 @@ type ShowUsersParams struct {
 func (q *Queries) ShowUsers(ctx context.Context, p ShowUsersParams) (page []ShownUser, count int64, err error) {
 	var users []User
 	if p.Email == "" {
-		users, err = q.openUsers(q.listUsers(ctx, p.PracticeCode))
+		users, err = q.ListUsers(ctx, p.PracticeCode)
 	} else {
 		var user User
 		if user, err = q.FindUser(ctx, FindUserParams{PracticeCode: p.PracticeCode, Email: p.Email}); err == nil {

@@ -31,8 +31,9 @@ secret() {
 }
 
 random() { openssl rand -hex 32; }
+# database_url ACCOUNT FILE: the URL for an account whose password is in the file.
 database_url() {
-	echo "postgres://vantrexia:$(cat deploy/secrets/vantrexia-password)@postgres:5432/vantrexia?sslmode=verify-full&sslrootcert=/certs/ca.pem"
+	echo "postgres://$1:$(cat "deploy/secrets/$2")@postgres:5432/vantrexia?sslmode=verify-full&sslrootcert=/certs/ca.pem"
 }
 
 # A key that an earlier version kept in deploy/secrets is registered with eCW, so it is used again.
@@ -47,7 +48,9 @@ rsa_key() {
 secret 0444 deploy/secrets/postgres-password random
 secret 0444 deploy/secrets/temporal-password random
 secret 0444 deploy/secrets/vantrexia-password random
-secret 0600 deploy/secrets/database-url database_url
+secret 0444 deploy/secrets/vantrexia-runtime-password random
+secret 0600 deploy/secrets/database-owner-url database_url vantrexia vantrexia-password
+secret 0600 deploy/secrets/database-url database_url vantrexia_runtime vantrexia-runtime-password
 secret 0600 deploy/secrets/api-token-secret random
 secret 0600 backend/keys/private.pem rsa_key
 
@@ -60,7 +63,8 @@ fi
 if grep -q '^VANTREXIA_USER=' .env; then
 	echo ".env names the account of the containers"
 elif [ "$(id -u)" -eq 0 ]; then
-	chown -R 65532:65532 .env backend/keys deploy/certs deploy/keyring deploy/secrets/database-url deploy/secrets/api-token-secret
+	chown -R 65532:65532 .env backend/keys deploy/certs deploy/keyring deploy/secrets/database-url deploy/secrets/database-owner-url \
+		deploy/secrets/api-token-secret
 	chmod 0600 .env
 	chown -R 65532:65532 deploy/audit
 	echo ".env, backend/keys, deploy/certs, deploy/keyring and our secrets belong to the account of the containers"

@@ -108,7 +108,7 @@ func (r *rig) must(err error) {
 // URL.
 func (r *rig) open(parameters string) *db.Store {
 	r.tb.Helper()
-	store, err := db.Open(r.tb.Context(), r.url+parameters, keyringtest.Shared())
+	store, err := db.Open(r.tb.Context(), devtest.AsRuntime(r.tb, r.url)+parameters, keyringtest.Shared())
 	r.must(err)
 	r.tb.Cleanup(store.Close)
 	return store

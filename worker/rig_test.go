@@ -138,7 +138,7 @@ func newRig(t *testing.T, s setup) *rig {
 		r.delays = documentedDelays()
 	}
 	url := stack.Postgres(t)
-	r.store = must(db.Open(t.Context(), url, keyringtest.Shared()))(t)
+	r.store = must(db.Open(t.Context(), devtest.AsRuntime(t, url), keyringtest.Shared()))(t)
 	t.Cleanup(r.store.Close)
 	r.sql = must(pgx.Connect(t.Context(), url))(t)
 	t.Cleanup(func() { _ = r.sql.Close(context.Background()) })

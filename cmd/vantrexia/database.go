@@ -98,6 +98,7 @@ func awaitDatabase(ctx context.Context, d dependencies, migrated chan<- struct{}
 	}
 
 	warnOfServerLog(ctx, d)
+	warnOfOwner(ctx, d)
 	close(migrated)
 	<-ctx.Done()
 	return nil
@@ -131,5 +132,20 @@ func warnOfServerLog(ctx context.Context, d dependencies) {
 	}
 	if len(settings) > 0 {
 		d.log.WarnContext(ctx, "PostgreSQL may write rows into its log: set what is named here", "set", settings)
+	}
+}
+
+// warnOfOwner warns of an account that could erase the traces of what was done: nobody needs it to serve requests.
+func warnOfOwner(ctx context.Context, d dependencies) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+
+	may, err := d.store.MayErase(ctx)
+	if err != nil {
+		d.log.WarnContext(ctx, "the rights of the account in DATABASE_URL could not be read", "error", err)
+	}
+	if may {
+		d.log.WarnContext(ctx, "DATABASE_URL names an account that owns the tables, or a superuser: who takes over this process could "+
+			"erase the audit trail. docs/operations.md#database-roles says how to separate the accounts")
 	}
 }

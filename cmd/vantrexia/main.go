@@ -23,8 +23,33 @@ func main() {
 		os.Exit(exitInterrupted)
 	default:
 		fmt.Fprintln(os.Stderr, "vantrexia:", err)
-		os.Exit(1)
+		os.Exit(exitOf(err))
 	}
+}
+
+// withExitCode is an error after which the process ends with a code of its own.
+type withExitCode struct {
+	error
+	code int
+}
+
+func (e *withExitCode) Unwrap() error { return e.error }
+
+// withExit gives an error an exit code; nil remains nil.
+func withExit(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &withExitCode{err, code}
+}
+
+// exitOf is 1 unless the error says otherwise.
+func exitOf(err error) int {
+	var coded *withExitCode
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return 1
 }
 
 // stopOnSignal returns a context that ends with the first signal. The second signal ends the process by
@@ -73,6 +98,7 @@ explains them all.`,
 	root.AddCommand(
 		devCommand(), apiCommand(), workerCommand(), serveCommand(), healthCommand(), migrateCommand(), sandboxCommand(),
 		simulateCommand(), tokenCommand(), keysCommand(), certsCommand(), usersCommand(), apiKeysCommand(), codecCommand(),
+		auditCommand(),
 	)
 	return root
 }

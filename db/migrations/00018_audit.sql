@@ -35,9 +35,11 @@ CREATE TABLE audit_events (
     CONSTRAINT audit_events_chained CHECK (length(code_before) = CASE WHEN sequence = 1 THEN 0 ELSE 32 END)
 ) PARTITION BY RANGE (recorded_at);
 
--- The newest first, by everybody, by one person, and of one patient.
+-- The newest first, by everybody, by one person, of one action, and of one patient. What did not succeed is rare.
 CREATE INDEX audit_events_newest ON audit_events (recorded_at, writer, sequence);
 CREATE INDEX audit_events_of_subject ON audit_events (subject, recorded_at);
+CREATE INDEX audit_events_of_action ON audit_events (action, recorded_at);
+CREATE INDEX audit_events_failed ON audit_events (outcome, recorded_at) WHERE outcome <> 'success';
 CREATE INDEX audit_events_of_patient ON audit_events USING gin (patient_ids);
 
 -- The leaves of the Merkle log, in their order: each seals some rows of one writer.

@@ -47,6 +47,13 @@ WHERE practice_code = @practice_code
   AND revoked_at IS NULL
   AND (expires_at IS NULL OR expires_at > now());
 
+-- name: WhoseAPIKey :one
+-- Finds a key that may not be used any more.
+SELECT id, role
+FROM api_keys
+WHERE practice_code = @practice_code
+  AND key_hash = @key_hash;
+
 -- name: TouchAPIKey :exec
 UPDATE api_keys
 SET last_used_at = now()

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,7 +32,8 @@ import (
 // Stack holds the servers of one test package. Its methods may be called from parallel tests. The zero value
 // is ready to use. The fields may be set before the first test runs.
 type Stack struct {
-	// Migrate is run once, on the database that every test's database is a copy of. nil leaves them empty.
+	// Migrate is run once, on the database that every test's database is a copy of. nil leaves them empty. It
+	// finds the role for AsRuntime, and has to give it its rights.
 	Migrate func(ctx context.Context, url string) error
 	// SearchAttributes maps the name of each to its type, for every namespace.
 	SearchAttributes map[string]string
@@ -85,6 +87,21 @@ func (s *Stack) Postgres(tb testing.TB) string {
 		}
 	})
 	return server.URL(name)
+}
+
+// runtimeRole is the account of API and workers.
+const runtimeRole = "vantrexia_runtime"
+
+// AsRuntime returns the URL of Postgres for the account that API and workers have in an installation, which
+// owns nothing: what it may not do fails in tests too.
+func AsRuntime(tb testing.TB, owner string) string {
+	tb.Helper()
+	u, err := url.Parse(owner)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	u.User = url.UserPassword(runtimeRole, runtimeRole)
+	return u.String()
 }
 
 // Temporal returns the server's address and the name of a new namespace.
@@ -142,6 +159,9 @@ func (s *Stack) migrate(ctx context.Context, server *devstack.Postgres) error {
 	}
 	if s.Migrate == nil {
 		return nil
+	}
+	if err := execute(ctx, server, "CREATE ROLE "+runtimeRole+" LOGIN PASSWORD '"+runtimeRole+"'"); err != nil {
+		return err
 	}
 	if err := s.Migrate(ctx, server.URL(template)); err != nil {
 		return fmt.Errorf("migrate: %w", err)

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/vantrexia/vantrexia/devstack"
 	"github.com/vantrexia/vantrexia/test/proof"
@@ -50,6 +53,7 @@ type cluster struct {
 	temporal  *devstack.Program
 	ui        *devstack.Program
 	vantrexia devstack.Vantrexia
+	runtime   string    // the setting by which APIs and workers find the database, as an account that does not own it
 	members   []*member // in the order of their start
 }
 
@@ -130,12 +134,37 @@ func (c *cluster) startPostgres(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.postgres.CreateDatabase(ctx, "vantrexia")
+	if err := c.postgres.CreateDatabase(ctx, "vantrexia"); err != nil {
+		return err
+	}
+	return c.createRuntime(ctx)
+}
+
+// createRuntime makes the account of APIs and workers. `vantrexia migrate` gives it its rights.
+func (c *cluster) createRuntime(ctx context.Context) error {
+	owner, password := c.postgres.URL("vantrexia"), rand.Text()
+	conn, err := pgx.Connect(ctx, owner)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "CREATE ROLE vantrexia_runtime LOGIN PASSWORD '"+password+"'"); err != nil {
+		return err
+	}
+
+	runtime, err := url.Parse(owner)
+	if err != nil {
+		return err
+	}
+	runtime.User = url.UserPassword("vantrexia_runtime", password)
+	path, err := c.secret("database-url", runtime.String())
+	c.runtime = "DATABASE_URL_FILE=" + path
+	return err
 }
 
 // install does what an installation does once: secrets, the key for eCW, the schema and the namespace.
 func (c *cluster) install(ctx context.Context) error {
-	database, err := c.secret("database-url", c.postgres.URL("vantrexia"))
+	database, err := c.secret("database-owner-url", c.postgres.URL("vantrexia"))
 	if err != nil {
 		return err
 	}
@@ -175,10 +204,10 @@ func (c *cluster) secret(name, value string) (path string, err error) {
 func (c *cluster) plan() []*member {
 	all := []*member{{name: sandboxName, role: "sandbox"}}
 	for _, name := range apiNames() {
-		all = append(all, &member{name: name, role: "api", settings: []string{"API_ADDRESS=" + c.address(name)}})
+		all = append(all, &member{name: name, role: "api", settings: []string{"API_ADDRESS=" + c.address(name), c.runtime}})
 	}
 	for n := range workers {
-		all = append(all, &member{name: fmt.Sprint("worker-", n+1), role: "worker"})
+		all = append(all, &member{name: fmt.Sprint("worker-", n+1), role: "worker", settings: []string{c.runtime}})
 	}
 	return all
 }

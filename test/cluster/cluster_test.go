@@ -72,6 +72,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkAttributes(t, c.postgres)
+	checkAccounts(t, c)
 
 	var table bytes.Buffer
 	if err := verdict.Write(&table); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -227,6 +229,20 @@ func checkWebUI(ctx context.Context, t *testing.T, c *cluster) {
 		case <-ctx.Done():
 			t.Fatalf("the Web UI does not reach Temporal: %v, %v", res, err)
 		case <-tick.C:
+		}
+	}
+}
+
+// checkAccounts: APIs and workers have worked as an account that could not erase what was done.
+func checkAccounts(t *testing.T, c *cluster) {
+	t.Helper()
+	for _, m := range c.members {
+		log, err := os.ReadFile(c.vantrexia.LogFile(m.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(log, []byte("owns the tables")) || bytes.Contains(log, []byte("permission denied")) {
+			t.Errorf("%s: the account of the database is not right:\n%s", m.name, log)
 		}
 	}
 }

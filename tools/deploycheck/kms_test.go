@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
@@ -38,6 +39,7 @@ func TestAWrappedKeyringIsUnwrappedBeforeEachRole(t *testing.T) {
 	}
 
 	pods := map[string]corev1.PodSpec{}
+	var policies []*networkingv1.NetworkPolicy
 	for _, resource := range built.Resources() {
 		text, err := resource.AsYAML()
 		if err != nil {
@@ -52,8 +54,12 @@ func TestAWrappedKeyringIsUnwrappedBeforeEachRole(t *testing.T) {
 			pods[o.Name] = o.Spec.Template.Spec
 		case *batchv1.Job:
 			pods[o.Name] = o.Spec.Template.Spec
+		case *networkingv1.NetworkPolicy:
+			policies = append(policies, o)
 		}
 	}
+	checkPolicies(t, policies, "to postgres postgresql at 5432", "to temporal temporal frontend at 7233",
+		"to the internet at 443", "to the internet at 443") // eCW, and the key management service
 	if len(pods) != 3 {
 		t.Errorf("%d kinds of pods, want API, worker and migration", len(pods))
 	}

@@ -2,6 +2,7 @@ package deploycheck
 
 import (
 	"bytes"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -71,6 +72,7 @@ func TestKubernetesManifests(t *testing.T) {
 			}
 
 			pods, settings := map[string]corev1.PodSpec{}, map[string]map[string]string{}
+			var policies []*networkingv1.NetworkPolicy
 			kinds := map[string]int{}
 			for _, resource := range built.Resources() {
 				kinds[resource.GetKind()]++
@@ -91,6 +93,8 @@ func TestKubernetesManifests(t *testing.T) {
 					pods[o.Name] = o.Spec.Template.Spec
 				case *corev1.ConfigMap:
 					settings[o.Name] = o.Data
+				case *networkingv1.NetworkPolicy:
+					policies = append(policies, o)
 				}
 			}
 
@@ -107,6 +111,7 @@ func TestKubernetesManifests(t *testing.T) {
 			for name, pod := range pods {
 				checkPod(t, name, pod, settings)
 			}
+			checkPolicies(t, policies, "to 192.0.2.10/32 at 5432", "to the internet at 443", "to the internet at 7233")
 		})
 	}
 }
@@ -119,6 +124,10 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 		for setting, value := range configMaps[from.ConfigMapRef.Name] {
 			set[setting] = value
 		}
+	}
+
+	for _, variable := range container.Env {
+		set[variable.Name] = variable.Value
 	}
 
 	known := secretKeys(t)
@@ -144,6 +153,15 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec, configMaps map[stri
 	security := container.SecurityContext
 	if !*pod.SecurityContext.RunAsNonRoot || !*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation {
 		t.Errorf("%s: the container may do more than it needs", name)
+	}
+	dropped := security.Capabilities
+	if dropped == nil || !slices.Equal(dropped.Drop, []corev1.Capability{"ALL"}) || len(dropped.Add) > 0 ||
+		pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
+		pod.HostNetwork || pod.HostPID || pod.HostIPC || pod.ServiceAccountName != "vantrexia" {
+		t.Errorf("%s: the pod may do more than it needs", name)
+	}
+	if container.Resources.Limits.Memory().IsZero() || container.Resources.Requests.Cpu().IsZero() {
+		t.Errorf("%s: no limit of memory, or no request", name)
 	}
 	if strings.HasSuffix(container.Image, "vantrexia") {
 		t.Errorf("%s: the image %s is not pinned", name, container.Image)
@@ -191,4 +209,76 @@ func secretKeys(t *testing.T) (keys []string) {
 		t.Fatal("deploy/README.md creates no Secret")
 	}
 	return keys
+}
+
+// checkPolicies: nothing is reached or reaches out but by a rule that names its peers and its ports. servers are those that
+// depend on the overlay.
+func checkPolicies(t *testing.T, policies []*networkingv1.NetworkPolicy, servers ...string) {
+	t.Helper()
+	both := []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+	denies := func(p *networkingv1.NetworkPolicy) bool {
+		return len(p.Spec.PodSelector.MatchLabels)+len(p.Spec.PodSelector.MatchExpressions)+len(p.Spec.Ingress)+len(p.Spec.Egress) == 0 &&
+			slices.Equal(p.Spec.PolicyTypes, both)
+	}
+	if !slices.ContainsFunc(policies, denies) {
+		t.Error("no policy denies everything to begin with")
+	}
+
+	var allowed []string
+	for _, policy := range policies {
+		for _, rule := range policy.Spec.Ingress {
+			allowed = append(allowed, peers(t, policy.Name, "from", rule.From, rule.Ports)...)
+		}
+		for _, rule := range policy.Spec.Egress {
+			allowed = append(allowed, peers(t, policy.Name, "to", rule.To, rule.Ports)...)
+		}
+	}
+	slices.Sort(allowed)
+	want := append([]string{
+		"from ingress-nginx ingress-nginx controller at 8000",
+		"from monitoring prometheus at 8081",
+		"to kube-system kube-dns at 53",
+		"to kube-system kube-dns at 53", // UDP and TCP
+	}, servers...)
+	slices.Sort(want)
+	if !slices.Equal(allowed, want) {
+		t.Errorf("allowed is\n%s\nwant\n%s", strings.Join(allowed, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// peers says in words whom a rule names.
+func peers(t *testing.T, policy, direction string, named []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) (all []string) {
+	t.Helper()
+	if len(named) == 0 || len(ports) == 0 {
+		t.Errorf("%s: a rule names no peers or no ports: it allows all", policy)
+	}
+	for _, peer := range named {
+		var who []string
+		switch {
+		case peer.IPBlock != nil && strings.HasSuffix(peer.IPBlock.CIDR, "/0"):
+			for _, private := range []string{"10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} {
+				if !slices.Contains(peer.IPBlock.Except, private) {
+					t.Errorf("%s: the internet has %s in it", policy, private)
+				}
+			}
+			who = append(who, "the internet")
+		case peer.IPBlock != nil:
+			who = append(who, peer.IPBlock.CIDR)
+		case peer.NamespaceSelector == nil || peer.PodSelector == nil:
+			t.Errorf("%s: a peer is any pod of a namespace, or of any namespace: %+v", policy, peer)
+			continue
+		default:
+			who = append(who, peer.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"])
+			for _, label := range slices.Sorted(maps.Keys(peer.PodSelector.MatchLabels)) {
+				who = append(who, label+"="+peer.PodSelector.MatchLabels[label])
+			}
+			for _, expression := range peer.PodSelector.MatchExpressions {
+				who = append(who, expression.Values...)
+			}
+		}
+		for _, port := range ports {
+			all = append(all, direction+" "+strings.Join(who, " ")+" at "+port.Port.String())
+		}
+	}
+	return all
 }

@@ -125,12 +125,17 @@ func TestSecretsOfComposeAreMade(t *testing.T) {
 		}
 	}
 
-	password := strings.TrimSpace(made["deploy/secrets/vantrexia-password"])
-	if !strings.Contains(made["deploy/secrets/database-url"], ":"+password+"@postgres:") {
-		t.Error("the database's URL does not have the database's password")
-	}
-	if !strings.Contains(made["deploy/secrets/database-url"], "?sslmode=verify-full&sslrootcert=/certs/ca.pem\n") {
-		t.Error("the database's URL does not demand verified TLS")
+	for url, account := range map[string]struct{ name, password string }{
+		"database-owner-url": {"vantrexia", "vantrexia-password"},
+		"database-url":       {"vantrexia_runtime", "vantrexia-runtime-password"},
+	} {
+		text, password := made["deploy/secrets/"+url], strings.TrimSpace(made["deploy/secrets/"+account.password])
+		if !strings.HasPrefix(text, "postgres://"+account.name+":"+password+"@postgres:") {
+			t.Errorf("%s is not that of %s, with its password", url, account.name)
+		}
+		if !strings.HasSuffix(text, "?sslmode=verify-full&sslrootcert=/certs/ca.pem\n") {
+			t.Errorf("%s does not demand verified TLS", url)
+		}
 	}
 
 	modes := map[string]os.FileMode{
