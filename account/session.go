@@ -165,8 +165,12 @@ func (p *People) SignOutEverywhere(ctx context.Context, c Caller) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Store.EndSessionsOf(ctx, db.EndSessionsOfParams{UserID: user.ID, Reason: reason(endedAll)}); err != nil {
-		return fmt.Errorf("end all sessions: %w", err)
-	}
-	return nil
+	return p.Store.InTx(ctx, func(q *db.Queries) error {
+		if err := q.EndSessionsOf(ctx, db.EndSessionsOfParams{UserID: user.ID, Reason: reason(endedAll)}); err != nil {
+			return fmt.Errorf("end all sessions: %w", err)
+		}
+		e := ByCaller(c).event(p.PracticeCode, audit.SignOut, userResource, user.ID.String())
+		e.Reason = string(endedAll)
+		return audit.Record(ctx, q, e)
+	})
 }

@@ -95,11 +95,13 @@ func unaudited() []string {
 // auditRig is a system in which each route has something to show and to change.
 type auditRig struct {
 	*system
-	linked, alone       string // patients, with and without a chart
-	observation, number string // delivered
-	waiting             []string
+	linked, alone       string    // patients, with and without a chart
+	observation, number string    // delivered
+	waiting             [2]string // for the next delivery
+	failed              string    // for good
 	nora, otto, pia     uuid.UUID
-	asNora              caller
+	rosa                uuid.UUID
+	asNora, asRosa      caller
 	key, imported       string
 	importedIDs         []uuid.UUID
 	ecwIDs              []string
@@ -112,16 +114,19 @@ func startAuditRig(t *testing.T) *auditRig {
 	s.linked, s.alone = s.patient(kevin), s.patient("")
 	s.observation = s.post(bloodPressure(s.linked))
 	s.number = s.await(s.observation, "transmitted").text("transmission", "id")
-	for range 3 {
+	for i := range s.waiting {
 		s.fault(`{"kind":"reset_after","target":"create"}`)
-		id := s.post(weight(s.linked))
-		s.await(id, "failed")
-		s.waiting = append(s.waiting, id)
+		s.waiting[i] = s.post(weight(s.linked))
+		s.await(s.waiting[i], "failed")
 	}
+	s.failed = s.post(weight(s.alone)) // for there is no chart
+	s.await(s.failed, "failed")
 
 	s.nora, s.otto, s.pia = s.person("nora@example.com", account.Nurse), s.person("otto@example.com", account.Nurse),
 		s.person("pia@example.com", account.Nurse)
 	s.asNora, _ = s.signedIn("nora@example.com", goodPassword)
+	s.rosa = s.person("rosa@example.com", account.Nurse)
+	s.asRosa, _ = s.signedIn("rosa@example.com", goodPassword)
 	for _, id := range []uuid.UUID{s.otto, s.pia} {
 		s.secrets[id] = newSecret(t)
 		s.useTOTP(id, s.secrets[id])
@@ -210,6 +215,12 @@ func (s *auditRig) reads() []auditedRoute {
 		{"GET /api/v1/api-keys/:id", get("/api/v1/api-keys/" + s.key + "/"), trailRow{
 			Action: "api_key.read", ResourceType: "APIKey", ResourceIDs: []string{s.key},
 		}},
+		{"GET /api/v1/audit", get("/api/v1/audit/?patient=" + s.linked), trailRow{
+			Action: "audit.search", ResourceType: "AuditEvent", PatientIDs: uuids(s.linked),
+		}},
+		{"GET /api/v1/audit/export", get("/api/v1/audit/export/?format=csv&patient=" + s.linked), trailRow{
+			Action: "audit.export", ResourceType: "AuditEvent", PatientIDs: uuids(s.linked), Reason: "csv",
+		}},
 		{"POST /api/v1/temporal/decode", post(decodePath, `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"IkEi"}]}`), trailRow{
 			Action: "payload.decode", ResourceType: "Payload", Reason: "1 payloads",
 		}},
@@ -231,8 +242,8 @@ func (s *auditRig) writes() []auditedRoute {
 	patient := func(action, id string) trailRow {
 		return trailRow{Action: action, ResourceType: "Patient", ResourceIDs: []string{id}, PatientIDs: uuids(id)}
 	}
-	reading := func(action, id string) trailRow {
-		return trailRow{Action: action, ResourceType: "Observation", ResourceIDs: []string{id}, PatientIDs: uuids(s.linked)}
+	reading := func(action, id, patient string) trailRow {
+		return trailRow{Action: action, ResourceType: "Observation", ResourceIDs: []string{id}, PatientIDs: uuids(patient)}
 	}
 	created := trailRow{Action: "observation.create", ResourceType: "Observation", ResourceIDs: []string{"new"}, PatientIDs: uuids(s.alone)}
 	steer := func(action, id string) func() answer {
@@ -257,9 +268,9 @@ func (s *auditRig) writes() []auditedRoute {
 		},
 		{"POST /api/v1/ecw/test/jwt", send("POST", "/api/v1/ecw/test/jwt/", ""), trailRow{Action: "connection.test"}},
 		{"POST /api/v1/ecw/test/connection", send("POST", "/api/v1/ecw/test/connection/", ""), trailRow{Action: "connection.test"}},
-		{"POST /api/v1/fhir/observations/:id/transform", steer("transform", s.waiting[0]), reading("observation.transform", s.waiting[0])},
-		{"POST /api/v1/fhir/observations/:id/transmit", steer("transmit", s.waiting[1]), reading("observation.transmit", s.waiting[1])},
-		{"POST /api/v1/fhir/observations/:id/cancel", steer("cancel", s.waiting[2]), reading("observation.cancel", s.waiting[2])},
+		{"POST /api/v1/fhir/observations/:id/transform", steer("transform", s.failed), reading("observation.transform", s.failed, s.alone)},
+		{"POST /api/v1/fhir/observations/:id/cancel", steer("cancel", s.waiting[0]), reading("observation.cancel", s.waiting[0], s.linked)},
+		{"POST /api/v1/fhir/observations/:id/transmit", steer("transmit", s.waiting[1]), reading("observation.transmit", s.waiting[1], s.linked)},
 		{"POST /api/v1/fhir/process-pending", send("POST", "/api/v1/fhir/process-pending/", ""), trailRow{Action: "pending.process"}},
 		{"POST /api/v1/api-keys", send("POST", "/api/v1/api-keys/", `{"name":"scale"}`), trailRow{
 			Action: "api_key.create", ResourceType: "APIKey", ResourceIDs: []string{"new"},
@@ -297,6 +308,11 @@ func (s *auditRig) writes() []auditedRoute {
 		{"POST /api/v1/auth/logout", own("POST", "/api/v1/auth/logout/", text("")), trailRow{
 			Action: "sign_out", ResourceType: "Session", ResourceIDs: []string{"new"},
 		}},
+		{
+			"POST /api/v1/auth/logout/everywhere",
+			func() answer { return s.asRosa.do("POST", "/api/v1/auth/logout/everywhere/", "") },
+			trailRow{Action: "sign_out", ResourceType: "User", ResourceIDs: []string{s.rosa.String()}, Reason: "signed_out_everywhere"},
+		},
 	}
 	for _, path := range slices.Sorted(maps.Keys(doors())) {
 		body := ingested(s.alone, doors()[path][1])
@@ -407,6 +423,8 @@ func (s *auditRig) wantRow(t *testing.T, got trailRow, r auditedRoute, shown ans
 	switch {
 	case strings.Contains(r.route, "/auth/login"):
 		want.Subject, want.Role, want.TokenID = s.otto.String(), "nurse", got.ResourceIDs[0]
+	case strings.Contains(r.route, "/everywhere"):
+		want.Subject, want.Role, want.TokenID = s.rosa.String(), "nurse", s.sessionOf(t, s.rosa)
 	case strings.Contains(r.route, "/auth/"):
 		want.Subject, want.Role, want.TokenID = s.nora.String(), "nurse", s.sessionOf(t, s.nora)
 	default:

@@ -63,23 +63,14 @@ func (s *server) auditFilter(c echo.Context) db.AuditFilter {
 	}
 }
 
-// recordAuditUse records who looks at the trail. The filter's texts are not kept: somebody may have typed a name there.
-func (s *server) recordAuditUse(c echo.Context, action audit.Action, f db.AuditFilter, reason string) error {
-	caller := callerOf(c)
-	event := audit.Event{
-		PracticeCode: s.PracticeCode,
-		Subject:      caller.Subject,
-		Role:         string(caller.Role),
-		TokenID:      caller.TokenID,
-		Address:      caller.Address,
-		Action:       action,
-		ResourceType: "AuditEvent",
-		Reason:       reason,
-	}
+// auditUse is the row of somebody who looks at the trail. The filter's texts are not kept: somebody may have typed a name there.
+func (s *server) auditUse(c echo.Context, action audit.Action, f db.AuditFilter) audit.Event {
+	e := s.event(callerOf(c), action)
+	e.ResourceType = "AuditEvent"
 	if f.PatientID != nil {
-		event.Patients = []uuid.UUID{*f.PatientID}
+		e.Patients = []uuid.UUID{*f.PatientID}
 	}
-	return audit.RecordNow(c.Request().Context(), s.Store, event)
+	return e
 }
 
 func (s *server) listAuditEvents(c echo.Context) error {
@@ -103,7 +94,7 @@ func (s *server) listAuditEvents(c echo.Context) error {
 		return err
 	}
 
-	if err := s.recordAuditUse(c, audit.AuditSearch, filter, ""); err != nil { // afterwards, so that it is not in the answer
+	if err := s.showing(c, s.auditUse(c, audit.AuditSearch, filter)); err != nil { // now, so that it is not in the answer
 		return err
 	}
 	return c.JSON(http.StatusOK, answer)
@@ -117,7 +108,9 @@ func (s *server) exportAuditEvents(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.recordAuditUse(c, audit.AuditExport, filter, format); err != nil {
+	export := s.auditUse(c, audit.AuditExport, filter)
+	export.Reason = format
+	if err := s.begin(c, export); err != nil {
 		return err
 	}
 

@@ -222,9 +222,9 @@ func TestAnExportThatCannotGoOnBreaks(t *testing.T) {
 	s := startWith(t, setup{missing: temporal})
 	s.exec(`
 		INSERT INTO audit_events (recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type,
-		                          resource_ids, patient_ids, outcome, reason, code, key_id)
+		                          resource_ids, patient_ids, outcome, reason, code_before, code, key_id)
 		SELECT now() - n * interval '1 microsecond', lpad('', 32, '0')::uuid, n, $1, 'crowd', '', '', '', 'patient.read', '', '{}', '{}',
-		       'success', repeat('a reason ', 100), sha256('x'), 'k'
+		       'success', repeat('a reason ', 100), CASE n WHEN 1 THEN '' ELSE sha256('x') END, sha256('x'), 'k'
 		FROM generate_series(1, 30000) n`, practice)
 
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.base+auditPath+"export/?format=csv&subject=crowd", nil)
@@ -259,10 +259,9 @@ func TestATrailThatTakesNoRowShowsNothing(t *testing.T) {
 	s := startWith(t, setup{missing: temporal})
 	s.happened(audit.Event{Action: audit.PatientRead, Subject: "somebody"})
 	s.exec("ALTER TABLE audit_events ADD CHECK (false) NOT VALID")
-	s.mayFail = true
 	for _, path := range []string{auditPath, auditPath + "export/?format=csv", auditPath + "export/?format=fhir"} {
-		got := s.do("GET", path, "")
-		if got.status < 500 || strings.Contains(string(got.body), "somebody") || got.header.Get("Content-Disposition") != "" {
+		got := s.do("GET", path, "").want(t, http.StatusServiceUnavailable, "audit_unavailable")
+		if strings.Contains(string(got.body), "somebody") || got.header.Get("Content-Disposition") != "" {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
 		}
 	}

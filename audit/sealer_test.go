@@ -280,7 +280,11 @@ func TestNobodyWaitsForTheSealer(t *testing.T) {
 		}
 		result <- err
 	}()
+	deadline := time.Now().Add(30 * time.Second)
 	for waiting := 0; waiting == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the sealer does not wait for the lock")
+		}
 		r.must(r.admin.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").
 			Scan(&waiting))
 	}
@@ -322,6 +326,17 @@ func TestPublishedLater(t *testing.T) {
 	}
 	if report := r.untouched(r.published()...); report.Outside != 1 {
 		t.Errorf("%+v", report)
+	}
+}
+
+// TestCheckpointsEmptied: the file knows of a log that the database does not vouch for any more.
+func TestCheckpointsEmptied(t *testing.T) {
+	t.Parallel()
+	r, _ := sealedRig(t)
+	r.exec("TRUNCATE audit_checkpoints")
+	r.seal(0)
+	if log := r.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "does not continue") {
+		t.Errorf("%s", log)
 	}
 }
 

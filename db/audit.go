@@ -26,6 +26,9 @@ const (
 // ErrAudit means that a row of the audit trail could not be written, so that nothing may be done or shown.
 var ErrAudit = errors.New("the audit trail cannot be written")
 
+// errClocks keeps a row from being written into the past or the future.
+var errClocks = errors.New("the clock of this machine and the database's are more than five minutes apart: set them right")
+
 // NewAuditEvent is a row to write. Package audit says what its fields hold.
 type NewAuditEvent struct {
 	PracticeCode string
@@ -117,7 +120,7 @@ func (q *Queries) addAuditEventTo(ctx context.Context, trail *chain, e NewAuditE
 		return err
 	}
 	if added == 0 {
-		return errors.New("the clock of this machine and the database's are more than five minutes apart: set them right")
+		return errClocks
 	}
 	trail.sequence, trail.code = row.Sequence, row.Code
 	return nil

@@ -10,7 +10,7 @@ import (
 )
 
 const auditColumns = "recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, " +
-	"resource_ids, patient_ids, outcome, reason, code, key_id"
+	"resource_ids, patient_ids, outcome, reason, code_before, code, key_id"
 
 // AuditFilter says which rows of the audit trail are listed; nil lists all.
 type AuditFilter struct {

@@ -266,6 +266,8 @@ func Cause(err error) string {
 		return "it was cut off before it had ended"
 	case errors.Is(err, ErrForgotten):
 		return ErrForgotten.Error()
+	case errors.Is(err, errClocks):
+		return ErrAudit.Error() + ": " + errClocks.Error()
 	}
 	return "it failed inside Vantrexia, set LOG_LEVEL=debug to see why"
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 )
 
 // answer is the part that we read of any FHIR resource that eCW answers with: an Observation, an
@@ -159,6 +160,12 @@ func firstError(issues []issue) (issue, bool) {
 
 // idForm is FHIR's id, but longer and with more characters, because servers hand out such ids.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
+
+// isID reports whether id can be the id of a resource. It excludes what has another meaning in a path, such as
+// ".." and "_history".
+func isID(id string) bool {
+	return idForm.MatchString(id) && strings.Trim(id, ".") != "" && !strings.HasPrefix(id, "_")
+}
 
 // issues are those of an OperationOutcome; there are none if the answer is anything else.
 func (r *response) issues() []issue {

@@ -207,7 +207,7 @@ func judgeEntry(res *response, e entry, now time.Time) (Delivered, error) {
 // outcome is unknown.
 func delivered(res *response, location string, a answer, existing bool) (Delivered, error) {
 	id := idFromLocation(location)
-	if id == "" && a.ResourceType == "Observation" && idForm.MatchString(a.ID) {
+	if id == "" && a.ResourceType == "Observation" && isID(a.ID) {
 		id = a.ID
 	}
 
@@ -228,7 +228,7 @@ func idFromLocation(location string) string {
 	}
 	path, _, _ := strings.Cut(u.Path, "/_history")
 	parts := strings.Split(strings.TrimSuffix(path, "/"), "/")
-	if n := len(parts); n >= 2 && parts[n-2] == "Observation" && idForm.MatchString(parts[n-1]) {
+	if n := len(parts); n >= 2 && parts[n-2] == "Observation" && isID(parts[n-1]) {
 		return parts[n-1]
 	}
 	return ""

@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strings"
 )
 
 // ReadPatient returns the FHIR Patient with that id, as eCW sent it. The error is an [*Error] with Op "read"
 // or "token". If the patient does not exist or was deleted, it is of [ClassPermanentData] with Code
 // "not_found". If id cannot be a FHIR id, nothing is sent and the Code is "invalid_id".
 func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, error) {
-	if !isPatientID(id) {
+	if !isID(id) {
 		return nil, &Error{
 			Class:   ClassPermanentData,
 			Op:      OpRead,
@@ -45,10 +44,4 @@ func (c *Client) ReadPatient(ctx context.Context, id string) (json.RawMessage, e
 	}
 
 	return res.body, nil
-}
-
-// isPatientID reports whether id can be the id of a Patient. It excludes what has another meaning in a path,
-// such as ".." and "_history".
-func isPatientID(id string) bool {
-	return idForm.MatchString(id) && strings.Trim(id, ".") != "" && !strings.HasPrefix(id, "_")
 }

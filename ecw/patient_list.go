@@ -111,7 +111,7 @@ func newPatientList(ids []string) *patientList {
 		if len(l.asked) == MaxPatientList || length > maxIDList {
 			break
 		}
-		if isPatientID(id) && !l.missing[id] {
+		if isID(id) && !l.missing[id] {
 			l.asked = append(l.asked, id)
 			l.missing[id] = true
 		}

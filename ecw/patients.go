@@ -194,6 +194,10 @@ func (c *Client) below(link string) (string, bool) {
 	if err != nil || u.User != nil || u.Scheme != base.Scheme || !strings.EqualFold(u.Host, base.Host) {
 		return "", false
 	}
+	// What was encoded twice, or has a backslash, is no step upwards for us, and may be one for the server.
+	if strings.Contains(u.Path, "..") || strings.ContainsAny(u.Path, `%\`) {
+		return "", false
+	}
 	u.Fragment = ""
 	return u.String(), strings.HasPrefix(path.Clean("/"+u.Path)+"/", base.Path)
 }
@@ -216,7 +220,7 @@ func (b patientBundle) patients() (list []json.RawMessage, ids []string) {
 			ResourceType string `json:"resourceType"`
 			ID           string `json:"id"`
 		}
-		if json.Unmarshal(e.Resource, &head) == nil && head.ResourceType == "Patient" && isPatientID(head.ID) {
+		if json.Unmarshal(e.Resource, &head) == nil && head.ResourceType == "Patient" && isID(head.ID) {
 			list, ids = append(list, e.Resource), append(ids, head.ID)
 		}
 	}

@@ -207,7 +207,7 @@ func (c *Client) search(ctx context.Context, query url.Values) (listing, error) 
 	list := listing{status: res.status, more: a.hasNext()}
 	for _, e := range a.Entry {
 		var o observation
-		if json.Unmarshal(e.Resource, &o.head) != nil || o.ResourceType != "Observation" || !idForm.MatchString(o.ID) {
+		if json.Unmarshal(e.Resource, &o.head) != nil || o.ResourceType != "Observation" || !isID(o.ID) {
 			continue
 		}
 

@@ -299,8 +299,12 @@ func TestThePruneIsAudited(t *testing.T) {
 	month(old)
 	month(young)
 	writer := uuid.New()
-	r.exec(`INSERT INTO audit_events SELECT $1, $2, 1, '', '', '', '', '', 'test', '', '{}', '{}', 'success', '', sha256(''), 'k'`,
-		old.AddDate(0, 0, 3), writer)
+	r.exec(`
+		INSERT INTO audit_events (
+			recorded_at, writer, sequence, practice_code, subject, role, token_id, address, action, resource_type, resource_ids,
+			patient_ids, outcome, reason, code_before, code, key_id
+		)
+		SELECT $1, $2, 1, '', '', '', '', '', 'test', '', '{}', '{}', 'success', '', '', sha256(''), 'k'`, old.AddDate(0, 0, 3), writer)
 
 	deleted, _ := r.prune()
 	if deleted["observations"] != 1 || deleted["audit_events"] != 1 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,7 +109,7 @@ func verifyAudit(ctx context.Context, out io.Writer, practice string, files []st
 		return 0, err
 	}
 	showReport(out, report)
-	return len(report.Findings), recordVerification(ctx, store, cfg.ECW.PracticeCode, report)
+	return len(report.Findings), cfg.recordVerification(ctx, store, report)
 }
 
 func readCheckpoints(files []string) (all []string, err error) {
@@ -157,20 +156,8 @@ func showReport(out io.Writer, r audit.Report) {
 }
 
 // recordVerification adds a row to the trail: who has verified it, and what came of it.
-func recordVerification(ctx context.Context, store *db.Store, practice string, r audit.Report) error {
-	machine, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	event := audit.Event{
-		PracticeCode: practice,
-		Subject:      audit.Local,
-		Address:      machine,
-		Action:       audit.AuditVerify,
-	}
-	if who, err := user.Current(); err == nil {
-		event.TokenID = who.Username
-	}
+func (c config) recordVerification(ctx context.Context, store *db.Store, r audit.Report) error {
+	event := c.byOperator(audit.AuditVerify, "")
 	if n := len(r.Findings); n > 0 {
 		event.Outcome, event.Reason = audit.Failure, fmt.Sprintf("%d findings", n)
 	}

@@ -24,11 +24,18 @@ const adasPassword = "gravel pocket lantern nine"
 // adminOf runs an API with an administrator who has two-factor sign-in, and returns the secret of that.
 func adminOf(t *testing.T) (dir string, settings []string, base, secret string) {
 	t.Helper()
+	_, dir, settings, base, secret = apiWithAdmin(t)
+	return dir, settings, base, secret
+}
+
+// apiWithAdmin is adminOf with further settings, and returns the API's process too.
+func apiWithAdmin(t *testing.T, more ...string) (api *process, dir string, settings []string, base, secret string) {
+	t.Helper()
 	dir, address, database := workDir(t), freeAddress(t), stack.Postgres(t)
-	settings = []string{
-		"KEYRING_FILE=" + keyringtest.File(t), "DATABASE_URL=" + database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS=" + address,
-		"API_TOKEN_SECRET=" + strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
-	}
+	settings = append(more,
+		"KEYRING_FILE="+keyringtest.File(t), "DATABASE_URL="+database, "TEMPORAL_ADDRESS=127.0.0.1:1", "API_ADDRESS="+address,
+		"API_TOKEN_SECRET="+strings.Repeat("s", 32), "ECW_CLIENT_ID=c", "ECW_PRACTICE_CODE=FFHEDD",
+	)
 	store, err := db.Open(t.Context(), database, keyringtest.Shared())
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +47,7 @@ func adminOf(t *testing.T) (dir string, settings []string, base, secret string) 
 	mustSay(t, runWith(t, dir, settings, adasPassword+"\n", "users", "add", "--local", "--reason", "first", "--ask-password",
 		"--email", "ada@example.com", "--first", "Ada", "--last", "Berg", "--role", "admin"), 0, "")
 	mustSay(t, run(t, dir, settings, "keys", "generate"), 0, "")
-	api := start(t, dir, settings, "api")
+	api = start(t, dir, settings, "api")
 	api.await(t, &api.stderr, "listening")
 	base = "http://" + address
 
@@ -64,7 +71,7 @@ func adminOf(t *testing.T) (dir string, settings []string, base, secret string) 
 	if err := store.EnableTOTP(t.Context(), ada.ID); err != nil {
 		t.Fatal(err)
 	}
-	return dir, settings, base, key.Secret()
+	return api, dir, settings, base, key.Secret()
 }
 
 func codeOf(t *testing.T, secret string) string {

@@ -93,3 +93,15 @@ func (h *lineHandler) WithGroup(name string) slog.Handler {
 	made.rest, made.grouped = h.rest.WithGroup(name), h.grouped || name != ""
 	return &made
 }
+
+// libraryLog takes what libraries write with package log. net/http quotes there what a server has sent beyond its
+// answer, and eCW's answers name patients: the text is shown to the first quotation mark only.
+type libraryLog struct{ out io.Writer }
+
+func (l libraryLog) Write(text []byte) (int, error) {
+	shown, _, _ := strings.Cut(string(text), `"`)
+	if _, err := io.WriteString(l.out, "vantrexia: a library reports: "+strings.TrimSpace(shown)+"\n"); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}

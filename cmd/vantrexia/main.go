@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,8 @@ import (
 )
 
 func main() {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(libraryLog{os.Stderr})
 	ctx := stopOnSignal()
 	err := rootCommand().ExecuteContext(ctx)
 	switch {
