@@ -113,6 +113,7 @@ func TestTheFirstWaitIsKeptWhateverTheClocksShow(t *testing.T) {
 func (r *rig) setClock(by string) {
 	r.t.Helper()
 	r.exec("CREATE SCHEMA clock")
+	r.exec("GRANT USAGE ON SCHEMA clock TO PUBLIC") // else its functions are passed over
 	for _, name := range []string{"now", "clock_timestamp"} {
 		r.exec("CREATE FUNCTION clock." + name + "() RETURNS timestamptz LANGUAGE sql AS $$ SELECT pg_catalog." + name + "() + interval '" + by + "' $$")
 	}
