@@ -365,6 +365,7 @@ func (d FirstDelivery) failed(err error) FirstDelivery {
 // record writes a success. What it cannot write the workflow records.
 func (d *first) record(ctx context.Context, out FirstDelivery) bool {
 	var queued bool
+	finished := time.Now() // no later than the time that the transaction gives the other columns
 	err := d.Store.InTx(ctx, func(q *db.Queries) (err error) {
 		queued, err = q.RecordDelivered(ctx, db.RecordDeliveredParams{
 			PracticeCode:     d.ref.PracticeCode,
@@ -373,7 +374,7 @@ func (d *first) record(ctx context.Context, out FirstDelivery) bool {
 			HTTPStatus:       status(out.Posted.HTTPStatus),
 			ECWObservationID: &out.Posted.ECWObservationID,
 			ChartID:          &d.chart.ID,
-			FinishedAt:       time.Now(),
+			FinishedAt:       finished,
 		})
 		if err != nil {
 			return err
