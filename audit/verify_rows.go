@@ -173,7 +173,17 @@ func (w *writerCheck) checkNumber(same []db.AuditEvent) error {
 		return err
 	}
 
-	chosen, best := 0, -1
+	chosen := 0
+	if len(same) > 1 {
+		chosen = w.choose(same, sealed)
+	}
+	w.checkRow(same[chosen], sealed)
+	return nil
+}
+
+// choose returns which of the rows with one number is the one that was written, and reports the others.
+func (w *writerCheck) choose(same []db.AuditEvent, sealed bool) (chosen int) {
+	best := -1
 	for i, row := range same {
 		rank := 0
 		if sealed && w.fits(row) {
@@ -191,8 +201,7 @@ func (w *writerCheck) checkNumber(same []db.AuditEvent) error {
 			w.report.find(nameOf(row), "added: there is another row with this number")
 		}
 	}
-	w.checkRow(same[chosen], sealed)
-	return nil
+	return chosen
 }
 
 // fits reports whether the row is as it was sealed.

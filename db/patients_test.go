@@ -465,7 +465,8 @@ func TestAUsedDatabaseIsSealed(t *testing.T) {
 func dump(t *testing.T, conn *pgx.Conn) []byte {
 	t.Helper()
 	execSQL(t, conn, "CHECKPOINT")
-	rows, err := conn.Query(t.Context(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+	rows, err := conn.Query(t.Context(), `
+SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1`) // partitions, not their parents
 	if err != nil {
 		t.Fatal(err)
 	}
