@@ -126,7 +126,7 @@ func (r *rig) setClock(by string) {
 	if err := r.sql.QueryRow(r.t.Context(), "SELECT pg_get_viewdef('ecw_queue'::regclass)").Scan(&view); err != nil {
 		r.t.Fatal(err)
 	}
-	r.exec("CREATE OR REPLACE VIEW ecw_queue AS " + strings.ReplaceAll(view, "pg_catalog.", ""))
+	r.exec("CREATE OR REPLACE VIEW public.ecw_queue AS " + strings.ReplaceAll(view, "pg_catalog.", ""))
 	r.exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = clock, public, pg_catalog', current_database()); END $$")
 	r.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	time.Sleep(200 * time.Millisecond) // a connection that has rested for a while is tried before it is used

@@ -61,6 +61,8 @@ func required(role string) []string {
 // only the secrets that it reads.
 func reads(role, setting string) bool {
 	switch setting {
+	case "AUDIT_CHECKPOINTS_FILE": // it is written, and is no secret
+		return false
 	case "API_TOKEN_SECRET_FILE", "API_OTHER_TOKEN_SECRET_FILE", "OIDC_CLIENT_SECRET_FILE":
 		return role == "api" || role == "serve"
 	case "ECW_PRIVATE_KEY_FILE", "ECW_OTHER_KEY_FILE", "ECW_CLIENT_SECRET_FILE":
