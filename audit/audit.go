@@ -12,7 +12,7 @@
 //   - A [Sealer] appends the digests of new rows to a Merkle log, a minute after they were written at the latest. What it
 //     has sealed, nobody can change any more without being noticed, not even somebody who has the key.
 //   - The sealer signs a checkpoint of the log, and puts it into the process's log and into a file outside of the database.
-//     A database in which all of the trail was made anew disagrees with them.
+//     A database in which all of the trail was emptied, put back or made anew disagrees with them.
 //
 // [Verify] checks all of it, and names every row that is not as it was written. What it cannot prove is the end of a
 // writer that is gone: when a connection has ended, the rows that it had written after the last seal may have been removed
