@@ -90,7 +90,19 @@ func TestWhatPeopleAskOfECWHasABudget(t *testing.T) {
 	}
 
 	s.exec("UPDATE ecw_gates SET asked_full_at = clock_timestamp() + interval '58 seconds'") // room for one
+	before := s.askedFullAt()
 	s.transmit(reading).want(t, http.StatusOK, "")
 	s.await(reading, "transmitted")
-	s.do("POST", "/api/v1/ecw/test/jwt/", "").wantNoBudget(t)
+	if !s.askedFullAt().After(before) {
+		t.Error("what a person asked to transmit comes out of nobody's part")
+	}
+}
+
+// askedFullAt is when all of the people's part may be used again.
+func (s *system) askedFullAt() (at time.Time) {
+	s.tb.Helper()
+	if err := s.conn.QueryRow(s.tb.Context(), "SELECT asked_full_at FROM ecw_gates").Scan(&at); err != nil {
+		s.tb.Fatal(err)
+	}
+	return at
 }
