@@ -6,6 +6,8 @@ set -eu
 cd "$(dirname "$0")/.."
 database=${GOVULNDB:-https://vuln.go.dev}
 
+command -v curl >/dev/null || { echo "govulncheck: curl is needed to see whether there is a database: install it" >&2; exit 1; }
+
 # The file that each database has. curl fails at an answer of 400 and above, and a file that is not there.
 if ! curl --silent --fail --location --max-time 5 --output /dev/null "${database%/}/index/db.json"; then
 	echo "govulncheck: no vulnerability database could be reached at $database: nothing was checked; set GOVULNDB" >&2
