@@ -5,7 +5,7 @@ GO    ?= go
 TOOLS := bin/sqlc bin/staticcheck bin/workflowcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help run build reproducible test lint generate histories fuzz chaos cluster test-cluster bench bench-go clean
+.PHONY: help run build reproducible test lint generate histories fuzz chaos cluster test-cluster bench bench-go sbom licenses clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,13 @@ build: bin/vantrexia ## build bin/vantrexia
 reproducible: ## build the commit twice, in two directories and with an empty cache: are the binaries the same?
 	GO="$(GO)" tools/reproducible.sh
 
+sbom: bin/cyclonedx-gomod bin/vantrexia ## write bin/vantrexia.cdx.json: which modules are in bin/vantrexia, and their licences
+	GOPROXY=off bin/cyclonedx-gomod bin -json -licenses -version "$$(git rev-parse HEAD)" -output bin/vantrexia.cdx.json bin/vantrexia # what was built is there
+
+licenses: sbom ## write docs/licenses.md of it
+	cd tools/supply && $(GO) run ./licenses <../../bin/vantrexia.cdx.json >../../bin/licenses.md
+	mv bin/licenses.md docs/licenses.md
+
 test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Temporal
 	$(GO) test -race -timeout 20m ./...
 	cd tools/temporaldev && $(GO) test -trimpath ./...
@@ -26,7 +33,7 @@ test: bin/temporaldev ## run every test, on a real PostgreSQL and a real Tempora
 	cd kms && $(GO) test ./...
 	cd tools/deploycheck && $(GO) test -count=1 ./... # what it reads is outside of its module, where a cached result is blind
 
-lint: $(TOOLS) bin/temporal-server ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml, temporal-config
+lint: $(TOOLS) bin/temporal-server ## check formatting, go vet, staticcheck, generated code, determinism, openapi.yaml, temporal-config, known vulnerabilities (GOVULNDB)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
@@ -39,6 +46,7 @@ lint: $(TOOLS) bin/temporal-server ## check formatting, go vet, staticcheck, gen
 	@said=$$(bin/temporal-server validate-dynamic-config temporal-config/dynamicconfig.yaml); \
 	if [ "$$said" != temporal-config/dynamicconfig.yaml ]; then echo "$$said"; exit 1; fi # it exits with 0 whatever it finds
 	$(GO) test ./api -run '^TestOpenAPI'
+	GO="$(GO)" tools/vulncheck.sh
 
 generate: bin/sqlc ## write the code that sqlc makes of db/queries
 	bin/sqlc generate --file db/sqlc.yaml
@@ -113,3 +121,12 @@ bin/staticcheck: tools/go.mod
 
 bin/workflowcheck: tools/go.mod
 	cd tools && $(GO) build -o ../bin/ go.temporal.io/sdk/contrib/tools/workflowcheck
+
+# A module of their own: what they depend on changes often, and the tools above need not be built again for it.
+bin/govulncheck: tools/supply/go.mod
+	cd tools/supply && $(GO) build -o ../../bin/ golang.org/x/vuln/cmd/govulncheck
+	@touch $@
+
+bin/cyclonedx-gomod: tools/supply/go.mod
+	cd tools/supply && $(GO) build -o ../../bin/ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	@touch $@
