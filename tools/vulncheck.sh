@@ -6,7 +6,10 @@ set -eu
 cd "$(dirname "$0")/.."
 database=${GOVULNDB:-https://vuln.go.dev}
 
-command -v curl >/dev/null || { echo "govulncheck: curl is needed to see whether there is a database: install it" >&2; exit 1; }
+if ! command -v curl >/dev/null; then
+	echo "govulncheck: without curl nobody can tell whether there is a database: nothing was checked; install curl" >&2
+	exit 0
+fi
 
 # The file that each database has. curl fails at an answer of 400 and above, and a file that is not there.
 if ! curl --silent --fail --location --max-time 5 --output /dev/null "${database%/}/index/db.json"; then
