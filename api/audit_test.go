@@ -566,6 +566,47 @@ func TestARepeatedReadingIsInTheTrail(t *testing.T) {
 	}
 }
 
+// A refusal that says what another has stored is a read: who sends one value after the other finds out the right one.
+func TestWhatAConflictTellsIsInTheTrail(t *testing.T) {
+	t.Parallel()
+	s := start(t, temporal)
+	patient, other := s.patient(""), s.patient("")
+	reading := weight(patient)
+	guess := strings.Replace(reading, `"value":`, `"value":1`, 1)
+	id := s.do("POST", "/api/v1/observations/", reading).want(t, http.StatusCreated, "").text("id")
+	device := s.as(account.Service)
+	mrn := s.do("GET", "/api/v1/patients/"+patient+"/", "").want(t, http.StatusOK, "").text("mrn")
+	person := `{"first_name":"A","last_name":"B","date_of_birth":"1990-01-01","mrn":"` + mrn + `"}`
+
+	for name, step := range map[string]struct {
+		send     func()
+		reason   string
+		resource string
+	}{
+		"a reading": {func() {
+			device.do("POST", "/api/v1/observations/", guess).want(t, http.StatusConflict, "conflicting_reading")
+		}, "conflicting_reading", id},
+		"a batch of guesses": {func() {
+			device.do("POST", batchPath, `{"observations":[`+guess+`,`+guess+`]}`).want(t, http.StatusOK, "")
+		}, "conflicting_reading", id},
+		"a batch of one by one": {func() {
+			device.do("POST", batchPath, `{"observations":[`+guess+`]}`, "Idempotency-Key", "1").want(t, http.StatusOK, "")
+		}, "conflicting_reading", id},
+		"a new patient with a known MRN": {func() {
+			s.do("POST", "/api/v1/patients/", person).want(t, http.StatusConflict, "patient_exists")
+		}, "patient_exists", patient},
+		"a patient who gets the MRN of another": {func() {
+			s.do("PATCH", "/api/v1/patients/"+other+"/", `{"mrn":"`+mrn+`"}`).want(t, http.StatusConflict, "patient_exists")
+		}, "patient_exists", patient},
+	} {
+		rows := s.added(step.send)
+		if len(rows) != 1 || rows[0].Outcome != "failure" || rows[0].Reason != step.reason ||
+			!slices.Equal(rows[0].ResourceIDs, []string{step.resource}) || !slices.Equal(rows[0].PatientIDs, uuids(patient)) {
+			t.Errorf("%s: %v", name, rows)
+		}
+	}
+}
+
 // What an automatic refresh shows is in the trail already, or gets a row.
 func TestAutomaticRefreshes(t *testing.T) {
 	t.Parallel()

@@ -143,12 +143,12 @@ func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batc
 	}
 
 	results := make([]batchItem, len(items))
-	patients := make([]uuid.UUID, len(items))
+	sent := make([]patientReading, len(items))
 	var readings []chunkReading
 	now := time.Now()
 	for i, item := range items {
 		reading, result := s.readItem(ctx, item, known, now)
-		patients[i] = reading.patientID
+		sent[i] = reading
 		if result != nil {
 			results[i] = *result
 		} else {
@@ -175,7 +175,7 @@ func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batc
 				return err
 			}
 		}
-		return audit.Record(ctx, q, s.batchEvents(items[0].by, results, patients)...)
+		return audit.Record(ctx, q, s.batchEvents(items[0].by, results, sent)...)
 	})
 	if err != nil {
 		return nil, err
@@ -183,8 +183,9 @@ func (s *server) storeTogether(ctx context.Context, items []sentReading) ([]batc
 	return results, nil
 }
 
-// batchEvents are the rows of a chunk: one of the readings that are new, and one of those that were stored before.
-func (s *server) batchEvents(by account.Caller, results []batchItem, patients []uuid.UUID) (events []audit.Event) {
+// batchEvents are the rows of a chunk: one of the readings that are new, one of those that were stored before, and one of
+// those that were stored with other values.
+func (s *server) batchEvents(by account.Caller, results []batchItem, sent []patientReading) (events []audit.Event) {
 	for _, kind := range []struct {
 		status int
 		reason string
@@ -192,7 +193,7 @@ func (s *server) batchEvents(by account.Caller, results []batchItem, patients []
 		var ids, about []uuid.UUID
 		for i, result := range results {
 			if result.Status == kind.status {
-				ids, about = append(ids, *result.ID), append(about, patients[i])
+				ids, about = append(ids, *result.ID), append(about, sent[i].patientID)
 			}
 		}
 		if len(ids) == 0 {
@@ -201,6 +202,16 @@ func (s *server) batchEvents(by account.Caller, results []batchItem, patients []
 		e := s.eventOf(by, audit.ObservationCreate, observationResource, textOf(distinct(ids)...), about...)
 		e.Reason = kind.reason
 		events = append(events, e)
+	}
+
+	var ids, about []uuid.UUID
+	for i, result := range results {
+		if result.Error != nil && result.Error.Code == codeConflictingReading {
+			ids, about = append(ids, sent[i].id), append(about, sent[i].patientID)
+		}
+	}
+	if len(ids) > 0 {
+		events = append(events, s.conflictEvent(by, textOf(distinct(ids)...), about...))
 	}
 	return events
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/vantrexia/vantrexia/db"
@@ -26,6 +27,8 @@ type Error struct {
 	RetryAfter time.Duration `json:"-"`
 	// refusal is why the audit trail has a row about it, when the status does not say that it refuses something.
 	refusal string
+	// holder is the patient whom the answer names as the one with an MRN or an eCW id.
+	holder uuid.UUID
 }
 
 // FieldError says what is wrong with one field of a request, and what to do about it.

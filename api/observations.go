@@ -195,6 +195,7 @@ func (r observationRequest) reading(now time.Time) (fhir.Reading, error) {
 func (s *server) storeReading(ctx context.Context, sent sentReading, r patientReading) (
 	stored db.Observation, created bool, err error,
 ) {
+	var refused error
 	err = s.Store.InTx(ctx, func(q *db.Queries) (err error) {
 		stored, err = q.CreateObservation(ctx, db.CreateObservationParams{
 			ID:              r.id,
@@ -217,7 +218,10 @@ func (s *server) storeReading(ctx context.Context, sent sentReading, r patientRe
 			return fmt.Errorf("store reading: %w", err)
 		}
 
-		if stored, err = s.findReading(ctx, q, r); err != nil {
+		if stored, err = s.findReading(ctx, q, r); isConflict(err) {
+			refused = err
+			return audit.Record(ctx, q, s.conflictEvent(sent.by, textOf(r.id), r.patientID))
+		} else if err != nil {
 			return err
 		}
 		if sent.key != "" {
@@ -227,6 +231,9 @@ func (s *server) storeReading(ctx context.Context, sent sentReading, r patientRe
 		}
 		return audit.Record(ctx, q, s.repeatedEvent(sent.by, stored))
 	})
+	if err == nil {
+		err = refused
+	}
 	return stored, created && err == nil, err
 }
 
@@ -239,6 +246,14 @@ func (s *server) readingEvent(by account.Caller, action audit.Action, o db.Obser
 func (s *server) repeatedEvent(by account.Caller, o db.Observation) audit.Event {
 	e := s.readingEvent(by, audit.ObservationCreate, o)
 	e.Reason = reasonRepeated
+	return e
+}
+
+// conflictEvent is the row of readings that have other values than those that are stored. That is told to the sender, who
+// finds the stored values out by sending one after the other.
+func (s *server) conflictEvent(by account.Caller, ids []string, patients ...uuid.UUID) audit.Event {
+	e := s.eventOf(by, audit.ObservationCreate, observationResource, ids, patients...)
+	e.Outcome, e.Reason = audit.Failure, codeConflictingReading
 	return e
 }
 
@@ -269,8 +284,15 @@ func unknownPatient() error {
 	return b.err()
 }
 
+const codeConflictingReading = "conflicting_reading"
+
+func isConflict(err error) bool {
+	var refused *Error
+	return errors.As(err, &refused) && refused.Code == codeConflictingReading
+}
+
 func conflictingReading(storedID uuid.UUID) error {
-	return conflict("conflicting_reading",
+	return conflict(codeConflictingReading,
 		"Observation %s has the same patient, type, time and device, but other values. "+
 			"Nothing was changed. If this is another measurement, send it with its own time.", storedID)
 }

@@ -81,7 +81,7 @@ func (s *server) createPatient(c echo.Context) error {
 	}
 
 	if err := s.checkIdentities(ctx, s.Store.Queries, uuid.Nil, req.patientFields); err != nil {
-		return err
+		return s.naming(c, audit.PatientCreate, err)
 	}
 
 	var confirmed *string
@@ -111,7 +111,7 @@ func (s *server) createPatient(c echo.Context) error {
 		return audit.Record(ctx, q, s.patientEvent(c, audit.PatientCreate, row.ID, reasonOf(differ)))
 	})
 	if db.IsNotFound(err) {
-		return s.taken(ctx, uuid.Nil, req.patientFields)
+		return s.naming(c, audit.PatientCreate, s.taken(ctx, uuid.Nil, req.patientFields))
 	}
 	if err != nil {
 		return fmt.Errorf("store patient: %w", err)
@@ -143,7 +143,7 @@ func (s *server) updatePatient(c echo.Context) error {
 
 	for range patchTries {
 		if err := s.checkIdentities(ctx, s.Store.Queries, row.ID, change.want.patientFields); err != nil {
-			return err
+			return s.naming(c, audit.PatientUpdate, err)
 		}
 
 		var shown *shownIdentity
@@ -169,9 +169,9 @@ func (s *server) updatePatient(c echo.Context) error {
 		case errors.Is(err, errRelinked):
 			continue
 		case db.IsUniqueViolation(err):
-			return s.taken(ctx, row.ID, change.want.patientFields)
+			return s.naming(c, audit.PatientUpdate, s.taken(ctx, row.ID, change.want.patientFields))
 		case err != nil:
-			return err
+			return s.naming(c, audit.PatientUpdate, err)
 		}
 
 		s.logConfirmation(c, row.ID, differ)
@@ -390,7 +390,24 @@ func held(field string, self, holder uuid.UUID, err error) error {
 	case err != nil:
 		return fmt.Errorf("find the patient with the same %s: %w", field, err)
 	}
-	return conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder, field)
+	refused := conflict("patient_exists", "Patient %s has this %s already: change that patient instead.", holder, field)
+	refused.holder = holder
+	return refused
+}
+
+// naming writes the row of an answer that names a patient: who has an MRN is told to whoever sends it. It returns what is
+// to be answered.
+func (s *server) naming(c echo.Context, action audit.Action, err error) error {
+	var refused *Error
+	if !errors.As(err, &refused) || refused.holder == uuid.Nil {
+		return err
+	}
+	e := s.patientEvent(c, action, refused.holder, refused.Code)
+	e.Outcome = audit.Failure
+	if failed := audit.RecordNow(c.Request().Context(), s.Store, e); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // taken explains a write that the database refused: another patient with the MRN or the eCW id was stored

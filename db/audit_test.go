@@ -271,6 +271,7 @@ func TestAuditOnlyGrows(t *testing.T) {
 		"DELETE FROM audit_events",
 		"DELETE FROM audit_events_" + time.Now().UTC().Format("2006_01"),
 		"TRUNCATE audit_events",
+		"TRUNCATE audit_events_" + time.Now().UTC().Format("2006_01"),
 		"TRUNCATE audit_seals",
 		"TRUNCATE audit_hashes",
 		"TRUNCATE audit_checkpoints",

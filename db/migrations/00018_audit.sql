@@ -106,6 +106,9 @@ BEGIN
                 made,
                 to_char(month, 'YYYY-MM-DD') || ' 00:00:00+00',
                 to_char(month + interval '1 month', 'YYYY-MM-DD') || ' 00:00:00+00');
+            -- The table's trigger for rows is every partition's, the one for TRUNCATE is not.
+            EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()',
+                made || '_never_emptied', made);
             added := added + 1;
         END IF;
         month := month + interval '1 month';
