@@ -541,7 +541,10 @@ func TestARepeatedReadingIsInTheTrail(t *testing.T) {
 	for name, send := range map[string]func(){
 		"with the same key": func() { s.do("POST", "/api/v1/observations/", first, key...).want(t, http.StatusOK, "") },
 		"without a key":     func() { s.do("POST", "/api/v1/observations/", first).want(t, http.StatusOK, "") },
-		"in a batch":        func() { s.do("POST", batchPath, `{"observations":[`+first+`]}`).want(t, http.StatusOK, "") },
+		"a space later": func() {
+			s.do("POST", "/api/v1/observations/", strings.Replace(first, "SCALE-7", "SCALE-7 ", 1)).want(t, http.StatusOK, "")
+		},
+		"in a batch": func() { s.do("POST", batchPath, `{"observations":[`+first+`]}`).want(t, http.StatusOK, "") },
 	} {
 		rows := s.added(send)
 		if len(rows) != 1 || rows[0].Reason != "repeated" || !slices.Equal(rows[0].ResourceIDs, []string{id}) ||
@@ -766,6 +769,13 @@ func TestStrangersCannotFillTheTrail(t *testing.T) {
 	})
 	if len(rows) != 1_000-2+1 || rows[len(rows)-1].Reason != "too_many_refusals" || rows[len(rows)-1].Address != "" {
 		t.Errorf("%d rows, the last one %v", len(rows), rows[len(rows)-1])
+	}
+
+	// Nor do they hide who tries the password of an account that there is.
+	nora := s.person("nora@example.com", account.Nurse)
+	rows = s.added(func() { s.signIn("nora@example.com", "wrong", "") })
+	if len(rows) != 1 || rows[0].Subject != nora.String() || rows[0].Reason != "authentication_failed" {
+		t.Errorf("of a wrong password: %v", rows)
 	}
 
 	// Those whom we know are not drowned by them.

@@ -32,6 +32,7 @@ type Refusals struct {
 	store              *db.Store
 	log                *slog.Logger
 	callers, strangers *Recent
+	tried              *Recent // wrong passwords and the like for accounts that there are, which no stranger can push out
 	others             *Recent // the rows that stand for those beyond
 }
 
@@ -42,6 +43,7 @@ func NewRefusals(store *db.Store, log *slog.Logger) *Refusals {
 		log:       log,
 		callers:   NewRecent(mostRefusals),
 		strangers: NewRecent(mostOfStrangers),
+		tried:     NewRecent(mostOfStrangers),
 		others:    NewRecent(1),
 	}
 }
@@ -51,7 +53,10 @@ func NewRefusals(store *db.Store, log *slog.Logger) *Refusals {
 func (r *Refusals) Record(ctx context.Context, e Event) {
 	e.Outcome = Refused
 	written, row := r.callers, refusalKey(e)
-	if e.TokenID == "" {
+	switch {
+	case e.TokenID == "" && e.Subject != "":
+		written = r.tried
+	case e.TokenID == "":
 		written = r.strangers
 	}
 

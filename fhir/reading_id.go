@@ -3,13 +3,16 @@ package fhir
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/unicode/norm"
 )
 
 // ReadingID is the id of a reading, computed from its practice, patient, type, time (in microseconds) and
-// device, which may be empty. The same reading always gets the same id. So if the database was restored to an earlier state and a
+// device, which may be empty. Space around the device's name and the way in which its accents are coded make no
+// difference. The same reading always gets the same id. So if the database was restored to an earlier state and a
 // gateway sends a reading again, the reading that is already in the chart is recognised. The id is a UUID of
 // version 8 (RFC 9562 §5.8) made with SHA-256.
 func ReadingID(practice string, patientID uuid.UUID, r Reading) uuid.UUID {
@@ -19,7 +22,7 @@ func ReadingID(practice string, patientID uuid.UUID, r Reading) uuid.UUID {
 		patientID.String(),
 		string(r.Type),
 		r.EffectiveAt.UTC().Truncate(time.Microsecond).Format("2006-01-02T15:04:05.000000Z"),
-		r.Device,
+		norm.NFC.String(strings.TrimSpace(r.Device)),
 	} {
 		// The length comes first, so that no two lists of parts give the same bytes.
 		hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))

@@ -31,6 +31,13 @@ func TestReadingIDSaysWhatTheReadingIs(t *testing.T) {
 		t.Errorf("the same time in another zone, and other values, give %s, want %s", again, id)
 	}
 
+	named := func(device string) uuid.UUID {
+		return fhir.ReadingID("FFHEDD", patient, change(reading, func(r *fhir.Reading) { r.Device = device }))
+	}
+	if named(" BP-OMRON-7250\t") != id || named("Gr\u00fcn") != named("Gru\u0308n") {
+		t.Error("space around the device's name, or the coding of its accents, makes another reading")
+	}
+
 	ids := map[uuid.UUID]string{id: "the first"}
 	for name, other := range map[string]uuid.UUID{
 		"another practice": fhir.ReadingID("FFHED", patient, reading),
